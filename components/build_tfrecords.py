@@ -1,0 +1,19 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Output
+
+
+@dsl.component(base_image="brain-tumor", install_kfp_package=False)
+def build_tfrecords(config: str, dataset: Input[Dataset], records: Output[Dataset]):
+    """Writes the images and boxes as TFRecords, and the statistics that training needs.
+
+    Args:
+        config: The records section of the configuration (JSON).
+        dataset: From ingest.
+        records: The records artifact.
+    """
+    from brain_tumor.config import RecordsConfig, from_json
+    from brain_tumor.data.records import build_tfrecords
+    from brain_tumor.step import step
+
+    with step():
+        records.metadata.update(build_tfrecords(from_json(RecordsConfig, config), dataset.path, records.path))

@@ -1,0 +1,18 @@
+from kfp import dsl
+from kfp.dsl import HTML, Dataset, Output
+
+
+@dsl.component(base_image="brain-tumor", install_kfp_package=False)
+def ingest(config: str, dataset: Output[Dataset], data_report: Output[HTML]):
+    """Reads a source of images, sets bad ones aside, and reports what there is.
+
+    Args:
+        config: The data set's section of the configuration (JSON).
+        dataset: The dataset artifact.
+        data_report: What a first look at the data should show.
+    """
+    from brain_tumor.data.dataset import ingest, parse_dataset_config
+    from brain_tumor.step import step
+
+    with step():
+        dataset.metadata.update(ingest(parse_dataset_config(config), dataset.path, data_report.path))

@@ -1,0 +1,57 @@
+"""Compiles the pipeline for a target."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from kfp import dsl
+from kfp.compiler import Compiler
+
+from brain_tumor.errors import InputError
+from pipelines.pipeline import build_pipeline
+
+TARGETS = Path(__file__).parent / "targets"
+
+
+@dataclass
+class Target:
+    """What a place to run adds to the tasks: the content of a file in `targets/`.
+
+    Attributes:
+        image: The image's name, `{tag}` where the content's hash goes.
+        caching: Whether a step that was done before, on the same input, is not done again.
+    """
+
+    image: str
+    caching: bool
+
+
+def load_target(name: str) -> Target:
+    """Reads a target.
+
+    Raises:
+        InputError: There is no such target.
+    """
+    path = TARGETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in TARGETS.glob("*.yaml")))
+        raise InputError(f"The target {name} is not known; choose one of {known}.")
+    return Target(**yaml.safe_load(path.read_text()))
+
+
+def compile_pipeline(target: Target, tag: str, labels: list[str], path: Path) -> None:
+    """Writes the compiled pipeline, the file that every target runs.
+
+    Args:
+        target: Where it will run.
+        tag: The image's tag.
+        labels: The data set's labels.
+        path: The YAML file to write.
+    """
+
+    def place(task: dsl.PipelineTask) -> None:
+        task.set_container_image(target.image.format(tag=tag))
+        task.set_caching_options(target.caching)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Compiler().compile(build_pipeline(labels, place), str(path))

@@ -1,0 +1,1 @@
+"""Train, judge and compare a brain-tumor detector on MRI slices."""

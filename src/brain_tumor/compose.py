@@ -1,0 +1,105 @@
+"""Composes the configuration with Hydra, and cuts it into the steps' sections."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from brain_tumor.config import EvaluateConfig, RecordsConfig, TrainConfig, VisualizeConfig, from_json, to_json
+from brain_tumor.data.dataset import parse_dataset_config
+from brain_tumor.errors import InputError
+from brain_tumor.storage import fingerprint
+
+CONF = Path(str(files("brain_tumor"))) / "conf"
+GROUPS = tuple(sorted(folder.name for folder in CONF.iterdir() if folder.is_dir()))
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Composes the whole configuration.
+
+    Paths become absolute, and what they hold enters as a fingerprint: other files behind the same path are other input.
+
+    Args:
+        overrides: Hydra's overrides, such as `profile=full` or `phases.phase3_finetune.learning_rate=1e-4`.
+
+    Raises:
+        InputError: An override names nothing that exists (the message says what does), or has an unusable value.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        groups = [override for override in parsed if override.key_or_group in GROUPS]
+        known = _compose([override.input_line or "" for override in groups])
+        for override in parsed:
+            if override not in groups and not override.is_add():
+                _check_key(known, override)
+        config = _compose(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        # Hydra's message goes over several lines; the list of what exists is in it, and then where it looked.
+        message = str(error).split("Config search path:")[0]
+        raise InputError(" ".join(message.split())) from error
+    _fill_in(config.dataset, "path", "fingerprint")
+    if config.model.weights not in ("imagenet", "none"):
+        _fill_in(config.model, "weights", "weights_fingerprint")
+    return config
+
+
+def step_configs(config: DictConfig) -> dict[str, str]:
+    """The steps' own sections, checked against their schema, as canonical JSON.
+
+    Returns:
+        By the pipeline's parameter: `dataset`, `records`, one for each phase under its name, `evaluate`, `visualize`.
+
+    Raises:
+        InputError: A value is missing or of a wrong type, or a section has a key that its step does not know.
+    """
+    sections = {"dataset": to_json(parse_dataset_config(_section(config, "dataset")))}
+    sections["records"] = to_json(from_json(RecordsConfig, _section(config, "records")))
+    shared = json.loads(_section(config, "training"))
+    model = json.loads(_section(config, "model"))
+    for name, phase in json.loads(_section(config, "phases")).items():
+        text = json.dumps({"name": name, "phase": phase, "model": model, **shared})
+        sections[name] = to_json(from_json(TrainConfig, text))
+    sections["evaluate"] = to_json(from_json(EvaluateConfig, _section(config, "evaluate")))
+    sections["visualize"] = to_json(from_json(VisualizeConfig, _section(config, "visualize")))
+    return sections
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", overrides)
+
+
+def _check_key(known: DictConfig, override: Override) -> None:
+    """Refuses a key that is nowhere, and says what is there."""
+    node: Any = known
+    at = "The configuration"
+    for part in override.key_or_group.replace("/", ".").split("."):
+        if not isinstance(node, DictConfig) or part not in node:
+            names = f"it has {', '.join(node)}" if isinstance(node, DictConfig) else "it is a single value"
+            raise InputError(f"The override {override.input_line} names nothing: {at} has no {part!r}; {names}.")
+        at = part if at == "The configuration" else f"{at}.{part}"
+        node = None if OmegaConf.is_missing(node, part) else node[part]
+
+
+def _fill_in(section: DictConfig, path_key: str, fingerprint_key: str) -> None:
+    if path_key in section and not OmegaConf.is_missing(section, path_key):
+        path = Path(section[path_key]).expanduser().resolve()
+        section[path_key] = str(path)
+        section[fingerprint_key] = fingerprint(path)
+
+
+def _section(config: DictConfig, name: str) -> str:
+    missing = OmegaConf.missing_keys(config[name])
+    if missing:
+        key = sorted(missing)[0]
+        raise InputError(f"{key} is not set; give it as {key}=VALUE.")
+    return to_json(config[name])

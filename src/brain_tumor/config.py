@@ -1,0 +1,219 @@
+"""The configuration's schema: one dataclass a step, and what they share.
+
+The values are in `conf/` (YAML), composed by Hydra. A step gets its own dataclass as canonical JSON, so that a value
+that a step does not read cannot invalidate what the step has made.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from brain_tumor.errors import InputError
+
+T = TypeVar("T")
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass
+class DatasetConfig:
+    """What every source of images has (the ingest step).
+
+    Attributes:
+        source: Which source reads it: `synthetic` or `directory`.
+        labels: Label names in the order of the class slots.
+        filename_pattern: A regular expression with the groups `patient` and `slice`, searched in a file's name.
+        duplicate_boxes: What to do with two boxes of one label in one image: keep the `largest`, take their `union`,
+            or count it as an `error` of the image.
+        max_bad_fraction: The share of bad images (0..1) past which ingest stops instead of quarantining them.
+    """
+
+    source: str = MISSING
+    labels: list[str] = MISSING
+    filename_pattern: str = MISSING
+    duplicate_boxes: str = MISSING
+    max_bad_fraction: float = MISSING
+
+
+@dataclass
+class SyntheticDataset(DatasetConfig):
+    """Patients drawn from a seed. See `brain_tumor.data.sources.synthetic`."""
+
+    seed: int = MISSING
+    train_patients: int = MISSING
+    valid_patients: int = MISSING
+    test_patients: int = MISSING
+    slices_per_patient: int = MISSING
+
+
+@dataclass
+class DirectoryDataset(DatasetConfig):
+    """A folder with train/, valid/ and test/, each with JPEGs and `_annotations.csv`.
+
+    Attributes:
+        path: The folder.
+        fingerprint: A hash of the folder's files. It is filled in when a run is composed, so that other files behind
+            the same path are other input.
+    """
+
+    path: str = MISSING
+    fingerprint: str = ""
+
+
+@dataclass
+class RecordsConfig:
+    """The build_tfrecords step.
+
+    Attributes:
+        images_per_shard: How many images a TFRecord file holds at most.
+        max_class_weight: Upper limit of a label's weight in the weighted loss.
+    """
+
+    images_per_shard: int = MISSING
+    max_class_weight: float = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """The detector's architecture (the train steps).
+
+    Attributes:
+        backbone: A name in `brain_tumor.model.backbone.BACKBONES`.
+        weights: `imagenet`, `none` or the path of a .keras or .weights.h5 file for the backbone.
+        weights_fingerprint: A hash of that file, filled in when a run is composed.
+        image_size: Side of the square that slices are letterboxed to, in pixels.
+        batchnorm_momentum: Momentum of the backbone's moving statistics; short trainings need a low one.
+        head_width: Channels of the heads' hidden layers.
+        dropout: Dropout rate in the class head.
+    """
+
+    backbone: str = MISSING
+    weights: str = MISSING
+    weights_fingerprint: str = ""
+    image_size: int = MISSING
+    batchnorm_momentum: float = MISSING
+    head_width: int = MISSING
+    dropout: float = MISSING
+
+
+@dataclass
+class AugmentationConfig:
+    """Random changes of a training batch, drawn for each image alone.
+
+    Attributes:
+        flip: Whether to mirror left and right (boxes too) with probability 0.5.
+        brightness: Largest shift of the grey level, as a fraction of 255.
+        contrast: Largest relative change of the contrast.
+    """
+
+    flip: bool = MISSING
+    brightness: float = MISSING
+    contrast: float = MISSING
+
+
+@dataclass
+class PhaseConfig:
+    """One training.
+
+    Attributes:
+        heads: The heads that the model has: `labels`, `boxes` or both.
+        train_heads: Those of them that learn; the others stay as they are.
+        trainable_layers: How many of the backbone's layers learn, counted from the top; or null.
+        trainable_fraction: The share of the backbone's layers that learn, from the top, rounded down to whole layers;
+            or null. Exactly one of the two is set.
+        loss_weights: Weight of each head's loss.
+        learning_rate: AdamW's rate.
+        weight_decay: AdamW's decoupled weight decay.
+        clip_norm: Largest norm of all gradients together, or null.
+        epochs: Epochs at most.
+        monitor: The metric that early stopping, rate reduction and the choice of the best epoch look at; higher is
+            better.
+        early_stopping_patience: Epochs without improvement before training stops.
+        reduce_rate_patience: Epochs without improvement before the rate is halved.
+        log_model: Whether MLflow gets a copy of the model.
+    """
+
+    heads: list[str] = MISSING
+    train_heads: list[str] = MISSING
+    trainable_layers: int | None = None
+    trainable_fraction: float | None = None
+    loss_weights: dict[str, float] = MISSING
+    learning_rate: float = MISSING
+    weight_decay: float = MISSING
+    clip_norm: float | None = None
+    epochs: int = MISSING
+    monitor: str = MISSING
+    early_stopping_patience: int = MISSING
+    reduce_rate_patience: int = MISSING
+    log_model: bool = False
+
+
+@dataclass
+class TrainConfig:
+    """One train step: a phase and what all phases share."""
+
+    name: str = MISSING
+    phase: PhaseConfig = field(default_factory=PhaseConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    batch_size: int = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """The evaluate step.
+
+    Attributes:
+        split: The split to judge on.
+        threshold: Probability from which a label counts as predicted.
+        bootstrap_samples: Resamples of the patients behind an interval.
+        seed: Seed of the resampling.
+        batch_size: Images a forward pass.
+    """
+
+    split: str = MISSING
+    threshold: float = MISSING
+    bootstrap_samples: int = MISSING
+    seed: int = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class VisualizeConfig:
+    """The visualize step.
+
+    Attributes:
+        gallery_images: Slices in the gallery of true and predicted boxes.
+        seed: Seed of their choice.
+    """
+
+    gallery_images: int = MISSING
+    seed: int = MISSING
+
+
+def to_json(config: Any) -> str:
+    """A step's config as canonical JSON: sorted keys, no spaces, so that equal configs are equal texts."""
+    container = OmegaConf.to_container(
+        config if isinstance(config, DictConfig) else OmegaConf.structured(config), resolve=True, throw_on_missing=True
+    )
+    return json.dumps(container, sort_keys=True, separators=(",", ":"))
+
+
+def from_json(cls: type[T], text: str) -> T:
+    """Parses a step's config.
+
+    Raises:
+        InputError: The text is no JSON object, has a key that `cls` lacks, or a value of another type.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(cls), json.loads(text))
+        config = OmegaConf.to_object(merged)
+    except (json.JSONDecodeError, OmegaConfBaseException, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"The config of {cls.__name__} is not usable: {reason}") from error
+    assert isinstance(config, cls)
+    return config

@@ -1,0 +1,36 @@
+"""Weighted binary cross-entropy for labels that are rare or almost always there."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class WeightedBinaryCrossentropy(keras.losses.Loss):
+    """Binary cross-entropy in which a present label k counts `class_weights[k]` times.
+
+    With negatives / positives as weights, the present and the absent cases of a label weigh the same.
+
+    Shapes: truth (0 or 1) and probabilities (batch, num_classes); the loss is their mean.
+
+    Args:
+        class_weights: One weight a class. They are part of the saved config.
+    """
+
+    def __init__(
+        self, class_weights: list[float], name: str = "weighted_binary_crossentropy", **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.class_weights = [float(weight) for weight in class_weights]
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        y_pred = ops.clip(y_pred, keras.config.epsilon(), 1 - keras.config.epsilon())
+        y_true = ops.cast(y_true, y_pred.dtype)
+        weights = ops.convert_to_tensor(self.class_weights, dtype=y_pred.dtype)
+        present = weights * y_true * ops.log(y_pred)
+        absent = (1 - y_true) * ops.log(1 - y_pred)
+        return -ops.mean(present + absent, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "class_weights": self.class_weights}

@@ -1,0 +1,28 @@
+"""How a step speaks and ends: logs to stderr, and bad input as one sentence with exit code 2."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from brain_tumor.errors import InputError
+
+
+@contextmanager
+def step() -> Iterator[None]:
+    """Surrounds a step's work, in a component as on the command line.
+
+    Raises:
+        SystemExit: With code 2, after the sentence, when the work raised InputError.
+    """
+    # TensorFlow's notes about the processor it found are no news. It reads this when it is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
+    for chatty in ("alembic", "mlflow", "h5py", "absl"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        yield
+    except InputError as error:
+        logging.error("%s", error)
+        raise SystemExit(2) from None

@@ -1,0 +1,125 @@
+"""MLflow: one parent run a pipeline run, a nested run a training.
+
+Where to write comes from the environment, never from a parameter: `MLFLOW_TRACKING_URI` (without it nothing is tracked)
+and `MLFLOW_RUN_ID`, the parent's id. A pipeline backend may inject both. MLflow is imported only where it is used,
+since that takes seconds.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+EXPERIMENT = "brain-tumor"
+
+# MLflow reports usage to its makers unless told otherwise; patients' data makes no exception wise.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+class Run:
+    """A run to write to. Without an id it writes nothing.
+
+    Attributes:
+        id: The run's id in MLflow, or an empty text where nothing is tracked.
+    """
+
+    def __init__(self, client: Any = None, run_id: str = "") -> None:
+        self._client = client
+        self.id = run_id
+
+    def log_params(self, params: dict[str, Any]) -> None:
+        """Logs parameters, nested ones under dotted names."""
+        if self._client:
+            from mlflow.entities import Param
+
+            flat = [Param(name, str(value)) for name, value in _flatten(params)]
+            self._client.log_batch(self.id, params=flat)
+
+    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
+        """Logs metrics of one step (an epoch)."""
+        if self._client:
+            import time
+
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            self._client.log_batch(self.id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Sets tags."""
+        if self._client:
+            from mlflow.entities import RunTag
+
+            self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_model(self, model: Any, example: Any) -> None:
+        """Logs a Keras model with its signature, taken from an example batch and the model's answer to it.
+
+        Args:
+            model: The model.
+            example: Images (batch, size, size, 3), float32.
+        """
+        if self._client:
+            import keras
+            import mlflow
+            from mlflow.models import infer_signature
+
+            outputs = {name: keras.ops.convert_to_numpy(value) for name, value in model(example).items()}
+            with mlflow.start_run(run_id=self.id):
+                mlflow.tensorflow.log_model(
+                    model,
+                    name="model",
+                    signature=infer_signature(example, outputs),
+                    # Left to itself MLflow starts a process that imports everything again to find these.
+                    pip_requirements=[f"keras=={keras.__version__}", "tensorflow", "brain-tumor"],
+                )
+
+
+@contextmanager
+def open_run(name: str, parent_id: str = "") -> Iterator[Run]:
+    """Opens a run, and ends it as finished, or as failed if an exception passes.
+
+    Args:
+        name: The run's name.
+        parent_id: The run that it is nested in, if any.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        yield Run()
+        return
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    if parent_id:
+        experiment = client.get_run(parent_id).info.experiment_id
+    else:
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or _default_experiment(client)
+    tags = {"mlflow.parentRunId": parent_id} if parent_id else {}
+    run = Run(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+    try:
+        yield run
+    except BaseException:
+        client.set_terminated(run.id, "FAILED")
+        raise
+    client.set_terminated(run.id, "FINISHED")
+
+
+def parent_run_id() -> str:
+    """The id of the pipeline run's MLflow run, from the environment; empty if there is none."""
+    return os.environ.get("MLFLOW_RUN_ID", "")
+
+
+def _default_experiment(client: Any) -> str:
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
+    if experiment:
+        return str(experiment.experiment_id)
+    return str(client.create_experiment(name, artifact_location=os.environ.get("BRAIN_TUMOR_MLFLOW_ARTIFACTS")))
+
+
+def _flatten(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in sorted(params.items()):
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,128 @@
+"""Batches for training and evaluation, by tf.data.
+
+The order of the stages is the point: decode and letterbox once and keep the result as bytes (a quarter of the size of
+floats), shuffle what is decoded, anew each epoch, and augment last, on whole batches, so that no epoch sees the same
+picture twice.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from brain_tumor.config import AugmentationConfig
+from brain_tumor.data.records import parse_example, shard_paths
+from brain_tumor.geometry import box_to_letterbox, letterbox
+
+
+def load_split(records: str | Path, split: str, num_classes: int, image_size: int) -> tf.data.Dataset:
+    """The examples of a split in their order on disk, decoded and letterboxed.
+
+    Returns:
+        A data set of dicts: `image` uint8 (size, size, 3), `labels` float32 (num_classes,), `boxes` float32
+        (num_classes, 4) normalised to 0..1 of the letterboxed image, an absent class a row of zeros, and `filename`,
+        `patient_id`, `slice`, `height`, `width` of the original.
+    """
+    serialized = tf.data.TFRecordDataset(shard_paths(Path(records), split))
+    return serialized.map(
+        lambda text: _letterbox_example(parse_example(text, num_classes), image_size),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def _letterbox_example(example: dict[str, Any], size: int) -> dict[str, Any]:
+    placement = letterbox(example["height"], example["width"], size)
+    top, left, new_height, new_width = placement
+    image = tf.image.decode_jpeg(example.pop("encoded"), channels=3)
+    # Without antialiasing, shrinking 240 px to 64 would skip most of the pixels, small lesions with them.
+    image = tf.image.resize(image, (new_height, new_width), antialias=True)
+    image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+    image = tf.image.pad_to_bounding_box(image, top, left, size, size)
+
+    corners = box_to_letterbox(
+        tf.unstack(example["boxes"], axis=-1), [tf.cast(pixels, tf.float32) for pixels in placement], size
+    )
+    # The padding moves the zeros of an absent class's row too: take them back.
+    boxes = tf.stack(corners, axis=-1) * example["labels"][:, tf.newaxis]
+    return {**example, "image": tf.ensure_shape(image, (size, size, 3)), "boxes": boxes}
+
+
+def training_batches(
+    examples: tf.data.Dataset,
+    count: int,
+    batch_size: int,
+    heads: list[str],
+    augmentation: AugmentationConfig,
+    seed: int,
+) -> tf.data.Dataset:
+    """Shuffled and augmented batches, another order and other changes each epoch, both fixed by the seed.
+
+    Args:
+        examples: From `load_split`.
+        count: How many examples there are.
+        batch_size: Images a batch. A last, smaller batch is left out (of another order each epoch), unless it is the
+            only one.
+        heads: The targets that a batch has.
+        augmentation: How images are changed.
+        seed: Seed of the order and of the changes.
+
+    Returns:
+        Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, and a dict of the heads' truths.
+    """
+    examples = examples.map(lambda example: {key: example[key] for key in ("image", "labels", "boxes")})
+    batches = (
+        examples.cache()
+        .shuffle(count, seed=seed, reshuffle_each_iteration=True)
+        .batch(batch_size, drop_remainder=count >= batch_size)
+    )
+    # Randomness comes as a stream of seeds beside the batches, so it does not depend on which thread takes which batch.
+    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    return (
+        tf.data.Dataset.zip(batches, seeds)
+        .map(
+            lambda batch, batch_seed: _targets(augment(batch, augmentation, batch_seed), heads),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def evaluation_batches(examples: tf.data.Dataset, batch_size: int, heads: list[str]) -> tf.data.Dataset:
+    """Batches in order and unchanged, each image once: `(images, targets)` as in `training_batches`."""
+    examples = examples.map(lambda example: {key: example[key] for key in ("image", *heads)})
+    return examples.cache().batch(batch_size).map(lambda batch: _targets(batch, heads)).prefetch(tf.data.AUTOTUNE)
+
+
+def _targets(batch: dict[str, Any], heads: list[str]) -> tuple[Any, dict[str, Any]]:
+    return tf.cast(batch["image"], tf.float32), {head: batch[head] for head in heads}
+
+
+def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dict[str, Any]:
+    """Changes the images of a batch, each in its own way, and their boxes with them.
+
+    Args:
+        batch: `image` uint8 or float32 (batch, size, size, 3), 0..255; `boxes` (batch, num_classes, 4), normalised.
+        config: What may change, and how far.
+        seed: A scalar integer tensor; the same seed gives the same changes.
+
+    Returns:
+        The batch with changed `image` (float32, 0..255) and `boxes`.
+    """
+    count = tf.shape(batch["image"])[0]
+
+    def draw(stream: int, low: float, high: float) -> Any:
+        return tf.random.stateless_uniform([count, 1, 1, 1], (seed, stream), low, high)
+
+    image, boxes = tf.cast(batch["image"], tf.float32), batch["boxes"]
+    if config.flip:
+        flipped = draw(0, 0.0, 1.0) < 0.5
+        image = tf.where(flipped, image[:, :, ::-1], image)
+        present = tf.reduce_any(boxes > 0, axis=-1, keepdims=True)
+        mirrored = tf.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], axis=-1)
+        boxes = tf.where(flipped[..., 0] & present, mirrored, boxes)
+    mean = tf.reduce_mean(image, axis=(1, 2, 3), keepdims=True)
+    image = (image - mean) * (1 + draw(1, -config.contrast, config.contrast)) + mean
+    image += 255 * draw(2, -config.brightness, config.brightness)
+    return {**batch, "image": tf.clip_by_value(image, 0, 255), "boxes": boxes}

@@ -1,0 +1,208 @@
+"""One training: a phase of the detector, from records and perhaps a start model to a model artifact."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from brain_tumor.config import PhaseConfig, TrainConfig, to_json
+from brain_tumor.data.records import read_statistics
+from brain_tumor.errors import InputError
+from brain_tumor.losses import DIoULoss, WeightedBinaryCrossentropy
+from brain_tumor.metrics import BoxIoU
+from brain_tumor.model.artifact import load_model, read_description, save_model
+from brain_tumor.model.backbone import set_batchnorm_momentum
+from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, select_heads
+from brain_tumor.storage import read_manifest
+from brain_tumor.tracking import Run, open_run, parent_run_id
+from brain_tumor.training.callbacks import EpochLog
+from brain_tumor.training.input_pipeline import evaluation_batches, load_split, training_batches
+
+
+def train(
+    config: TrainConfig, records: str | Path, output: str | Path, start: str | Path | None = None
+) -> dict[str, float]:
+    """Runs one phase and publishes its model.
+
+    Args:
+        config: The phase, the model and what all phases share.
+        records: The records artifact's folder.
+        output: The model artifact's folder, see `brain_tumor.model.artifact`.
+        start: The model artifact to go on from; without it a new model is built.
+
+    Returns:
+        The validation figures of the best epoch, whose weights the model has.
+
+    Raises:
+        InputError: The config is not usable, or the start model does not fit it or the records.
+    """
+    manifest = read_manifest(records, "records")
+    previous = read_description(start) if start else {}
+    if previous:
+        _check_fit(previous, config, manifest["labels"])
+    keras.utils.set_random_seed(config.seed)
+    if not tf.config.list_physical_devices("GPU"):
+        # On a CPU, TensorFlow's graph optimizer takes a third of the time to the first step and gains nothing after it.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+    started = time.perf_counter()
+    phase = config.phase
+    model = load_model(start) if start else build_detector(config.model, len(manifest["labels"]), phase.heads)
+    backbone = model.get_layer("backbone")
+    set_batchnorm_momentum(backbone, config.model.batchnorm_momentum)
+    layers = count_trainable_layers(len(backbone.layers), phase.trainable_layers, phase.trainable_fraction)
+    freeze(model, phase.train_heads, layers)
+    weights = read_statistics(records)["class_weights"]
+    learner = compile_learner(model, phase, [weights[label] for label in manifest["labels"]])
+    logging.info(
+        "%s: trains %s and %d of the backbone's %d layers, %s weights of %s",
+        config.name,
+        " and ".join(phase.train_heads),
+        layers,
+        len(backbone.layers),
+        f"{_count(learner.trainable_weights):,}",
+        f"{_count(model.weights):,}",
+    )
+
+    with open_run(config.name, parent_run_id()) as run:
+        run.log_params(json.loads(to_json(config)))
+        epochs = _fit(learner, config, records, manifest, run)
+        best = max(epochs, key=lambda epoch: epoch[phase.monitor])
+        metrics = {name: value for name, value in best.items() if name.startswith("val_")}
+        phases = [
+            *previous.get("phases", []),
+            {
+                "name": config.name,
+                "config": json.loads(to_json(config)),
+                "trainable_layers": layers,
+                "epochs": epochs,
+                "best_epoch": best["epoch"],
+                "seconds": round(time.perf_counter() - started, 1),
+            },
+        ]
+        description = {
+            "title": _title(config.name, phases),
+            "labels": manifest["labels"],
+            "heads": list(model.output),
+            "image_size": config.model.image_size,
+            "backbone": previous.get("backbone", {"name": config.model.backbone, "weights": config.model.weights}),
+            "notice": manifest["notice"],
+            "phases": phases,
+            "metrics": metrics,
+            "mlflow_run_id": run.id,
+        }
+        save_model(model, description, output)
+        run.log_metrics({f"best_{name}": value for name, value in metrics.items()})
+        run.set_tags({"model": str(output), "data": manifest["source"]})
+        if phase.log_model:
+            run.log_model(model, _example(records, manifest, config))
+    return metrics
+
+
+def compile_learner(model: keras.Model, phase: PhaseConfig, class_weights: list[float]) -> keras.Model:
+    """The part of a model that a phase trains, compiled: the heads whose loss counts, and all below them.
+
+    Args:
+        model: The detector, already frozen as the phase asks.
+        phase: The phase.
+        class_weights: Weight of each present label in the class loss.
+
+    Returns:
+        A model that shares the detector's weights. Its metrics are named `<head>_<metric>`.
+    """
+    heads = [head for head in phase.train_heads if phase.loss_weights.get(head, 0)]
+    if not heads:
+        raise InputError(f"train_heads={phase.train_heads} learn nothing with loss_weights={phase.loss_weights}.")
+    learner = select_heads(model, heads)
+    losses = {"labels": WeightedBinaryCrossentropy(class_weights), "boxes": DIoULoss()}
+    # Keras puts the output's name before the metric's only where there are several outputs.
+    prefix = {head: f"{head}_" if len(heads) == 1 else "" for head in heads}
+    metrics = {
+        "labels": lambda: keras.metrics.AUC(
+            multi_label=True, num_labels=len(class_weights), name=f"{prefix['labels']}auc"
+        ),
+        "boxes": lambda: BoxIoU(name=f"{prefix['boxes']}iou"),
+    }
+    optimizer = keras.optimizers.AdamW(
+        phase.learning_rate, weight_decay=phase.weight_decay, global_clipnorm=phase.clip_norm
+    )
+    learner.compile(
+        optimizer,
+        loss={head: losses[head] for head in heads},
+        loss_weights={head: phase.loss_weights[head] for head in heads},
+        metrics={head: [metrics[head]()] for head in heads},
+        # On a CPU, XLA takes minutes to compile a ResNet101.
+        jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
+    )
+    # Left to the first step, building the optimizer makes Keras trace that step twice.
+    optimizer.build(learner.trainable_variables)
+    return learner
+
+
+def _fit(
+    learner: keras.Model, config: TrainConfig, records: str | Path, manifest: dict[str, Any], run: Run
+) -> list[dict[str, float]]:
+    """Trains, restores the best epoch's weights, and gives the epochs' figures."""
+    phase, heads = config.phase, list(learner.output)
+    splits = {
+        split: load_split(records, split, len(manifest["labels"]), config.model.image_size)
+        for split in ("train", "valid")
+    }
+    count = manifest["splits"]["train"]["images"]
+    log = EpochLog(config.name, run)
+    learner.fit(
+        training_batches(splits["train"], count, config.batch_size, heads, config.augmentation, config.seed),
+        validation_data=evaluation_batches(splits["valid"], config.batch_size, heads),
+        epochs=phase.epochs,
+        verbose=0,
+        callbacks=[
+            log,
+            keras.callbacks.ReduceLROnPlateau(phase.monitor, 0.5, phase.reduce_rate_patience, mode="max"),
+            keras.callbacks.EarlyStopping(
+                phase.monitor, patience=phase.early_stopping_patience, mode="max", restore_best_weights=True
+            ),
+        ],
+    )
+    return log.epochs
+
+
+def _check_fit(previous: dict[str, Any], config: TrainConfig, labels: list[str]) -> None:
+    wanted = {
+        "labels": labels,
+        "image_size": config.model.image_size,
+        "heads": list(config.phase.heads),
+    }
+    for name, value in wanted.items():
+        if previous[name] != value:
+            raise InputError(
+                f"{config.name}: the start model has {name} {previous[name]}, this phase needs {value}; start it from a "
+                "model that was trained alike."
+            )
+    if previous["backbone"]["name"] != config.model.backbone:
+        raise InputError(
+            f"{config.name}: the start model's backbone is {previous['backbone']['name']}, "
+            f"this phase's is {config.model.backbone}."
+        )
+
+
+def _title(name: str, phases: list[dict[str, Any]]) -> str:
+    """The phase's name as words, and what a reader must know: a backbone that never learned."""
+    title = name.replace("_", " ")
+    if any(phase["trainable_layers"] for phase in phases):
+        return title
+    kind = "random" if phases[0]["config"]["model"]["weights"] == "none" else "pretrained"
+    return f"{title} (frozen {kind} backbone)"
+
+
+def _example(records: str | Path, manifest: dict[str, Any], config: TrainConfig) -> Any:
+    examples = load_split(records, "valid", len(manifest["labels"]), config.model.image_size)
+    images, _ = next(iter(evaluation_batches(examples, 1, [])))
+    return images.numpy()
+
+
+def _count(weights: list[Any]) -> int:
+    return sum(weight.shape.num_elements() for weight in (w.value for w in weights))

@@ -1,0 +1,1 @@
+"""Pictures of the predictions. Needs no TensorFlow."""

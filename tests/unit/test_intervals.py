@@ -1,0 +1,159 @@
+"""The bootstrap over patients, against known answers and a slow loop."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brain_tumor.config import EvaluateConfig
+from brain_tumor.errors import InputError
+from brain_tumor.evaluation.figures import figures
+from brain_tumor.evaluation.intervals import METRICS, difference, interval
+from brain_tumor.evaluation.table import PREDICTED_BOX, TRUE_BOX
+
+LABELS = ["label0", "label1"]
+CONFIG = EvaluateConfig(split="test", threshold=0.5, bootstrap_samples=1000, seed=3, batch_size=1)
+
+
+def make_predictions(patients: int, seed: int = 0, spread: float = 6.0) -> pd.DataFrame:
+    """Two models, "final" and "constant", on patients with 1 to 6 slices each."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for patient in range(patients):
+        offset = rng.normal(0, spread, 4)  # slices of one patient resemble each other
+        for image in range(1 + patient % 6):
+            for label in LABELS:
+                present = image == 0 or rng.random() < 0.5
+                true_box = rng.uniform(20, 40, 4) + np.array([0, 0, 50, 50])
+                for model in ("final", "constant"):
+                    error = offset + rng.normal(0, spread, 4) if model == "final" else 15.0
+                    probability = (
+                        np.clip(0.3 * present + 0.8 * rng.random(), 0, 1) if model == "final" else 1.0
+                    )
+                    rows.append(
+                        {
+                            "model": model,
+                            "filename": f"{patient}_{image}.jpg",
+                            "patient_id": f"p{patient}",
+                            "width": 120,
+                            "height": 120,
+                            "label": label,
+                            "present": bool(present),
+                            "probability": probability,
+                            **dict(zip(TRUE_BOX, true_box if present else [np.nan] * 4, strict=True)),
+                            **dict(zip(PREDICTED_BOX, true_box + error, strict=True)),
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def slow_bootstrap() -> tuple[pd.DataFrame, EvaluateConfig, dict[str, np.ndarray]]:
+    """By the book: the drawn patients' rows put together, all figures anew. Metric to (samples, 2 models)."""
+    table = make_predictions(12)
+    config = EvaluateConfig(split="test", threshold=0.5, bootstrap_samples=40, seed=7, batch_size=1)
+    by_patient = [rows for _, rows in table.groupby("patient_id")]
+    draws = np.random.default_rng(7).multinomial(12, [1 / 12] * 12, size=40)
+    values: dict[str, list[list[float | None]]] = {metric: [] for metric in METRICS}
+    for draw in draws:
+        drawn = pd.concat([rows for rows, times in zip(by_patient, draw, strict=True) for _ in range(times)])
+        found = [figures(drawn[drawn["model"] == model], LABELS, 0.5) for model in ("final", "constant")]
+        for metric in METRICS:
+            values[metric].append([model[metric] for model in found])
+    return table, config, {metric: np.array(pairs, float) for metric, pairs in values.items()}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_agrees_with_a_slow_loop(slow_bootstrap, metric):
+    table, config, values = slow_bootstrap
+    final, constant = values[metric].T
+    found = interval(table, "final", metric, config)
+    assert (found.low, found.high) == pytest.approx(np.quantile(final, [0.025, 0.975]))
+    assert found.low < found.value < found.high
+    paired = difference(table, "final", "constant", metric, config)
+    assert (paired.low, paired.high) == pytest.approx(np.quantile(final - constant, [0.025, 0.975]))
+    assert paired.low < paired.value < paired.high
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_value_is_the_figure(metric):
+    table = make_predictions(12)
+    values = {m: figures(table[table["model"] == m], LABELS, 0.5)[metric] for m in ("final", "constant")}
+    assert interval(table, "final", metric, CONFIG).value == pytest.approx(values["final"])
+    found = difference(table, "final", "constant", metric, CONFIG)
+    assert found.value == pytest.approx(values["final"] - values["constant"])
+    assert found.patients == 12
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_identical_models_do_not_differ(metric):
+    table = make_predictions(12)
+    final = table[table["model"] == "final"]
+    twins = pd.concat([final, final.assign(model="twin")])
+    found = difference(twins, "final", "twin", metric, CONFIG)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+    alone = interval(twins, "final", metric, CONFIG)
+    assert alone.low < alone.high  # the zero is the pairing's doing
+
+
+def test_constant_data_has_an_interval_without_width():
+    table = make_predictions(12)
+    box = np.array([20.0, 20.0, 70.0, 70.0])
+    table.loc[table["present"], TRUE_BOX] = box
+    table[PREDICTED_BOX] = box + np.array([10, 0, 10, 0])
+    table["probability"] = table["present"].astype(float)
+    for metric in METRICS:
+        found = interval(table, "final", metric, CONFIG)
+        assert found.low == pytest.approx(found.value) and found.high == pytest.approx(found.value)
+        assert found.value > 0
+
+
+def test_patients_are_drawn_and_not_images():
+    # Ten patients whose slices all agree: a bootstrap over the 10 x 50 images would be seven times as narrow.
+    table = make_predictions(10)
+    rows = table[(table["model"] == "final") & (table["label"] == "label0")].drop_duplicates("patient_id")
+    few = interval(rows, "final", "mean_iou", CONFIG)
+    many = interval(pd.concat([rows] * 50), "final", "mean_iou", CONFIG)
+    assert (many.low, many.high) == pytest.approx((few.low, few.high))
+    assert few.high - few.low > 0.05
+
+
+def test_fewer_than_ten_patients_get_a_reason():
+    table = make_predictions(9)
+    found = interval(table, "final", "macro_f1", CONFIG)
+    assert found.value is not None and (found.low, found.high) == (None, None)
+    assert found.reason == "only 9 patients, 10 are needed"
+    assert difference(table, "final", "constant", "mean_iou", CONFIG).low is None
+    assert interval(make_predictions(10), "final", "macro_f1", CONFIG).reason == ""
+
+
+def test_patients_without_a_box_do_not_count_for_boxes():
+    table = make_predictions(12)
+    table.loc[table["patient_id"].isin(["p0", "p1", "p2"]), "present"] = False
+    assert interval(table, "final", "mean_iou", CONFIG).reason == (
+        "only 9 patients with a true box, 10 are needed"
+    )
+    assert interval(table, "final", "macro_f1", CONFIG).low is not None
+
+
+def test_a_model_without_the_head_has_no_figure():
+    table = make_predictions(12)
+    table.loc[table["model"] == "constant", PREDICTED_BOX] = np.nan
+    found = difference(table, "final", "constant", "mean_iou", CONFIG)
+    assert found.value is None and found.reason == "there is no mean_iou of the model constant"
+    assert interval(table, "constant", "macro_f1", CONFIG).low is not None
+    assert interval(table, "unknown", "macro_f1", CONFIG).value is None
+
+
+def test_models_judged_on_other_patients_are_refused():
+    table = make_predictions(12)
+    table = table[(table["model"] == "final") | (table["patient_id"] != "p0")]
+    with pytest.raises(InputError, match="different patients"):
+        difference(table, "final", "constant", "mean_iou", CONFIG)
+
+
+def test_the_seed_decides():
+    table = make_predictions(12)
+    other = EvaluateConfig(split="test", threshold=0.5, bootstrap_samples=1000, seed=4, batch_size=1)
+    first = interval(table, "final", "mean_iou", CONFIG)
+    assert first == interval(table, "final", "mean_iou", CONFIG)
+    assert first.low != interval(table, "final", "mean_iou", other).low
