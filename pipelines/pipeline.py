@@ -7,11 +7,11 @@ from kfp import dsl
 from kfp.dsl import Dataset, Model
 
 from components.build_tfrecords import build_tfrecords
-from components.evaluate import evaluate
+from components.evaluate import evaluate as judge
 from components.ingest import ingest
 from components.label_curves import label_curves
 from components.train import train
-from components.visualize import visualize
+from components.visualize import visualize as draw
 
 NAME = "brain-tumor"
 
@@ -54,8 +54,8 @@ def build_pipeline(labels: list[str], place: Callable[[dsl.PipelineTask], None])
         phase1_box: str,
         phase2_classification: str,
         phase3_finetune: str,
-        evaluate_config: str,
-        visualize_config: str,
+        evaluate: str,
+        visualize: str,
     ) -> Artifacts:
         """From images to a judged model.
 
@@ -94,13 +94,13 @@ def build_pipeline(labels: list[str], place: Callable[[dsl.PipelineTask], None])
         }
 
         # 7. to 9. Judgement.
-        evaluated = step(evaluate(config=evaluate_config, records=data, **models), "evaluate")
+        evaluated = step(judge(config=evaluate, records=data, **models), "evaluate")
         predictions = evaluated.outputs["predictions"]
         for label in labels:
             step(label_curves(label=label, predictions=predictions), f"curves: {label}")
         drawn = step(
-            visualize(
-                config=visualize_config, dataset=ingested.outputs["dataset"], predictions=predictions, **models
+            draw(
+                config=visualize, dataset=ingested.outputs["dataset"], predictions=predictions, **models
             ),
             "visualize",
         )

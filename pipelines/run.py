@@ -1,4 +1,8 @@
-"""Runs the compiled pipeline on this machine: `python -m pipelines.run [OVERRIDE ...]`."""
+"""Runs the compiled pipeline on this machine: `python -m pipelines.run [OVERRIDE ...]`.
+
+All that a run leaves is below `runs/`: the steps' artifacts and their cache, a log and a record of each run, the HTML
+reports, and MLflow's store unless `MLFLOW_TRACKING_URI` names another.
+"""
 
 import json
 import logging
@@ -9,25 +13,249 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import yaml
 from kfp import local
 from kfp.components import load_component_from_file
+from tabulate import tabulate
 
 from brain_tumor import tracking
 from brain_tumor.compose import compose, step_configs
+from brain_tumor.config import EvaluateConfig, from_json
 from brain_tumor.errors import InputError
-from brain_tumor.evaluation.report import compute_metrics, scalar_metrics, summary_rows
+from brain_tumor.evaluation.report import Report, describe_difference, evaluate_predictions, scalar_metrics, summary_rows
 from brain_tumor.evaluation.table import read_predictions
 from brain_tumor.step import step
 from brain_tumor.storage import write_json
 from pipelines.compile import compile_pipeline, load_target
 from pipelines.image import ROOT, image_tag
+from pipelines.pipeline import NAME
 
 LAST_LINES = 25
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class StepFailed(Exception):
+    """A step ended with an error."""
+
+
+class Tracker:
+    """The pipeline run's MLflow run, opened when the first step runs: a run in which nothing runs leaves no trace.
+
+    Attributes:
+        run: The run, or None as long as nothing ran.
+    """
+
+    def __init__(self, name: str, runs: Path, stack: ExitStack) -> None:
+        self.run: tracking.Run | None = None
+        self._name = name
+        self._runs = runs
+        self._stack = stack
+
+    def open(self) -> None:
+        """Opens the run, and tells the steps of it by the environment."""
+        if self.run is None:
+            location = None
+            if "MLFLOW_TRACKING_URI" not in os.environ:
+                os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{self._runs / 'mlflow.db'}"
+                location = (self._runs / "mlflow-artifacts").as_uri()
+            self.run = self._stack.enter_context(tracking.open_run(self._name, artifact_location=location))
+            os.environ[tracking.PARENT] = self.run.id
+
+
+class Listener(logging.Filter):
+    """Follows a local run by what kfp.local says: records of the root logger, and the steps' output on stdout.
+
+    kfp.local has no hooks. As a filter of the root logger this hears that a step begins before its process starts; as
+    the stream in place of stdout it gets what the process prints.
+
+    Attributes:
+        executed: Titles of the steps that ran.
+        cached: Titles of the steps whose earlier result was taken.
+        last_lines: The end of the running step's output.
+    """
+
+    def __init__(self, titles: dict[str, str], log: TextIO, tracker: Tracker) -> None:
+        super().__init__()
+        self.executed: list[str] = []
+        self.cached: list[str] = []
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._titles = titles
+        self._log = log
+        self._tracker = tracker
+        self._started = 0.0
+        self._own_words = False
+        self._line = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Takes a log record of this process. kfp.local's own are kept from the terminal."""
+        message = COLORS.sub("", record.getMessage())
+        self._log.write(message + "\n")
+        if begun := re.match(r"Executing task '(.+)'", message):
+            self._tracker.open()
+            self.executed.append(self._titles[begun[1]])
+            self.last_lines.clear()
+            self._started = time.perf_counter()
+            self._own_words = False
+            self._say(f"[{len(self.executed) + len(self.cached):2d}/{len(self._titles)}] {self.executed[-1]}")
+        elif re.match(r"Task '.+' finished with status", message):
+            self._say(f"        {time.perf_counter() - self._started:.1f} s")
+            self._own_words = False
+        elif hit := re.match(r"Task (\S+) cache hit", message):
+            self.cached.append(self._titles[hit[1]])
+            self._say(f"[{len(self.executed) + len(self.cached):2d}/{len(self._titles)}] {self.cached[-1]}: cached")
+        return False
+
+    def write(self, text: str) -> int:
+        """Takes what kfp.local prints, the steps' output among it."""
+        self._log.write(text)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._hear(line.removeprefix("    "))
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes the log out."""
+        self._log.flush()
+
+    def _hear(self, line: str) -> None:
+        # kfp's executor first prints its whole input as JSON; the step's own words come after it.
+        if line == "}":
+            self._own_words = True
+        elif line.startswith("Traceback"):
+            self._own_words = True
+            self.last_lines.append(line)
+        elif self._own_words and line.strip() and not line.startswith(("Wrote executor output", "I0000", "WARNING: All")):
+            self.last_lines.append(line)
+            self._say(f"        {line}")
+
+    @staticmethod
+    def _say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+def run(overrides: list[str], runs: Path) -> dict[str, Path]:
+    """Compiles the pipeline and runs the compiled file, then prints the result.
+
+    Args:
+        overrides: Hydra's overrides of the configuration.
+        runs: The folder that takes everything the run leaves.
+
+    Returns:
+        The artifacts' paths, by their names in the pipeline.
+
+    Raises:
+        InputError: The configuration is not usable. Then no step has run.
+        StepFailed: A step failed.
+    """
+    config = compose(overrides)
+    arguments = step_configs(config)
+    name = f"{NAME}-{datetime.now():%Y-%m-%d-%H-%M-%S}"
+    compiled = runs / "pipelines" / f"{name}.yaml"
+    target = load_target("local")
+    compile_pipeline(target, image_tag(), list(config.dataset.labels), compiled)
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(runs / "artifacts"),
+        cache_root=str(runs / "cache"),
+        enable_caching=target.caching,
+    )
+    # kfp.local warns that a display name has no effect and that the image is none of Python's.
+    warnings.filterwarnings("ignore", module=r"kfp\.local")
+
+    started = time.perf_counter()
+    (runs / "logs").mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        tracker = Tracker(name, runs, stack)
+        log = stack.enter_context(open(runs / "logs" / f"{name}.log", "w", encoding="utf-8"))
+        listener = Listener(_titles(compiled), log, tracker)
+        root = logging.getLogger()
+        root.addFilter(listener)
+        stack.callback(root.removeFilter, listener)
+        try:
+            with redirect_stdout(cast(TextIO, listener)):
+                task = load_component_from_file(str(compiled))(**arguments)
+        except RuntimeError as error:
+            if not listener.executed:
+                raise
+            raise StepFailed(
+                f"The step '{listener.executed[-1]}' failed. The end of its log ({log.name}):\n"
+                + "\n".join(f"    {line}" for line in listener.last_lines)
+            ) from error
+        artifacts = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
+        report = evaluate_predictions(from_json(EvaluateConfig, arguments["evaluate"]), artifacts["predictions"])
+        page = _copy_report(artifacts["gallery"], runs / "reports")
+        if tracker.run:
+            tracker.run.log_params(json.loads(json.dumps({"overrides": " ".join(overrides) or "none"})))
+            tracker.run.log_metrics(scalar_metrics(report.metrics))
+            tracker.run.log_file(page)
+            write_json(
+                runs / "history" / f"{name}.json",
+                {
+                    "overrides": overrides,
+                    "executed": listener.executed,
+                    "cached": listener.cached,
+                    "seconds": round(time.perf_counter() - started, 1),
+                    "mlflow_run_id": tracker.run.id,
+                    "artifacts": {key: str(path) for key, path in artifacts.items()},
+                },
+            )
+    _print_result(report, artifacts, page, tracker.run, listener, time.perf_counter() - started)
+    return artifacts
+
+
+def _titles(compiled: Path) -> dict[str, str]:
+    """The steps' titles by their names in a compiled pipeline."""
+    tasks = yaml.safe_load(compiled.read_text())["root"]["dag"]["tasks"]
+    return {name: task["taskInfo"]["name"] for name, task in tasks.items()}
+
+
+def _copy_report(gallery: Path, folder: Path) -> Path:
+    """Copies the page to a name that a browser knows. The same run's page always has the same name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(gallery, folder / f"{gallery.parent.parent.name}.html"))
+
+
+def _print_result(
+    report: Report,
+    artifacts: dict[str, Path],
+    page: Path,
+    parent: tracking.Run | None,
+    listener: Listener,
+    seconds: float,
+) -> None:
+    metrics = report.metrics
+    _, manifest = read_predictions(artifacts["predictions"])
+    header, rows = summary_rows(metrics)
+    for row, model in zip(rows, metrics["models"], strict=True):
+        row.append(manifest["models"][model["name"]]["mlflow_run_id"])
+    print()
+    if manifest["notice"]:
+        print(manifest["notice"])
+    print(
+        f"Split {metrics['split']}: {metrics['patients']} patients, {metrics['images']} images, "
+        f"{metrics['boxes']} true boxes.\n"
+    )
+    print(tabulate(rows, [*header, "MLflow run"], disable_numparse=True, colalign=("left", *["right"] * 3, "left")))
+    print(f"\n{describe_difference(metrics)}\n")
+    print(f"Report: {page}")
+    print(f"MLflow: {'run ' + parent.id if parent and parent.id else 'nothing ran, so no new run'}; make mlflow-ui")
+    print(f"Steps:  {len(listener.executed)} run, {len(listener.cached)} cached, {seconds:.1f} s")
+
+
+def main() -> None:
+    """The command line: overrides as arguments, exit code 2 for bad input, 1 for a failed step."""
+    with step():
+        try:
+            run(sys.argv[1:], ROOT / "runs")
+        except StepFailed as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -6,11 +6,14 @@ since that takes seconds.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 EXPERIMENT = "brain-tumor"
+PARENT = "MLFLOW_RUN_ID"
 
 # MLflow reports usage to its makers unless told otherwise; patients' data makes no exception wise.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -39,8 +42,6 @@ class Run:
     def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
         """Logs metrics of one step (an epoch)."""
         if self._client:
-            import time
-
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
@@ -52,6 +53,11 @@ class Run:
             from mlflow.entities import RunTag
 
             self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_file(self, path: Path) -> None:
+        """Logs a file."""
+        if self._client:
+            self._client.log_artifact(self.id, str(path))
 
     def log_model(self, model: Any, example: Any) -> None:
         """Logs a Keras model with its signature, taken from an example batch and the model's answer to it.
@@ -77,12 +83,13 @@ class Run:
 
 
 @contextmanager
-def open_run(name: str, parent_id: str = "") -> Iterator[Run]:
+def open_run(name: str, parent_id: str = "", artifact_location: str | None = None) -> Iterator[Run]:
     """Opens a run, and ends it as finished, or as failed if an exception passes.
 
     Args:
         name: The run's name.
         parent_id: The run that it is nested in, if any.
+        artifact_location: Where the files of a new experiment go, if not where MLflow puts them.
     """
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         yield Run()
@@ -93,7 +100,7 @@ def open_run(name: str, parent_id: str = "") -> Iterator[Run]:
     if parent_id:
         experiment = client.get_run(parent_id).info.experiment_id
     else:
-        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or _default_experiment(client)
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or _default_experiment(client, artifact_location)
     tags = {"mlflow.parentRunId": parent_id} if parent_id else {}
     run = Run(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
     try:
@@ -106,15 +113,15 @@ def open_run(name: str, parent_id: str = "") -> Iterator[Run]:
 
 def parent_run_id() -> str:
     """The id of the pipeline run's MLflow run, from the environment; empty if there is none."""
-    return os.environ.get("MLFLOW_RUN_ID", "")
+    return os.environ.get(PARENT, "")
 
 
-def _default_experiment(client: Any) -> str:
+def _default_experiment(client: Any, artifact_location: str | None) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)
-    return str(client.create_experiment(name, artifact_location=os.environ.get("BRAIN_TUMOR_MLFLOW_ARTIFACTS")))
+    return str(client.create_experiment(name, artifact_location=artifact_location))
 
 
 def _flatten(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

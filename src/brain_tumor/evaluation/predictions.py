@@ -56,7 +56,11 @@ def predict(config: EvaluateConfig, records: str | Path, models: dict[str, str |
             "threshold": config.threshold,
             "models": {
                 **{
-                    name: {key: description[key] for key in ("title", "heads", "mlflow_run_id")}
+                    name: {
+                        "title": "final model" if name == "final" else description["title"],
+                        "heads": description["heads"],
+                        "mlflow_run_id": description["mlflow_run_id"],
+                    }
                     for name, description in descriptions.items()
                 },
                 CONSTANT: {"title": "constant baseline", "heads": ["labels", "boxes"], "mlflow_run_id": ""},

@@ -137,7 +137,7 @@ def _markdown(metrics: dict[str, Any], manifest: dict[str, Any]) -> str:
     )
     header, rows = summary_rows(metrics, REPORT_COLUMNS, intervals=True)
     parts = ["# Evaluation", f"> {manifest['notice']}" if manifest["notice"] else "", counts]
-    parts += [_markdown_table(header, rows), _about_intervals(metrics), _about_difference(metrics)]
+    parts += [_markdown_table(header, rows), _about_intervals(metrics), describe_difference(metrics)]
     if final := metrics["figures"].get("final"):
         cells = [
             [label, *(_number(final[f"{label}_{figure}"]) for figure in LABEL_COLUMNS.values())]
@@ -159,7 +159,12 @@ def _about_intervals(metrics: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def _about_difference(metrics: dict[str, Any]) -> str:
+def describe_difference(metrics: dict[str, Any]) -> str:
+    """A sentence: the difference in mean IoU, final minus constant, with its interval or why there is none.
+
+    Args:
+        metrics: `Report.metrics`.
+    """
     found = metrics["difference"]["mean_iou"]
     if found["value"] is None:
         return f"No difference in mean IoU, final minus constant: {found['reason']}."

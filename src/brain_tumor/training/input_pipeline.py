@@ -13,6 +13,7 @@ import tensorflow as tf
 from brain_tumor.config import AugmentationConfig
 from brain_tumor.data.records import parse_example, shard_paths
 from brain_tumor.geometry import box_to_letterbox, letterbox
+from brain_tumor.storage import read_manifest
 
 
 def load_split(records: str | Path, split: str, num_classes: int, image_size: int) -> tf.data.Dataset:
@@ -23,7 +24,11 @@ def load_split(records: str | Path, split: str, num_classes: int, image_size: in
         (num_classes, 4) normalised to 0..1 of the letterboxed image, an absent class a row of zeros, and `filename`,
         `patient_id`, `slice`, `height`, `width` of the original.
     """
-    serialized = tf.data.TFRecordDataset(shard_paths(Path(records), split))
+    count = read_manifest(records, "records")["splits"][split]["images"]
+    # Known sizes let Keras plan an epoch without reading one first.
+    serialized = tf.data.TFRecordDataset(shard_paths(records, split)).apply(
+        tf.data.experimental.assert_cardinality(count)
+    )
     return serialized.map(
         lambda text: _letterbox_example(parse_example(text, num_classes), image_size),
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -50,7 +55,6 @@ def _letterbox_example(example: dict[str, Any], size: int) -> dict[str, Any]:
 
 def training_batches(
     examples: tf.data.Dataset,
-    count: int,
     batch_size: int,
     heads: list[str],
     augmentation: AugmentationConfig,
@@ -60,7 +64,6 @@ def training_batches(
 
     Args:
         examples: From `load_split`.
-        count: How many examples there are.
         batch_size: Images a batch. A last, smaller batch is left out (of another order each epoch), unless it is the
             only one.
         heads: The targets that a batch has.
@@ -71,6 +74,7 @@ def training_batches(
         Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, and a dict of the heads' truths.
     """
     examples = examples.map(lambda example: {key: example[key] for key in ("image", "labels", "boxes")})
+    count = int(examples.cardinality())
     batches = (
         examples.cache()
         .shuffle(count, seed=seed, reshuffle_each_iteration=True)

@@ -21,6 +21,7 @@ from brain_tumor.storage import read_manifest
 from brain_tumor.tracking import Run, open_run, parent_run_id
 from brain_tumor.training.callbacks import EpochLog
 from brain_tumor.training.input_pipeline import evaluation_batches, load_split, training_batches
+from brain_tumor.training.optimizer import FusedAdamW
 
 
 def train(
@@ -127,7 +128,7 @@ def compile_learner(model: keras.Model, phase: PhaseConfig, class_weights: list[
         ),
         "boxes": lambda: BoxIoU(name=f"{prefix['boxes']}iou"),
     }
-    optimizer = keras.optimizers.AdamW(
+    optimizer = FusedAdamW(
         phase.learning_rate, weight_decay=phase.weight_decay, global_clipnorm=phase.clip_norm
     )
     learner.compile(
@@ -152,12 +153,12 @@ def _fit(
         split: load_split(records, split, len(manifest["labels"]), config.model.image_size)
         for split in ("train", "valid")
     }
-    count = manifest["splits"]["train"]["images"]
     log = EpochLog(config.name, run)
     learner.fit(
-        training_batches(splits["train"], count, config.batch_size, heads, config.augmentation, config.seed),
+        training_batches(splits["train"], config.batch_size, heads, config.augmentation, config.seed),
         validation_data=evaluation_batches(splits["valid"], config.batch_size, heads),
         epochs=phase.epochs,
+        shuffle=False,  # the batches are shuffled already
         verbose=0,
         callbacks=[
             log,

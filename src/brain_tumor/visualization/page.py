@@ -18,10 +18,10 @@ DPI = 110  # a figure's 10 inches then fill the page's width
 
 def visualize(
     config: VisualizeConfig,
-    predictions: Path,
-    dataset: Path,
+    predictions: str | Path,
+    dataset: str | Path,
     histories: dict[str, list[dict[str, Any]]],
-    output: Path,
+    output: str | Path,
 ) -> None:
     """Writes one HTML file that needs no other: table, gallery, ROC curves, IoU histograms, training.
 
@@ -58,7 +58,7 @@ def visualize(
         ),
     ]
     if slices:
-        gallery = gallery_figure(final, slices, dataset, labels, threshold)
+        gallery = gallery_figure(final, slices, Path(dataset), labels, threshold)
         text = f"Final model. A box is shown as predicted from a probability of {threshold:g}."
         sections.insert(1, Section("True and predicted boxes", text, image=figure_uri(gallery, DPI)))
     if histories:

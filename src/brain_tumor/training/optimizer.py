@@ -1,0 +1,37 @@
+"""AdamW with TensorFlow's fused update."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class FusedAdamW(keras.optimizers.AdamW):
+    """Keras's AdamW, each weight updated by one TensorFlow operation.
+
+    Keras writes the same update in some forty operations a weight, over half of the graph of a ResNet101's training
+    step. Building that graph is most of the time to the first step, and running it a fifth of a small batch's.
+
+    Reference: Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
+    """
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+        step = tf.cast(self.iterations + 1, tf.float32)
+        self._beta_powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        return super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self._beta_powers[0],
+            beta2_power=self._beta_powers[1],
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
