@@ -30,7 +30,11 @@ def evaluate(
     from brain_tumor.step import step
     from brain_tumor.storage import write_json
 
-    models = {"final": final, "baseline_classification": baseline_classification, "baseline_box": baseline_box}
+    models = {
+        "final": final,
+        "baseline_classification": baseline_classification,
+        "baseline_box": baseline_box,
+    }
     paths = {name: model.path for name, model in models.items()}
     with step():
         parsed = from_json(EvaluateConfig, config)

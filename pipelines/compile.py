@@ -1,5 +1,6 @@
 """Compiles the pipeline for a target."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import yaml
 from kfp import dsl
 from kfp.compiler import Compiler
 
+from brain_tumor.compose import compose
 from brain_tumor.errors import InputError
+from brain_tumor.step import step
+from pipelines.image import ROOT, image_tag
 from pipelines.pipeline import build_pipeline
 
 TARGETS = Path(__file__).parent / "targets"
@@ -55,3 +59,16 @@ def compile_pipeline(target: Target, tag: str, labels: list[str], path: Path) ->
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Compiler().compile(build_pipeline(labels, place), str(path))
+
+
+def main() -> None:
+    """The command line: compiles for this machine to build/pipeline.yaml."""
+    with step():
+        config = compose(sys.argv[1:])
+        path = ROOT / "build" / "pipeline.yaml"
+        compile_pipeline(load_target("local"), image_tag(), list(config.dataset.labels), path)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

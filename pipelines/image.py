@@ -23,3 +23,7 @@ def image_tag(root: Path = ROOT) -> str:
             if file.is_file() and not {"__pycache__", "brain_tumor.egg-info"} & set(file.parts):
                 digest.update(f"{file.relative_to(root).as_posix()} {fingerprint(file)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    print(f"brain-tumor:{image_tag()}")

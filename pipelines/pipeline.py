@@ -30,7 +30,9 @@ class Artifacts(NamedTuple):
     gallery: dsl.HTML
 
 
-def build_pipeline(labels: list[str], place: Callable[[dsl.PipelineTask], None]) -> dsl.base_component.BaseComponent:
+def build_pipeline(
+    labels: list[str], place: Callable[[dsl.PipelineTask], None]
+) -> dsl.base_component.BaseComponent:
     """Builds the pipeline.
 
     Args:
@@ -75,7 +77,9 @@ def build_pipeline(labels: list[str], place: Callable[[dsl.PipelineTask], None])
         data = built.outputs["records"]
 
         # 3. Baselines: what each task reaches alone.
-        only_labels = step(train(config=baseline_classification, records=data), "train: baseline classification")
+        only_labels = step(
+            train(config=baseline_classification, records=data), "train: baseline classification"
+        )
         only_boxes = step(train(config=baseline_box, records=data), "train: baseline box")
 
         # 4. to 6. The model, phase by phase.
@@ -85,7 +89,8 @@ def build_pipeline(labels: list[str], place: Callable[[dsl.PipelineTask], None])
             "train: phase 2 classification",
         )
         phase3 = step(
-            train(config=phase3_finetune, records=data, start=phase2.outputs["model"]), "train: phase 3 fine-tune"
+            train(config=phase3_finetune, records=data, start=phase2.outputs["model"]),
+            "train: phase 3 fine-tune",
         )
         models = {
             "final": phase3.outputs["model"],
@@ -99,9 +104,7 @@ def build_pipeline(labels: list[str], place: Callable[[dsl.PipelineTask], None])
         for label in labels:
             step(label_curves(label=label, predictions=predictions), f"curves: {label}")
         drawn = step(
-            draw(
-                config=visualize, dataset=ingested.outputs["dataset"], predictions=predictions, **models
-            ),
+            draw(config=visualize, dataset=ingested.outputs["dataset"], predictions=predictions, **models),
             "visualize",
         )
         return Artifacts(

@@ -1,10 +1,9 @@
 """Runs the compiled pipeline on this machine: `python -m pipelines.run [OVERRIDE ...]`.
 
-All that a run leaves is below `runs/`: the steps' artifacts and their cache, a log and a record of each run, the HTML
-reports, and MLflow's store unless `MLFLOW_TRACKING_URI` names another.
+All that a run leaves is below `runs/`: the steps' artifacts and their cache, a log and a record of each run,
+the HTML reports, and MLflow's store unless `MLFLOW_TRACKING_URI` names another.
 """
 
-import json
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ from collections import deque
 from contextlib import ExitStack, redirect_stdout
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 import yaml
 from kfp import local
@@ -26,8 +25,13 @@ from tabulate import tabulate
 from brain_tumor import tracking
 from brain_tumor.compose import compose, step_configs
 from brain_tumor.config import EvaluateConfig, from_json
-from brain_tumor.errors import InputError
-from brain_tumor.evaluation.report import Report, describe_difference, evaluate_predictions, scalar_metrics, summary_rows
+from brain_tumor.evaluation.report import (
+    Report,
+    describe_difference,
+    evaluate_predictions,
+    scalar_metrics,
+    summary_rows,
+)
 from brain_tumor.evaluation.table import read_predictions
 from brain_tumor.step import step
 from brain_tumor.storage import write_json
@@ -37,14 +41,19 @@ from pipelines.pipeline import NAME
 
 LAST_LINES = 25
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
+# What a step prints but does not say: TensorFlow's notes about the processor, kfp's about its own file, and a
+# progress bar's first, empty state. The log has it all.
+NOISE = re.compile(
+    r"Wrote executor output|[IE]0000 |WARNING: All log messages|To enable the following|.*\b0%\|"
+)
 
 
-class StepFailed(Exception):
+class StepError(Exception):
     """A step ended with an error."""
 
 
 class Tracker:
-    """The pipeline run's MLflow run, opened when the first step runs: a run in which nothing runs leaves no trace.
+    """The pipeline run's MLflow run, opened when the first step runs: where nothing runs, there is none.
 
     Attributes:
         run: The run, or None as long as nothing ran.
@@ -68,10 +77,10 @@ class Tracker:
 
 
 class Listener(logging.Filter):
-    """Follows a local run by what kfp.local says: records of the root logger, and the steps' output on stdout.
+    """Follows a local run by what kfp.local says: log records, and the steps' output on stdout.
 
-    kfp.local has no hooks. As a filter of the root logger this hears that a step begins before its process starts; as
-    the stream in place of stdout it gets what the process prints.
+    kfp.local has no hooks. As a filter of the root logger this hears that a step begins before its process
+    starts; as the stream in place of stdout it gets what the process prints.
 
     Attributes:
         executed: Titles of the steps that ran.
@@ -107,7 +116,9 @@ class Listener(logging.Filter):
             self._own_words = False
         elif hit := re.match(r"Task (\S+) cache hit", message):
             self.cached.append(self._titles[hit[1]])
-            self._say(f"[{len(self.executed) + len(self.cached):2d}/{len(self._titles)}] {self.cached[-1]}: cached")
+            self._say(
+                f"[{len(self.executed) + len(self.cached):2d}/{len(self._titles)}] {self.cached[-1]}: cached"
+            )
         return False
 
     def write(self, text: str) -> int:
@@ -129,13 +140,15 @@ class Listener(logging.Filter):
         elif line.startswith("Traceback"):
             self._own_words = True
             self.last_lines.append(line)
-        elif self._own_words and line.strip() and not line.startswith(("Wrote executor output", "I0000", "WARNING: All")):
+        elif self._own_words and line.strip() and not NOISE.match(line):
             self.last_lines.append(line)
             self._say(f"        {line}")
 
     @staticmethod
     def _say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        # Not print(): kfp.local replaces it by one that indents.
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def run(overrides: list[str], runs: Path) -> dict[str, Path]:
@@ -150,7 +163,7 @@ def run(overrides: list[str], runs: Path) -> dict[str, Path]:
 
     Raises:
         InputError: The configuration is not usable. Then no step has run.
-        StepFailed: A step failed.
+        StepError: A step failed.
     """
     config = compose(overrides)
     arguments = step_configs(config)
@@ -182,15 +195,17 @@ def run(overrides: list[str], runs: Path) -> dict[str, Path]:
         except RuntimeError as error:
             if not listener.executed:
                 raise
-            raise StepFailed(
+            raise StepError(
                 f"The step '{listener.executed[-1]}' failed. The end of its log ({log.name}):\n"
                 + "\n".join(f"    {line}" for line in listener.last_lines)
             ) from error
         artifacts = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
-        report = evaluate_predictions(from_json(EvaluateConfig, arguments["evaluate"]), artifacts["predictions"])
+        report = evaluate_predictions(
+            from_json(EvaluateConfig, arguments["evaluate"]), artifacts["predictions"]
+        )
         page = _copy_report(artifacts["gallery"], runs / "reports")
         if tracker.run:
-            tracker.run.log_params(json.loads(json.dumps({"overrides": " ".join(overrides) or "none"})))
+            tracker.run.log_params({"overrides": " ".join(overrides) or "none"})
             tracker.run.log_metrics(scalar_metrics(report.metrics))
             tracker.run.log_file(page)
             write_json(
@@ -240,10 +255,15 @@ def _print_result(
         f"Split {metrics['split']}: {metrics['patients']} patients, {metrics['images']} images, "
         f"{metrics['boxes']} true boxes.\n"
     )
-    print(tabulate(rows, [*header, "MLflow run"], disable_numparse=True, colalign=("left", *["right"] * 3, "left")))
+    print(
+        tabulate(
+            rows, [*header, "MLflow run"], disable_numparse=True, colalign=("left", *["right"] * 3, "left")
+        )
+    )
     print(f"\n{describe_difference(metrics)}\n")
     print(f"Report: {page}")
-    print(f"MLflow: {'run ' + parent.id if parent and parent.id else 'nothing ran, so no new run'}; make mlflow-ui")
+    run_id = f"run {parent.id}" if parent else "no new run, since no step ran"
+    print(f"MLflow: {run_id} (make mlflow-ui)")
     print(f"Steps:  {len(listener.executed)} run, {len(listener.cached)} cached, {seconds:.1f} s")
 
 
@@ -252,7 +272,7 @@ def main() -> None:
     with step():
         try:
             run(sys.argv[1:], ROOT / "runs")
-        except StepFailed as error:
+        except StepError as error:
             print(error, file=sys.stderr)
             raise SystemExit(1) from None
 

@@ -25,13 +25,15 @@ GROUPS = tuple(sorted(folder.name for folder in CONF.iterdir() if folder.is_dir(
 def compose(overrides: list[str]) -> DictConfig:
     """Composes the whole configuration.
 
-    Paths become absolute, and what they hold enters as a fingerprint: other files behind the same path are other input.
+    Paths become absolute, and what they hold enters as a fingerprint: other files behind the same path are
+    other input.
 
     Args:
         overrides: Hydra's overrides, such as `profile=full` or `phases.phase3_finetune.learning_rate=1e-4`.
 
     Raises:
-        InputError: An override names nothing that exists (the message says what does), or has an unusable value.
+        InputError: An override names nothing that exists (the message says what does), or has an unusable
+            value.
     """
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
@@ -55,7 +57,8 @@ def step_configs(config: DictConfig) -> dict[str, str]:
     """The steps' own sections, checked against their schema, as canonical JSON.
 
     Returns:
-        By the pipeline's parameter: `dataset`, `records`, one for each phase under its name, `evaluate`, `visualize`.
+        By the pipeline's parameter: `dataset`, `records`, one for each phase under its name, `evaluate`,
+        `visualize`.
 
     Raises:
         InputError: A value is missing or of a wrong type, or a section has a key that its step does not know.
@@ -85,7 +88,9 @@ def _check_key(known: DictConfig, override: Override) -> None:
     for part in override.key_or_group.replace("/", ".").split("."):
         if not isinstance(node, DictConfig) or part not in node:
             names = f"it has {', '.join(node)}" if isinstance(node, DictConfig) else "it is a single value"
-            raise InputError(f"The override {override.input_line} names nothing: {at} has no {part!r}; {names}.")
+            raise InputError(
+                f"The override {override.input_line} names nothing: {at} has no {part!r}; {names}."
+            )
         at = part if at == "The configuration" else f"{at}.{part}"
         node = None if OmegaConf.is_missing(node, part) else node[part]
 

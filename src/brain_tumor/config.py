@@ -1,7 +1,7 @@
 """The configuration's schema: one dataclass a step, and what they share.
 
-The values are in `conf/` (YAML), composed by Hydra. A step gets its own dataclass as canonical JSON, so that a value
-that a step does not read cannot invalidate what the step has made.
+The values are in `conf/` (YAML), composed by Hydra. A step gets its own dataclass as canonical JSON, so that
+a value that a step does not read cannot invalidate what the step has made.
 """
 
 import json
@@ -25,9 +25,10 @@ class DatasetConfig:
     Attributes:
         source: Which source reads it: `synthetic` or `directory`.
         labels: Label names in the order of the class slots.
-        filename_pattern: A regular expression with the groups `patient` and `slice`, searched in a file's name.
-        duplicate_boxes: What to do with two boxes of one label in one image: keep the `largest`, take their `union`,
-            or count it as an `error` of the image.
+        filename_pattern: A regular expression with the groups `patient` and `slice`, searched in a file's
+            name.
+        duplicate_boxes: What to do with two boxes of one label in one image: keep the `largest`, take their
+            `union`, or count it as an `error` of the image.
         max_bad_fraction: The share of bad images (0..1) past which ingest stops instead of quarantining them.
     """
 
@@ -55,8 +56,8 @@ class DirectoryDataset(DatasetConfig):
 
     Attributes:
         path: The folder.
-        fingerprint: A hash of the folder's files. It is filled in when a run is composed, so that other files behind
-            the same path are other input.
+        fingerprint: A hash of the folder's files. It is filled in when a run is composed, so that other files
+            behind the same path are other input.
     """
 
     path: str = MISSING
@@ -122,15 +123,15 @@ class PhaseConfig:
         heads: The heads that the model has: `labels`, `boxes` or both.
         train_heads: Those of them that learn; the others stay as they are.
         trainable_layers: How many of the backbone's layers learn, counted from the top; or null.
-        trainable_fraction: The share of the backbone's layers that learn, from the top, rounded down to whole layers;
-            or null. Exactly one of the two is set.
+        trainable_fraction: The share of the backbone's layers that learn, from the top, rounded down to whole
+            layers; or null. Exactly one of the two is set.
         loss_weights: Weight of each head's loss.
         learning_rate: AdamW's rate.
         weight_decay: AdamW's decoupled weight decay.
         clip_norm: Largest norm of all gradients together, or null.
         epochs: Epochs at most.
-        monitor: The metric that early stopping, rate reduction and the choice of the best epoch look at; higher is
-            better.
+        monitor: The metric that early stopping, rate reduction and the choice of the best epoch look at;
+            higher is better.
         early_stopping_patience: Epochs without improvement before training stops.
         reduce_rate_patience: Epochs without improvement before the rate is halved.
         log_model: Whether MLflow gets a copy of the model.
@@ -198,7 +199,9 @@ class VisualizeConfig:
 def to_json(config: Any) -> str:
     """A step's config as canonical JSON: sorted keys, no spaces, so that equal configs are equal texts."""
     container = OmegaConf.to_container(
-        config if isinstance(config, DictConfig) else OmegaConf.structured(config), resolve=True, throw_on_missing=True
+        config if isinstance(config, DictConfig) else OmegaConf.structured(config),
+        resolve=True,
+        throw_on_missing=True,
     )
     return json.dumps(container, sort_keys=True, separators=(",", ":"))
 

@@ -1,7 +1,7 @@
 """Letterbox and boxes, forth and back.
 
-A box is `[xmin, ymin, xmax, ymax]`. In a file it is in pixels of its image, xmax and ymax exclusive; in a tensor it is
-normalised to 0..1 of the image that the tensor holds.
+A box is `[xmin, ymin, xmax, ymax]`. In a file it is in pixels of its image, xmax and ymax exclusive; in a
+tensor it is normalised to 0..1 of the image that the tensor holds.
 
 The letterbox's functions use only arithmetic that plain numbers, NumPy arrays and TensorFlow tensors share,
 so that the input pipeline and the evaluation cannot disagree.
@@ -22,7 +22,8 @@ def letterbox(height: Any, width: Any, size: int) -> tuple[Any, Any, Any, Any]:
         size: Side of the square, in pixels.
 
     Returns:
-        `(top, left, new_height, new_width)`: the place and size of the resized image in the square, in pixels.
+        `(top, left, new_height, new_width)`: the place and size of the resized image in the square, in
+        pixels.
     """
     longest = (height + width + abs(height - width)) // 2  # max(), for numbers and tensors alike
     new_height = _at_least_one((2 * height * size + longest) // (2 * longest))
@@ -65,7 +66,8 @@ def box_from_letterbox(box: Any, height: Any, width: Any, size: int) -> tuple[An
         size: Side of the square, in pixels.
 
     Returns:
-        The four coordinates in pixels of the original image. They can lie outside it, where a box lies on the padding.
+        The four coordinates in pixels of the original image. They can lie outside it, where a box lies on the
+        padding.
     """
     top, left, new_height, new_width = letterbox(height, width, size)
     xmin, ymin, xmax, ymax = box

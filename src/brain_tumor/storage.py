@@ -37,7 +37,7 @@ class Draft:
 
 @contextmanager
 def publish(path: str | Path, kind: str) -> Iterator[Draft]:
-    """Writes an artifact: yields a draft, and on leaving hashes its files, adds the manifest and renames it to `path`.
+    """Writes an artifact: yields a draft, and at the end adds the manifest and renames it to `path`.
 
     On an exception nothing is left under `path`. An artifact that already stands there is replaced.
 
@@ -75,7 +75,9 @@ def read_manifest(path: str | Path, kind: str) -> dict[str, Any]:
     """
     file = Path(path) / MANIFEST
     if not file.is_file():
-        raise InputError(f"{path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first.")
+        raise InputError(
+            f"{path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
+        )
     manifest: dict[str, Any] = json.loads(file.read_text())
     if manifest.get("kind") != kind:
         raise InputError(f"{path} holds a {manifest.get('kind')} artifact where a {kind} artifact is needed.")
@@ -101,7 +103,9 @@ def hash_files(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor() as pool:
         digests = pool.map(hash_file, files)
-        return {file.relative_to(folder).as_posix(): digest for file, digest in zip(files, digests, strict=True)}
+        return {
+            file.relative_to(folder).as_posix(): digest for file, digest in zip(files, digests, strict=True)
+        }
 
 
 def hash_file(path: Path) -> str:

@@ -1,8 +1,8 @@
 """MLflow: one parent run a pipeline run, a nested run a training.
 
-Where to write comes from the environment, never from a parameter: `MLFLOW_TRACKING_URI` (without it nothing is tracked)
-and `MLFLOW_RUN_ID`, the parent's id. A pipeline backend may inject both. MLflow is imported only where it is used,
-since that takes seconds.
+Where to write comes from the environment, never from a parameter: `MLFLOW_TRACKING_URI` (without it nothing
+is tracked) and `MLFLOW_RUN_ID`, the parent's id. A pipeline backend may inject both. MLflow is imported only
+where it is used, since that takes seconds.
 """
 
 import os
@@ -45,7 +45,9 @@ class Run:
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
-            self._client.log_batch(self.id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
+            self._client.log_batch(
+                self.id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()]
+            )
 
     def set_tags(self, tags: dict[str, str]) -> None:
         """Sets tags."""

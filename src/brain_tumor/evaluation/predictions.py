@@ -1,8 +1,8 @@
 """From models to the predictions table: the only part of an evaluation that needs TensorFlow."""
 
 from pathlib import Path
-from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -15,11 +15,14 @@ from brain_tumor.geometry import box_from_letterbox
 from brain_tumor.model.artifact import load_model, read_description
 from brain_tumor.storage import publish, read_manifest
 from brain_tumor.training.input_pipeline import load_split
+from brain_tumor.training.startup import start_quickly
 
 CONSTANT = "constant"
 
 
-def predict(config: EvaluateConfig, records: str | Path, models: dict[str, str | Path], output: str | Path) -> None:
+def predict(
+    config: EvaluateConfig, records: str | Path, models: dict[str, str | Path], output: str | Path
+) -> None:
     """Lets models answer for every image of a split, and publishes the predictions table.
 
     The constant baseline stands beside them: every label present, each with the training set's mean box.
@@ -38,15 +41,20 @@ def predict(config: EvaluateConfig, records: str | Path, models: dict[str, str |
     descriptions = {name: read_description(path) for name, path in models.items()}
     for name, description in descriptions.items():
         if description["labels"] != labels:
-            raise InputError(f"The {name} model knows the labels {description['labels']}, the records have {labels}.")
+            raise InputError(
+                f"The {name} model knows the labels {description['labels']}, the records have {labels}."
+            )
 
+    start_quickly()
     truth = _truth(records, config.split, labels)
     tables = []
     for name, path in models.items():
         size = descriptions[name]["image_size"]
         examples = load_split(records, config.split, len(labels), size)
         answers = _answers(load_model(path), examples, config.batch_size)
-        tables.append(_table(name, truth, answers.get("labels"), _to_pixels(answers.get("boxes"), truth, size)))
+        tables.append(
+            _table(name, truth, answers.get("labels"), _to_pixels(answers.get("boxes"), truth, size))
+        )
     tables.append(_constant(truth, read_statistics(records)["mean_boxes"], labels))
     with publish(output, "predictions") as draft:
         pd.concat(tables, ignore_index=True).to_parquet(draft.path / FILE, index=False)
@@ -86,15 +94,28 @@ def _truth(records: str | Path, split: str, labels: list[str]) -> pd.DataFrame:
                     "height": int(example["height"]),
                     "label": label,
                     "present": present,
-                    **dict(zip(TRUE_BOX, example["boxes"][slot] * scale if present else [np.nan] * 4, strict=True)),
+                    **dict(
+                        zip(
+                            TRUE_BOX, example["boxes"][slot] * scale if present else [np.nan] * 4, strict=True
+                        )
+                    ),
                 }
             )
     return pd.DataFrame(rows).astype({"slice": "Int64"})
 
 
-def _answers(model: Any, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
-    images = examples.map(lambda example: tf.cast(example["image"], tf.float32)).batch(batch_size).prefetch(2)
-    answers: dict[str, np.ndarray] = model.predict(images, verbose=0)
+def _answers(model: keras.Model, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
+    """What a model says of each example, by head: arrays (images, ...)."""
+    # One graph for full batches and for the last, smaller one; Model.predict traces a second one for it.
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    forward = tf.function(
+        lambda batch: model(batch, training=False), input_signature=[images], autograph=False
+    )
+    batches = (
+        examples.map(lambda example: tf.cast(example["image"], tf.float32)).batch(batch_size).prefetch(2)
+    )
+    parts = [forward(batch) for batch in batches]
+    answers = {head: np.concatenate([part[head] for part in parts]) for head in model.output}
     for head, values in answers.items():
         if not np.isfinite(values).all():
             raise FloatingPointError(f"The model's {head} are not finite: it diverged in training.")
@@ -102,17 +123,20 @@ def _answers(model: Any, examples: tf.data.Dataset, batch_size: int) -> dict[str
 
 
 def _to_pixels(boxes: np.ndarray | None, truth: pd.DataFrame, size: int) -> np.ndarray | None:
-    """Boxes (images, classes, 4) of the letterboxed square as rows (images * classes, 4) in original pixels."""
+    """Boxes (images, classes, 4) of the letterboxed square as rows (images * classes, 4) in pixels."""
     if boxes is None:
         return None
     corners = boxes.reshape(-1, 4).astype(np.float64).T
     height, width = truth["height"].to_numpy(), truth["width"].to_numpy()
     moved = np.stack(box_from_letterbox(corners, height, width, size), axis=1)
     # What lies on the padding is outside the image: nobody can mean it.
-    return np.clip(moved, 0, np.stack([width, height] * 2, axis=1))
+    clipped: np.ndarray = np.clip(moved, 0, np.stack([width, height] * 2, axis=1))
+    return clipped
 
 
-def _constant(truth: pd.DataFrame, mean_boxes: dict[str, list[float] | None], labels: list[str]) -> pd.DataFrame:
+def _constant(
+    truth: pd.DataFrame, mean_boxes: dict[str, list[float] | None], labels: list[str]
+) -> pd.DataFrame:
     # A label that the training set lacks has no mean box: the whole image stands in.
     boxes = np.array([mean_boxes[label] or [0.0, 0.0, 1.0, 1.0] for label in labels])
     scale = truth[["width", "height", "width", "height"]].to_numpy()
@@ -120,7 +144,9 @@ def _constant(truth: pd.DataFrame, mean_boxes: dict[str, list[float] | None], la
     return _table(CONSTANT, truth, np.ones(len(truth)), repeated)
 
 
-def _table(name: str, truth: pd.DataFrame, labels: np.ndarray | None, boxes: np.ndarray | None) -> pd.DataFrame:
+def _table(
+    name: str, truth: pd.DataFrame, labels: np.ndarray | None, boxes: np.ndarray | None
+) -> pd.DataFrame:
     table = truth.copy()
     table.insert(0, "model", name)
     table["probability"] = np.nan if labels is None else labels.reshape(-1).astype(np.float64)

@@ -4,6 +4,7 @@ Keras is imported only by what loads or saves a model: reading a description mus
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,13 @@ def read_description(path: str | Path) -> dict[str, Any]:
     """Reads what a model artifact says of its model.
 
     Returns:
-        `title`: what a person calls the model. `labels`: names in slot order. `heads`. `image_size` in pixels.
-        `notice`: what every report must say about the data, or an empty text. `backbone`: name and start weights.
+        `title`: what a person calls the model. `labels`: names in slot order. `heads`. `image_size` in
+            pixels.
+        `notice`: what every report must say about the data, or an empty text. `backbone`: name and start
+            weights.
         `phases`: one dict a training, oldest first, with `name`, `config`, `epochs` (a dict of figures each),
-        `best_epoch`, `trainable_layers`, `seconds`. `metrics`: the last phase's, at its best epoch. `mlflow_run_id`: the
-        run that made the model, or an empty text.
+        `best_epoch`, `trainable_layers`, `seconds`. `metrics`: the last phase's, at its best epoch.
+        `mlflow_run_id`: the run that made the model, or an empty text.
 
     Raises:
         InputError: There is no whole model artifact at `path`.
@@ -62,7 +65,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     return description
 
 
-def read_histories(paths: list[str]) -> dict[str, list[dict[str, float]]]:
+def read_histories(paths: Sequence[str | Path]) -> dict[str, list[dict[str, float]]]:
     """The epochs of every training that stands behind some model artifacts, by the training's name."""
     phases = [phase for path in paths for phase in read_description(path)["phases"]]
     return {phase["name"]: phase["epochs"] for phase in phases}

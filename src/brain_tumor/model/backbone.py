@@ -13,7 +13,8 @@ BACKBONES = {
     "resnet152": keras.applications.ResNet152,
 }
 
-# Mean of ImageNet's blue, green and red over 0..255, what these ResNets were trained with ("caffe" preprocessing).
+# Mean of ImageNet's blue, green and red over 0..255, what these ResNets were trained with ("caffe"
+# preprocessing).
 IMAGENET_MEAN_BGR = [103.939, 116.779, 123.68]
 
 
@@ -21,8 +22,8 @@ def build_backbone(config: ModelConfig) -> keras.Model:
     """Builds the backbone with its start weights.
 
     Returns:
-        A model named `backbone` from preprocessed images (batch, size, size, 3) to the last feature maps at strides 8,
-        16 and 32. Its layers are those of keras.applications, in its order.
+        A model named `backbone` from preprocessed images (batch, size, size, 3) to the last feature maps at
+        strides 8, 16 and 32. Its layers are those of keras.applications, in its order.
 
     Raises:
         InputError: The backbone's name is unknown, or the weights cannot be had or do not fit.
@@ -36,7 +37,11 @@ def build_backbone(config: ModelConfig) -> keras.Model:
         input_shape=(config.image_size, config.image_size, 3),
     )
     stages = [
-        [layer for layer in base.layers if layer.name.startswith(f"conv{stage}_") and layer.name.endswith("_out")][-1]
+        [
+            layer
+            for layer in base.layers
+            if layer.name.startswith(f"conv{stage}_") and layer.name.endswith("_out")
+        ][-1]
         for stage in (3, 4, 5)
     ]
     backbone = keras.Model(base.input, [stage.output for stage in stages], name="backbone")
@@ -56,12 +61,18 @@ def set_batchnorm_momentum(backbone: keras.Model, momentum: float) -> None:
 def load_weights(backbone: keras.Model, path: Path) -> None:
     """Loads weights from a detector (.keras), whose backbone is taken, or from a backbone's own .h5 file."""
     if not path.is_file():
-        raise InputError(f"model.weights={path} is not there; give imagenet, none or the path of a .keras or .h5 file.")
+        raise InputError(
+            f"model.weights={path} is not there; give imagenet, none or the path of a .keras or .h5 file."
+        )
     try:
         if path.suffix == ".keras":
-            backbone.set_weights(keras.saving.load_model(path, compile=False).get_layer("backbone").get_weights())
+            backbone.set_weights(
+                keras.saving.load_model(path, compile=False).get_layer("backbone").get_weights()
+            )
         else:
             backbone.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} does not fit the {backbone.count_params():,}-weight backbone: {reason}") from error
+        raise InputError(
+            f"{path} does not fit the {backbone.count_params():,}-weight backbone: {reason}"
+        ) from error

@@ -21,7 +21,8 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[str]) -> k
 
     Returns:
         A model from letterboxed RGB images (batch, size, size, 3), 0..255, to a dict with, for each head,
-        `labels`: probabilities (batch, num_classes), `boxes`: (batch, num_classes, 4), normalised to 0..1 of the
+        `labels`: probabilities (batch, num_classes), `boxes`: (batch, num_classes, 4), normalised to 0..1 of
+            the
         letterboxed image, `[xmin, ymin, xmax, ymax]`, row k for class k. Preprocessing is part of the model.
 
     Raises:
@@ -56,14 +57,14 @@ def select_heads(model: keras.Model, heads: list[str]) -> keras.Model:
 def freeze(model: keras.Model, train_heads: list[str], trainable_layers: int) -> None:
     """Sets which weights learn: the named heads and the top of the backbone.
 
-    A frozen BatchNormalization also stops updating its moving statistics and runs in inference mode (Keras does so for
-    a layer with trainable=False), so a frozen weight leaves a training as it entered.
+    A frozen BatchNormalization also stops updating its moving statistics and runs in inference mode (Keras
+    does so for a layer with trainable=False), so a frozen weight leaves a training as it entered.
 
     Args:
         model: A detector.
         train_heads: The heads that learn.
-        trainable_layers: How many of the backbone's layers learn, counted from the top. It may begin inside of a
-            residual block.
+        trainable_layers: How many of the backbone's layers learn, counted from the top. It may begin inside
+            of a residual block.
     """
     backbone = model.get_layer("backbone")
     backbone.trainable = True
@@ -95,5 +96,7 @@ def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: f
             raise InputError(f"trainable_fraction={fraction} is out of range: give a share from 0 to 1.")
         return int(backbone_layers * fraction)
     if not 0 <= layers <= backbone_layers:
-        raise InputError(f"trainable_layers={layers} is out of range: the backbone has {backbone_layers} layers.")
+        raise InputError(
+            f"trainable_layers={layers} is out of range: the backbone has {backbone_layers} layers."
+        )
     return layers

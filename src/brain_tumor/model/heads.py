@@ -17,8 +17,8 @@ def box_head(features: list[Any], num_classes: int, width: int) -> Any:
     """One box a class, (batch, num_classes, 4), from maps at falling resolution.
 
     The coarse maps know what a structure is, the fine one where it ends; they are summed at the finest map's
-    resolution, as in a feature pyramid (Lin et al., 2017, https://arxiv.org/abs/1612.03144). The boxes then come from
-    votes of the positions, see `BoxVotes`: nothing is pooled before the regression.
+    resolution, as in a feature pyramid (Lin et al., 2017, https://arxiv.org/abs/1612.03144). The boxes then
+    come from votes of the positions, see `BoxVotes`: nothing is pooled before the regression.
 
     Args:
         features: Feature maps, finest first, each (batch, rows, columns, channels).
@@ -48,12 +48,12 @@ class BoxVotes(keras.layers.Layer):
     """Each position of a feature map votes for a box of each class; the output is the votes' weighted mean.
 
     A position's vote is its distance to the box's four sides (as in FCOS, Tian et al., 2019,
-    https://arxiv.org/abs/1904.01355), each as a share of the way to the image's edge, and a softmax over all positions
-    gives the votes' weights. So a box is always valid, 0 <= xmin <= xmax <= 1, likewise y, without a clip that would
-    stop its gradient.
+    https://arxiv.org/abs/1904.01355), each as a share of the way to the image's edge, and a softmax over all
+    positions gives the votes' weights. So a box is always valid, 0 <= xmin <= xmax <= 1, likewise y, without
+    a clip that would stop its gradient.
 
-    Input: (batch, rows, columns, num_classes * 5). Output: (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`,
-    normalised to 0..1 of the image.
+    Input: (batch, rows, columns, num_classes * 5). Output: (batch, num_classes, 4), each
+    `[xmin, ymin, xmax, ymax]`, normalised to 0..1 of the image.
 
     Args:
         num_classes: Number of classes.

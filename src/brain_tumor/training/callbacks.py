@@ -14,7 +14,8 @@ class EpochLog(keras.callbacks.Callback):
     """Writes a line an epoch, sends its figures to MLflow, and keeps them.
 
     Attributes:
-        epochs: One dict an epoch: `epoch` (from 1), `seconds`, `learning_rate` and Keras's losses and metrics.
+        epochs: One dict an epoch: `epoch` (from 1), `seconds`, `learning_rate` and Keras's losses and
+            metrics.
     """
 
     def __init__(self, name: str, run: Run) -> None:

@@ -1,8 +1,8 @@
 """Batches for training and evaluation, by tf.data.
 
-The order of the stages is the point: decode and letterbox once and keep the result as bytes (a quarter of the size of
-floats), shuffle what is decoded, anew each epoch, and augment last, on whole batches, so that no epoch sees the same
-picture twice.
+The order of the stages is the point: decode and letterbox once and keep the result as bytes (a quarter of the
+size of floats), shuffle what is decoded, anew each epoch, and augment last, on whole batches, so that no
+epoch sees the same picture twice.
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ def load_split(records: str | Path, split: str, num_classes: int, image_size: in
 
     Returns:
         A data set of dicts: `image` uint8 (size, size, 3), `labels` float32 (num_classes,), `boxes` float32
-        (num_classes, 4) normalised to 0..1 of the letterboxed image, an absent class a row of zeros, and `filename`,
-        `patient_id`, `slice`, `height`, `width` of the original.
+        (num_classes, 4) normalised to 0..1 of the letterboxed image, an absent class a row of zeros, and
+        `filename`, `patient_id`, `slice`, `height`, `width` of the original.
     """
     count = read_manifest(records, "records")["splits"][split]["images"]
     # Known sizes let Keras plan an epoch without reading one first.
@@ -64,14 +64,15 @@ def training_batches(
 
     Args:
         examples: From `load_split`.
-        batch_size: Images a batch. A last, smaller batch is left out (of another order each epoch), unless it is the
-            only one.
+        batch_size: Images a batch. A last, smaller batch is left out (of another order each epoch), unless it
+            is the only one.
         heads: The targets that a batch has.
         augmentation: How images are changed.
         seed: Seed of the order and of the changes.
 
     Returns:
-        Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, and a dict of the heads' truths.
+        Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, and a dict of the heads'
+        truths.
     """
     examples = examples.map(lambda example: {key: example[key] for key in ("image", "labels", "boxes")})
     count = int(examples.cardinality())
@@ -80,7 +81,8 @@ def training_batches(
         .shuffle(count, seed=seed, reshuffle_each_iteration=True)
         .batch(batch_size, drop_remainder=count >= batch_size)
     )
-    # Randomness comes as a stream of seeds beside the batches, so it does not depend on which thread takes which batch.
+    # Randomness comes as a stream of seeds beside the batches, so it does not depend on which thread takes
+    # which batch.
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
     return (
         tf.data.Dataset.zip(batches, seeds)
@@ -96,7 +98,12 @@ def training_batches(
 def evaluation_batches(examples: tf.data.Dataset, batch_size: int, heads: list[str]) -> tf.data.Dataset:
     """Batches in order and unchanged, each image once: `(images, targets)` as in `training_batches`."""
     examples = examples.map(lambda example: {key: example[key] for key in ("image", *heads)})
-    return examples.cache().batch(batch_size).map(lambda batch: _targets(batch, heads)).prefetch(tf.data.AUTOTUNE)
+    return (
+        examples.cache()
+        .batch(batch_size)
+        .map(lambda batch: _targets(batch, heads))
+        .prefetch(tf.data.AUTOTUNE)
+    )
 
 
 def _targets(batch: dict[str, Any], heads: list[str]) -> tuple[Any, dict[str, Any]]:
@@ -107,7 +114,8 @@ def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dic
     """Changes the images of a batch, each in its own way, and their boxes with them.
 
     Args:
-        batch: `image` uint8 or float32 (batch, size, size, 3), 0..255; `boxes` (batch, num_classes, 4), normalised.
+        batch: `image` uint8 or float32 (batch, size, size, 3), 0..255; `boxes` (batch, num_classes, 4),
+            normalised.
         config: What may change, and how far.
         seed: A scalar integer tensor; the same seed gives the same changes.
 

@@ -10,8 +10,9 @@ import tensorflow as tf
 class FusedAdamW(keras.optimizers.AdamW):
     """Keras's AdamW, each weight updated by one TensorFlow operation.
 
-    Keras writes the same update in some forty operations a weight, over half of the graph of a ResNet101's training
-    step. Building that graph is most of the time to the first step, and running it a fifth of a small batch's.
+    Keras writes the same update in some forty operations a weight, over half of the graph of a ResNet101's
+    training step. Building that graph is most of the time to the first step, and running it a fifth of a
+    small batch's.
 
     Reference: Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
     """

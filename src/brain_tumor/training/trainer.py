@@ -22,6 +22,9 @@ from brain_tumor.tracking import Run, open_run, parent_run_id
 from brain_tumor.training.callbacks import EpochLog
 from brain_tumor.training.input_pipeline import evaluation_batches, load_split, training_batches
 from brain_tumor.training.optimizer import FusedAdamW
+from brain_tumor.training.startup import start_quickly
+
+METRIC_NAMES = {"labels": "auc", "boxes": "iou"}
 
 
 def train(
@@ -46,9 +49,7 @@ def train(
     if previous:
         _check_fit(previous, config, manifest["labels"])
     keras.utils.set_random_seed(config.seed)
-    if not tf.config.list_physical_devices("GPU"):
-        # On a CPU, TensorFlow's graph optimizer takes a third of the time to the first step and gains nothing after it.
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    start_quickly()
 
     started = time.perf_counter()
     phase = config.phase
@@ -90,7 +91,9 @@ def train(
             "labels": manifest["labels"],
             "heads": list(model.output),
             "image_size": config.model.image_size,
-            "backbone": previous.get("backbone", {"name": config.model.backbone, "weights": config.model.weights}),
+            "backbone": previous.get(
+                "backbone", {"name": config.model.backbone, "weights": config.model.weights}
+            ),
             "notice": manifest["notice"],
             "phases": phases,
             "metrics": metrics,
@@ -117,17 +120,23 @@ def compile_learner(model: keras.Model, phase: PhaseConfig, class_weights: list[
     """
     heads = [head for head in phase.train_heads if phase.loss_weights.get(head, 0)]
     if not heads:
-        raise InputError(f"train_heads={phase.train_heads} learn nothing with loss_weights={phase.loss_weights}.")
+        raise InputError(
+            f"train_heads={phase.train_heads} learn nothing with loss_weights={phase.loss_weights}."
+        )
+    monitors = [f"val_{head}_{METRIC_NAMES[head]}" for head in heads]
+    if phase.monitor not in monitors:
+        raise InputError(
+            f"monitor={phase.monitor} is no figure of this phase; choose {' or '.join(monitors)}."
+        )
     learner = select_heads(model, heads)
     losses = {"labels": WeightedBinaryCrossentropy(class_weights), "boxes": DIoULoss()}
-    # Keras puts the output's name before the metric's only where there are several outputs.
-    prefix = {head: f"{head}_" if len(heads) == 1 else "" for head in heads}
     metrics = {
-        "labels": lambda: keras.metrics.AUC(
-            multi_label=True, num_labels=len(class_weights), name=f"{prefix['labels']}auc"
-        ),
-        "boxes": lambda: BoxIoU(name=f"{prefix['boxes']}iou"),
+        "labels": keras.metrics.AUC(multi_label=True, num_labels=len(class_weights)),
+        "boxes": BoxIoU(),
     }
+    for head, metric in metrics.items():
+        # Keras puts the output's name before the metric's only where there are several outputs.
+        metric.name = METRIC_NAMES[head] if len(heads) > 1 else f"{head}_{METRIC_NAMES[head]}"
     optimizer = FusedAdamW(
         phase.learning_rate, weight_decay=phase.weight_decay, global_clipnorm=phase.clip_norm
     )
@@ -135,7 +144,7 @@ def compile_learner(model: keras.Model, phase: PhaseConfig, class_weights: list[
         optimizer,
         loss={head: losses[head] for head in heads},
         loss_weights={head: phase.loss_weights[head] for head in heads},
-        metrics={head: [metrics[head]()] for head in heads},
+        metrics={head: [metrics[head]] for head in heads},
         # On a CPU, XLA takes minutes to compile a ResNet101.
         jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
     )
@@ -180,8 +189,8 @@ def _check_fit(previous: dict[str, Any], config: TrainConfig, labels: list[str])
     for name, value in wanted.items():
         if previous[name] != value:
             raise InputError(
-                f"{config.name}: the start model has {name} {previous[name]}, this phase needs {value}; start it from a "
-                "model that was trained alike."
+                f"{config.name}: the start model has {name} {previous[name]}, this phase needs {value}; "
+                "start it from a model that was trained alike."
             )
     if previous["backbone"]["name"] != config.model.backbone:
         raise InputError(

@@ -1,0 +1,61 @@
+# Every target sets up what it needs. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+KEEP ?= 3
+OVERRIDES ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup pipeline-run pipeline-compile mlflow-ui clean-runs test lint format types lock image benchmark
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/installed ## Make the virtual environment from the hashed lock file
+
+$(VENV)/installed: requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed: make PYTHON=python3.11" if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+pipeline-run: setup ## Compile the pipeline and run it on this machine (OVERRIDES="profile=full ...")
+	@$(BIN)/python -m pipelines.run $(OVERRIDES)
+
+pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (OVERRIDES=...)
+	@$(BIN)/python -m pipelines.compile $(OVERRIDES)
+
+mlflow-ui: setup ## Open MLflow on the runs, http://127.0.0.1:5000
+	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"
+
+clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
+	@$(BIN)/python -m pipelines.clean_runs $(KEEP)
+
+test: setup ## Run the tests
+	@$(BIN)/python -m pytest
+
+lint: setup ## Check style, imports and the order of the library's rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: setup ## Check types
+	@$(BIN)/mypy
+
+format: setup ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: setup ## Write the lock files anew from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --extra cpu --universal --python-version 3.11 \
+		--generate-hashes --no-header --quiet -o requirements/cpu.txt
+	@$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev -c requirements/cpu.txt --universal \
+		--python-version 3.11 --generate-hashes --no-header --quiet -o requirements/dev.txt
+
+image: setup ## Build the steps' container image, its tag a hash of its content
+	docker build --file images/Dockerfile --tag "$$($(BIN)/python -m pipelines.image)" .
+
+benchmark: setup ## Time a whole run and an unchanged second one
+	@$(BIN)/python -m benchmarks.pipeline $(OVERRIDES)

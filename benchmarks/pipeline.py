@@ -1,0 +1,59 @@
+"""Times a whole pipeline run and an unchanged second one: `python -m benchmarks.pipeline [OVERRIDE ...]`.
+
+The run happens in an empty folder, so no earlier result helps it. Prints the seconds of both runs, of each
+step of the first, and the disk that it leaves.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pipelines.image import ROOT
+
+RUN = """
+import sys
+from pathlib import Path
+from brain_tumor.step import step
+from pipelines.run import run
+with step():
+    run(sys.argv[2:], Path(sys.argv[1]))
+"""
+
+
+def timed_run(runs: Path, overrides: list[str]) -> tuple[float, str]:
+    """One run in a process of its own: its seconds, interpreter start included, and all it printed."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(runs), *overrides],
+        cwd=ROOT,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return time.perf_counter() - started, done.stdout
+
+
+def main() -> None:
+    """Prints the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder)
+        first, output = timed_run(runs, sys.argv[1:])
+        second, _ = timed_run(runs, sys.argv[1:])
+        size = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file())
+    steps = re.findall(r"^\[ *\d+/\d+\] (.+)\n(?:.*\n)*?        ([\d.]+) s$", output, re.MULTILINE)
+    print(output[output.index("model  ") :])
+    for title, seconds in steps:
+        print(f"{title:40} {float(seconds):7.1f} s")
+    print(f"{'first run':40} {first:7.1f} s")
+    print(f"{'unchanged second run':40} {second:7.1f} s")
+    print(f"{'disk':40} {size / 1e9:7.2f} GB")
+    print(f"{'machine':40} {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()
