@@ -40,7 +40,7 @@ def compose(overrides: list[str]) -> DictConfig:
         groups = [override for override in parsed if override.key_or_group in GROUPS]
         known = _compose([override.input_line or "" for override in groups])
         for override in parsed:
-            if override not in groups and not override.is_add():
+            if override not in groups:
                 _check_key(known, override)
         config = _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
@@ -85,8 +85,11 @@ def _check_key(known: DictConfig, override: Override) -> None:
     """Refuses a key that is nowhere, and says what is there."""
     node: Any = known
     at = "The configuration"
-    for part in override.key_or_group.replace("/", ".").split("."):
-        if not isinstance(node, DictConfig) or part not in node:
+    parts = override.key_or_group.replace("/", ".").split(".")
+    # What `+` adds inside of a section is checked by the section's schema; no schema knows another section.
+    for part in parts[:1] if override.is_add() else parts:
+        # A key whose value is still missing is "in" no DictConfig, but among its keys.
+        if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118
             names = f"it has {', '.join(node)}" if isinstance(node, DictConfig) else "it is a single value"
             raise InputError(
                 f"The override {override.input_line} names nothing: {at} has no {part!r}; {names}."

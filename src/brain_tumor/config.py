@@ -217,6 +217,8 @@ def from_json(cls: type[T], text: str) -> T:
         config = OmegaConf.to_object(merged)
     except (json.JSONDecodeError, OmegaConfBaseException, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"The config of {cls.__name__} is not usable: {reason}") from error
+        key = getattr(error, "full_key", None)  # OmegaConf's errors know it; their first line does not say it
+        where = f" at {key}" if key else ""
+        raise InputError(f"The config of {cls.__name__} is not usable{where}: {reason}") from error
     assert isinstance(config, cls)
     return config

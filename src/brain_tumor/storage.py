@@ -50,6 +50,7 @@ def publish(path: str | Path, kind: str) -> Iterator[Draft]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     # mkdtemp's folder is private to the user; another user's pod must be able to read an artifact.
     temporary.chmod(0o755)
+    replaced = temporary.with_name(f"{temporary.name}-replaced")
     try:
         draft = Draft(temporary)
         yield draft
@@ -61,10 +62,12 @@ def publish(path: str | Path, kind: str) -> Iterator[Draft]:
         }
         write_json(temporary / MANIFEST, manifest)
         if path.exists():
-            shutil.rmtree(path)
+            # Moved away, not deleted in place: a reader must not see half of the old artifact either.
+            os.rename(path, replaced)
         os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_manifest(path: str | Path, kind: str) -> dict[str, Any]:

@@ -1,0 +1,235 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brain_tumor.compose import compose, step_configs
+from brain_tumor.config import EvaluateConfig, TrainConfig, from_json, to_json
+from brain_tumor.errors import InputError
+
+PHASES = {
+    "baseline_classification",
+    "baseline_box",
+    "phase1_box",
+    "phase2_classification",
+    "phase3_finetune",
+}
+STEPS = {"dataset", "records", "evaluate", "visualize"} | PHASES
+
+
+def configs(*overrides: str) -> dict[str, str]:
+    return step_configs(compose(list(overrides)))
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.fixture(scope="module")
+def default() -> dict[str, str]:
+    return configs()
+
+
+def test_every_step_has_its_section(default: dict[str, str]) -> None:
+    assert set(default) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("trainig.batch_size=8", ["trainig.batch_size=8", "training", "phases", "dataset"]),
+        ("training.batchsize=8", ["training has no 'batchsize'", "batch_size", "seed"]),
+        ("phases.phase3_finetune.lr=1", ["phases.phase3_finetune has no 'lr'", "learning_rate"]),
+        ("phases.phase4.epochs=1", ["phases has no 'phase4'", "phase3_finetune"]),
+        ("seed.more=1", ["seed has no 'more'", "single value"]),
+        ("profile=ful", ["profile/ful", "full", "quick"]),
+        ("dataset=synthetik", ["dataset/synthetik", "directory", "synthetic"]),
+        ("training.batch_size", ["training.batch_size"]),
+        ("~training.batchsize", ["training has no 'batchsize'"]),
+    ],
+)
+def test_a_misspelt_override_is_refused_and_told_what_exists(override: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        configs(override)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["dataset=directory"], ["dataset.path", "dataset.path=VALUE"]),
+        (["training.batch_size=many"], ["many", "TrainConfig", "batch_size"]),
+        (["evaluate.threshold=high"], ["high", "EvaluateConfig", "threshold"]),
+        (["phases.phase1_box.learning_rate=null"], ["TrainConfig", "phase.learning_rate"]),
+        (["+training.momentum=0.9"], ["momentum"]),
+        (["+phases.phase1_box.momentum=0.9"], ["momentum"]),
+        (["+records.compression=gzip"], ["compression"]),
+        (["+trainig.batch_size=8"], ["trainig", "training"]),
+        (["dataset.source=zip"], ["zip", "synthetic", "directory"]),
+    ],
+)
+def test_an_unusable_value_is_refused(overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        configs(*overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_phase_s_learning_rate_is_that_phase_s_alone(default: dict[str, str]) -> None:
+    after = configs("phases.phase3_finetune.learning_rate=1e-6")
+    assert changed(default, after) == {"phase3_finetune"}
+    assert json.loads(after["phase3_finetune"])["phase"]["learning_rate"] == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("records.max_class_weight=5", {"records"}),
+        ("evaluate.threshold=0.4", {"evaluate"}),
+        ("visualize.gallery_images=4", {"visualize"}),
+        ("dataset.train_patients=8", {"dataset"}),
+        ("training.batch_size=8", PHASES),
+        ("model.image_size=96", PHASES),
+        ("seed=1", STEPS - {"records"}),
+    ],
+)
+def test_a_value_changes_only_the_steps_that_read_it(
+    default: dict[str, str], override: str, expected: set[str]
+) -> None:
+    assert changed(default, configs(override)) == expected
+
+
+def test_other_files_behind_the_same_folder_are_other_input(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.jpg").write_bytes(b"1")
+    overrides = ["dataset=directory", f"dataset.path={tmp_path}"]
+    before = configs(*overrides)
+    assert json.loads(before["dataset"])["path"] == str(tmp_path)
+
+    assert configs(*overrides) == before
+    (tmp_path / "train" / "a.jpg").write_bytes(b"2")
+    assert changed(before, configs(*overrides)) == {"dataset"}
+
+
+def test_a_relative_path_is_the_same_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    absolute = configs("dataset=directory", f"dataset.path={tmp_path / 'data'}")
+    monkeypatch.chdir(tmp_path)
+    assert configs("dataset=directory", "dataset.path=data") == absolute
+
+
+def test_another_weights_file_under_the_same_name_changes_the_trainings_alone(tmp_path: Path) -> None:
+    file = tmp_path / "backbone.weights.h5"
+    file.write_bytes(b"1")
+    before = configs(f"model.weights={file}")
+
+    assert configs(f"model.weights={file}") == before
+    file.write_bytes(b"2")
+    assert changed(before, configs(f"model.weights={file}")) == PHASES
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_words_for_weights_are_no_paths(weights: str) -> None:
+    model = json.loads(configs(f"model.weights={weights}")["phase1_box"])["model"]
+    assert model["weights"] == weights
+    assert model["weights_fingerprint"] == ""
+
+
+@pytest.fixture(scope="module")
+def full() -> dict[str, TrainConfig]:
+    sections = configs("profile=full")
+    return {name: from_json(TrainConfig, sections[name]) for name in PHASES}
+
+
+def test_the_full_profile_has_the_missions_model_and_batch(full: dict[str, TrainConfig]) -> None:
+    for config in full.values():
+        assert config.model.backbone == "resnet101"
+        assert config.model.weights == "imagenet"
+        assert config.model.image_size == 240
+        assert config.batch_size == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "phase1_box",
+            {
+                "heads": ["labels", "boxes"],
+                "train_heads": ["boxes"],
+                "learning_rate": 3e-4,
+                "clip_norm": None,
+                "epochs": 50,
+                "loss_weights": {"labels": 0.0, "boxes": 2.0},
+                "trainable_layers": None,
+                "trainable_fraction": 1.0,
+                "monitor": "val_boxes_iou",
+            },
+        ),
+        (
+            "phase2_classification",
+            {
+                "heads": ["labels", "boxes"],
+                "train_heads": ["labels"],
+                "learning_rate": 1e-4,
+                "clip_norm": None,
+                "epochs": 5,
+                "loss_weights": {"labels": 1.0, "boxes": 0.0},
+                "trainable_layers": None,
+                "trainable_fraction": 0.0,
+                "monitor": "val_labels_auc",
+            },
+        ),
+        (
+            "phase3_finetune",
+            {
+                "heads": ["labels", "boxes"],
+                "train_heads": ["labels", "boxes"],
+                "learning_rate": 1e-5,
+                "clip_norm": 1.0,
+                "epochs": 70,
+                "loss_weights": {"labels": 0.1, "boxes": 2.0},
+                "trainable_layers": 150,
+                "trainable_fraction": None,
+                "monitor": "val_boxes_iou",
+            },
+        ),
+        (
+            "baseline_classification",
+            {"heads": ["labels"], "train_heads": ["labels"], "trainable_fraction": 1.0, "epochs": 100},
+        ),
+        (
+            "baseline_box",
+            {"heads": ["boxes"], "train_heads": ["boxes"], "trainable_fraction": 1.0, "epochs": 100},
+        ),
+    ],
+)
+def test_the_full_profile_has_the_missions_figures(
+    full: dict[str, TrainConfig], name: str, expected: dict[str, Any]
+) -> None:
+    phase = full[name].phase
+    assert {key: getattr(phase, key) for key in expected} == expected
+
+
+def test_equal_configs_are_equal_texts(default: dict[str, str]) -> None:
+    text = default["phase1_box"]
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    assert to_json(from_json(TrainConfig, text)) == text
+
+    rate, size = "phases.phase1_box.learning_rate", "model.image_size=96"
+    assert configs(f"{rate}=1e-4", size) == configs(size, f"{rate}=0.0001")
+    assert configs(f"{rate}=1") == configs(f"{rate}=1.0")
+    assert configs("profile=quick", "dataset=synthetic") == default
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"split":"test","unknown":1}'])
+def test_a_text_that_is_no_config_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="The config of EvaluateConfig is not usable"):
+        from_json(EvaluateConfig, text)
