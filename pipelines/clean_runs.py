@@ -39,12 +39,12 @@ def clean_runs(runs: Path, keep: int) -> list[Path]:
             (runs / "reports" / f"{folder.name}.html").unlink(missing_ok=True)
             deleted.append(folder)
     for record in records[keep:]:
-        for path in (
-            record,
-            runs / "logs" / f"{record.stem}.log",
-            runs / "pipelines" / f"{record.stem}.yaml",
-        ):
-            path.unlink(missing_ok=True)
+        record.unlink()
+    # Runs that failed, or that ran no step, have a log but no record.
+    oldest = records[:keep][-1].stem if records else ""
+    for file in (*(runs / "logs").glob("*.log"), *(runs / "pipelines").glob("*.yaml")):
+        if file.stem < oldest:
+            file.unlink()
     return deleted
 
 

@@ -30,9 +30,9 @@ TINY = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_overrides() -> list[str]:
-    """Overrides of the configuration under which each training takes seconds, of the very data of `tiny_dataset`."""
+    """Overrides under which each training takes seconds, on the very data of `tiny_dataset`. Add to a copy."""
     return list(TINY)
 
 

@@ -134,6 +134,8 @@ class PhaseConfig:
             higher is better.
         early_stopping_patience: Epochs without improvement before training stops.
         reduce_rate_patience: Epochs without improvement before the rate is halved.
+        augment: Whether training images are changed at random. Without, and with the whole backbone frozen,
+            the backbone's answers are computed once and kept in memory.
         log_model: Whether MLflow gets a copy of the model.
     """
 
@@ -149,6 +151,7 @@ class PhaseConfig:
     monitor: str = MISSING
     early_stopping_patience: int = MISSING
     reduce_rate_patience: int = MISSING
+    augment: bool = MISSING
     log_model: bool = False
 
 

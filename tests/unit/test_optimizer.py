@@ -32,7 +32,7 @@ def trained(optimizer: keras.optimizers.Optimizer) -> list[list[np.ndarray]]:
 @pytest.mark.parametrize(
     "options",
     [
-        {"learning_rate": 1e-2, "weight_decay": None},
+        {"learning_rate": 1e-2, "weight_decay": 0.0},
         {"learning_rate": 1e-2, "weight_decay": 0.1},
         {"learning_rate": 3e-3, "weight_decay": 0.1, "global_clipnorm": 1.0},
     ],
@@ -53,7 +53,7 @@ def test_decay_and_clipping_are_in_the_comparison() -> None:
     rate = {"learning_rate": 3e-3}
     results = [
         trained(FusedAdamW(**rate, **more))[-1][0]
-        for more in ({"weight_decay": None}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "epsilon": 1.0})
+        for more in ({"weight_decay": 0.0}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "epsilon": 1.0})
     ]
     assert np.abs(results[0] - results[1]).max() > 1e-4
     # Adam's step does not know the gradient's size, except through epsilon: there clipping shows.

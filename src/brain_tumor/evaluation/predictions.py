@@ -15,7 +15,7 @@ from brain_tumor.geometry import box_from_letterbox
 from brain_tumor.model.artifact import load_model, read_description
 from brain_tumor.storage import publish, read_manifest
 from brain_tumor.training.input_pipeline import load_split
-from brain_tumor.training.startup import start_quickly
+from brain_tumor.training.startup import as_graph, start_quickly
 
 CONSTANT = "constant"
 
@@ -106,11 +106,7 @@ def _truth(records: str | Path, split: str, labels: list[str]) -> pd.DataFrame:
 
 def _answers(model: keras.Model, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
     """What a model says of each example, by head: arrays (images, ...)."""
-    # One graph for full batches and for the last, smaller one; Model.predict traces a second one for it.
-    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    forward = tf.function(
-        lambda batch: model(batch, training=False), input_signature=[images], autograph=False
-    )
+    forward = as_graph(model)
     batches = (
         examples.map(lambda example: tf.cast(example["image"], tf.float32)).batch(batch_size).prefetch(2)
     )

@@ -54,6 +54,22 @@ def select_heads(model: keras.Model, heads: list[str]) -> keras.Model:
     return keras.Model(model.input, {head: model.output[head] for head in heads}, name=model.name)
 
 
+def split_at_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cuts a model where the backbone ends, for trainings in which the backbone does not change.
+
+    Args:
+        model: A detector, or a part of one from `select_heads`.
+
+    Returns:
+        A model from images to the list of feature maps that the heads read, and one from these to the model's
+        outputs. Both share the detector's weights.
+    """
+    stems = [layer for layer in model.layers if layer.name.startswith(("labels_pool", "boxes_lateral"))]
+    # Two heads may read the same map.
+    features = list({id(stem.input): stem.input for stem in stems}.values())
+    return keras.Model(model.input, features), keras.Model(features, model.output)
+
+
 def freeze(model: keras.Model, train_heads: list[str], trainable_layers: int) -> None:
     """Sets which weights learn: the named heads and the top of the backbone.
 

@@ -57,22 +57,22 @@ def training_batches(
     examples: tf.data.Dataset,
     batch_size: int,
     heads: list[str],
-    augmentation: AugmentationConfig,
+    augmentation: AugmentationConfig | None,
     seed: int,
 ) -> tf.data.Dataset:
     """Shuffled and augmented batches, another order and other changes each epoch, both fixed by the seed.
 
     Args:
-        examples: From `load_split`.
+        examples: From `load_split`, or from `with_features` if there is no augmentation.
         batch_size: Images a batch. A last, smaller batch is left out (of another order each epoch), unless it
             is the only one.
         heads: The targets that a batch has.
-        augmentation: How images are changed.
+        augmentation: How images are changed; None if they are not.
         seed: Seed of the order and of the changes.
 
     Returns:
-        Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, and a dict of the heads'
-        truths.
+        Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, or the features in their
+        place, and a dict of the heads' truths.
     """
     examples = examples.map(lambda example: {key: example[key] for key in ("image", "labels", "boxes")})
     count = int(examples.cardinality())
@@ -81,6 +81,8 @@ def training_batches(
         .shuffle(count, seed=seed, reshuffle_each_iteration=True)
         .batch(batch_size, drop_remainder=count >= batch_size)
     )
+    if augmentation is None:
+        return batches.map(lambda batch: _targets(batch, heads)).prefetch(tf.data.AUTOTUNE)
     # Randomness comes as a stream of seeds beside the batches, so it does not depend on which thread takes
     # which batch.
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
@@ -92,6 +94,31 @@ def training_batches(
             deterministic=True,
         )
         .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def with_features(examples: tf.data.Dataset, extractor: Any, batch_size: int) -> tf.data.Dataset:
+    """The same examples with a backbone's feature maps in place of the image.
+
+    They are computed as they are read; what is cached behind this is computed once.
+
+    Args:
+        examples: From `load_split`.
+        extractor: A function from images (batch, size, size, 3), float32, to a list of feature maps.
+        batch_size: Images a call.
+    """
+    count = examples.cardinality()
+    return (
+        examples.batch(batch_size)
+        .map(
+            lambda batch: {
+                **batch,
+                # Keras answers with a tensor in place of a list of one.
+                "image": tuple(tf.nest.flatten(extractor(tf.cast(batch["image"], tf.float32)))),
+            }
+        )
+        .unbatch()
+        .apply(tf.data.experimental.assert_cardinality(count))
     )
 
 
@@ -107,7 +134,8 @@ def evaluation_batches(examples: tf.data.Dataset, batch_size: int, heads: list[s
 
 
 def _targets(batch: dict[str, Any], heads: list[str]) -> tuple[Any, dict[str, Any]]:
-    return tf.cast(batch["image"], tf.float32), {head: batch[head] for head in heads}
+    inputs = tf.nest.map_structure(lambda tensor: tf.cast(tensor, tf.float32), batch["image"])
+    return inputs, {head: batch[head] for head in heads}
 
 
 def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """TensorFlow's settings that shorten the time to a first step."""
 
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 
@@ -10,3 +13,12 @@ def start_quickly() -> None:
     """
     if not tf.config.list_physical_devices("GPU"):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def as_graph(model: keras.Model) -> Any:
+    """A model as one TensorFlow graph for batches of any size, in inference mode.
+
+    `Model.predict` traces a second graph for a last, smaller batch.
+    """
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    return tf.function(lambda batch: model(batch, training=False), input_signature=[images], autograph=False)

@@ -16,13 +16,24 @@ from brain_tumor.losses import DIoULoss, WeightedBinaryCrossentropy
 from brain_tumor.metrics import BoxIoU
 from brain_tumor.model.artifact import load_model, read_description, save_model
 from brain_tumor.model.backbone import set_batchnorm_momentum
-from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, select_heads
+from brain_tumor.model.detector import (
+    build_detector,
+    count_trainable_layers,
+    freeze,
+    select_heads,
+    split_at_backbone,
+)
 from brain_tumor.storage import read_manifest
 from brain_tumor.tracking import Run, open_run, parent_run_id
 from brain_tumor.training.callbacks import EpochLog
-from brain_tumor.training.input_pipeline import evaluation_batches, load_split, training_batches
+from brain_tumor.training.input_pipeline import (
+    evaluation_batches,
+    load_split,
+    training_batches,
+    with_features,
+)
 from brain_tumor.training.optimizer import FusedAdamW
-from brain_tumor.training.startup import start_quickly
+from brain_tumor.training.startup import as_graph, start_quickly
 
 METRIC_NAMES = {"labels": "auc", "boxes": "iou"}
 
@@ -59,7 +70,16 @@ def train(
     layers = count_trainable_layers(len(backbone.layers), phase.trainable_layers, phase.trainable_fraction)
     freeze(model, phase.train_heads, layers)
     weights = read_statistics(records)["class_weights"]
-    learner = compile_learner(model, phase, [weights[label] for label in manifest["labels"]])
+    learner = select_learner(model, phase)
+    splits = {
+        split: load_split(records, split, len(manifest["labels"]), config.model.image_size)
+        for split in ("train", "valid")
+    }
+    if not layers and not phase.augment:
+        extractor, learner = split_at_backbone(learner)
+        extract = as_graph(extractor)
+        splits = {split: with_features(examples, extract, 64) for split, examples in splits.items()}
+    compile_learner(learner, phase, [weights[label] for label in manifest["labels"]])
     logging.info(
         "%s: trains %s and %d of the backbone's %d layers, %s weights of %s",
         config.name,
@@ -72,7 +92,7 @@ def train(
 
     with open_run(config.name, parent_run_id()) as run:
         run.log_params(json.loads(to_json(config)))
-        epochs = _fit(learner, config, records, manifest, run)
+        epochs = _fit(learner, config, splits, run)
         best = max(epochs, key=lambda epoch: epoch[phase.monitor])
         metrics = {name: value for name, value in best.items() if name.startswith("val_")}
         phases = [
@@ -107,16 +127,11 @@ def train(
     return metrics
 
 
-def compile_learner(model: keras.Model, phase: PhaseConfig, class_weights: list[float]) -> keras.Model:
-    """The part of a model that a phase trains, compiled: the heads whose loss counts, and all below them.
+def select_learner(model: keras.Model, phase: PhaseConfig) -> keras.Model:
+    """The part of a model that a phase trains: the heads whose loss counts, and all below them.
 
-    Args:
-        model: The detector, already frozen as the phase asks.
-        phase: The phase.
-        class_weights: Weight of each present label in the class loss.
-
-    Returns:
-        A model that shares the detector's weights. Its metrics are named `<head>_<metric>`.
+    Raises:
+        InputError: The phase trains nothing or a head that the model lacks, or monitors an unknown figure.
     """
     heads = [head for head in phase.train_heads if phase.loss_weights.get(head, 0)]
     if not heads:
@@ -128,7 +143,18 @@ def compile_learner(model: keras.Model, phase: PhaseConfig, class_weights: list[
         raise InputError(
             f"monitor={phase.monitor} is no figure of this phase; choose {' or '.join(monitors)}."
         )
-    learner = select_heads(model, heads)
+    return select_heads(model, heads)
+
+
+def compile_learner(learner: keras.Model, phase: PhaseConfig, class_weights: list[float]) -> None:
+    """Compiles a model with the phase's losses, metrics and optimizer. Metrics are named `<head>_<metric>`.
+
+    Args:
+        learner: From `select_learner`.
+        phase: The phase.
+        class_weights: Weight of each present label in the class loss.
+    """
+    heads = list(learner.output)
     losses = {"labels": WeightedBinaryCrossentropy(class_weights), "boxes": DIoULoss()}
     metrics = {
         "labels": keras.metrics.AUC(multi_label=True, num_labels=len(class_weights)),
@@ -150,21 +176,17 @@ def compile_learner(model: keras.Model, phase: PhaseConfig, class_weights: list[
     )
     # Left to the first step, building the optimizer makes Keras trace that step twice.
     optimizer.build(learner.trainable_variables)
-    return learner
 
 
 def _fit(
-    learner: keras.Model, config: TrainConfig, records: str | Path, manifest: dict[str, Any], run: Run
+    learner: keras.Model, config: TrainConfig, splits: dict[str, tf.data.Dataset], run: Run
 ) -> list[dict[str, float]]:
     """Trains, restores the best epoch's weights, and gives the epochs' figures."""
     phase, heads = config.phase, list(learner.output)
-    splits = {
-        split: load_split(records, split, len(manifest["labels"]), config.model.image_size)
-        for split in ("train", "valid")
-    }
+    augmentation = config.augmentation if phase.augment else None
     log = EpochLog(config.name, run)
     learner.fit(
-        training_batches(splits["train"], config.batch_size, heads, config.augmentation, config.seed),
+        training_batches(splits["train"], config.batch_size, heads, augmentation, config.seed),
         validation_data=evaluation_batches(splits["valid"], config.batch_size, heads),
         epochs=phase.epochs,
         shuffle=False,  # the batches are shuffled already

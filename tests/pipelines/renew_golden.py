@@ -1,0 +1,18 @@
+"""Writes the golden file anew after a wanted change of the pipeline: `python -m tests.pipelines.renew_golden`."""
+
+from pathlib import Path
+
+from pipelines.compile import compile_pipeline, load_target
+
+GOLDEN = Path(__file__).parent / "golden" / "local.yaml"
+LABELS = ["label0", "label1", "label2"]
+
+
+def compile_golden(path: Path) -> None:
+    """Compiles for one machine, under a tag that does not follow the library's content."""
+    compile_pipeline(load_target("local"), "golden", LABELS, path)
+
+
+if __name__ == "__main__":
+    compile_golden(GOLDEN)
+    print(GOLDEN)

@@ -1,0 +1,125 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.pipelines.renew_golden import GOLDEN, LABELS, compile_golden
+
+import pipelines.pipeline
+from brain_tumor.compose import compose, step_configs
+from pipelines.compile import TARGETS, compile_pipeline, load_target
+from pipelines.image import ROOT, image_tag
+from pipelines.pipeline import build_pipeline
+
+RENEW = "python -m tests.pipelines.renew_golden"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    compile_golden(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def document(compiled: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(compiled.read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def tasks(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["root"]["dag"]["tasks"]
+    return found
+
+
+def test_the_pipeline_is_the_golden_one(compiled: Path) -> None:
+    assert compiled.read_text() == GOLDEN.read_text(), f"If this change is wanted: {RENEW}"
+
+
+def test_a_real_compile_differs_from_the_golden_file_in_its_images_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COMPILE, str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{tmp_path}/build/pipeline.yaml\n"
+
+    real = (tmp_path / "build" / "pipeline.yaml").read_text().splitlines()
+    golden = GOLDEN.read_text().splitlines()
+    assert len(real) == len(golden)
+    differing = {ours.strip() for ours, theirs in zip(real, golden, strict=True) if ours != theirs}
+    assert differing == {f"image: brain-tumor:{image_tag()}"}
+
+
+# The command line itself, but for the folder that it writes into.
+COMPILE = """
+import pathlib, sys
+import pipelines.compile
+pipelines.compile.ROOT = pathlib.Path(sys.argv.pop())
+pipelines.compile.main()
+"""
+
+
+def test_the_story_names_no_target() -> None:
+    story = Path(pipelines.pipeline.__file__).read_text()
+    targets = [file.stem for file in TARGETS.glob("*.yaml")]
+    assert targets
+    for target in targets:
+        assert not re.search(rf"\b{target}\b", story, re.IGNORECASE)
+
+
+def test_the_docstring_tells_the_tasks_in_order(tasks: dict[str, Any]) -> None:
+    story = build_pipeline(LABELS, lambda task: None).pipeline_func.__doc__
+    items = re.findall(r"^ *(\d+)\. ([^:]+):", story, re.MULTILINE)
+    assert [int(number) for number, _ in items] == list(range(1, len(items) + 1))
+    told = {name: int(number) for number, names in items for name in names.split(", ")}
+
+    number_of = {}
+    for key, task in tasks.items():
+        title = task["taskInfo"]["name"].removeprefix("train: ")
+        number_of[key] = told[title.split(": ")[0]]
+    assert set(number_of.values()) == set(told.values())
+    assert len({task["taskInfo"]["name"] for task in tasks.values()}) == len(tasks) == 9 + len(LABELS)
+    for key, task in tasks.items():
+        assert all(number_of[earlier] < number_of[key] for earlier in task.get("dependentTasks", []))
+
+
+def test_every_label_has_its_curves(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    compile_pipeline(load_target("local"), "golden", ["one", "two"], path)
+    tasks = yaml.safe_load(path.read_text())["root"]["dag"]["tasks"].values()
+    assert {task["taskInfo"]["name"] for task in tasks} >= {"curves: one", "curves: two"}
+    assert not any("label0" in task["taskInfo"]["name"] for task in tasks)
+
+
+def test_the_pipelines_parameters_are_the_steps_configs(
+    document: dict[str, Any], tasks: dict[str, Any]
+) -> None:
+    parameters = document["root"]["inputDefinitions"]["parameters"]
+    assert parameters == {name: {"parameterType": "STRING"} for name in step_configs(compose([]))}
+
+    used = []
+    for task in tasks.values():
+        for name, value in task["inputs"]["parameters"].items():
+            if name == "label":
+                assert value["runtimeValue"]["constant"] in LABELS
+            else:
+                assert name == "config"
+                used.append(value["componentInputParameter"])
+    assert sorted(used) == sorted(parameters)
+
+
+def test_no_task_has_an_environment_of_its_own(document: dict[str, Any]) -> None:
+    # Secrets and what differs from run to run come from outside; declared here they would be stored and cached.
+    executors = document["deploymentSpec"]["executors"].values()
+    assert {key for executor in executors for key in executor["container"]} == {"args", "command", "image"}
+
+
+def test_every_task_is_cached_and_has_the_targets_image(
+    document: dict[str, Any], tasks: dict[str, Any]
+) -> None:
+    assert {str(task["cachingOptions"]) for task in tasks.values()} == {"{'enableCache': True}"}
+    executors = document["deploymentSpec"]["executors"].values()
+    assert {executor["container"]["image"] for executor in executors} == {"brain-tumor:golden"}

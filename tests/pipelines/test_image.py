@@ -1,0 +1,87 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.image import ROOT, SOURCES, image_tag
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A small project with what an image is built from, and what it is not."""
+    for name in (
+        "src/brain_tumor/a.py",
+        "src/brain_tumor/conf/config.yaml",
+        "src/brain_tumor/__pycache__/a.cpython-311.pyc",
+        "src/brain_tumor.egg-info/PKG-INFO",
+        "requirements/cpu.txt",
+        "requirements/dev.txt",
+        "images/Dockerfile",
+        "pyproject.toml",
+        "README.md",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"first line of {name}\n")
+    return tmp_path
+
+
+def append(name: str) -> Callable[[Path], None]:
+    def change(project: Path) -> None:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        with open(project / name, "a") as file:
+            file.write("another line\n")
+
+    return change
+
+
+def rename(project: Path) -> None:
+    (project / "src/brain_tumor/a.py").rename(project / "src/brain_tumor/b.py")
+
+
+def delete(project: Path) -> None:
+    (project / "src/brain_tumor/a.py").unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        append("src/brain_tumor/a.py"),
+        append("src/brain_tumor/conf/config.yaml"),
+        append("src/brain_tumor/new.py"),
+        append("requirements/cpu.txt"),
+        append("images/Dockerfile"),
+        append("pyproject.toml"),
+        rename,
+        delete,
+    ],
+)
+def test_another_image_has_another_tag(project: Path, change: Callable[[Path], None]) -> None:
+    before = image_tag(project)
+    change(project)
+    assert image_tag(project) != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "requirements/dev.txt",
+        "src/brain_tumor/__pycache__/a.cpython-311.pyc",
+        "src/brain_tumor/data/__pycache__/b.cpython-312.pyc",
+        "src/brain_tumor.egg-info/PKG-INFO",
+    ],
+)
+def test_what_is_not_in_the_image_does_not_count(project: Path, name: str) -> None:
+    before = image_tag(project)
+    append(name)(project)
+    assert image_tag(project) == before
+
+
+def test_a_tag_does_not_depend_on_where_the_project_lies(project: Path) -> None:
+    before = image_tag(project)
+    assert len(before) == 16
+    assert image_tag(project.rename(project.with_name("elsewhere"))) == before
+
+
+def test_this_project_has_what_the_tag_follows() -> None:
+    assert all((ROOT / source).exists() for source in SOURCES)

@@ -1,0 +1,280 @@
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from brain_tumor.config import ModelConfig
+from brain_tumor.errors import InputError
+from brain_tumor.model import backbone as backbones
+from brain_tumor.model.artifact import load_model, read_description, save_model
+from brain_tumor.model.backbone import build_backbone
+from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, select_heads
+from brain_tumor.model.heads import BoxVotes
+
+CLASSES = 5
+
+
+def model_config(**changes: Any) -> ModelConfig:
+    values: dict[str, Any] = {
+        "backbone": "resnet50",
+        "weights": "none",
+        "image_size": 32,
+        "batchnorm_momentum": 0.87,
+        "head_width": 16,
+        "dropout": 0.2,
+    }
+    return ModelConfig(**(values | changes))
+
+
+def images(count: int, size: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (count, size, size, 3)).astype(np.float32)
+
+
+def check_boxes(boxes: np.ndarray) -> None:
+    """Valid: 0 <= xmin <= xmax <= 1, likewise y. A mean of ones may be a rounding error above 1."""
+    assert np.isfinite(boxes).all()
+    assert (boxes >= 0).all() and (boxes <= 1 + 1e-6).all()
+    assert (boxes[..., :2] <= boxes[..., 2:]).all()
+
+
+@pytest.fixture(scope="module")
+def detector() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return build_detector(model_config(), CLASSES, ["labels", "boxes"])
+
+
+@pytest.fixture(scope="module")
+def saved(detector: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the detector as `detector.keras` and its backbone's weights as `backbone.weights.h5`."""
+    folder = tmp_path_factory.mktemp("saved")
+    detector.save(folder / "detector.keras")
+    detector.get_layer("backbone").save_weights(folder / "backbone.weights.h5")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def resnet101() -> keras.Model:
+    return build_detector(model_config(backbone="resnet101"), 3, ["labels", "boxes"])
+
+
+def test_one_pass_gives_labels_and_boxes_in_class_slots(detector: keras.Model) -> None:
+    answers = detector.predict(images(6), verbose=0)
+    assert set(answers) == {"labels", "boxes"}
+    assert answers["labels"].shape == (6, CLASSES)
+    assert answers["boxes"].shape == (6, CLASSES, 4)
+    assert ((answers["labels"] > 0) & (answers["labels"] < 1)).all()
+    check_boxes(answers["boxes"])
+    # Images and slots have answers of their own.
+    assert len(np.unique(answers["boxes"].reshape(-1, 4), axis=0)) == 6 * CLASSES
+
+
+@pytest.mark.parametrize("head", ["labels", "boxes"])
+def test_a_model_with_one_head_has_nothing_of_the_other(head: str) -> None:
+    model = build_detector(model_config(), CLASSES, [head])
+    other = {"labels": "boxes", "boxes": "labels"}[head]
+    assert set(model.output) == {head}
+    assert not [layer.name for layer in model.layers if layer.name.startswith(other)]
+    assert model.predict(images(2), verbose=0)[head].shape[:2] == (2, CLASSES)
+
+
+@pytest.mark.parametrize("heads", [[], ["mask"], ["labels", "mask"]])
+def test_unknown_heads_are_refused(heads: list[str]) -> None:
+    with pytest.raises(InputError, match="give one or both of labels, boxes"):
+        build_detector(model_config(), CLASSES, heads)
+
+
+def test_preprocessing_is_keras_s_own(detector: keras.Model) -> None:
+    preprocessing = keras.Model(detector.input, detector.get_layer("preprocessing").output)
+    x = images(2)
+    expected = keras.applications.resnet.preprocess_input(x.copy())
+    np.testing.assert_allclose(preprocessing(x), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1, 100, 10_000])
+def test_boxes_are_valid_whatever_the_votes(scale: int) -> None:
+    votes = np.random.default_rng(scale).normal(0, scale, (20, 4, 7, 3 * 5)).astype(np.float32)
+    boxes = np.array(BoxVotes(3)(votes))
+    assert boxes.shape == (20, 3, 4)
+    check_boxes(boxes)
+
+
+def test_a_vote_comes_from_where_it_stands() -> None:
+    rows, columns, classes = 2, 5, 3
+    votes = np.zeros((1, rows, columns, classes, 5), np.float32)
+    votes[..., 1:] = -BoxVotes.INITIAL_DISTANCE  # each side half of the way to the image's edge
+    for slot, (row, column) in enumerate([(0, 0), (0, 4), (1, 3)]):
+        votes[0, row, column, slot, 0] = 100
+
+    boxes = np.array(BoxVotes(classes)(votes.reshape(1, rows, columns, -1)))[0]
+
+    # The centers of these positions: (0.1, 0.25), (0.9, 0.25) and (0.7, 0.75).
+    expected = [[0.05, 0.125, 0.55, 0.625], [0.45, 0.125, 0.95, 0.625], [0.35, 0.375, 0.85, 0.875]]
+    np.testing.assert_allclose(boxes, expected, atol=1e-6)
+
+
+def test_resnet101_trains_its_top_150_layers_not_all_but_the_first_150(resnet101: keras.Model) -> None:
+    backbone = resnet101.get_layer("backbone")
+    assert len(backbone.layers) == 345
+
+    freeze(resnet101, ["labels", "boxes"], 150)
+
+    trainable = [layer.name for layer in backbone.layers if layer.trainable]
+    assert len(trainable) == 150
+    assert trainable[0] == "conv4_block12_1_relu"  # in the middle of a residual block
+    assert trainable[-1] == "conv5_block3_out"
+    assert trainable == [layer.name for layer in backbone.layers[-150:]]
+    top = {weight.path for layer in backbone.layers[-150:] for weight in layer.weights}
+    learned = {weight.path for weight in backbone.trainable_weights}
+    assert learned == {path for path in top if "moving_" not in path}
+    assert learned
+
+
+def test_the_backbones_layers_are_those_of_keras_applications(resnet101: keras.Model) -> None:
+    original = keras.applications.ResNet101(include_top=False, weights=None, input_shape=(32, 32, 3))
+    names = [layer.name for layer in resnet101.get_layer("backbone").layers]
+    assert names[1:] == [layer.name for layer in original.layers][1:]  # an input layer's name is a counter
+
+
+@pytest.mark.parametrize("heads", [["labels"], ["boxes"], ["labels", "boxes"], []])
+@pytest.mark.parametrize("layers", [0, 20, 175])
+def test_freeze_leaves_nothing_else_trainable(detector: keras.Model, heads: list[str], layers: int) -> None:
+    freeze(detector, ["labels", "boxes"], 175)  # what an earlier phase set must not matter
+    freeze(detector, heads, layers)
+
+    backbone = detector.get_layer("backbone")
+    top = {layer.name for layer in backbone.layers[175 - layers :]}
+    paths = [weight.path for weight in detector.trainable_weights]
+    assert {path.split("/")[-2] for path in paths if path in _paths(backbone)} <= top
+    assert bool([path for path in paths if path in _paths(backbone)]) == bool(layers)
+    learning_heads = {path.split("/")[0].split("_")[0] for path in paths if path not in _paths(backbone)}
+    assert learning_heads == set(heads)
+
+
+def _paths(backbone: keras.Model) -> set[str]:
+    return {weight.path for weight in backbone.weights}
+
+
+@pytest.mark.parametrize(
+    ("layers", "fraction", "expected"),
+    [
+        (150, None, 150),
+        (0, None, 0),
+        (345, None, 345),
+        (None, 0.0, 0),
+        (None, 1.0, 345),
+        (None, 0.5, 172),
+        (None, 0.001, 0),
+    ],
+)
+def test_how_many_layers_learn(layers: int | None, fraction: float | None, expected: int) -> None:
+    assert count_trainable_layers(345, layers, fraction) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "fraction", "words"),
+    [
+        (None, None, "exactly one of trainable_layers and trainable_fraction"),
+        (150, 0.5, "exactly one of trainable_layers and trainable_fraction"),
+        (0, 0.0, "exactly one of trainable_layers and trainable_fraction"),
+        (346, None, "trainable_layers=346 is out of range: the backbone has 345"),
+        (-1, None, "trainable_layers=-1 is out of range"),
+        (None, 1.01, "trainable_fraction=1.01 is out of range"),
+        (None, -0.1, "trainable_fraction=-0.1 is out of range"),
+    ],
+)
+def test_how_many_layers_cannot_learn(layers: int | None, fraction: float | None, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        count_trainable_layers(345, layers, fraction)
+
+
+def test_selected_heads_share_the_weights(detector: keras.Model) -> None:
+    labels = select_heads(detector, ["labels"])
+    assert set(labels.output) == {"labels"}
+    assert not [layer.name for layer in labels.layers if layer.name.startswith("boxes")]
+    assert labels.get_layer("backbone") is detector.get_layer("backbone")
+    with pytest.raises(InputError, match="has no boxes head; it has: labels"):
+        select_heads(labels, ["boxes"])
+
+
+@pytest.mark.parametrize("name", ["detector.keras", "backbone.weights.h5"])
+def test_start_weights_come_from_a_file(detector: keras.Model, saved: Path, name: str) -> None:
+    keras.utils.set_random_seed(1)
+    # At another size: the backbone's weights do not know it.
+    model = build_detector(model_config(weights=str(saved / name), image_size=48), CLASSES, ["labels"])
+    pairs = zip(
+        model.get_layer("backbone").get_weights(), detector.get_layer("backbone").get_weights(), strict=True
+    )
+    assert all(np.array_equal(weight, other) for weight, other in pairs)
+    assert not np.array_equal(
+        model.get_layer("labels").get_weights()[0], detector.get_layer("labels").get_weights()[0]
+    )
+
+
+def test_weights_that_do_not_fit_are_refused(saved: Path, tmp_path: Path) -> None:
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    other.save(tmp_path / "other.keras")
+    (tmp_path / "broken.weights.h5").write_text("no HDF5")
+    (tmp_path / "broken.keras").write_text("no archive")
+    (tmp_path / "weights.pt").write_text("of another framework")
+
+    for name in ("other.keras", "broken.weights.h5", "broken.keras", "weights.pt"):
+        with pytest.raises(InputError, match=f"{name} does not fit the 23,587,712-weight backbone"):
+            build_backbone(model_config(weights=str(tmp_path / name)))
+    with pytest.raises(InputError, match=r"missing\.keras is not there; give imagenet, none or the path"):
+        build_backbone(model_config(weights=str(tmp_path / "missing.keras")))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+@pytest.mark.parametrize("name", ["detector.keras", "backbone.weights.h5"])
+def test_weights_of_another_backbone_are_refused(saved: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name} does not fit the 42,658,176-weight backbone"):
+        build_backbone(model_config(backbone="resnet101", weights=str(saved / name)))
+
+
+@pytest.mark.parametrize(("weights", "asked"), [("imagenet", "imagenet"), ("none", None)])
+def test_imagenet_weights_are_asked_of_keras(
+    monkeypatch: pytest.MonkeyPatch, weights: str, asked: str | None
+) -> None:
+    """The constructor is intercepted, since a test downloads nothing: it builds without weights."""
+    calls = []
+
+    def constructor(**options: Any) -> keras.Model:
+        calls.append(dict(options))
+        return keras.applications.ResNet50(**(options | {"weights": None}))
+
+    monkeypatch.setitem(backbones.BACKBONES, "resnet50", constructor)
+    build_backbone(model_config(weights=weights))
+    assert calls == [{"include_top": False, "weights": asked, "input_shape": (32, 32, 3)}]
+
+
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(InputError, match="model.backbone=vgg16 is not known; choose one of .*resnet101"):
+        build_backbone(model_config(backbone="vgg16"))
+
+
+def test_the_momentum_of_all_moving_statistics_is_the_configs(detector: keras.Model, saved: Path) -> None:
+    for model in (detector, build_detector(model_config(weights=str(saved / "detector.keras")), 3, ["labels"])):
+        layers = model.get_layer("backbone").layers
+        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        assert len(norms) == 53
+        assert {layer.momentum for layer in norms} == {0.87}
+
+
+def test_a_model_artifact_predicts_as_the_model_did(detector: keras.Model, tmp_path: Path) -> None:
+    save_model(detector, {"title": "a title"}, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+
+    assert read_description(tmp_path / "model") == {"title": "a title"}
+    assert list(loaded.output) == list(detector.output)
+    expected = detector.predict(images(4), verbose=0)
+    for head, answers in loaded.predict(images(4), verbose=0).items():
+        np.testing.assert_allclose(answers, expected[head], rtol=0, atol=1e-6)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no model artifact"):
+        load_model(tmp_path)
+    with pytest.raises(InputError, match="is no model artifact"):
+        read_description(tmp_path)
