@@ -31,14 +31,13 @@ def evaluate(
     from brain_tumor.storage import write_json
 
     models = {
-        "final": final,
-        "baseline_classification": baseline_classification,
-        "baseline_box": baseline_box,
+        "final": final.path,
+        "baseline_classification": baseline_classification.path,
+        "baseline_box": baseline_box.path,
     }
-    paths = {name: model.path for name, model in models.items()}
     with step():
         parsed = from_json(EvaluateConfig, config)
-        figures = evaluate(parsed, records.path, paths, predictions.path, report.path)
+        figures = evaluate(parsed, records.path, models, predictions.path, report.path)
         write_json(metrics.path, figures)
         for name, value in figures.items():
             metrics.log_metric(name, value)

@@ -32,7 +32,7 @@ TINY = [
 
 @pytest.fixture(scope="session")
 def tiny_overrides() -> list[str]:
-    """Overrides under which each training takes seconds, on the very data of `tiny_dataset`. Add to a copy."""
+    """Overrides under which each training takes seconds, on the data of `tiny_dataset`. Add to a copy."""
     return list(TINY)
 
 

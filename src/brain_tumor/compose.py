@@ -90,7 +90,9 @@ def _check_key(known: DictConfig, override: Override) -> None:
     for part in parts[:1] if override.is_add() else parts:
         # A key whose value is still missing is "in" no DictConfig, but among its keys.
         if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118
-            names = f"it has {', '.join(node)}" if isinstance(node, DictConfig) else "it is a single value"
+            # A profile is chosen like a section, but what it says is in the other sections.
+            found = {*node, *(GROUPS if node is known else ())} if isinstance(node, DictConfig) else set()
+            names = f"it has {', '.join(sorted(found))}" if found else "it is a single value"
             raise InputError(
                 f"The override {override.input_line} names nothing: {at} has no {part!r}; {names}."
             )

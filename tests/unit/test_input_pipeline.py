@@ -12,7 +12,13 @@ from brain_tumor.config import AugmentationConfig, RecordsConfig
 from brain_tumor.data.dataset import ingest, open_dataset
 from brain_tumor.data.records import build_tfrecords
 from brain_tumor.geometry import box_to_letterbox, letterbox
-from brain_tumor.training.input_pipeline import augment, evaluation_batches, load_split, training_batches
+from brain_tumor.training.input_pipeline import (
+    augment,
+    evaluation_batches,
+    load_split,
+    training_batches,
+    with_features,
+)
 
 LABELS = ["label0", "label1", "label2"]
 HEADS = ["labels", "boxes"]
@@ -76,7 +82,7 @@ def test_letterboxed_boxes_are_those_of_the_geometry(tiny_dataset: Path, tiny_re
                 if key in truth.index:
                     present += 1
                     box = truth.loc[key, ["xmin", "ymin", "xmax", "ymax"]].to_numpy(float)
-                    box /= [width, height, width, height]
+                    box = box / [width, height, width, height]
                     expected = box_to_letterbox(box, letterbox(height, width, SIZE), SIZE)
                 np.testing.assert_allclose(example["boxes"][slot], expected, rtol=0, atol=1e-6)
     assert present == len(dataset.annotations) > 20
@@ -88,15 +94,15 @@ def examples(tiny_records: Path) -> tf.data.Dataset:
 
 
 def test_each_epoch_has_another_order_and_the_seed_fixes_them(examples: tf.data.Dataset) -> None:
-    batches = training_batches(examples, 8, HEADS, UNCHANGED, seed=1)
+    batches = training_batches(examples, 8, HEADS, None, seed=1)
     first, second = order(batches), order(batches)
     assert first != second
     assert sorted(first) == sorted(second)
     assert len(set(first)) == 32
 
-    again = training_batches(examples, 8, HEADS, UNCHANGED, seed=1)
+    again = training_batches(examples, 8, HEADS, None, seed=1)
     assert [order(again), order(again)] == [first, second]
-    assert order(training_batches(examples, 8, HEADS, UNCHANGED, seed=2)) != first
+    assert order(training_batches(examples, 8, HEADS, None, seed=2)) != first
 
 
 def test_the_same_seed_gives_the_same_changes(examples: tf.data.Dataset) -> None:
@@ -116,7 +122,7 @@ def test_targets_are_those_of_their_image(examples: tf.data.Dataset) -> None:
     truth = {
         example["image"].astype(np.float32).tobytes(): example for example in examples.as_numpy_iterator()
     }
-    for images, targets in training_batches(examples, 8, HEADS, UNCHANGED, seed=1).as_numpy_iterator():
+    for images, targets in training_batches(examples, 8, HEADS, None, seed=1).as_numpy_iterator():
         assert images.dtype == np.float32
         for image, labels, boxes in zip(images, targets["labels"], targets["boxes"], strict=True):
             np.testing.assert_array_equal(labels, truth[image.tobytes()]["labels"])
@@ -143,14 +149,16 @@ def test_a_last_smaller_batch_is_left_out_unless_it_is_the_only_one(
 
 def test_images_are_decoded_once(tiny_records: Path, tmp_path: Path) -> None:
     records = Path(shutil.copytree(tiny_records, tmp_path / "records"))
-    batches = training_batches(load_split(records, "train", 3, SIZE), 8, HEADS, UNCHANGED, seed=1)
+    batches = training_batches(load_split(records, "train", 3, SIZE), 8, HEADS, None, seed=1)
     first = order(batches)
     shutil.rmtree(records)
     assert sorted(order(batches)) == sorted(first)
 
 
 def test_the_cache_and_the_shuffle_hold_bytes(examples: tf.data.Dataset) -> None:
-    stages = {type(stage).__name__: stage for stage in _stages(training_batches(examples, 8, HEADS, CHANGED, 1))}
+    stages = {
+        type(stage).__name__: stage for stage in _stages(training_batches(examples, 8, HEADS, CHANGED, 1))
+    }
     for name in ("CacheDataset", "_ShuffleDataset"):
         assert stages[name].element_spec["image"].dtype == tf.uint8
     assert "CacheDataset" in [type(stage).__name__ for stage in _stages(stages["_ShuffleDataset"])]
@@ -159,6 +167,52 @@ def test_the_cache_and_the_shuffle_hold_bytes(examples: tf.data.Dataset) -> None
 def _stages(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     """A data set and all that it is made from. TensorFlow has no public name for that."""
     return [dataset, *(stage for source in dataset._inputs() for stage in _stages(source))]
+
+
+def test_features_are_computed_once_and_keep_their_targets(examples: tf.data.Dataset) -> None:
+    calls = []
+
+    def features(images: np.ndarray) -> list[np.ndarray]:
+        calls.append(len(images))
+        return [images.mean(axis=(1, 2)), images[:, ::8, ::8]]
+
+    def extractor(images: tf.Tensor) -> list[tf.Tensor]:
+        pooled, small = tf.numpy_function(features, [images], [tf.float32, tf.float32])
+        return [tf.ensure_shape(pooled, (None, 3)), tf.ensure_shape(small, (None, 4, 4, 3))]
+
+    batches = training_batches(with_features(examples, extractor, 12), 8, HEADS, None, seed=1)
+    seen = [
+        [
+            (*feature, targets["boxes"][index])
+            for inputs, targets in batches.as_numpy_iterator()
+            for index, feature in enumerate(zip(*inputs, strict=True))
+        ]
+        for _ in range(2)
+    ]
+
+    assert calls == [12, 12, 8]
+    truth = {
+        example["image"][::8, ::8].astype(np.float32).tobytes(): example
+        for example in examples.as_numpy_iterator()
+    }
+    for epoch in seen:
+        assert {small.tobytes() for _, small, _ in epoch} == set(truth)
+        for pooled, small, boxes in epoch:
+            example = truth[small.tobytes()]
+            np.testing.assert_allclose(pooled, example["image"].mean(axis=(0, 1)), rtol=1e-5)
+            np.testing.assert_array_equal(boxes, example["boxes"])
+    assert [small.tobytes() for _, small, _ in seen[0]] != [small.tobytes() for _, small, _ in seen[1]]
+
+
+def test_one_feature_map_is_as_good_as_many(examples: tf.data.Dataset) -> None:
+    features = with_features(examples, lambda images: images[:, ::8, ::8], 12)
+    assert int(features.cardinality()) == 32
+    for batches in (
+        training_batches(features, 8, ["labels"], None, seed=1),
+        evaluation_batches(features, 8, ["labels"]),
+    ):
+        for inputs, _ in batches.as_numpy_iterator():
+            assert [feature.shape for feature in inputs] == [(8, 4, 4, 3)]
 
 
 def test_evaluation_has_each_image_once_in_order(tiny_records: Path) -> None:
@@ -174,7 +228,7 @@ def test_evaluation_has_each_image_once_in_order(tiny_records: Path) -> None:
 
 
 def batch_of_rectangles(count: int) -> dict[str, tf.Tensor]:
-    """`count` times the same grey image with a bright rectangle, its box in slot 1, the other slots absent."""
+    """`count` times the same grey image with a bright rectangle, its box in slot 1; the others are absent."""
     image = np.full((SIZE, SIZE, 3), 60, np.uint8)
     image[8:16, 4:20] = 200
     boxes = np.zeros((3, 4), np.float32)
@@ -192,19 +246,15 @@ def seed(number: int) -> tf.Tensor:
 
 def test_each_image_of_a_batch_changes_in_its_own_way() -> None:
     batch = batch_of_rectangles(8)
-    images = augment(batch, AugmentationConfig(flip=False, brightness=0.1, contrast=0.2), seed(3))[
-        "image"
-    ].numpy()
+    config = AugmentationConfig(flip=False, brightness=0.1, contrast=0.2)
+    images = augment(batch, config, seed(3))["image"].numpy()
     assert len({image.tobytes() for image in images}) == 8
     # Shift and contrast are two draws: the dark and the bright grey do not move by the same amount.
     dark, bright = images[:, 0, 0, 0] - 60, images[:, 10, 10, 0] - 200
     assert (np.abs(dark - bright) > 1e-3).all()
     assert images.min() >= 0 and images.max() <= 255
-    np.testing.assert_array_equal(images, augment(batch, CHANGED_GREY, seed(3))["image"])
-    assert not np.array_equal(images, augment(batch, CHANGED_GREY, seed(4))["image"])
-
-
-CHANGED_GREY = AugmentationConfig(flip=False, brightness=0.1, contrast=0.2)
+    np.testing.assert_array_equal(images, augment(batch, config, seed(3))["image"])
+    assert not np.array_equal(images, augment(batch, config, seed(4))["image"])
 
 
 def test_a_flip_mirrors_image_and_boxes_and_leaves_absent_rows_zero() -> None:

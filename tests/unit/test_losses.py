@@ -32,7 +32,7 @@ def box_loss(truth: object, predicted: object) -> float:
     ("predicted", "expected"),
     [
         ([0.2, 0.2, 0.6, 0.6], 0.0),
-        # A quarter of each box is common: IoU 0.04 / 0.28; the centers are 0.2 apart either way, the hull 0.6.
+        # A quarter of each box is common: IoU 0.04 / 0.28; the centers are 0.2 apart each way, the hull 0.6.
         ([0.4, 0.4, 0.8, 0.8], 1 - 0.04 / 0.28 + 0.08 / 0.72),
         # Side by side: IoU 0, centers 0.4 apart, a hull of 0.8 by 0.4.
         ([0.6, 0.2, 1.0, 0.6], 1 + 0.16 / 0.8),
@@ -168,9 +168,7 @@ def test_losses_survive_keras_serialization(tmp_path: Path) -> None:
         ),
     }
     model = keras.Model(image, outputs)
-    model.compile(
-        "sgd", loss={"labels": WeightedBinaryCrossentropy([7.0, 1.5, 2.5]), "boxes": DIoULoss()}
-    )
+    model.compile("sgd", loss={"labels": WeightedBinaryCrossentropy([7.0, 1.5, 2.5]), "boxes": DIoULoss()})
     rng = np.random.default_rng(4)
     x = rng.random((5, 8), dtype=np.float32)
     y = {"labels": rng.integers(0, 2, (5, 3)), "boxes": random_boxes(rng, 15).reshape(5, 3, 4)}

@@ -1,0 +1,114 @@
+"""What the components' tests share: their configs, a local run of all of them, and how bad input ends."""
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from kfp import dsl, local
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Markdown, Metrics, Model
+from kfp.local.config import LocalExecutionConfig
+
+from brain_tumor.compose import compose, step_configs
+from components.build_tfrecords import build_tfrecords
+from components.evaluate import evaluate as judge
+from components.ingest import ingest
+from components.label_curves import label_curves
+from components.train import train
+from components.visualize import visualize as draw
+
+
+class Outputs(NamedTuple):
+    """All outputs of all components."""
+
+    dataset: Dataset
+    data_report: HTML
+    records: Dataset
+    start: Model
+    final: Model
+    predictions: Dataset
+    metrics: Metrics
+    report: Markdown
+    curves: ClassificationMetrics
+    gallery: HTML
+
+
+@dsl.pipeline(name="components")
+def every_component(
+    dataset: str, records: str, phase1_box: str, phase2_classification: str, evaluate: str, visualize: str
+) -> Outputs:
+    """Each component once, train with and without a start model. That one stands in for the baselines."""
+    ingested = ingest(config=dataset)
+    data = build_tfrecords(config=records, dataset=ingested.outputs["dataset"]).outputs["records"]
+    start = train(config=phase1_box, records=data).outputs["model"]
+    final = train(config=phase2_classification, records=data, start=start).outputs["model"]
+    models = {"final": final, "baseline_classification": start, "baseline_box": start}
+    evaluated = judge(config=evaluate, records=data, **models)
+    predictions = evaluated.outputs["predictions"]
+    curves = label_curves(label="label1", predictions=predictions)
+    drawn = draw(
+        config=visualize, dataset=ingested.outputs["dataset"], predictions=predictions, **models
+    )
+    return Outputs(
+        dataset=ingested.outputs["dataset"],
+        data_report=ingested.outputs["data_report"],
+        records=data,
+        start=start,
+        final=final,
+        predictions=predictions,
+        metrics=evaluated.outputs["metrics"],
+        report=evaluated.outputs["report"],
+        curves=curves.outputs["curves"],
+        gallery=drawn.outputs["gallery"],
+    )
+
+
+@pytest.fixture(scope="session")
+def configs(tiny_overrides: list[str]) -> dict[str, str]:
+    """The steps' configs for the data of `tiny_dataset`."""
+    return step_configs(compose(tiny_overrides))
+
+
+@pytest.fixture(scope="session")
+def local_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lets components and pipelines that are called run, each step as a process, as `kfp.local` does it."""
+    root = tmp_path_factory.mktemp("local")
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
+    yield
+    LocalExecutionConfig.instance = None
+
+
+@pytest.fixture(scope="session")
+def local_run(local_runner: None, configs: dict[str, str]) -> dict[str, Artifact]:
+    """The outputs of `every_component` after a local run. Not to be changed."""
+    parameters = {name: configs[name] for name in every_component.component_spec.inputs}
+    outputs: dict[str, Artifact] = every_component(**parameters).outputs
+    return outputs
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was() -> Iterator[None]:
+    """Takes back what a step sets in its process, which here is the tests' process."""
+    root, threshold = logging.getLogger(), gc.get_threshold()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    gc.set_threshold(*threshold)
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Calls a component's function with bad input; gives the sentence with which it ends, with exit code 2."""
+
+    def call(component: Any, **arguments: Any) -> str:
+        with pytest.raises(SystemExit) as caught:
+            component.python_func(**arguments)
+        assert caught.value.code == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        return said.err
+
+    return call

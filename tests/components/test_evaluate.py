@@ -1,0 +1,91 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kfp.dsl import Artifact, Dataset, Markdown, Metrics, Model
+
+from brain_tumor.data.dataset import SYNTHETIC_NOTICE
+from brain_tumor.evaluation.table import read_predictions
+from components.evaluate import evaluate
+
+
+def outputs(folder: Path) -> dict[str, Artifact]:
+    return {
+        "predictions": Dataset(uri=str(folder / "predictions")),
+        "metrics": Metrics(uri=str(folder / "metrics")),
+        "report": Markdown(uri=str(folder / "report")),
+    }
+
+
+def models(local_run: dict[str, Artifact]) -> dict[str, Artifact]:
+    start = local_run["start"]
+    return {"final": local_run["final"], "baseline_classification": start, "baseline_box": start}
+
+
+def test_the_function_judges_the_models(
+    configs: dict[str, str], tiny_records: Path, local_run: dict[str, Artifact], tmp_path: Path
+) -> None:
+    made = outputs(tmp_path)
+    records = Dataset(uri=str(tiny_records))
+    evaluate.python_func(config=configs["evaluate"], records=records, **models(local_run), **made)
+
+    table, manifest = read_predictions(made["predictions"].path)
+    names = ["final", "baseline_classification", "baseline_box", "constant"]
+    assert table["model"].unique().tolist() == list(manifest["models"]) == names
+    assert table.groupby("model").size().to_dict() == dict.fromkeys(names, 16 * 3)
+    metrics = made["metrics"]
+    assert metrics.metadata == json.loads(Path(metrics.path).read_text(), parse_constant=pytest.fail)
+    # The same models on the same records, judged by another process.
+    assert metrics.metadata == pytest.approx(local_run["metrics"].metadata, abs=1e-6)
+    assert Path(made["report"].path).read_text().startswith("# Evaluation")
+
+
+def test_it_runs_locally(local_run: dict[str, Artifact]) -> None:
+    figures = local_run["metrics"].metadata
+    assert list(figures) == sorted(figures)
+    assert all(math.isfinite(value) for value in figures.values())
+    for model in ("final", "baseline_classification", "baseline_box", "constant"):
+        assert 0 <= figures[f"{model}_macro_f1"] <= 1
+        assert 0 <= figures[f"{model}_mean_iou"] <= 1
+    # The class head has learned since, the boxes have not.
+    assert figures["final_mean_iou"] == pytest.approx(figures["baseline_box_mean_iou"], abs=1e-6)
+    report = Path(local_run["report"].path).read_text()
+    assert SYNTHETIC_NOTICE in report
+    assert "| final model" in report
+
+
+@pytest.mark.parametrize("config", ["{", '{"split": "test", "unknown": 1}'])
+def test_a_bad_config_is_refused(
+    config: str,
+    refusal: Callable[..., str],
+    tiny_records: Path,
+    local_run: dict[str, Artifact],
+    tmp_path: Path,
+) -> None:
+    records = Dataset(uri=str(tiny_records))
+    sentence = refusal(
+        evaluate, config=config, records=records, **models(local_run), **outputs(tmp_path)
+    )
+    assert "EvaluateConfig" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_model_is_refused(
+    configs: dict[str, str],
+    refusal: Callable[..., str],
+    tiny_records: Path,
+    local_run: dict[str, Artifact],
+    tmp_path: Path,
+) -> None:
+    absent = tmp_path / "absent"
+    sentence = refusal(
+        evaluate,
+        config=configs["evaluate"],
+        records=Dataset(uri=str(tiny_records)),
+        **models(local_run) | {"baseline_box": Model(uri=str(absent))},
+        **outputs(tmp_path),
+    )
+    assert f"{absent} is no model artifact" in sentence
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,51 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from kfp.dsl import Artifact, ClassificationMetrics, Dataset
+
+from brain_tumor.evaluation.table import read_predictions
+from components.label_curves import label_curves
+
+
+def test_the_function_logs_a_labels_curves(local_run: dict[str, Artifact], tmp_path: Path) -> None:
+    curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
+    label_curves.python_func(label="label1", predictions=local_run["predictions"], curves=curves)
+
+    table, manifest = read_predictions(local_run["predictions"].path)
+    rows = table[(table["model"] == "final") & (table["label"] == "label1")]
+    predicted = rows["probability"] >= manifest["threshold"]
+    [absent, present] = curves.metadata["confusionMatrix"]["rows"]
+    assert absent["row"] == [int((~rows["present"] & ~predicted).sum()), int((~rows["present"] & predicted).sum())]
+    assert present["row"] == [int((rows["present"] & ~predicted).sum()), int((rows["present"] & predicted).sum())]
+    points = curves.metadata["confidenceMetrics"]
+    assert (points[0]["falsePositiveRate"], points[0]["recall"]) == (0.0, 0.0)
+    assert (points[-1]["falsePositiveRate"], points[-1]["recall"]) == (1.0, 1.0)
+    assert curves.metadata == local_run["curves"].metadata
+
+
+def test_it_runs_locally(local_run: dict[str, Artifact]) -> None:
+    curves = local_run["curves"]
+    written = json.loads(Path(curves.path).read_text())
+    logged = [row["row"] for row in curves.metadata["confusionMatrix"]["rows"]]
+    assert logged == written["confusion_matrix"]
+    assert sum(sum(row) for row in logged) == 16
+    recalls = [point["recall"] for point in curves.metadata["confidenceMetrics"]]
+    assert recalls == written["roc"]["tpr"]
+
+
+def test_an_unknown_label_is_refused(
+    local_run: dict[str, Artifact], refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
+    sentence = refusal(label_curves, label="label9", predictions=local_run["predictions"], curves=curves)
+    assert "label9" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_predictions_are_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
+    sentence = refusal(label_curves, label="label1", predictions=Dataset(uri=str(absent)), curves=curves)
+    assert f"{absent} is no predictions artifact" in sentence
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,412 @@
+"""Whole runs of the compiled pipeline on one machine, each in a process of its own, as a user starts them."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from brain_tumor.compose import compose, step_configs
+from brain_tumor.config import SyntheticDataset, from_json
+from brain_tumor.data.dataset import SYNTHETIC_NOTICE
+from brain_tumor.data.sources.synthetic import write_export
+from brain_tumor.evaluation.report import DASH
+from brain_tumor.storage import hash_files, read_manifest
+from pipelines.image import ROOT
+
+TRAININGS = (
+    "train: baseline classification",
+    "train: baseline box",
+    "train: phase 1 box",
+    "train: phase 2 classification",
+    "train: phase 3 fine-tune",
+)
+JUDGEMENT = {"evaluate", "curves: label0", "curves: label1", "curves: label2", "visualize"}
+STEPS = {"ingest", "build TFRecords", *TRAININGS, *JUDGEMENT}
+PHASES = ("baseline_classification", "baseline_box", "phase1_box", "phase2_classification", "phase3_finetune")
+KINDS = {"dataset": "dataset", "records": "records", "predictions": "predictions"} | dict.fromkeys(
+    PHASES, "model"
+)
+# The quick profile's model and trainings on next to no data. Tracing what learns would be most of their time, so
+# only the backbone's top does.
+QUICK = [
+    "dataset.train_patients=4",
+    "dataset.valid_patients=2",
+    "dataset.test_patients=2",
+    "dataset.slices_per_patient=8",
+    "model.image_size=32",
+    "phases.phase1_box.trainable_fraction=0.1",
+    "phases.phase3_finetune.trainable_layers=20",
+    *(f"phases.{phase}.epochs={2 if phase == 'phase2_classification' else 1}" for phase in PHASES),
+]
+# The command line itself, but for the folder that takes everything.
+RUN = """
+import pathlib, sys
+import pipelines.run
+pipelines.run.ROOT = pathlib.Path(sys.argv.pop(1))
+pipelines.run.main()
+"""
+
+
+@dataclass
+class Outcome:
+    """What a run said and what it left.
+
+    Attributes:
+        code: The exit code.
+        stdout: The result.
+        stderr: The progress.
+        history: The records of all runs so far, oldest first.
+        mlflow_runs: All MLflow runs so far.
+        logged_models: All models that MLflow has.
+    """
+
+    code: int
+    stdout: str
+    stderr: str
+    history: list[dict[str, Any]]
+    mlflow_runs: list[Any]
+    logged_models: list[Any]
+
+    @property
+    def executed(self) -> list[str]:
+        """Titles of the steps that ran."""
+        return [title for title in self._begun() if not title.endswith(": cached")]
+
+    @property
+    def cached(self) -> list[str]:
+        """Titles of the steps that did not have to."""
+        return [title.removesuffix(": cached") for title in self._begun() if title.endswith(": cached")]
+
+    @property
+    def rows(self) -> dict[str, list[str]]:
+        """The cells of the table by the model's title: macro-F1, mean IoU, recall@0.5, perhaps an MLflow run."""
+        lines = [re.split(r"\s{2,}", line.strip()) for line in self.stdout.splitlines()]
+        return {cells[0]: cells[1:] for cells in lines if len(cells) in (4, 5) and "--" not in cells[0]}
+
+    def _begun(self) -> list[str]:
+        return re.findall(r"^\[ ?\d+/12\] (.+)$", self.stderr, re.MULTILINE)
+
+
+def start(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """Starts a Python process in the project, without whatever MLflow this environment speaks of."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment | variables, capture_output=True, text=True
+    )
+
+
+def run(root: Path, *overrides: str, store: Path | None = None, **variables: str) -> Outcome:
+    result = start(["-c", RUN, str(root), *overrides], **variables)
+    records = sorted((root / "runs" / "history").glob("*.json"))
+    mlflow_runs, models = read_store(store or root / "runs" / "mlflow.db")
+    return Outcome(
+        result.returncode,
+        result.stdout,
+        result.stderr,
+        [json.loads(record.read_text()) for record in records],
+        mlflow_runs,
+        models,
+    )
+
+
+def read_store(path: Path) -> tuple[list[Any], list[Any]]:
+    """All runs and all logged models of an MLflow store, if there is one."""
+    if not path.is_file():
+        return [], []
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{path}")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return list(client.search_runs(experiments)), list(client.search_logged_models(experiments))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder whose `runs/` takes what the runs below leave."""
+    return tmp_path_factory.mktemp("project")
+
+
+@pytest.fixture(scope="module")
+def first(root: Path) -> Outcome:
+    """A whole run: five trainings."""
+    outcome = run(root, *QUICK)
+    assert outcome.code == 0, outcome.stderr
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def second(root: Path, first: Outcome) -> Outcome:
+    """The same again."""
+    outcome = run(root, *QUICK)
+    assert outcome.code == 0, outcome.stderr
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def third(root: Path, second: Outcome) -> Outcome:
+    """The same with another learning rate of phase 3."""
+    outcome = run(root, *QUICK, "phases.phase3_finetune.learning_rate=1e-4")
+    assert outcome.code == 0, outcome.stderr
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def artifacts(first: Outcome) -> dict[str, Path]:
+    """The first run's artifacts by name."""
+    return {name: Path(path) for name, path in first.history[0]["artifacts"].items()}
+
+
+def test_every_step_runs_once(first: Outcome) -> None:
+    assert len(first.executed) == len(STEPS)
+    assert set(first.executed) == STEPS
+    assert first.cached == []
+    assert first.history[0]["executed"] == first.executed
+    assert "Steps:  12 run, 0 cached" in first.stdout
+
+
+def test_the_story_is_run_in_its_order(first: Outcome) -> None:
+    order = first.executed.index
+    assert order("ingest") < order("build TFRecords") < order("train: baseline classification")
+    assert order("train: phase 1 box") < order("train: phase 2 classification")
+    assert order("train: phase 2 classification") < order("train: phase 3 fine-tune") < order("evaluate")
+    assert order("evaluate") < min(order(title) for title in JUDGEMENT - {"evaluate"})
+
+
+def test_every_artifact_is_whole(artifacts: dict[str, Path]) -> None:
+    assert set(artifacts) == {*KINDS, "gallery"}
+    for name, kind in KINDS.items():
+        hashes = hash_files(artifacts[name])
+        hashes.pop("manifest.json")
+        assert read_manifest(artifacts[name], kind)["files"] == hashes
+        assert hashes
+
+
+def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first: Outcome) -> None:
+    rows = first.rows
+    assert list(rows) == [
+        "model",
+        "final model",
+        "baseline classification (frozen random backbone)",
+        "baseline box (frozen random backbone)",
+        "constant baseline",
+    ]
+    assert rows["model"] == ["macro-F1", "mean IoU", "recall@0.5", "MLflow run"]
+    shown = {title: [cell != DASH for cell in cells[:3]] for title, cells in rows.items()}
+    assert shown["final model"] == [True, True, True]
+    assert shown["baseline classification (frozen random backbone)"] == [True, False, False]
+    assert shown["baseline box (frozen random backbone)"] == [False, True, True]
+    assert shown["constant baseline"] == [True, True, True]
+    figures = [float(cell) for title in list(rows)[1:] for cell in rows[title][:3] if cell != DASH]
+    assert all(0 <= figure <= 1 for figure in figures)
+
+
+def test_the_result_says_what_it_is_about(first: Outcome) -> None:
+    assert first.stdout.strip().startswith(SYNTHETIC_NOTICE)
+    assert re.search(r"^Split test: 2 patients, 16 images, \d+ true boxes\.$", first.stdout, re.MULTILINE)
+    # Under ten patients there is no interval, and the reason is.
+    assert re.search(
+        r"Difference in mean IoU, final minus constant: [+-]0\.\d{3} \(no interval: .*patients", first.stdout
+    )
+
+
+def test_the_report_is_a_page_that_says_synthetic_data(first: Outcome) -> None:
+    found = re.search(r"^Report: (.+)$", first.stdout, re.MULTILINE)
+    assert found
+    page = Path(found[1]).read_text()
+    assert page.startswith("<!doctype html>")
+    assert SYNTHETIC_NOTICE in page
+    assert "data:image/" in page
+
+
+def test_mlflow_has_one_parent_run_and_a_nested_run_a_training(first: Outcome) -> None:
+    parents = [found for found in first.mlflow_runs if "mlflow.parentRunId" not in found.data.tags]
+    nested = [found for found in first.mlflow_runs if "mlflow.parentRunId" in found.data.tags]
+    assert [found.info.run_id for found in parents] == [first.history[0]["mlflow_run_id"]]
+    assert f"MLflow: run {parents[0].info.run_id}" in first.stdout
+    assert sorted(found.info.run_name for found in nested) == sorted(PHASES)
+    assert {found.data.tags["mlflow.parentRunId"] for found in nested} == {parents[0].info.run_id}
+    assert {found.info.status for found in first.mlflow_runs} == {"FINISHED"}
+    assert {found.info.experiment_id for found in nested} == {parents[0].info.experiment_id}
+
+
+def test_mlflow_has_the_figures_of_every_epoch(root: Path, first: Outcome) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root / 'runs' / 'mlflow.db'}")
+    nested = {found.info.run_name: found for found in first.mlflow_runs}
+    for phase in PHASES:
+        run_id = nested[phase].info.run_id
+        epochs = [1, 2] if phase == "phase2_classification" else [1]
+        monitored = nested[phase].data.params["phase.monitor"]
+        for name in ("loss", "val_loss", "learning_rate", monitored):
+            assert [metric.step for metric in client.get_metric_history(run_id, name)] == epochs
+        best = max(metric.value for metric in client.get_metric_history(run_id, monitored))
+        assert nested[phase].data.metrics[f"best_{monitored}"] == best
+
+
+def test_mlflow_has_the_final_figures_and_the_report(root: Path, first: Outcome) -> None:
+    parent = next(found for found in first.mlflow_runs if "mlflow.parentRunId" not in found.data.tags)
+    assert f"{parent.data.metrics['final_macro_f1']:.3f}" == first.rows["final model"][0]
+    assert f"{parent.data.metrics['constant_mean_iou']:.3f}" == first.rows["constant baseline"][1]
+    assert parent.data.params["overrides"] == " ".join(QUICK)
+    assert list((root / "runs" / "mlflow-artifacts" / parent.info.run_id).rglob("*.html"))
+
+
+def test_mlflow_has_the_final_model_once(root: Path, first: Outcome) -> None:
+    nested = {found.info.run_name: found.info.run_id for found in first.mlflow_runs}
+    assert [model.source_run_id for model in first.logged_models] == [nested["phase3_finetune"]]
+    assert len(list((root / "runs" / "mlflow-artifacts").rglob("*.keras"))) == 1
+
+
+def test_the_table_names_the_mlflow_runs_of_the_models(first: Outcome, artifacts: dict[str, Path]) -> None:
+    nested = {found.info.run_name: found.info.run_id for found in first.mlflow_runs}
+    rows = first.rows
+    assert rows["final model"][3] == nested["phase3_finetune"]
+    assert rows["baseline classification (frozen random backbone)"][3] == nested["baseline_classification"]
+    assert rows["baseline box (frozen random backbone)"][3] == nested["baseline_box"]
+    assert len(rows["constant baseline"]) == 3
+    for phase in PHASES:
+        description = json.loads((artifacts[phase] / "model.json").read_text())
+        assert description["mlflow_run_id"] == nested[phase]
+
+
+def test_the_dashboard_gets_finite_figures_alone(artifacts: dict[str, Path]) -> None:
+    folder = artifacts["predictions"].parent
+    output = json.loads((folder / "executor_output.json").read_text(), parse_constant=pytest.fail)
+    logged = output["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+    assert logged == json.loads((folder / "metrics").read_text(), parse_constant=pytest.fail)
+    assert list(logged) == sorted(logged)
+    assert all(math.isfinite(value) for value in logged.values())
+    # What a model cannot have is left out, not zero.
+    assert {"final_macro_f1", "final_mean_iou", "baseline_box_mean_iou"} <= set(logged)
+    assert not {"baseline_box_macro_f1", "baseline_classification_mean_iou"} & set(logged)
+
+
+def test_a_model_on_disk_has_no_optimizer_state(artifacts: dict[str, Path]) -> None:
+    for phase in PHASES:
+        with (
+            zipfile.ZipFile(artifacts[phase] / "model.keras") as archive,
+            archive.open("model.weights.h5") as member,
+            h5py.File(member) as weights,
+        ):
+            assert "layers" in weights
+            assert "optimizer" not in weights
+
+
+def test_the_later_phases_stand_on_the_earlier_ones(artifacts: dict[str, Path]) -> None:
+    description = json.loads((artifacts["phase3_finetune"] / "model.json").read_text())
+    assert [phase["name"] for phase in description["phases"]] == list(PHASES[2:])
+    assert description["backbone"] == {"name": "resnet101", "weights": "none"}
+    baseline = json.loads((artifacts["baseline_box"] / "model.json").read_text())
+    assert [phase["name"] for phase in baseline["phases"]] == ["baseline_box"]
+
+
+def test_an_unchanged_run_runs_nothing(first: Outcome, second: Outcome) -> None:
+    assert second.executed == []
+    assert set(second.cached) == STEPS
+    assert second.history == first.history
+    assert "Steps:  0 run, 12 cached" in second.stdout
+
+
+def test_an_unchanged_run_opens_no_mlflow_run(first: Outcome, second: Outcome) -> None:
+    assert len(second.mlflow_runs) == len(first.mlflow_runs)
+    assert len(second.logged_models) == 1
+    assert "MLflow: no new run, since no step ran" in second.stdout
+
+
+def test_an_unchanged_run_prints_the_same(first: Outcome, second: Outcome) -> None:
+    def result(outcome: Outcome) -> str:
+        return re.sub(r"^(MLflow|Steps): .*$", "", outcome.stdout, flags=re.MULTILINE)
+
+    assert result(second) == result(first)
+    assert second.rows == first.rows
+
+
+def test_another_learning_rate_runs_its_phase_and_what_follows(first: Outcome, third: Outcome) -> None:
+    assert set(third.executed) == {"train: phase 3 fine-tune"} | JUDGEMENT
+    assert set(third.cached) == STEPS - set(third.executed)
+    assert third.history[1]["artifacts"]["phase2_classification"] == (
+        first.history[0]["artifacts"]["phase2_classification"]
+    )
+
+
+def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, third: Outcome) -> None:
+    for title in (
+        "baseline classification (frozen random backbone)",
+        "baseline box (frozen random backbone)",
+        "constant baseline",
+    ):
+        assert third.rows[title] == first.rows[title]
+
+    older = {found.info.run_id for found in first.mlflow_runs}
+    newer = {found.info.run_id: found for found in third.mlflow_runs if found.info.run_id not in older}
+    parent = third.history[1]["mlflow_run_id"]
+    final = third.rows["final model"][3]
+    assert set(newer) == {parent, final}
+    assert newer[final].data.tags["mlflow.parentRunId"] == parent
+    assert newer[final].data.params["phase.learning_rate"] == "0.0001"
+
+
+def test_a_misspelt_override_leaves_no_run() -> None:
+    def left() -> list[Path]:
+        return sorted(path for path in (ROOT / "runs").glob("*/*"))
+
+    before = left()
+    result = start(["-m", "pipelines.run", "datset=1"])
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    for word in ("datset=1", "dataset", "profile", "phases"):
+        assert word in result.stderr
+    assert left() == before
+
+
+def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
+    data = tmp_path / "empty"
+    data.mkdir()
+    outcome = run(tmp_path, "dataset=directory", f"dataset.path={data}")
+
+    assert outcome.code == 1
+    assert outcome.stdout == ""
+    assert outcome.executed == ["ingest"]
+    error = outcome.stderr[outcome.stderr.index("The step 'ingest' failed.") :]
+    assert f"{data} holds none of train/, valid/, test/" in error
+    assert "Traceback" not in error
+    assert outcome.history == []
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images as a user has it."""
+    folder = tmp_path_factory.mktemp("export")
+    write_export(folder, from_json(SyntheticDataset, step_configs(compose(QUICK))["dataset"]))
+    return folder
+
+
+def test_what_was_done_before_a_failure_is_not_done_again(tmp_path: Path, export: Path) -> None:
+    store = tmp_path / "elsewhere.db"
+    data = ["dataset=directory", f"dataset.path={export}"]
+    variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
+
+    failed = run(tmp_path, *data, "records.images_per_shard=0", store=store, **variables)
+    assert failed.code == 1
+    assert failed.executed == ["ingest", "build TFRecords"]
+    error = failed.stderr[failed.stderr.index("The step 'build TFRecords' failed.") :]
+    assert "records.images_per_shard is 0; give at least 1." in error
+    assert failed.history == []
+    # The user's store knows of it, and no other was made.
+    assert [found.info.status for found in failed.mlflow_runs] == ["FAILED"]
+    assert not (tmp_path / "runs" / "mlflow.db").exists()
+
+    again = run(tmp_path, *data, "records.images_per_shard=-1", store=store, **variables)
+    assert again.cached == ["ingest"]
+    assert again.executed == ["build TFRecords"]

@@ -1,0 +1,339 @@
+import functools
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from brain_tumor import tracking
+from brain_tumor.compose import compose, step_configs
+from brain_tumor.config import TrainConfig, from_json
+from brain_tumor.data.dataset import SYNTHETIC_NOTICE
+from brain_tumor.errors import InputError
+from brain_tumor.geometry import box_iou
+from brain_tumor.model.artifact import MODEL_FILE, load_model, read_description, read_histories
+from brain_tumor.model.detector import build_detector
+from brain_tumor.storage import MANIFEST
+from brain_tumor.training import trainer
+from brain_tumor.training.callbacks import EpochLog
+from brain_tumor.training.input_pipeline import load_split
+from brain_tumor.training.trainer import select_learner, train
+
+TOP_LAYERS = 20
+
+
+@pytest.fixture(scope="module")
+def config(tiny_overrides: list[str]) -> Callable[..., TrainConfig]:
+    """Makes a phase's tiny config, with changes of the phase's own keys."""
+
+    def make(name: str, *overrides: str, **phase: Any) -> TrainConfig:
+        changes = [f"phases.{name}.{key}={value}" for key, value in phase.items()]
+        sections = step_configs(compose([*tiny_overrides, *overrides, *changes]))
+        return from_json(TrainConfig, sections[name])
+
+    return make
+
+
+# On features that are computed once, at a rate so high that the model soon gets worse again.
+HASTY: dict[str, Any] = {"trainable_fraction": 0.0, "augment": "false", "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def boxes_model(
+    config: Callable[..., TrainConfig], tiny_records: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The box head's training on a frozen random backbone, until the first epoch that is not better."""
+    output = tmp_path_factory.mktemp("models") / "boxes"
+    train(config("phase1_box", **HASTY, epochs=40, early_stopping_patience=1), tiny_records, output)
+    return output
+
+
+@pytest.fixture(scope="module")
+def labels_model(config: Callable[..., TrainConfig], tiny_records: Path, boxes_model: Path) -> Path:
+    """Then the class head's, through the frozen backbone, since its images change."""
+    output = boxes_model.parent / "labels"
+    train(config("phase2_classification", augment="true"), tiny_records, output, boxes_model)
+    return output
+
+
+@pytest.fixture(scope="module")
+def tracked(labels_model: Path) -> str:
+    """The address of an MLflow store for the last training."""
+    return f"sqlite:///{labels_model.parent / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def tuned_model(
+    config: Callable[..., TrainConfig], tiny_records: Path, labels_model: Path, tracked: str
+) -> Path:
+    """Then both heads' and the top of the backbone, tracked as a part of a pipeline run."""
+    output = labels_model.parent / "tuned"
+    location = (labels_model.parent / "mlflow-artifacts").as_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", tracked)
+        with tracking.open_run("pipeline", artifact_location=location) as parent:
+            patch.setenv(tracking.PARENT, parent.id)
+            tuned = config("phase3_finetune", trainable_layers=TOP_LAYERS)
+            train(tuned, tiny_records, output, labels_model)
+    return output
+
+
+@functools.cache
+def loaded(path: Path) -> keras.Model:
+    """The model of an artifact that stays as it is."""
+    return load_model(path)
+
+
+def changed_weights(before: keras.Model, after: keras.Model) -> set[str]:
+    """Paths of the weights that are not bit-identical."""
+    pairs = list(zip(before.weights, after.weights, strict=True))
+    assert all(weight.path == other.path for weight, other in pairs)
+    return {weight.path for weight, other in pairs if weight.numpy().tobytes() != other.numpy().tobytes()}
+
+
+def valid_examples(records: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The validation images (float32) and their true boxes."""
+    examples = list(load_split(records, "valid", 3, 32).as_numpy_iterator())
+    images = np.stack([example["image"] for example in examples]).astype(np.float32)
+    return images, np.stack([example["boxes"] for example in examples])
+
+
+def predict(model: Path, head: str, images: np.ndarray) -> np.ndarray:
+    return loaded(model)(images, training=False)[head].numpy()
+
+
+def test_a_frozen_backbone_comes_out_bit_identical(
+    config: Callable[..., TrainConfig], boxes_model: Path
+) -> None:
+    fresh = config("phase1_box")
+    keras.utils.set_random_seed(fresh.seed)
+    before = build_detector(fresh.model, 3, fresh.phase.heads)
+    after = loaded(boxes_model)
+
+    changed = changed_weights(before, after)
+
+    names = {weight.path for weight in after.weights}
+    assert [path for path in names if "moving_mean" in path], "its moving statistics are among the weights"
+    assert changed == {path for path in names if path.startswith("boxes_")}
+
+
+def test_the_class_head_alone_learns_in_phase_2(
+    boxes_model: Path, labels_model: Path, tiny_records: Path
+) -> None:
+    changed = changed_weights(loaded(boxes_model), loaded(labels_model))
+    assert changed == {"labels/kernel", "labels/bias"}
+
+    images, _ = valid_examples(tiny_records)
+    np.testing.assert_array_equal(
+        predict(boxes_model, "boxes", images), predict(labels_model, "boxes", images)
+    )
+
+
+def test_fine_tuning_changes_the_heads_and_the_top_of_the_backbone_alone(
+    labels_model: Path, tuned_model: Path
+) -> None:
+    after = loaded(tuned_model)
+    backbone = after.get_layer("backbone")
+    bottom = {weight.path for layer in backbone.layers[:-TOP_LAYERS] for weight in layer.weights}
+    learned = {weight.path for weight in after.weights} - bottom
+    assert len(bottom) > 200 and len(learned) > 40
+
+    changed = changed_weights(loaded(labels_model), after)
+
+    assert changed <= learned
+    # A bias before a normalization has no effect, so no gradient; rounding may leave it where it was.
+    assert {path for path in learned - changed if not path.endswith("conv/bias")} == set()
+
+
+def test_the_best_epochs_weights_are_handed_on(boxes_model: Path, tiny_records: Path) -> None:
+    description = read_description(boxes_model)
+    phase = description["phases"][0]
+    scores = [epoch["val_boxes_iou"] for epoch in phase["epochs"]]
+    best = int(np.argmax(scores))
+    assert phase["best_epoch"] == best + 1
+    assert len(scores) == best + 2 < 40, "early stopping ended it an epoch after the best"
+    assert scores[best] - scores[-1] > 1e-4, "else the last weights would do as well"
+
+    images, truth = valid_examples(tiny_records)
+    there = truth.any(axis=-1)
+    iou = box_iou(predict(boxes_model, "boxes", images)[there], truth[there]).mean()
+    assert iou == pytest.approx(scores[best], abs=1e-5)
+
+
+def test_the_class_heads_figure_is_that_of_the_model(labels_model: Path, tiny_records: Path) -> None:
+    examples = list(load_split(tiny_records, "valid", 3, 32).as_numpy_iterator())
+    images, _ = valid_examples(tiny_records)
+    auc = keras.metrics.AUC(multi_label=True, num_labels=3)
+    auc.update_state([example["labels"] for example in examples], predict(labels_model, "labels", images))
+    metrics = read_description(labels_model)["metrics"]
+    assert set(metrics) == {"val_loss", "val_labels_auc"}
+    assert metrics["val_labels_auc"] == pytest.approx(float(auc.result()), abs=1e-3)
+
+
+def test_the_same_seed_gives_the_same_figures_and_weights(
+    config: Callable[..., TrainConfig], boxes_model: Path, tiny_records: Path, tmp_path: Path
+) -> None:
+    """And the best epoch's weights are handed on without early stopping too."""
+    description = read_description(boxes_model)
+    epochs = description["phases"][0]["epochs"]
+    again = config("phase1_box", **HASTY, epochs=len(epochs), early_stopping_patience=30)
+
+    metrics = train(again, tiny_records, tmp_path / "model")
+
+    repeated = read_description(tmp_path / "model")["phases"][0]["epochs"]
+    assert [_figures(epoch) for epoch in repeated] == [_figures(epoch) for epoch in epochs]
+    assert metrics == description["metrics"]
+    assert changed_weights(loaded(boxes_model), load_model(tmp_path / "model")) == set()
+
+
+def _figures(epoch: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in epoch.items() if name != "seconds"}
+
+
+def test_the_description_says_what_the_model_is(
+    config: Callable[..., TrainConfig], boxes_model: Path, labels_model: Path, tuned_model: Path
+) -> None:
+    description = read_description(tuned_model)
+    assert description["title"] == "phase3 finetune"
+    assert description["labels"] == ["label0", "label1", "label2"]
+    assert description["heads"] == ["labels", "boxes"]
+    assert description["image_size"] == 32
+    assert description["backbone"] == {"name": "resnet50", "weights": "none"}
+    assert description["notice"] == SYNTHETIC_NOTICE
+    phases = description["phases"]
+    assert [phase["name"] for phase in phases] == ["phase1_box", "phase2_classification", "phase3_finetune"]
+    assert [phase["trainable_layers"] for phase in phases] == [0, 0, TOP_LAYERS]
+    assert phases[:2] == read_description(labels_model)["phases"]
+    assert phases[:1] == read_description(boxes_model)["phases"]
+    assert phases[2]["config"]["phase"]["trainable_layers"] == TOP_LAYERS
+    assert phases[2]["best_epoch"] == 1
+    assert set(description["metrics"]) == {
+        "val_loss",
+        "val_boxes_loss",
+        "val_labels_loss",
+        "val_boxes_iou",
+        "val_labels_auc",
+    }
+    assert description["metrics"].items() <= phases[2]["epochs"][0].items()
+
+    assert read_histories([boxes_model, tuned_model]) == {phase["name"]: phase["epochs"] for phase in phases}
+
+
+def test_the_title_tells_of_a_backbone_that_never_learned(boxes_model: Path, labels_model: Path) -> None:
+    assert read_description(boxes_model)["title"] == "phase1 box (frozen random backbone)"
+    assert read_description(labels_model)["title"] == "phase2 classification (frozen random backbone)"
+
+
+def test_a_model_file_has_no_optimizer_state(tuned_model: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tuned_model / MODEL_FILE) as archive:
+        assert not json.loads(archive.read("config.json"))["compile_config"]
+        archive.extract("model.weights.h5", tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        assert "optimizer" not in file
+        sizes: list[int] = []
+        file.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
+    weights = loaded(tuned_model).count_params()
+    assert weights <= sum(sizes) < weights + 100  # the random generators' seeds come on top
+
+
+def test_a_training_is_tracked_inside_of_the_pipelines_run(
+    tuned_model: Path, tracked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
+    client = MlflowClient()
+    description = read_description(tuned_model)
+    run = client.get_run(description["mlflow_run_id"])
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+
+    assert parent.info.run_name == "pipeline"
+    assert run.info.run_name == "phase3_finetune"
+    assert run.info.status == parent.info.status == "FINISHED"
+    assert run.data.params["phase.learning_rate"] == "0.0003"
+    assert run.data.params["model.backbone"] == "resnet50"
+    [point] = client.get_metric_history(run.info.run_id, "val_boxes_iou")
+    assert (point.step, point.value) == (1, description["metrics"]["val_boxes_iou"])
+    assert run.data.metrics["best_val_boxes_iou"] == point.value
+    assert run.data.tags["data"] == "synthetic"
+    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the test if a training gets so far as to load its start model."""
+    monkeypatch.setattr(trainer, "load_model", lambda path: pytest.fail(f"{path} was loaded"))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.image_size=64", ["image_size 32", "needs 64"]),
+        ("model.backbone=resnet101", ["backbone is resnet50", "resnet101"]),
+        ("phases.phase2_classification.heads=[labels]", ["heads", "needs ['labels']"]),
+    ],
+)
+def test_a_start_model_that_does_not_fit_is_refused_before_training(
+    config: Callable[..., TrainConfig],
+    boxes_model: Path,
+    tiny_records: Path,
+    tmp_path: Path,
+    untouched: None,
+    override: str,
+    words: list[str],
+) -> None:
+    with pytest.raises(InputError, match="phase2_classification: the start model") as caught:
+        train(config("phase2_classification", override), tiny_records, tmp_path / "model", boxes_model)
+    for word in words:
+        assert word in str(caught.value)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_start_model_of_other_labels_is_refused_before_training(
+    config: Callable[..., TrainConfig],
+    boxes_model: Path,
+    tiny_records: Path,
+    tmp_path: Path,
+    untouched: None,
+) -> None:
+    records = Path(shutil.copytree(tiny_records, tmp_path / "records"))
+    manifest = json.loads((records / MANIFEST).read_text())
+    (records / MANIFEST).write_text(json.dumps(manifest | {"labels": ["core", "edema", "rim"]}))
+    with pytest.raises(InputError, match=r"labels \['label0', .*needs \['core', 'edema', 'rim'\]"):
+        train(config("phase2_classification"), records, tmp_path / "model", boxes_model)
+
+
+def test_a_start_that_is_no_model_is_refused(
+    config: Callable[..., TrainConfig], tiny_records: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="holds a records artifact where a model artifact"):
+        train(config("phase2_classification"), tiny_records, tmp_path / "model", tiny_records)
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [
+        ({"loss_weights": "{labels: 0.0, boxes: 1.0}"}, "learn nothing with loss_weights"),
+        ({"monitor": "val_boxes_iou"}, "choose val_labels_auc"),  # the frozen head's figure
+        ({"monitor": "val_loss"}, "choose val_labels_auc"),  # of which more is worse
+    ],
+)
+def test_a_phase_that_cannot_learn_or_be_watched_is_refused(
+    config: Callable[..., TrainConfig], boxes_model: Path, phase: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        select_learner(loaded(boxes_model), config("phase2_classification", **phase).phase)
+
+
+def test_a_training_that_diverges_stops_and_says_so() -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss="mse")
+    log = EpochLog("phase1_box", tracking.Run())
+    with pytest.raises(FloatingPointError, match="phase1_box: loss is not finite after epoch 1"):
+        model.fit(np.array([[np.inf]]), np.array([[1.0]]), epochs=3, verbose=0, callbacks=[log])
+    assert log.epochs == []
