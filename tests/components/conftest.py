@@ -47,9 +47,7 @@ def every_component(
     evaluated = judge(config=evaluate, records=data, **models)
     predictions = evaluated.outputs["predictions"]
     curves = label_curves(label="label1", predictions=predictions)
-    drawn = draw(
-        config=visualize, dataset=ingested.outputs["dataset"], predictions=predictions, **models
-    )
+    drawn = draw(config=visualize, dataset=ingested.outputs["dataset"], predictions=predictions, **models)
     return Outputs(
         dataset=ingested.outputs["dataset"],
         data_report=ingested.outputs["data_report"],
@@ -100,7 +98,7 @@ def process_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Calls a component's function with bad input; gives the sentence with which it ends, with exit code 2."""
+    """Calls a component's function with bad input, and gives the sentence beside its exit code 2."""
 
     def call(component: Any, **arguments: Any) -> str:
         with pytest.raises(SystemExit) as caught:

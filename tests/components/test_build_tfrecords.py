@@ -22,7 +22,9 @@ def test_the_function_makes_records(
     for split, images in {"train": 32, "valid": 16, "test": 16}.items():
         assert records.metadata[f"{split}_images"] == images
         assert records.metadata[f"{split}_boxes"] == counts[split]["boxes"] > 0
-        assert len(shard_paths(records.path, split)) == records.metadata[f"{split}_shards"] == -(-images // 10)
+        assert (
+            len(shard_paths(records.path, split)) == records.metadata[f"{split}_shards"] == -(-images // 10)
+        )
     weights = read_statistics(records.path)["class_weights"]
     assert {f"class_weight_{label}": weight for label, weight in weights.items()}.items() <= (
         records.metadata.items()

@@ -16,8 +16,14 @@ def test_the_function_logs_a_labels_curves(local_run: dict[str, Artifact], tmp_p
     rows = table[(table["model"] == "final") & (table["label"] == "label1")]
     predicted = rows["probability"] >= manifest["threshold"]
     [absent, present] = curves.metadata["confusionMatrix"]["rows"]
-    assert absent["row"] == [int((~rows["present"] & ~predicted).sum()), int((~rows["present"] & predicted).sum())]
-    assert present["row"] == [int((rows["present"] & ~predicted).sum()), int((rows["present"] & predicted).sum())]
+    assert absent["row"] == [
+        int((~rows["present"] & ~predicted).sum()),
+        int((~rows["present"] & predicted).sum()),
+    ]
+    assert present["row"] == [
+        int((rows["present"] & ~predicted).sum()),
+        int((rows["present"] & predicted).sum()),
+    ]
     points = curves.metadata["confidenceMetrics"]
     assert (points[0]["falsePositiveRate"], points[0]["recall"]) == (0.0, 0.0)
     assert (points[-1]["falsePositiveRate"], points[-1]["recall"]) == (1.0, 1.0)

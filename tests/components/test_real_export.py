@@ -1,4 +1,4 @@
-"""The data steps on real MRI: an export whose folder the environment variable BRAIN_TUMOR_TEST_EXPORT names."""
+"""The data steps on real MRI: an export in the folder that BRAIN_TUMOR_TEST_EXPORT names."""
 
 import csv
 import os

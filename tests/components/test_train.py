@@ -11,9 +11,7 @@ from components.train import train
 
 
 @pytest.fixture(scope="module")
-def baseline(
-    configs: dict[str, str], tiny_records: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Model:
+def baseline(configs: dict[str, str], tiny_records: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model that the component's function has trained."""
     model = Model(uri=str(tmp_path_factory.mktemp("baseline") / "model"))
     train.python_func(

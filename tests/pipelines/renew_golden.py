@@ -1,4 +1,4 @@
-"""Writes the golden file anew after a wanted change of the pipeline: `python -m tests.pipelines.renew_golden`."""
+"""Writes the golden file anew, after a wanted change: `python -m tests.pipelines.renew_golden`."""
 
 from pathlib import Path
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.pipelines.renew_golden import GOLDEN, LABELS, compile_golden
 
 import pipelines.pipeline
 from brain_tumor.compose import compose, step_configs
 from pipelines.compile import TARGETS, compile_pipeline, load_target
 from pipelines.image import ROOT, image_tag
 from pipelines.pipeline import build_pipeline
+from tests.pipelines.renew_golden import GOLDEN, LABELS, compile_golden
 
 RENEW = "python -m tests.pipelines.renew_golden"
 
@@ -112,7 +112,7 @@ def test_the_pipelines_parameters_are_the_steps_configs(
 
 
 def test_no_task_has_an_environment_of_its_own(document: dict[str, Any]) -> None:
-    # Secrets and what differs from run to run come from outside; declared here they would be stored and cached.
+    # Secrets and what differs from run to run come from outside: declared here they would be stored.
     executors = document["deploymentSpec"]["executors"].values()
     assert {key for executor in executors for key in executor["container"]} == {"args", "command", "image"}
 

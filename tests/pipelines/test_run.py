@@ -35,8 +35,8 @@ PHASES = ("baseline_classification", "baseline_box", "phase1_box", "phase2_class
 KINDS = {"dataset": "dataset", "records": "records", "predictions": "predictions"} | dict.fromkeys(
     PHASES, "model"
 )
-# The quick profile's model and trainings on next to no data. Tracing what learns would be most of their time, so
-# only the backbone's top does.
+# The quick profile's model and trainings on next to no data. Tracing what learns would be most of their
+# time, so only the backbone's top does.
 QUICK = [
     "dataset.train_patients=4",
     "dataset.valid_patients=2",
@@ -88,7 +88,7 @@ class Outcome:
 
     @property
     def rows(self) -> dict[str, list[str]]:
-        """The cells of the table by the model's title: macro-F1, mean IoU, recall@0.5, perhaps an MLflow run."""
+        """The table's cells by the model's title: macro-F1, mean IoU, recall@0.5, perhaps an MLflow run."""
         lines = [re.split(r"\s{2,}", line.strip()) for line in self.stdout.splitlines()]
         return {cells[0]: cells[1:] for cells in lines if len(cells) in (4, 5) and "--" not in cells[0]}
 
@@ -334,8 +334,9 @@ def test_an_unchanged_run_prints_the_same(first: Outcome, second: Outcome) -> No
 def test_another_learning_rate_runs_its_phase_and_what_follows(first: Outcome, third: Outcome) -> None:
     assert set(third.executed) == {"train: phase 3 fine-tune"} | JUDGEMENT
     assert set(third.cached) == STEPS - set(third.executed)
-    assert third.history[1]["artifacts"]["phase2_classification"] == (
-        first.history[0]["artifacts"]["phase2_classification"]
+    assert (
+        third.history[1]["artifacts"]["phase2_classification"]
+        == (first.history[0]["artifacts"]["phase2_classification"])
     )
 
 
@@ -356,18 +357,17 @@ def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, thi
     assert newer[final].data.params["phase.learning_rate"] == "0.0001"
 
 
-def test_a_misspelt_override_leaves_no_run() -> None:
-    def left() -> list[Path]:
-        return sorted(path for path in (ROOT / "runs").glob("*/*"))
-
-    before = left()
-    result = start(["-m", "pipelines.run", "datset=1"])
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
+def test_a_misspelt_override_leaves_no_run(tmp_path: Path) -> None:
+    refused = run(tmp_path, "datset=1")
+    assert refused.code == 2
+    assert refused.stdout == ""
+    assert refused.stderr.count("\n") == 1
     for word in ("datset=1", "dataset", "profile", "phases"):
-        assert word in result.stderr
-    assert left() == before
+        assert word in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+    as_a_module = start(["-m", "pipelines.run", "datset=1"])
+    assert (as_a_module.returncode, as_a_module.stderr) == (2, refused.stderr)
 
 
 def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:

@@ -12,5 +12,5 @@ def test_a_targets_image_takes_the_tag(name: str) -> None:
 
 
 def test_an_unknown_target_is_refused_and_told_what_exists() -> None:
-    with pytest.raises(InputError, match="target lokal is not known; choose one of .*local"):
+    with pytest.raises(InputError, match=r"target lokal is not known; choose one of .*local"):
         load_target("lokal")

@@ -121,9 +121,12 @@ def parse_dataset_config(text: str) -> DatasetConfig:
     """Parses the config of whichever source it names (JSON).
 
     Raises:
-        InputError: The source is unknown, or the config is not one of that source.
+        InputError: The text is no JSON object, its source is unknown, or it is no config of that source.
     """
-    source = json.loads(text).get("source")
+    try:
+        source = json.loads(text).get("source")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise InputError(f"The config of the data set is no JSON object: {text!r}.") from error
     if source not in SOURCES:
         raise InputError(f"dataset.source is {source!r}; give one of {', '.join(SOURCES)}.")
     return from_json(SOURCES[source].config, text)

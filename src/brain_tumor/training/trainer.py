@@ -55,6 +55,9 @@ def train(
     Raises:
         InputError: The config is not usable, or the start model does not fit it or the records.
     """
+    for name, value in (("batch_size", config.batch_size), ("epochs", config.phase.epochs)):
+        if value < 1:
+            raise InputError(f"{config.name}: {name} is {value}; give at least 1.")
     manifest = read_manifest(records, "records")
     previous = read_description(start) if start else {}
     if previous:
