@@ -61,7 +61,7 @@ def publish(path: str | Path, kind: str) -> Iterator[Draft]:
             "versions": {"brain-tumor": version("brain-tumor")},
         }
         write_json(temporary / MANIFEST, manifest)
-        if path.exists():
+        if path.is_dir():
             # Moved away, not deleted in place: a reader must not see half of the old artifact either.
             os.rename(path, replaced)
         os.rename(temporary, path)

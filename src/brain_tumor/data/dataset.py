@@ -127,9 +127,13 @@ def parse_dataset_config(text: str) -> DatasetConfig:
         source = json.loads(text).get("source")
     except (json.JSONDecodeError, AttributeError) as error:
         raise InputError(f"The config of the data set is no JSON object: {text!r}.") from error
-    if source not in SOURCES:
-        raise InputError(f"dataset.source is {source!r}; give one of {', '.join(SOURCES)}.")
-    return from_json(SOURCES[source].config, text)
+    return from_json(_find_source(source).config, text)
+
+
+def _find_source(name: str | None) -> Source:
+    if name not in SOURCES:
+        raise InputError(f"dataset.source is {name!r}; give one of {', '.join(SOURCES)}.")
+    return SOURCES[name]
 
 
 def ingest(config: DatasetConfig, output: str | Path, report: str | Path) -> dict[str, int]:
@@ -152,12 +156,13 @@ def ingest(config: DatasetConfig, output: str | Path, report: str | Path) -> dic
         InputError: The config, the export's layout or too many of its samples are not usable. Then neither
             the artifact nor the report is written.
     """
+    source = _find_source(config.source)
     if not config.labels or len(set(config.labels)) != len(config.labels):
         raise InputError(f"dataset.labels is {list(config.labels)}; give each label's name once.")
     pattern = _compile(config.filename_pattern)
 
     with tempfile.TemporaryDirectory() as scratch, publish(output, "dataset") as draft:
-        folder = SOURCES[config.source].fetch(config, Path(scratch))
+        folder = source.fetch(config, Path(scratch))
         validation = validate(read_export(folder), config)
         images, annotations, unmatched = _tables(validation, pattern)
         _copy(
