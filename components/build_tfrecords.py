@@ -12,8 +12,9 @@ def build_tfrecords(config: str, dataset: Input[Dataset], records: Output[Datase
         records: The records artifact.
     """
     from brain_tumor.config import RecordsConfig, from_json
-    from brain_tumor.data.records import build_tfrecords
     from brain_tumor.step import step
 
     with step():
+        from brain_tumor.data.records import build_tfrecords
+
         records.metadata.update(build_tfrecords(from_json(RecordsConfig, config), dataset.path, records.path))

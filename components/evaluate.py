@@ -26,7 +26,6 @@ def evaluate(
         report: The figures to read.
     """
     from brain_tumor.config import EvaluateConfig, from_json
-    from brain_tumor.evaluation.evaluate import evaluate
     from brain_tumor.step import step
     from brain_tumor.storage import write_json
 
@@ -36,6 +35,8 @@ def evaluate(
         "baseline_box": baseline_box.path,
     }
     with step():
+        from brain_tumor.evaluation.evaluate import evaluate
+
         parsed = from_json(EvaluateConfig, config)
         figures = evaluate(parsed, records.path, models, predictions.path, report.path)
         write_json(metrics.path, figures)

@@ -16,7 +16,7 @@ def train(config: str, records: Input[Dataset], model: Output[Model], start: Inp
     from brain_tumor.step import step
 
     with step():
-        parsed = from_json(TrainConfig, config)
         from brain_tumor.training.trainer import train
 
+        parsed = from_json(TrainConfig, config)
         model.metadata.update(train(parsed, records.path, model.path, start.path if start else None))

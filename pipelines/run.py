@@ -20,7 +20,6 @@ from typing import TextIO, cast
 import yaml
 from kfp import local
 from kfp.components import load_component_from_file
-from tabulate import tabulate
 
 from brain_tumor import tracking
 from brain_tumor.compose import compose, step_configs
@@ -30,7 +29,7 @@ from brain_tumor.evaluation.report import (
     describe_difference,
     evaluate_predictions,
     scalar_metrics,
-    summary_rows,
+    summary_table,
 )
 from brain_tumor.evaluation.table import read_predictions
 from brain_tumor.step import step
@@ -245,9 +244,7 @@ def _print_result(
 ) -> None:
     metrics = report.metrics
     _, manifest = read_predictions(artifacts["predictions"])
-    header, rows = summary_rows(metrics)
-    for row, model in zip(rows, metrics["models"], strict=True):
-        row.append(manifest["models"][model["name"]]["mlflow_run_id"])
+    runs = {name: model["mlflow_run_id"] for name, model in manifest["models"].items()}
     print()
     if manifest["notice"]:
         print(manifest["notice"])
@@ -255,11 +252,7 @@ def _print_result(
         f"Split {metrics['split']}: {metrics['patients']} patients, {metrics['images']} images, "
         f"{metrics['boxes']} true boxes.\n"
     )
-    print(
-        tabulate(
-            rows, [*header, "MLflow run"], disable_numparse=True, colalign=("left", *["right"] * 3, "left")
-        )
-    )
+    print(summary_table(metrics, {"MLflow run": runs}))
     print(f"\n{describe_difference(metrics)}\n")
     print(f"Report: {page}")
     run_id = f"run {parent.id}" if parent else "no new run, since no step ran"

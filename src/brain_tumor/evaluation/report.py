@@ -123,10 +123,21 @@ def summary_rows(
     return ["model", *columns], rows
 
 
-def summary_table(metrics: dict[str, Any]) -> str:
-    """The models' main figures as a plain-text table for the terminal."""
+def summary_table(metrics: dict[str, Any], notes: dict[str, dict[str, str]] | None = None) -> str:
+    """The models' main figures as a plain-text table for the terminal.
+
+    Args:
+        metrics: `Report.metrics`.
+        notes: Further columns: by title, a text for each model's name.
+    """
     header, rows = summary_rows(metrics)
-    return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
+    alignment = _alignment(header)
+    for title, texts in (notes or {}).items():
+        header.append(title)
+        alignment.append("left")
+        for row, model in zip(rows, metrics["models"], strict=True):
+            row.append(texts[model["name"]])
+    return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=alignment)
 
 
 def _markdown(metrics: dict[str, Any], manifest: dict[str, Any]) -> str:

@@ -17,9 +17,8 @@ class DIoULoss(keras.losses.Loss):
     https://arxiv.org/abs/1911.08287).
 
     Shapes: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`; an absent class has
-        a row of
-    zeros in the truth. The loss is a scalar: the sum over present boxes divided by their number, so it does
-    not depend on how many slots are empty; a batch without any box has loss 0.
+    a row of zeros in the truth. The loss is a scalar: the sum over present boxes divided by their number, so
+    it does not depend on how many slots are empty; a batch without any box has loss 0.
     """
 
     def __init__(self, name: str = "diou", **kwargs: Any) -> None:

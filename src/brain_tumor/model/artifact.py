@@ -49,12 +49,16 @@ def read_description(path: str | Path) -> dict[str, Any]:
     """Reads what a model artifact says of its model.
 
     Returns:
-        `title`: what a person calls the model. `labels`: names in slot order. `heads`. `image_size` in
-            pixels.
-        `notice`: what every report must say about the data, or an empty text. `backbone`: name and start
-            weights.
+        A dict with
+        `title`: what a person calls the model,
+        `labels`: their names in slot order,
+        `heads`: those it has,
+        `image_size`: in pixels,
+        `notice`: what every report must say about the data, or an empty text,
+        `backbone`: its name and start weights,
         `phases`: one dict a training, oldest first, with `name`, `config`, `epochs` (a dict of figures each),
-        `best_epoch`, `trainable_layers`, `seconds`. `metrics`: the last phase's, at its best epoch.
+        `best_epoch`, `trainable_layers` and `seconds`,
+        `metrics`: the last phase's, at its best epoch,
         `mlflow_run_id`: the run that made the model, or an empty text.
 
     Raises:

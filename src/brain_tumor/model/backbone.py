@@ -1,5 +1,6 @@
 """The backbone: a ResNet of keras.applications that gives feature maps at three strides."""
 
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -31,11 +32,24 @@ def build_backbone(config: ModelConfig) -> keras.Model:
     if config.backbone not in BACKBONES:
         known = ", ".join(BACKBONES)
         raise InputError(f"model.backbone={config.backbone} is not known; choose one of {known}.")
-    base = BACKBONES[config.backbone](
+    build = partial(
+        BACKBONES[config.backbone],
         include_top=False,
-        weights="imagenet" if config.weights == "imagenet" else None,
         input_shape=(config.image_size, config.image_size, 3),
     )
+    if config.weights == "imagenet":
+        try:
+            base = build(weights="imagenet")
+        except Exception as error:
+            # Keras raises a bare Exception where it cannot fetch a file; any other kind is not about that.
+            if type(error) is not Exception:
+                raise
+            raise InputError(
+                f"The ImageNet weights could not be fetched ({error}); put the file where model.weights=PATH"
+                " names it, or give model.weights=none."
+            ) from error
+    else:
+        base = build(weights=None)
     stages = [
         [
             layer

@@ -20,10 +20,10 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[str]) -> k
         heads: `labels`, `boxes` or both.
 
     Returns:
-        A model from letterboxed RGB images (batch, size, size, 3), 0..255, to a dict with, for each head,
-        `labels`: probabilities (batch, num_classes), `boxes`: (batch, num_classes, 4), normalised to 0..1 of
-            the
-        letterboxed image, `[xmin, ymin, xmax, ymax]`, row k for class k. Preprocessing is part of the model.
+        A model from letterboxed RGB images (batch, size, size, 3), 0..255, to a dict with the heads' answers:
+        `labels`, probabilities (batch, num_classes), and `boxes`, (batch, num_classes, 4), each
+        `[xmin, ymin, xmax, ymax]`, normalised to 0..1 of the letterboxed image, row k for class k.
+        Preprocessing is part of the model.
 
     Raises:
         InputError: A head's name is unknown, or the backbone cannot be built.

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -240,4 +241,4 @@ def _example(records: str | Path, manifest: dict[str, Any], config: TrainConfig)
 
 
 def _count(weights: list[Any]) -> int:
-    return sum(weight.shape.num_elements() for weight in (w.value for w in weights))
+    return sum(math.prod(weight.shape) for weight in weights)
