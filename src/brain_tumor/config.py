@@ -23,13 +23,18 @@ class DatasetConfig:
     """What every source of images has (the ingest step).
 
     Attributes:
-        source: Which source reads it: `synthetic` or `directory`.
+        source: Which source it comes from: `synthetic`, `directory`, `roboflow` or `bucket`.
         labels: Label names in the order of the class slots.
         filename_pattern: A regular expression with the groups `patient` and `slice`, searched in a file's
             name.
         duplicate_boxes: What to do with two boxes of one label in one image: keep the `largest`, take their
             `union`, or count it as an `error` of the image.
         max_bad_fraction: The share of bad images (0..1) past which ingest stops instead of quarantining them.
+        split: `provided` keeps the splits as they came; `patient` makes them anew, no patient in two.
+        split_fractions: The share of the images that each split should get, by split (for `patient`).
+        split_seed: Seed of that choice.
+        near_duplicate_distance: Up to how many of 64 bits the perceptual hashes of two slices may differ for
+            them to count as near-duplicates.
     """
 
     source: str = MISSING
@@ -37,6 +42,10 @@ class DatasetConfig:
     filename_pattern: str = MISSING
     duplicate_boxes: str = MISSING
     max_bad_fraction: float = MISSING
+    split: str = MISSING
+    split_fractions: dict[str, float] = MISSING
+    split_seed: int = MISSING
+    near_duplicate_distance: int = MISSING
 
 
 @dataclass
@@ -52,7 +61,7 @@ class SyntheticDataset(DatasetConfig):
 
 @dataclass
 class DirectoryDataset(DatasetConfig):
-    """A folder with train/, valid/ and test/, each with JPEGs and `_annotations.csv`.
+    """A folder that holds an export in any of the formats of `brain_tumor.data.formats`.
 
     Attributes:
         path: The folder.
@@ -61,6 +70,38 @@ class DirectoryDataset(DatasetConfig):
     """
 
     path: str = MISSING
+    fingerprint: str = ""
+
+
+@dataclass
+class RoboflowDataset(DatasetConfig):
+    """A version of a Roboflow project. The key is no part of the config: see `brain_tumor.data.sources.roboflow`.
+
+    Attributes:
+        workspace: The workspace's name in the project's address.
+        project: The project's name in its address.
+        version: The version's number. A version never changes, so it needs no fingerprint.
+        format: Roboflow's name of the export format, such as `tensorflow` or `coco`.
+        mirror: A gs:// folder that keeps the first download for the next ones; empty for none.
+    """
+
+    workspace: str = MISSING
+    project: str = MISSING
+    version: int = MISSING
+    format: str = MISSING
+    mirror: str = ""
+
+
+@dataclass
+class BucketDataset(DatasetConfig):
+    """An export in a bucket.
+
+    Attributes:
+        uri: gs:// address of a zip archive, or of the folder that holds the export.
+        fingerprint: A hash of what is there, filled in when a run is composed.
+    """
+
+    uri: str = MISSING
     fingerprint: str = ""
 
 
@@ -106,13 +147,23 @@ class AugmentationConfig:
 
     Attributes:
         flip: Whether to mirror left and right (boxes too) with probability 0.5.
+        shift: Largest shift in x and in y (boxes too), as a fraction of the image's side.
+        scale: Largest relative change of size (boxes too).
         brightness: Largest shift of the grey level, as a fraction of 255.
         contrast: Largest relative change of the contrast.
+        noise: Largest standard deviation of Gaussian noise, as a fraction of 255.
+        saturation: Largest relative change of the saturation; colour images only.
+        hue: Largest shift of the hue, as a fraction of the colour circle; colour images only.
     """
 
     flip: bool = MISSING
+    shift: float = MISSING
+    scale: float = MISSING
     brightness: float = MISSING
     contrast: float = MISSING
+    noise: float = MISSING
+    saturation: float = MISSING
+    hue: float = MISSING
 
 
 @dataclass
@@ -157,13 +208,25 @@ class PhaseConfig:
 
 @dataclass
 class TrainConfig:
-    """One train step: a phase and what all phases share."""
+    """One train step: a phase and what all phases share.
+
+    Attributes:
+        name: The phase's name.
+        phase: The phase.
+        model: The architecture.
+        augmentation: How training images change, where the phase says that they do.
+        batch_size: Images a step.
+        memory_cache_gb: Up to how many GB a split's decoded images (or a frozen backbone's features) are kept
+            in memory; more than that goes to a file in the temporary folder.
+        seed: Seed of the new weights, the order, the augmentation and Dropout.
+    """
 
     name: str = MISSING
     phase: PhaseConfig = field(default_factory=PhaseConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     batch_size: int = MISSING
+    memory_cache_gb: float = MISSING
     seed: int = MISSING
 
 
