@@ -75,7 +75,7 @@ class DirectoryDataset(DatasetConfig):
 
 @dataclass
 class RoboflowDataset(DatasetConfig):
-    """A version of a Roboflow project. The key is no part of the config: see `brain_tumor.data.sources.roboflow`.
+    """A version of a Roboflow project. Its key is no part of it: see `brain_tumor.data.sources.roboflow`.
 
     Attributes:
         workspace: The workspace's name in the project's address.
