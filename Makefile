@@ -7,7 +7,7 @@ KEEP ?= 3
 OVERRIDES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-compile mlflow-ui clean-runs test lint format types lock image benchmark
+.PHONY: help setup pipeline-run pipeline-compile mlflow-ui tensorboard clean-runs test lint format types lock image benchmark
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (OVERRIDE
 
 mlflow-ui: setup ## Open MLflow on the runs, http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"
+
+tensorboard: setup ## Open TensorBoard on the trainings, http://127.0.0.1:6006
+	@$(BIN)/tensorboard --logdir runs/artifacts
 
 clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
 	@$(BIN)/python -m pipelines.clean_runs $(KEEP)

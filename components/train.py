@@ -1,15 +1,22 @@
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
 
 @dsl.component(base_image="brain-tumor", install_kfp_package=False)
-def train(config: str, records: Input[Dataset], model: Output[Model], start: Input[Model] = None):
+def train(
+    config: str,
+    records: Input[Dataset],
+    model: Output[Model],
+    tensorboard: Output[Artifact],
+    start: Input[Model] = None,
+):
     """Trains one phase.
 
     Args:
         config: The phase and what all phases share (JSON).
         records: From build_tfrecords.
         model: The model artifact.
+        tensorboard: TensorBoard's files: curves, and boxes on validation images.
         start: The model to go on from; without it a new one is built.
     """
     from brain_tumor.config import TrainConfig, from_json
@@ -19,4 +26,5 @@ def train(config: str, records: Input[Dataset], model: Output[Model], start: Inp
         from brain_tumor.training.trainer import train
 
         parsed = from_json(TrainConfig, config)
-        model.metadata.update(train(parsed, records.path, model.path, start.path if start else None))
+        before = start.path if start else None
+        model.metadata.update(train(parsed, records.path, model.path, before, tensorboard.path))

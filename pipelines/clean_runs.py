@@ -15,8 +15,8 @@ def clean_runs(runs: Path, keep: int) -> list[Path]:
 
     A run takes the steps that it did not have to run again from earlier runs' folders. These folders stay
     with it: without them the next run would train again what it already has. So do folders younger than the
-    newest run on record, which belong to a run that goes on or that failed and can be taken up. MLflow's
-    store keeps its history.
+    newest run on record, which belong to a run that goes on or that failed and can be taken up. Trainings'
+    checkpoints go when they are older than the oldest kept run. MLflow's store keeps its history.
 
     Args:
         runs: The folder of all runs.
@@ -42,6 +42,10 @@ def clean_runs(runs: Path, keep: int) -> list[Path]:
         record.unlink()
     # Runs that failed, or that ran no step, have a log but no record.
     oldest = records[:keep][-1].stem if records else ""
+    for folder in (runs / "checkpoints").glob("*"):
+        if records and folder.stat().st_mtime < records[:keep][-1].stat().st_mtime:
+            shutil.rmtree(folder)
+            deleted.append(folder)
     for file in (*(runs / "logs").glob("*.log"), *(runs / "pipelines").glob("*.yaml")):
         if file.stem < oldest:
             file.unlink()

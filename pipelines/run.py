@@ -34,6 +34,7 @@ from brain_tumor.evaluation.report import (
 from brain_tumor.evaluation.table import read_predictions
 from brain_tumor.step import step
 from brain_tumor.storage import write_json
+from brain_tumor.training import checkpoints
 from pipelines.compile import compile_pipeline, load_target
 from pipelines.image import ROOT, image_tag
 from pipelines.pipeline import NAME
@@ -169,7 +170,10 @@ def run(overrides: list[str], runs: Path) -> dict[str, Path]:
     name = f"{NAME}-{datetime.now():%Y-%m-%d-%H-%M-%S}"
     compiled = runs / "pipelines" / f"{name}.yaml"
     target = load_target("local")
-    compile_pipeline(target, image_tag(), list(config.dataset.labels), compiled)
+    tag = image_tag()
+    compile_pipeline(target, tag, list(config.dataset.labels), compiled)
+    os.environ[checkpoints.IMAGE] = tag
+    os.environ.setdefault(checkpoints.ROOT, str(runs / "checkpoints"))
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(runs / "artifacts"),

@@ -38,7 +38,7 @@ def train(arguments: argparse.Namespace, configs: dict[str, str]) -> Any:
     from brain_tumor.training.trainer import train
 
     config = from_json(TrainConfig, configs[arguments.phase])
-    return train(config, arguments.records, arguments.output, arguments.start)
+    return train(config, arguments.records, arguments.output, arguments.start, arguments.logs)
 
 
 def evaluate(arguments: argparse.Namespace, configs: dict[str, str]) -> Any:
@@ -83,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     command = add(train, "train one phase", "records", "output")
     command.add_argument("phase", help="the phase's name in the configuration")
     command.add_argument("--start", type=Path, metavar="PATH", help="model to go on from")
+    command.add_argument("--logs", type=Path, metavar="PATH", help="folder for TensorBoard's files")
     command = add(evaluate, "judge models on a split", "records", "final", "output", "report")
     command.add_argument("--baseline-classification", type=Path, metavar="PATH")
     command.add_argument("--baseline-box", type=Path, metavar="PATH")

@@ -128,6 +128,7 @@ class ModelConfig:
         weights_fingerprint: A hash of that file, filled in when a run is composed.
         image_size: Side of the square that slices are letterboxed to, in pixels.
         batchnorm_momentum: Momentum of the backbone's moving statistics; short trainings need a low one.
+        box_head: `spatial` reads boxes from feature maps at three strides, `pooled` from the last one's mean.
         head_width: Channels of the heads' hidden layers.
         dropout: Dropout rate in the class head.
     """
@@ -137,6 +138,7 @@ class ModelConfig:
     weights_fingerprint: str = ""
     image_size: int = MISSING
     batchnorm_momentum: float = MISSING
+    box_head: str = MISSING
     head_width: int = MISSING
     dropout: float = MISSING
 
@@ -171,13 +173,18 @@ class PhaseConfig:
     """One training.
 
     Attributes:
+        start: The name of the phase whose model this one goes on from, or null for a new model.
         heads: The heads that the model has: `labels`, `boxes` or both.
         train_heads: Those of them that learn; the others stay as they are.
         trainable_layers: How many of the backbone's layers learn, counted from the top; or null.
         trainable_fraction: The share of the backbone's layers that learn, from the top, rounded down to whole
             layers; or null. Exactly one of the two is set.
         loss_weights: Weight of each head's loss.
+        box_loss: The box head's loss: `iou`, `giou`, `diou` or `ciou`.
+        l1_weight: Weight of the coordinates' mean absolute error in the box head's loss.
         learning_rate: AdamW's rate.
+        schedule: `plateau` halves the rate when the monitored figure stays, see `reduce_rate_patience`;
+            `cosine` raises it in the first twentieth of all steps and lowers it to 0 in the others.
         weight_decay: AdamW's decoupled weight decay.
         clip_norm: Largest norm of all gradients together, or null.
         epochs: Epochs at most.
@@ -188,14 +195,20 @@ class PhaseConfig:
         augment: Whether training images are changed at random. Without, and with the whole backbone frozen,
             the backbone's answers are computed once and kept in memory.
         log_model: Whether MLflow gets a copy of the model.
+        publish_to: A gs:// address or a folder that gets a copy of the model artifact, in a subfolder named
+            by a hash of its content; empty for none.
     """
 
+    start: str | None = None
     heads: list[str] = MISSING
     train_heads: list[str] = MISSING
     trainable_layers: int | None = None
     trainable_fraction: float | None = None
     loss_weights: dict[str, float] = MISSING
+    box_loss: str = "diou"
+    l1_weight: float = 0.0
     learning_rate: float = MISSING
+    schedule: str = "plateau"
     weight_decay: float = MISSING
     clip_norm: float | None = None
     epochs: int = MISSING
@@ -204,6 +217,7 @@ class PhaseConfig:
     reduce_rate_patience: int = MISSING
     augment: bool = MISSING
     log_model: bool = False
+    publish_to: str = ""
 
 
 @dataclass
@@ -215,7 +229,9 @@ class TrainConfig:
         phase: The phase.
         model: The architecture.
         augmentation: How training images change, where the phase says that they do.
-        batch_size: Images a step.
+        batch_size: Images a step, over all GPUs together.
+        precision: What the layers compute in: `float32`, `bfloat16`, or `auto`, which is bfloat16 on a GPU
+            that has it. Weights are float32 in any case.
         memory_cache_gb: Up to how many GB a split's decoded images (or a frozen backbone's features) are kept
             in memory; more than that goes to a file in the temporary folder.
         seed: Seed of the new weights, the order, the augmentation and Dropout.
@@ -226,6 +242,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     batch_size: int = MISSING
+    precision: str = MISSING
     memory_cache_gb: float = MISSING
     seed: int = MISSING
 

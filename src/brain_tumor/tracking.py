@@ -61,26 +61,36 @@ class Run:
         if self._client:
             self._client.log_artifact(self.id, str(path))
 
-    def log_model(self, model: Any, example: Any) -> None:
-        """Logs a Keras model with its signature, taken from an example batch and the model's answer to it.
+    def log_model(self, model: Any) -> None:
+        """Logs a Keras model with its signature and an input example, so that MLflow alone can load it.
+
+        The library's source goes along, for the layers of its own. The example is a black image: a patient's
+        has no place in a tracking server.
 
         Args:
-            model: The model.
-            example: Images (batch, size, size, 3), float32.
+            model: A model from images (batch, size, size, 3) to a dict of answers.
         """
         if self._client:
             import keras
             import mlflow
+            import numpy as np
+            import tensorflow as tf
             from mlflow.models import infer_signature
 
+            example = np.zeros((1, *model.input_shape[1:]), np.float32)
             outputs = {name: keras.ops.convert_to_numpy(value) for name, value in model(example).items()}
+            layers = {type(layer).__name__: type(layer) for layer in model.layers}
+            own = {name: kind for name, kind in layers.items() if kind.__module__.startswith(__package__)}
             with mlflow.start_run(run_id=self.id):
                 mlflow.tensorflow.log_model(
                     model,
                     name="model",
                     signature=infer_signature(example, outputs),
+                    input_example=example,
+                    custom_objects=own,
+                    code_paths=[str(Path(__file__).parent)],
                     # Left to itself MLflow starts a process that imports everything again to find these.
-                    pip_requirements=[f"keras=={keras.__version__}", "tensorflow", "brain-tumor"],
+                    pip_requirements=[f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"],
                 )
 
 

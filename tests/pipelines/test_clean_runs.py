@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,16 @@ def test_what_a_failed_run_left_goes_once_a_younger_run_has_ended(runs: Path) ->
     write_run(runs, "run-06", "run-06-a")
     assert runs / "artifacts" / "run-05-a" in clean_runs(runs, keep=9)
     assert names(runs / "artifacts") == ["run-01-a", "run-02-a", "run-03-a", "run-04-a", "run-06-a"]
+
+
+def test_checkpoints_go_that_are_older_than_the_oldest_kept_run(runs: Path) -> None:
+    for number, name in enumerate(("run-01", "run-02", "run-03", "run-04")):
+        os.utime(runs / "history" / f"{name}.json", (100 * number, 100 * number))
+    for name, age in (("old", 150), ("recent", 250)):
+        (runs / "checkpoints" / name / "epoch-00001").mkdir(parents=True)
+        os.utime(runs / "checkpoints" / name, (age, age))
+    assert runs / "checkpoints" / "old" in clean_runs(runs, keep=2)
+    assert names(runs / "checkpoints") == ["recent"]
 
 
 def test_cleaning_again_deletes_nothing(runs: Path) -> None:

@@ -1,125 +1,316 @@
+import math
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from brain_tumor.geometry import box_iou
-from brain_tumor.losses import DIoULoss, WeightedBinaryCrossentropy
+from brain_tumor.losses import BOX_LOSSES, BoxLoss, DIoULoss, GIoULoss, IoULoss, WeightedBinaryCrossentropy
 
 EMPTY = [0.0] * 4
+NAMES = list(BOX_LOSSES)
+SMALLEST = 1e-7  # what a smaller area or squared length counts as, where one divides by it
+
+Array = NDArray[Any]
 
 
-def diou(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The definition, in NumPy and double precision: one value a pair of boxes (n, 4)."""
-    centers = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (truth, predicted)]
-    distance = ((centers[0] - centers[1]) ** 2).sum(axis=1)
-    enclosing = np.maximum(truth[:, 2:], predicted[:, 2:]) - np.minimum(truth[:, :2], predicted[:, :2])
-    return 1 - box_iou(truth, predicted) + distance / (enclosing**2).sum(axis=1)
+def cost(name: str, truth: Array, predicted: Array, l1_weight: float = 0.0) -> Array:
+    """The papers' definitions, in NumPy and double precision: one value a pair of boxes (n, 4)."""
+    truth, predicted = truth.astype(np.float64), predicted.astype(np.float64)
+    corners = np.concatenate([truth.reshape(-1, 2, 2), predicted.reshape(-1, 2, 2)], axis=1)
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    overlap = np.hstack(
+        [np.maximum(truth[:, :2], predicted[:, :2]), np.minimum(truth[:, 2:], predicted[:, 2:])]
+    )
+    union = area(truth) + area(predicted) - area(overlap)
+    iou = area(overlap) / np.maximum(union, SMALLEST)
+    result = 1 - iou + l1_weight * np.abs(truth - predicted).mean(axis=1)
+    if name == "giou":
+        hull = (high - low).prod(axis=1)
+        result += (hull - union) / np.maximum(hull, SMALLEST)
+    if name in ("diou", "ciou"):
+        centers = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (truth, predicted)]
+        distance = ((centers[0] - centers[1]) ** 2).sum(axis=1)
+        result += distance / np.maximum(((high - low) ** 2).sum(axis=1), SMALLEST)
+    if name == "ciou":
+        angles = []
+        for boxes in (truth, predicted):
+            sides = np.maximum(boxes[:, 2:] - boxes[:, :2], SMALLEST)
+            angles.append(np.arctan(sides[:, 0] / sides[:, 1]))
+        v = 4 / math.pi**2 * (angles[0] - angles[1]) ** 2
+        result += v**2 / np.maximum(1 - iou + v, SMALLEST)
+    return result
 
 
-def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+def area(boxes: Array) -> Array:
+    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
+
+
+def random_boxes(rng: np.random.Generator, count: int) -> Array:
     corners = np.sort(rng.random((count, 2, 2)), axis=1)
     return corners.reshape(count, 4)
 
 
-def box_loss(truth: object, predicted: object) -> float:
-    return float(DIoULoss()(np.array(truth, np.float32), np.array(predicted, np.float32)))
+def value(loss: BoxLoss, truth: object, predicted: object) -> float:
+    return float(loss(np.array(truth, np.float32), np.array(predicted, np.float32)))
+
+
+def gradient(loss: BoxLoss, truth: Array, predicted: Array) -> Array:
+    variable = tf.Variable(predicted, dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        result = loss(tf.constant(truth, tf.float32), variable)
+    return np.array(tape.gradient(result, variable))
+
+
+def test_the_reference_s_iou_is_the_evaluation_s() -> None:
+    rng = np.random.default_rng(5)
+    truth, predicted = random_boxes(rng, 50), random_boxes(rng, 50)
+    np.testing.assert_allclose(cost("iou", truth, predicted), 1 - box_iou(truth, predicted))
 
 
 @pytest.mark.parametrize(
-    ("predicted", "expected"),
+    ("predicted", "iou", "giou", "diou"),
     [
-        ([0.2, 0.2, 0.6, 0.6], 0.0),
-        # A quarter of each box is common: IoU 0.04 / 0.28; the centers are 0.2 apart each way, the hull 0.6.
-        ([0.4, 0.4, 0.8, 0.8], 1 - 0.04 / 0.28 + 0.08 / 0.72),
-        # Side by side: IoU 0, centers 0.4 apart, a hull of 0.8 by 0.4.
-        ([0.6, 0.2, 1.0, 0.6], 1 + 0.16 / 0.8),
-        # Inside, on the same center: IoU 0.04 / 0.16 and no distance.
-        ([0.3, 0.3, 0.5, 0.5], 0.75),
+        ([0.2, 0.2, 0.6, 0.6], 0.0, 0.0, 0.0),
+        # A quarter of each box is common: IoU 0.04 / 0.28; a hull of 0.6 a side, centers 0.2 apart each way.
+        ([0.4, 0.4, 0.8, 0.8], 1 - 0.04 / 0.28, (0.36 - 0.28) / 0.36, 0.08 / 0.72),
+        # Side by side: IoU 0, no gap in the hull of 0.8 by 0.4, centers 0.4 apart.
+        ([0.6, 0.2, 1.0, 0.6], 1.0, 0.0, 0.16 / 0.8),
+        # Inside, on the same center: IoU 0.04 / 0.16.
+        ([0.3, 0.3, 0.5, 0.5], 0.75, 0.0, 0.0),
+        # Its corners swapped: no area, but corners for a hull.
+        ([0.6, 0.6, 0.2, 0.2], 1.0, 0.0, 0.0),
     ],
 )
-def test_box_loss_by_hand(predicted: list[float], expected: float) -> None:
-    assert box_loss([[[0.2, 0.2, 0.6, 0.6]]], [[predicted]]) == pytest.approx(expected, abs=1e-6)
+def test_box_losses_by_hand(predicted: list[float], iou: float, giou: float, diou: float) -> None:
+    boxes = [[[0.2, 0.2, 0.6, 0.6]]], [[predicted]]
+    assert value(IoULoss(), *boxes) == pytest.approx(iou, abs=1e-6)
+    assert value(GIoULoss(), *boxes) == pytest.approx(iou + giou, abs=1e-6)
+    assert value(DIoULoss(), *boxes) == pytest.approx(iou + diou, abs=1e-6)
 
 
-def test_box_loss_is_the_mean_over_true_boxes_as_numpy_says() -> None:
+def test_ciou_by_hand() -> None:
+    # A square and a box twice as wide as high, on one center: IoU 0.5, angles 45 and 63.43 degrees.
+    v = 4 / math.pi**2 * (math.atan(2) - math.atan(1)) ** 2
+    boxes = [[[0.3, 0.3, 0.5, 0.5]]], [[[0.2, 0.3, 0.6, 0.5]]]
+    assert value(BOX_LOSSES["ciou"](), *boxes) == pytest.approx(0.5 + v * v / (0.5 + v), abs=1e-6)
+
+
+def test_an_l1_term_is_added() -> None:
+    boxes = [[[0.2, 0.2, 0.6, 0.6]]], [[[0.2, 0.3, 0.5, 0.8]]]
+    without = value(DIoULoss(), *boxes)
+    assert value(DIoULoss(l1_weight=2.5), *boxes) == pytest.approx(without + 2.5 * 0.4 / 4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("l1_weight", [0.0, 3.0])
+def test_a_box_loss_is_the_mean_over_true_boxes_as_numpy_says(name: str, l1_weight: float) -> None:
     rng = np.random.default_rng(0)
     truth, predicted = random_boxes(rng, 60), random_boxes(rng, 60)
     there = rng.random(60) < 0.4
-    expected = diou(truth[there], predicted[there]).mean()
+    expected = cost(name, truth[there], predicted[there], l1_weight).mean()
 
     truth[~there] = 0
-    assert box_loss(truth.reshape(20, 3, 4), predicted.reshape(20, 3, 4)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_box_loss_does_not_depend_on_empty_slots() -> None:
-    rng = np.random.default_rng(1)
-    truth, predicted = random_boxes(rng, 4).reshape(4, 1, 4), random_boxes(rng, 4).reshape(4, 1, 4)
-    alone = box_loss(truth, predicted)
-
-    more_classes = np.concatenate([truth, np.zeros((4, 5, 4))], axis=1)
-    more_answers = np.concatenate([predicted, rng.random((4, 5, 4))], axis=1)
-    assert box_loss(more_classes, more_answers) == pytest.approx(alone, rel=1e-6)
-
-    more_images = np.concatenate([more_classes, np.zeros((9, 6, 4))])
-    assert box_loss(more_images, np.concatenate([more_answers, rng.random((9, 6, 4))])) == pytest.approx(
-        alone, rel=1e-6
+    loss = BOX_LOSSES[name](l1_weight)
+    assert value(loss, truth.reshape(20, 3, 4), predicted.reshape(20, 3, 4)) == pytest.approx(
+        expected, rel=1e-5
     )
 
 
-@pytest.mark.parametrize(
-    ("truth", "predicted"),
-    [
-        ([0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.6]),
-        ([0.1, 0.1, 0.2, 0.2], [0.7, 0.8, 0.9, 0.9]),
-        ([0.1, 0.1, 0.5, 0.5], [0.5, 0.1, 0.9, 0.5]),
-        ([0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]),
-        ([0.2, 0.2, 0.2, 0.2], [0.1, 0.1, 0.5, 0.5]),
-        ([0.3, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3, 0.3]),
-        ([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]),
-        (EMPTY, [0.1, 0.1, 0.5, 0.5]),
-        (EMPTY, EMPTY),
-    ],
-    ids=[
-        "identical",
-        "disjoint",
-        "touching",
-        "predicted without size",
-        "true without size",
-        "both without size",
-        "in the corner",
-        "absent",
-        "absent, corner",
-    ],
-)
-def test_box_loss_and_its_gradient_are_finite(truth: list[float], predicted: list[float]) -> None:
-    variable = tf.Variable([[predicted]], dtype=tf.float32)
-    with tf.GradientTape() as tape:
-        loss = DIoULoss()(tf.constant([[truth]], tf.float32), variable)
-    gradient = tape.gradient(loss, variable).numpy()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_box_loss_does_not_depend_on_empty_slots(name: str) -> None:
+    rng = np.random.default_rng(1)
+    truth, predicted = random_boxes(rng, 4).reshape(4, 1, 4), random_boxes(rng, 4).reshape(4, 1, 4)
+    loss = BOX_LOSSES[name](0.5)
+    alone = value(loss, truth, predicted)
+    taught = gradient(loss, truth, predicted)
 
-    assert 0 <= float(loss) <= 2
-    assert np.isfinite(gradient).all()
-    if truth == EMPTY:
-        assert not gradient.any(), "an absent class must not teach"
-    elif truth != predicted:
-        assert gradient.any(), "a wrong box must have a way to get better"
+    truth = np.concatenate([truth, np.zeros((4, 5, 4))], axis=1)
+    predicted = np.concatenate([predicted, rng.random((4, 5, 4))], axis=1)
+    assert value(loss, truth, predicted) == pytest.approx(alone, rel=1e-6)
+
+    truth = np.concatenate([truth, np.zeros((9, 6, 4))])
+    predicted = np.concatenate([predicted, rng.random((9, 6, 4))])
+    assert value(loss, truth, predicted) == pytest.approx(alone, rel=1e-6)
+    gradients = gradient(loss, truth, predicted)
+    np.testing.assert_allclose(gradients[:4, :1], taught, rtol=1e-5)
+    assert not gradients[4:].any() and not gradients[:, 1:].any(), "an absent class must not teach"
 
 
-def test_a_step_down_the_gradient_brings_a_disjoint_box_nearer() -> None:
-    truth = tf.constant([[[0.1, 0.1, 0.2, 0.2]]])
-    variable = tf.Variable([[[0.7, 0.8, 0.9, 0.9]]])
-    with tf.GradientTape() as tape:
-        loss = DIoULoss()(truth, variable)
-    after = DIoULoss()(truth, variable - 0.05 * tape.gradient(loss, variable))
-    assert float(after) < float(loss) - 1e-3
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_of_a_batch_sum_up_to_the_whole(name: str) -> None:
+    """What several devices need: each sees a part, and all divide by the boxes of the whole."""
+    rng = np.random.default_rng(6)
+    truth, predicted = random_boxes(rng, 18).reshape(6, 3, 4), random_boxes(rng, 18).reshape(6, 3, 4)
+    truth[rng.random((6, 3)) < 0.5] = 0
+    truth[4] = 0
+    boxes = truth.any(axis=-1).sum()
+    loss = BOX_LOSSES[name](0.5, reduction="sum")
+
+    parts = [
+        float(loss(truth[part], predicted[part], sample_weight=np.full(len(truth[part]), 1 / boxes)))
+        for part in (slice(0, 4), slice(4, 5), slice(5, 6))
+    ]
+
+    assert parts[1] == 0
+    assert sum(parts) == pytest.approx(value(BOX_LOSSES[name](0.5), truth, predicted), rel=1e-6)
 
 
-def test_a_batch_without_any_box_has_no_box_loss() -> None:
+# Multiples of 1/256 are exact in single precision, and so are their sums; few of them, so that sides often
+# coincide, vanish or swap.
+GRID = st.integers(0, 256).map(lambda number: number / 256) | st.sampled_from([0.0, 0.25, 0.5, 1.0])
+# Any coordinate up to ten times the image, down to the smallest that single precision has.
+ANYWHERE = st.floats(-10, 10, width=32) | st.sampled_from([0.0, 1e-30, 1e-9, 1e-4, 0.5, 1.0])
+NOTED = [
+    ([0.25, 0.25, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]),  # identical
+    ([0.125, 0.125, 0.25, 0.25], [0.75, 0.75, 0.875, 1.0]),  # disjoint
+    ([0.125, 0.125, 0.5, 0.5], [0.5, 0.125, 0.875, 0.5]),  # touching at a side
+    ([0.125, 0.125, 0.5, 0.5], [0.5, 0.5, 0.875, 0.75]),  # touching at a corner
+    ([0.125, 0.125, 0.5, 0.5], [0.25, 0.25, 0.25, 0.25]),  # predicted without size
+    ([0.25, 0.25, 0.25, 0.25], [0.125, 0.125, 0.5, 0.5]),  # true without size
+    ([0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]),  # both without size
+    ([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]),  # in the corner
+    ([0.125, 0.125, 0.5, 0.5], [0.5, 0.5, 0.125, 0.125]),  # swapped
+    ([0.5, 0.5, 0.5, 0.5], [1.0, 1.0, 0.0, 0.0]),  # swapped around a point
+    ([0.0, 0.5, 1.0, 0.50390625], [0.5, 0.0, 0.50390625, 1.0]),  # a cross of two lines
+    (EMPTY, [0.125, 0.125, 0.5, 0.5]),  # absent
+    (EMPTY, EMPTY),  # absent, and nothing predicted
+]
+
+
+def box(coordinates: st.SearchStrategy[float]) -> st.SearchStrategy[list[float]]:
+    return st.lists(coordinates, min_size=4, max_size=4)
+
+
+def noted(test: Any) -> Any:
+    for truth, predicted in NOTED:
+        test = example(truth=truth, predicted=predicted)(test)
+    return test
+
+
+@pytest.mark.parametrize("name", NAMES)
+@noted
+@given(truth=box(GRID), predicted=box(GRID))
+@settings(max_examples=100, deadline=None)
+def test_a_box_loss_is_numpy_s_for_every_pair(name: str, truth: list[float], predicted: list[float]) -> None:
+    expected = cost(name, np.array([truth]), np.array([predicted]))[0] if any(truth) else 0.0
+    assert value(BOX_LOSSES[name](), [[truth]], [[predicted]]) == pytest.approx(expected, abs=1e-5)
+
+
+UPPER = {"iou": 1, "giou": 2, "diou": 2, "ciou": 3}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@noted
+@given(truth=box(ANYWHERE), predicted=box(ANYWHERE))
+@settings(max_examples=100, deadline=None)
+def test_a_box_loss_and_its_gradient_are_finite_for_every_pair(
+    name: str, truth: list[float], predicted: list[float]
+) -> None:
+    loss = BOX_LOSSES[name]()
+    assert -1e-5 <= value(loss, [[truth]], [[predicted]]) <= UPPER[name] + 1e-5
+    gradients = gradient(BOX_LOSSES[name](l1_weight=1.0), np.array([[truth]]), np.array([[predicted]]))
+    assert np.isfinite(gradients).all()
+
+
+@pytest.mark.parametrize("name", ["iou", "giou", "diou"])  # a part of CIoU's has no gradient on purpose
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_a_gradient_is_that_of_the_definition(name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, predicted = random_boxes(rng, 1), random_boxes(rng, 1)
+    coordinates = np.concatenate([truth, predicted]).reshape(4, 2)
+    # At a kink, a quotient of differences is no gradient.
+    assume(np.diff(np.sort(coordinates, axis=0), axis=0).min() > 0.01)
+    assume(min(area(truth)[0], area(predicted)[0]) > 0.01)
+    step = 1e-5
+    expected = [
+        (cost(name, truth, predicted + step * unit) - cost(name, truth, predicted - step * unit))[0]
+        / (2 * step)
+        for unit in np.eye(4)
+    ]
+    gradients = gradient(BOX_LOSSES[name](), truth[None], predicted[None])[0, 0]
+    np.testing.assert_allclose(gradients, expected, rtol=1e-3, atol=1e-3)
+
+
+ON_JAX = """
+import sys
+import jax, numpy as np
+import jax.numpy as jnp
+from brain_tumor.losses import BOX_LOSSES
+
+boxes = np.load(sys.argv[1])
+results = {}
+for name, kind in BOX_LOSSES.items():
+    loss = kind(1.0, reduction="sum")
+    value = lambda predicted, truth: loss(truth[None, None], predicted[None, None])
+    function = jax.jit(jax.vmap(jax.value_and_grad(value)))
+    answer = function(jnp.array(boxes["predicted"]), jnp.array(boxes["truth"]))
+    results[name], results[name + "_gradient"] = answer
+assert "tensorflow" not in sys.modules
+np.savez(sys.argv[2], **results)
+"""
+
+
+def test_jax_gives_the_same_values_and_gradients(tmp_path: Path) -> None:
+    """On noted pairs and pairs like them; on pairs anywhere both must be finite."""
+    rng = np.random.default_rng(7)
+    grid = rng.choice(np.arange(0, 257, 32) / 256, (2, 500, 4))
+    anywhere = rng.choice([0, 1e-30, 1e-9, 1e-4, 0.5, 1, 10], (2, 500, 4)) * rng.choice([-1, 1], (2, 500, 4))
+    truth, predicted = np.concatenate(
+        [np.array(NOTED).swapaxes(0, 1), grid, anywhere], axis=1, dtype=np.float32
+    )
+    compared = slice(0, len(NOTED) + 500)
+    np.savez(tmp_path / "boxes.npz", truth=truth, predicted=predicted)
+
+    script = [sys.executable, "-c", ON_JAX, str(tmp_path / "boxes.npz"), str(tmp_path / "results.npz")]
+    done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": "jax"})
+    assert done.returncode == 0, done.stderr
+
+    results = np.load(tmp_path / "results.npz")
+    for name in NAMES:
+        assert np.isfinite(results[name]).all() and np.isfinite(results[f"{name}_gradient"]).all()
+        there = truth[compared].any(axis=-1)
+        expected = np.where(there, cost(name, truth[compared], predicted[compared], 1.0), 0)
+        np.testing.assert_allclose(results[name][compared], expected, atol=1e-5)
+        loss = BOX_LOSSES[name](1.0, reduction="sum")
+        gradients = gradient(loss, truth[:, None], predicted[:, None])[:, 0]
+        assert np.isfinite(gradients).all()
+        away = distinct(truth[compared], predicted[compared])
+        assert away.sum() > 20
+        np.testing.assert_allclose(
+            results[f"{name}_gradient"][compared][away], gradients[compared][away], rtol=1e-3, atol=1e-4
+        )
+
+
+def distinct(truth: Array, predicted: Array) -> Array:
+    """Which pairs have no coordinate in common and no empty side: where they have, gradients are a choice."""
+    x, y = (np.sort(np.hstack([truth[:, k::2], predicted[:, k::2]]), axis=1) for k in (0, 1))
+    return (np.diff(x, axis=1) > 0).all(axis=1) & (np.diff(y, axis=1) > 0).all(axis=1)
+
+
+@pytest.mark.parametrize("name", ["giou", "diou", "ciou"])
+def test_a_step_down_the_gradient_brings_a_disjoint_box_nearer(name: str) -> None:
+    truth, predicted = np.array([[[0.1, 0.1, 0.2, 0.2]]]), np.array([[[0.7, 0.8, 0.9, 0.9]]])
+    loss = BOX_LOSSES[name]()
+    after = predicted - 0.05 * gradient(loss, truth, predicted)
+    assert value(loss, truth, after) < value(loss, truth, predicted) - 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_without_any_box_has_no_box_loss(name: str) -> None:
     predicted = random_boxes(np.random.default_rng(2), 6).reshape(2, 3, 4)
-    assert box_loss(np.zeros((2, 3, 4)), predicted) == 0
+    assert value(BOX_LOSSES[name](1.0), np.zeros((2, 3, 4)), predicted) == 0
+    assert not gradient(BOX_LOSSES[name](1.0), np.zeros((2, 3, 4)), predicted).any()
 
 
 def test_class_loss_by_hand() -> None:
@@ -159,7 +350,8 @@ def test_class_loss_is_finite_at_certainty() -> None:
     assert np.isfinite(tape.gradient(loss, variable).numpy()).all()
 
 
-def test_losses_survive_keras_serialization(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_survive_keras_serialization(name: str, tmp_path: Path) -> None:
     image = keras.Input((8,))
     outputs = {
         "labels": keras.layers.Dense(3, activation="sigmoid", name="labels")(image),
@@ -168,7 +360,8 @@ def test_losses_survive_keras_serialization(tmp_path: Path) -> None:
         ),
     }
     model = keras.Model(image, outputs)
-    model.compile("sgd", loss={"labels": WeightedBinaryCrossentropy([7.0, 1.5, 2.5]), "boxes": DIoULoss()})
+    losses = {"labels": WeightedBinaryCrossentropy([7.0, 1.5, 2.5]), "boxes": BOX_LOSSES[name](0.25, "sum")}
+    model.compile("sgd", loss=losses)
     rng = np.random.default_rng(4)
     x = rng.random((5, 8), dtype=np.float32)
     y = {"labels": rng.integers(0, 2, (5, 3)), "boxes": random_boxes(rng, 15).reshape(5, 3, 4)}
@@ -178,5 +371,7 @@ def test_losses_survive_keras_serialization(tmp_path: Path) -> None:
     loaded = keras.saving.load_model(tmp_path / "model.keras")
 
     assert loaded.loss["labels"].class_weights == [7.0, 1.5, 2.5]
-    assert isinstance(loaded.loss["boxes"], DIoULoss)
+    boxes = loaded.loss["boxes"]
+    assert type(boxes) is BOX_LOSSES[name]
+    assert (boxes.l1_weight, boxes.reduction) == (0.25, "sum")
     np.testing.assert_allclose(loaded.evaluate(x, y, verbose=0), expected, rtol=1e-6)

@@ -3,7 +3,15 @@ import numpy as np
 import pytest
 
 from brain_tumor.geometry import box_iou
-from brain_tumor.metrics import BoxIoU
+from brain_tumor.metrics import BoxIoU, BoxMeanAbsoluteError, BoxMeanSquaredError, BoxRecall
+
+# What each metric is, in NumPy: from true and predicted boxes (n, 4).
+METRICS = {
+    "iou": (BoxIoU, lambda truth, predicted: box_iou(truth, predicted).mean()),
+    "recall": (lambda: BoxRecall(0.3), lambda truth, predicted: (box_iou(truth, predicted) >= 0.3).mean()),
+    "mse": (BoxMeanSquaredError, lambda truth, predicted: ((truth - predicted) ** 2).mean()),
+    "mae": (BoxMeanAbsoluteError, lambda truth, predicted: np.abs(truth - predicted).mean()),
+}
 
 
 def boxes_and_answers(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -14,19 +22,32 @@ def boxes_and_answers(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return boxes[0] * there[..., None], boxes[1], there
 
 
+@pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("sizes", [(24,), (8, 8, 8), (1, 20, 3), (23, 1)], ids=str)
-def test_every_true_box_counts_once_whatever_its_batch(sizes: tuple[int, ...]) -> None:
+def test_every_true_box_counts_once_whatever_its_batch(name: str, sizes: tuple[int, ...]) -> None:
     truth, predicted, there = boxes_and_answers(24)
-    expected = box_iou(truth[there], predicted[there]).mean()
+    make, reference = METRICS[name]
+    expected = reference(truth[there], predicted[there])
+    assert 0.05 < expected < 0.95
     starts = np.cumsum((0, *sizes))
     counts = [there[start : start + size].sum() for start, size in zip(starts, sizes, strict=False)]
     assert len(sizes) == 1 or len(set(counts)) > 1, "a mean of the batches' means would be the same"
 
-    metric = BoxIoU()
+    metric = make()
     for start, size in zip(starts, sizes, strict=False):
         metric.update_state(truth[start : start + size], predicted[start : start + size])
 
     assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_image_can_weigh_more(name: str) -> None:
+    truth, predicted, _ = boxes_and_answers(6)
+    weighted, repeated = METRICS[name][0](), METRICS[name][0]()
+    weighted.update_state(truth, predicted, sample_weight=[2, 1, 1, 1, 0, 1])
+    order = [0, 0, 1, 2, 3, 5]
+    repeated.update_state(truth[order], predicted[order])
+    assert float(weighted.result()) == pytest.approx(float(repeated.result()), rel=1e-5)
 
 
 def test_a_right_box_has_1_and_no_box_has_0() -> None:
@@ -50,8 +71,21 @@ def test_a_box_in_the_corner_of_the_image_counts() -> None:
     assert float(metric.result()) == pytest.approx(0.25, rel=1e-5)
 
 
-def test_keras_can_name_and_restore_it() -> None:
-    metric = BoxIoU(name="boxes_iou")
+def test_an_iou_of_the_threshold_is_enough_for_recall() -> None:
+    truth = np.array([[[0.0, 0.0, 0.5, 0.5]]] * 2, np.float32)
+    metric = BoxRecall(0.5)
+    metric.update_state(truth, truth * [1, 1, 0.5, 1])
+    assert float(metric.result()) == 1
+    metric.update_state(truth, truth * [1, 1, 0.499, 1])
+    assert float(metric.result()) == 0.5
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_keras_can_name_and_restore_them(name: str) -> None:
+    kind = type(METRICS[name][0]())
+    options = {"threshold": 0.75} if kind is BoxRecall else {}
+    metric = kind(name="boxes_figure", **options)
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
-    assert isinstance(restored, BoxIoU)
-    assert restored.name == "boxes_iou"
+    assert type(restored) is kind
+    assert restored.name == "boxes_figure"
+    assert getattr(restored, "threshold", None) == options.get("threshold")

@@ -108,22 +108,29 @@ sys.meta_path.insert(0, NoTensorFlow())
 import keras
 import numpy as np
 from brain_tumor.config import ModelConfig
-from brain_tumor.losses import DIoULoss, WeightedBinaryCrossentropy
-from brain_tumor.metrics import BoxIoU
+from brain_tumor.losses import CIoULoss, WeightedBinaryCrossentropy
+from brain_tumor.metrics import BoxIoU, BoxMeanAbsoluteError, BoxMeanSquaredError, BoxRecall
 from brain_tumor.model.detector import build_detector, freeze
+from brain_tumor.model.heads import pooled_box_head
 
 assert keras.backend.backend() == "jax"
 keras.utils.set_random_seed(0)
 config = ModelConfig(
-    backbone="resnet50", weights="none", image_size=32, batchnorm_momentum=0.9, head_width=16, dropout=0.0
+    backbone="resnet50",
+    weights="none",
+    image_size=32,
+    batchnorm_momentum=0.9,
+    box_head="spatial",
+    head_width=16,
+    dropout=0.0,
 )
 model = build_detector(config, 3, ["labels", "boxes"])
 freeze(model, ["labels", "boxes"], 0)
 frozen = model.get_layer("backbone").get_weights()
 model.compile(
     keras.optimizers.AdamW(1e-4),
-    loss={"labels": WeightedBinaryCrossentropy([1.0, 2.0, 3.0]), "boxes": DIoULoss()},
-    metrics={"boxes": [BoxIoU()]},
+    loss={"labels": WeightedBinaryCrossentropy([1.0, 2.0, 3.0]), "boxes": CIoULoss(l1_weight=1.0)},
+    metrics={"boxes": [BoxIoU(), BoxRecall(0.5), BoxMeanSquaredError(), BoxMeanAbsoluteError()]},
 )
 
 rng = np.random.default_rng(0)
@@ -142,6 +149,14 @@ for name in ("labels_loss", "boxes_loss"):
 assert 0 <= history["boxes_iou"][0] < history["boxes_iou"][-1] <= 1, history["boxes_iou"]
 after = model.get_layer("backbone").get_weights()
 assert all(np.array_equal(weight, other) for weight, other in zip(frozen, after, strict=True))
+for name in ("boxes_mse", "boxes_mae"):
+    assert history[name][-1] < history[name][0], (name, history[name])
+
+features = keras.Input((2, 2, 8))
+pooled = keras.Model(features, pooled_box_head([features], 3, 16))
+pooled.compile("adam", loss=CIoULoss())
+losses = pooled.fit(rng.random((8, 2, 2, 8)), boxes, batch_size=8, epochs=20, verbose=0).history["loss"]
+assert losses[-1] < 0.95 * losses[0], losses
 assert "brain_tumor.training.optimizer" not in sys.modules
 assert "tensorflow" not in sys.modules
 assert "jax" in sys.modules

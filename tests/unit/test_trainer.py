@@ -10,11 +10,13 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from mlflow import MlflowClient
 
 from brain_tumor import tracking
+from brain_tumor.cli import main
 from brain_tumor.compose import compose, step_configs
-from brain_tumor.config import TrainConfig, from_json
+from brain_tumor.config import PhaseConfig, TrainConfig, from_json
 from brain_tumor.data.dataset import SYNTHETIC_NOTICE
 from brain_tumor.errors import InputError
 from brain_tumor.geometry import box_iou
@@ -22,9 +24,12 @@ from brain_tumor.model.artifact import MODEL_FILE, load_model, read_description,
 from brain_tumor.model.detector import build_detector
 from brain_tumor.storage import MANIFEST
 from brain_tumor.training import trainer
-from brain_tumor.training.callbacks import EpochLog
+from brain_tumor.training.callbacks import Checkpointer, EpochLog, FiniteLoss, Progress
+from brain_tumor.training.checkpoints import Checkpoints
 from brain_tumor.training.input_pipeline import load_split
-from brain_tumor.training.trainer import select_learner, train
+from brain_tumor.training.learner import select_learner
+from brain_tumor.training.tensorboard import PREDICTED, TRUE
+from brain_tumor.training.trainer import out_of_memory_explained, train
 
 TOP_LAYERS = 20
 
@@ -219,6 +224,9 @@ def test_the_description_says_what_the_model_is(
         "val_boxes_loss",
         "val_labels_loss",
         "val_boxes_iou",
+        "val_boxes_recall_at_50",
+        "val_boxes_mse",
+        "val_boxes_mae",
         "val_labels_auc",
     }
     assert description["metrics"].items() <= phases[2]["epochs"][0].items()
@@ -330,10 +338,180 @@ def test_a_phase_that_cannot_learn_or_be_watched_is_refused(
         select_learner(loaded(boxes_model), config("phase2_classification", **phase).phase)
 
 
-def test_a_training_that_diverges_stops_and_says_so() -> None:
+def endless_batches(broken: int) -> tf.data.Dataset:
+    """Batches without end, of which one (from 0) has an infinite target."""
+    return tf.data.Dataset.counter().map(
+        lambda index: (tf.ones([2, 1]), tf.where(index == broken, np.inf, 1.0) * tf.ones([2, 1]))
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_at_its_batch(tmp_path: Path) -> None:
+    """And leaves the last good checkpoint."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", loss="mse")
     log = EpochLog("phase1_box", tracking.Run())
-    with pytest.raises(FloatingPointError, match="phase1_box: loss is not finite after epoch 1"):
-        model.fit(np.array([[np.inf]]), np.array([[1.0]]), epochs=3, verbose=0, callbacks=[log])
+    phase = PhaseConfig(monitor="loss", early_stopping_patience=9, reduce_rate_patience=9)
+    progress = Progress(phase, model.weights)
+    checkpoints = Checkpoints(str(tmp_path))
+    saved = Checkpointer(checkpoints, model.weights, log, progress)
+    with pytest.raises(InputError, match=r"phase1_box: the loss is inf at batch 3 of epoch 2 \(step 13\)"):
+        model.fit(
+            endless_batches(12),
+            steps_per_epoch=10,
+            epochs=4,
+            verbose=0,
+            callbacks=[FiniteLoss("phase1_box"), log, progress, saved],
+        )
+    assert [epoch["epoch"] for epoch in log.epochs] == [1]
+    checkpoint = checkpoints.load()
+    assert checkpoint is not None
+    assert all(np.isfinite(array).all() for array in checkpoint.arrays["variables"])
+
+
+def test_a_figure_that_is_not_finite_stops_the_training() -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss="mse")
+    log = EpochLog("phase1_box", tracking.Run())
+    with pytest.raises(InputError, match="phase1_box: val_loss is not finite after epoch 1"):
+        model.fit(
+            np.ones((2, 1)),
+            np.ones((2, 1)),
+            validation_data=(np.ones((2, 1)), np.full((2, 1), np.inf)),
+            epochs=3,
+            verbose=0,
+            callbacks=[log],
+        )
     assert log.epochs == []
+
+
+@pytest.mark.parametrize(("batch_size", "advice"), [(64, "try 32"), (1, "try a smaller model.image_size")])
+def test_out_of_memory_names_the_batch_size(
+    config: Callable[..., TrainConfig], batch_size: int, advice: str
+) -> None:
+    tuned = config("phase3_finetune", f"training.batch_size={batch_size}")
+    words = f"phase3_finetune: out of memory with training.batch_size={batch_size} at 32 px; {advice}"
+    with pytest.raises(InputError, match=words), out_of_memory_explained(tuned):
+        tf.zeros([1 << 50])
+
+
+def test_a_phase_goes_on_from_the_phase_it_names(
+    config: Callable[..., TrainConfig],
+    boxes_model: Path,
+    tiny_records: Path,
+    tmp_path: Path,
+    untouched: None,
+) -> None:
+    with pytest.raises(InputError, match="phase2_classification goes on from the model of phase1_box; give"):
+        train(config("phase2_classification"), tiny_records, tmp_path / "model")
+    for start in ("null", "phase3_finetune"):
+        other = config("phase2_classification", start=start)
+        with pytest.raises(
+            InputError, match="the start model is that of phase1_box, this phase goes on from"
+        ):
+            train(other, tiny_records, tmp_path / "model", boxes_model)
+    assert not (tmp_path / "model").exists()
+
+
+SIXTH_PHASE = {
+    "start": "phase3_finetune",
+    "heads": "[labels,boxes]",
+    "train_heads": "[boxes]",
+    "trainable_layers": "0",
+    "loss_weights": "{boxes: 1.0}",
+    "learning_rate": "1e-3",
+    "schedule": "cosine",
+    "weight_decay": "0.0",
+    "epochs": "2",
+    "monitor": "val_boxes_iou",
+    "early_stopping_patience": "3",
+    "reduce_rate_patience": "3",
+    "augment": "false",
+}
+
+
+def test_a_sixth_phase_is_a_change_of_configuration(
+    tiny_overrides: list[str],
+    tuned_model: Path,
+    tiny_records: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keys = ", ".join(f"{key}: {value}" for key, value in SIXTH_PHASE.items())
+    output, logs = tmp_path / "model", tmp_path / "logs"
+    arguments = ["--records", str(tiny_records), "--start", str(tuned_model), "--output", str(output)]
+
+    main(
+        [
+            "train",
+            "phase4_polish",
+            *arguments,
+            "--logs",
+            str(logs),
+            *tiny_overrides,
+            f"+phases.phase4_polish={{{keys}}}",
+        ]
+    )
+
+    description = read_description(output)
+    assert [phase["name"] for phase in description["phases"]] == [
+        "phase1_box",
+        "phase2_classification",
+        "phase3_finetune",
+        "phase4_polish",
+    ]
+    assert json.loads(capsys.readouterr().out) == description["metrics"]
+    changed = changed_weights(loaded(tuned_model), loaded(output))
+    assert changed == {weight.path for weight in loaded(output).weights if weight.path.startswith("boxes_")}
+    rates = [epoch["learning_rate"] for epoch in description["phases"][-1]["epochs"]]
+    assert 0 < rates[0] < 1e-3 and rates[1] == 0, "the cosine ends at 0"
+
+    figures, pictures = read_events(logs / "valid")
+    assert figures["boxes_iou"] == pytest.approx(
+        {epoch["epoch"]: epoch["val_boxes_iou"] for epoch in description["phases"][-1]["epochs"]}
+    )
+    assert set(read_events(logs / "train")[0]["learning_rate"]) == {1, 2}
+    assert [step for step, _ in pictures] == [1, 2]
+    for _, images in pictures:
+        assert len(images) == 4
+        for image in images:
+            # The true box is drawn, green, where a class is present, and a predicted one, orange.
+            assert image.shape == (256, 256, 3)
+    colors = {tuple(color) for _, images in pictures for image in images for color in image.reshape(-1, 3)}
+    assert {TRUE, PREDICTED} <= colors
+
+
+def read_events(folder: Path) -> tuple[dict[str, dict[int, float]], list[tuple[int, list[np.ndarray]]]]:
+    """The scalars of TensorBoard's files, by name and step, and the images, by step."""
+    scalars: dict[str, dict[int, float]] = {}
+    pictures = []
+    for file in sorted(folder.iterdir()):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                array = tf.make_ndarray(value.tensor)
+                if value.metadata.plugin_data.plugin_name == "images":
+                    pictures.append((event.step, [tf.image.decode_png(png).numpy() for png in array[2:]]))
+                elif array.shape == ():
+                    scalars.setdefault(value.tag, {})[event.step] = float(array)
+    return scalars, pictures
+
+
+LOADED_BY_MLFLOW_ALONE = """
+import sys
+
+class NoLibrary:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "brain_tumor" and path is None and not any("code" in p for p in sys.path):
+            raise ModuleNotFoundError("brain_tumor is not installed here")
+
+sys.meta_path.insert(0, NoLibrary())
+sys.path = [path for path in sys.path if not path.rstrip("/").endswith("src")]
+import mlflow
+
+model = mlflow.pyfunc.load_model(sys.argv[1])
+example = model.input_example
+answers = model.predict(example)
+print(type(model.metadata.signature).__name__, example.shape)
+print({name: value.shape for name, value in sorted(answers.items())})
+import brain_tumor
+print(brain_tumor.__file__)
+"""

@@ -12,16 +12,21 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
 
     With negatives / positives as weights, the present and the absent cases of a label weigh the same.
 
-    Shapes: truth (0 or 1) and probabilities (batch, num_classes); the loss is their mean.
+    Shapes: truth (0 or 1) and probabilities (batch, num_classes). An image's loss is the mean over its
+    classes.
 
     Args:
         class_weights: One weight a class. They are part of the saved config.
+        reduction: `sum_over_batch_size` gives the mean over the images, `sum` their sum (see `BoxLoss`).
     """
 
     def __init__(
-        self, class_weights: list[float], name: str = "weighted_binary_crossentropy", **kwargs: Any
+        self,
+        class_weights: list[float],
+        reduction: str = "sum_over_batch_size",
+        name: str = "weighted_binary_crossentropy",
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, reduction=reduction)
         self.class_weights = [float(weight) for weight in class_weights]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

@@ -1,22 +1,75 @@
 """The backbone: a ResNet of keras.applications that gives feature maps at three strides."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
+from keras import ops
 
 from brain_tumor.config import ModelConfig
 from brain_tumor.errors import InputError
 
+# Mean of ImageNet's blue, green and red over 0..255.
+IMAGENET_MEAN_BGR = [103.939, 116.779, 123.68]
+
+
+def _centered_bgr(image: Any) -> Any:
+    """Keras's "caffe" preprocessing, which the first ResNets' ImageNet weights were trained with."""
+    x = ops.flip(image, axis=-1)
+    return keras.layers.Normalization(mean=IMAGENET_MEAN_BGR, variance=[1.0] * 3, name="preprocessing")(x)
+
+
+def _minus_one_to_one(image: Any) -> Any:
+    """Keras's "tf" preprocessing, which the second ResNets' ImageNet weights were trained with."""
+    return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")(image)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What one must know of a backbone of keras.applications.
+
+    Attributes:
+        build: Its function there.
+        features: Names of the layers that give the last activations at strides 8, 16 and 32.
+        preprocess: From RGB images, 0..255, to what it was trained with.
+    """
+
+    build: Callable[..., keras.Model]
+    features: tuple[str, str, str]
+    preprocess: Callable[[Any], Any] = _centered_bgr
+
+
 BACKBONES = {
-    "resnet50": keras.applications.ResNet50,
-    "resnet101": keras.applications.ResNet101,
-    "resnet152": keras.applications.ResNet152,
+    "resnet50": Architecture(
+        keras.applications.ResNet50, ("conv3_block4_out", "conv4_block6_out", "conv5_block3_out")
+    ),
+    "resnet101": Architecture(
+        keras.applications.ResNet101, ("conv3_block4_out", "conv4_block23_out", "conv5_block3_out")
+    ),
+    "resnet152": Architecture(
+        keras.applications.ResNet152, ("conv3_block8_out", "conv4_block36_out", "conv5_block3_out")
+    ),
+    # Its blocks are activated where the next one begins, and the last block of a stage halves the resolution.
+    "resnet101v2": Architecture(
+        keras.applications.ResNet101V2,
+        ("conv3_block4_preact_relu", "conv4_block23_preact_relu", "post_relu"),
+        _minus_one_to_one,
+    ),
 }
 
-# Mean of ImageNet's blue, green and red over 0..255, what these ResNets were trained with ("caffe"
-# preprocessing).
-IMAGENET_MEAN_BGR = [103.939, 116.779, 123.68]
+
+def architecture(name: str) -> Architecture:
+    """What is known of a backbone.
+
+    Raises:
+        InputError: The name is unknown.
+    """
+    if name not in BACKBONES:
+        raise InputError(f"model.backbone={name} is not known; choose one of {', '.join(BACKBONES)}.")
+    return BACKBONES[name]
 
 
 def build_backbone(config: ModelConfig) -> keras.Model:
@@ -29,14 +82,8 @@ def build_backbone(config: ModelConfig) -> keras.Model:
     Raises:
         InputError: The backbone's name is unknown, or the weights cannot be had or do not fit.
     """
-    if config.backbone not in BACKBONES:
-        known = ", ".join(BACKBONES)
-        raise InputError(f"model.backbone={config.backbone} is not known; choose one of {known}.")
-    build = partial(
-        BACKBONES[config.backbone],
-        include_top=False,
-        input_shape=(config.image_size, config.image_size, 3),
-    )
+    known = architecture(config.backbone)
+    build = partial(known.build, include_top=False, input_shape=(config.image_size, config.image_size, 3))
     if config.weights == "imagenet":
         try:
             base = build(weights="imagenet")
@@ -50,15 +97,8 @@ def build_backbone(config: ModelConfig) -> keras.Model:
             ) from error
     else:
         base = build(weights=None)
-    stages = [
-        [
-            layer
-            for layer in base.layers
-            if layer.name.startswith(f"conv{stage}_") and layer.name.endswith("_out")
-        ][-1]
-        for stage in (3, 4, 5)
-    ]
-    backbone = keras.Model(base.input, [stage.output for stage in stages], name="backbone")
+    features = [base.get_layer(name).output for name in known.features]
+    backbone = keras.Model(base.input, features, name="backbone")
     if config.weights not in ("imagenet", "none"):
         load_weights(backbone, Path(config.weights))
     set_batchnorm_momentum(backbone, config.batchnorm_momentum)

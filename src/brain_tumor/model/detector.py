@@ -1,12 +1,11 @@
 """The detector: backbone and heads, and which of its weights learn."""
 
 import keras
-from keras import ops
 
 from brain_tumor.config import ModelConfig
 from brain_tumor.errors import InputError
-from brain_tumor.model.backbone import IMAGENET_MEAN_BGR, build_backbone
-from brain_tumor.model.heads import box_head, label_head
+from brain_tumor.model.backbone import architecture, build_backbone
+from brain_tumor.model.heads import BOX_HEADS, label_head
 
 HEADS = ("labels", "boxes")
 
@@ -26,19 +25,21 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[str]) -> k
         Preprocessing is part of the model.
 
     Raises:
-        InputError: A head's name is unknown, or the backbone cannot be built.
+        InputError: A head's or the box head's name is unknown, or the backbone cannot be built.
     """
     if not heads or set(heads) - set(HEADS):
         raise InputError(f"heads={heads} is not usable: give one or both of {', '.join(HEADS)}.")
+    if config.box_head not in BOX_HEADS:
+        raise InputError(
+            f"model.box_head={config.box_head} is not known; choose one of {', '.join(BOX_HEADS)}."
+        )
     image = keras.Input((config.image_size, config.image_size, 3), name="image")
-    x = ops.flip(image, axis=-1)  # RGB to BGR
-    x = keras.layers.Normalization(mean=IMAGENET_MEAN_BGR, variance=[1.0] * 3, name="preprocessing")(x)
-    features = build_backbone(config)(x)
+    features = build_backbone(config)(architecture(config.backbone).preprocess(image))
     outputs = {}
     if "labels" in heads:
         outputs["labels"] = label_head(features[-1], num_classes, config.dropout)
     if "boxes" in heads:
-        outputs["boxes"] = box_head(features, num_classes, config.head_width)
+        outputs["boxes"] = BOX_HEADS[config.box_head](features, num_classes, config.head_width)
     return keras.Model(image, outputs, name="detector")
 
 
@@ -64,7 +65,11 @@ def split_at_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         A model from images to the list of feature maps that the heads read, and one from these to the model's
         outputs. Both share the detector's weights.
     """
-    stems = [layer for layer in model.layers if layer.name.startswith(("labels_pool", "boxes_lateral"))]
+    stems = [
+        layer
+        for layer in model.layers
+        if layer.name.startswith(("labels_pool", "boxes_lateral", "boxes_pool"))
+    ]
     # Two heads may read the same map.
     features = list({id(stem.input): stem.input for stem in stems}.values())
     return keras.Model(model.input, features), keras.Model(features, model.output)
@@ -79,8 +84,9 @@ def freeze(model: keras.Model, train_heads: list[str], trainable_layers: int) ->
     Args:
         model: A detector.
         train_heads: The heads that learn.
-        trainable_layers: How many of the backbone's layers learn, counted from the top. It may begin inside
-            of a residual block.
+        trainable_layers: How many of the backbone's layers learn, counted from the top, activations and sums
+            included. They may begin inside of a residual block: the top 150 of ResNet101's 345 begin behind
+            the first normalization of `conv4_block12`.
     """
     backbone = model.get_layer("backbone")
     backbone.trainable = True
@@ -110,7 +116,8 @@ def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: f
         assert fraction is not None
         if not 0 <= fraction <= 1:
             raise InputError(f"trainable_fraction={fraction} is out of range: give a share from 0 to 1.")
-        return int(backbone_layers * fraction)
+        # Rounded first: 0.29 of 100 is 28.999999999999996 in floating point.
+        return int(round(backbone_layers * fraction, 6))
     if not 0 <= layers <= backbone_layers:
         raise InputError(
             f"trainable_layers={layers} is out of range: the backbone has {backbone_layers} layers."

@@ -13,7 +13,27 @@ def label_head(features: Any, num_classes: int, dropout: float) -> Any:
     return keras.layers.Dense(num_classes, activation="sigmoid", dtype="float32", name="labels")(x)
 
 
-def box_head(features: list[Any], num_classes: int, width: int) -> Any:
+def pooled_box_head(features: list[Any], num_classes: int, width: int) -> Any:
+    """One box a class, (batch, num_classes, 4), from the mean of the coarsest map, by dense layers.
+
+    What is left of the geometry after that mean is what the backbone has put into channels.
+
+    Args:
+        features: Feature maps, finest first, each (batch, rows, columns, channels).
+        num_classes: Number of labels.
+        width: Units of the hidden layers.
+    """
+    x = keras.layers.GlobalAveragePooling2D(name="boxes_pool")(features[-1])
+    for layer in (1, 2):
+        x = keras.layers.Dense(width, use_bias=False, name=f"boxes_dense{layer}")(x)
+        # Without it, a rate that suits the backbone drives the sigmoids to where they have no gradient.
+        x = keras.layers.LayerNormalization(name=f"boxes_dense{layer}_norm")(x)
+        x = keras.layers.Activation("relu", name=f"boxes_dense{layer}_relu")(x)
+    x = keras.layers.Dense(num_classes * 4, name="boxes_sizes")(x)
+    return SizedBoxes(num_classes, dtype="float32", name="boxes")(x)
+
+
+def spatial_box_head(features: list[Any], num_classes: int, width: int) -> Any:
     """One box a class, (batch, num_classes, 4), from maps at falling resolution.
 
     The coarse maps know what a structure is, the fine one where it ends; they are summed at the finest map's
@@ -41,6 +61,40 @@ def box_head(features: list[Any], num_classes: int, width: int) -> Any:
     x = keras.layers.Activation("relu", name="boxes_conv_relu")(x)
     votes = keras.layers.Conv2D(num_classes * 5, 1, name="boxes_votes")(x)
     return BoxVotes(num_classes, dtype="float32", name="boxes")(votes)
+
+
+BOX_HEADS = {"pooled": pooled_box_head, "spatial": spatial_box_head}
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class SizedBoxes(keras.layers.Layer):
+    """Turns four numbers a class into a box: its width and height, and where in the room left by them it is.
+
+    Each goes through a sigmoid, so a box is always valid, 0 <= xmin <= xmax <= 1, likewise y, and every valid
+    box has its four numbers.
+
+    Input: (batch, num_classes * 4), a class's place in x and y, width and height. Output: (batch,
+    num_classes, 4), each `[xmin, ymin, xmax, ymax]`, normalised to 0..1 of the image.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+
+    def call(self, inputs: Any) -> Any:
+        values = ops.sigmoid(ops.reshape(inputs, (-1, self.num_classes, 4)))
+        place, size = values[..., :2], values[..., 2:]
+        low = place * (1 - size)
+        return ops.concatenate([low, ops.minimum(low + size, 1)], axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], self.num_classes, 4)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_classes": self.num_classes}
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
@@ -84,7 +138,8 @@ class BoxVotes(keras.layers.Layer):
             ],
             axis=-1,
         )
-        return ops.sum(weights[..., None] * sides, axis=1)
+        # A mean of ones can be a rounding error above 1.
+        return ops.minimum(ops.sum(weights[..., None] * sides, axis=1), 1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self.num_classes, 4)

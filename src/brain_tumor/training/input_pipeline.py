@@ -5,6 +5,7 @@ size of floats), shuffle what is decoded, anew each epoch, and augment last, on 
 epoch sees the same picture twice.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,10 @@ def training_batches(
     heads: list[str],
     augmentation: AugmentationConfig | None,
     seed: int,
+    first_epoch: int = 0,
+    memory_cache_gb: float = math.inf,
 ) -> tf.data.Dataset:
-    """Shuffled and augmented batches, another order and other changes each epoch, both fixed by the seed.
+    """Shuffled and augmented batches without end, epoch after epoch.
 
     Args:
         examples: From `load_split`, or from `with_features` if there is no augmentation.
@@ -68,33 +71,41 @@ def training_batches(
             is the only one.
         heads: The targets that a batch has.
         augmentation: How images are changed; None if they are not.
-        seed: Seed of the order and of the changes.
+        seed: Seed of the order and of the changes, which depend on it and the epoch's number alone.
+        first_epoch: The epoch to begin with, from 0.
 
     Returns:
         Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, or the features in their
-        place, and a dict of the heads' truths.
+        place, and a dict of the heads' truths; `steps_per_epoch` of them an epoch.
     """
     examples = examples.map(lambda example: {key: example[key] for key in ("image", "labels", "boxes")})
     count = int(examples.cardinality())
-    batches = (
-        examples.cache()
-        .shuffle(count, seed=seed, reshuffle_each_iteration=True)
-        .batch(batch_size, drop_remainder=count >= batch_size)
-    )
-    if augmentation is None:
-        return batches.map(lambda batch: _targets(batch, heads)).prefetch(tf.data.AUTOTUNE)
-    # Randomness comes as a stream of seeds beside the batches, so it does not depend on which thread takes
-    # which batch.
-    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    whole = examples.cache().batch(count).cache()
+
+    def epoch_batches(epoch: Any) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), (seed, epoch))
+        everything = tf.data.experimental.get_single_element(whole)
+        shuffled = tf.nest.map_structure(lambda tensor: tf.gather(tensor, order), everything)
+        batches = tf.data.Dataset.from_tensor_slices(shuffled)
+        batches = batches.batch(batch_size, drop_remainder=count >= batch_size).enumerate()
+        return batches.map(lambda step, batch: (epoch * count + step, batch))
+
+    def finish(step: Any, batch: dict[str, Any]) -> Any:
+        if augmentation is None:
+            return _targets(batch, heads)
+        return _targets(augment(batch, augmentation, seed * 1_000_003 + step), heads)
+
     return (
-        tf.data.Dataset.zip(batches, seeds)
-        .map(
-            lambda batch, batch_seed: _targets(augment(batch, augmentation, batch_seed), heads),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+        tf.data.Dataset.range(first_epoch, tf.int64.max)
+        .flat_map(epoch_batches)
+        .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def steps_per_epoch(examples: tf.data.Dataset, batch_size: int) -> int:
+    """How many batches `training_batches` gives an epoch."""
+    return max(1, int(examples.cardinality()) // batch_size)
 
 
 def with_features(examples: tf.data.Dataset, extractor: Any, batch_size: int) -> tf.data.Dataset:
@@ -122,7 +133,9 @@ def with_features(examples: tf.data.Dataset, extractor: Any, batch_size: int) ->
     )
 
 
-def evaluation_batches(examples: tf.data.Dataset, batch_size: int, heads: list[str]) -> tf.data.Dataset:
+def evaluation_batches(
+    examples: tf.data.Dataset, batch_size: int, heads: list[str], memory_cache_gb: float = math.inf
+) -> tf.data.Dataset:
     """Batches in order and unchanged, each image once: `(images, targets)` as in `training_batches`."""
     examples = examples.map(lambda example: {key: example[key] for key in ("image", *heads)})
     return (
@@ -131,6 +144,11 @@ def evaluation_batches(examples: tf.data.Dataset, batch_size: int, heads: list[s
         .map(lambda batch: _targets(batch, heads))
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def to_model_input(images: Any) -> Any:
+    """Images as the model reads them."""
+    return tf.cast(images, tf.float32)
 
 
 def _targets(batch: dict[str, Any], heads: list[str]) -> tuple[Any, dict[str, Any]]:

@@ -14,13 +14,23 @@ class FusedAdamW(keras.optimizers.AdamW):
     training step. Building that graph is most of the time to the first step, and running it a fifth of a
     small batch's.
 
+    Where several devices share a batch, their gradients are summed before they are clipped, as one device
+    would see them; Keras clips each device's share.
+
     Reference: Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
     """
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         step = tf.cast(self.iterations + 1, tf.float32)
         self._beta_powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync > 1:
+            grads = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
         return super().apply(grads, trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        # Keras's place for it is behind the clipping; `apply` has done it.
+        return grads_and_vars
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)

@@ -1,0 +1,120 @@
+"""The box losses: 1 - IoU, and what tells two boxes apart that do not overlap."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from brain_tumor.metrics.boxes import box_area, box_overlap, present
+
+
+class BoxLoss(keras.losses.Loss):
+    """A loss over the boxes of present classes; what a pair of boxes costs is the subclass's `cost`.
+
+    Shapes: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalised to 0..1;
+    an absent class has a row of zeros in the truth. Value and gradient are finite for every pair of boxes,
+    also without size or with swapped corners, whose area is 0.
+
+    Args:
+        l1_weight: Weight of the mean absolute error of a box's coordinates, which is added to its cost.
+        reduction: `sum_over_batch_size` gives the mean over the batch's present boxes, whatever the number of
+            empty slots; a batch without any box has loss 0. `sum` gives their sum. Where several devices
+            share a batch, each with another number of boxes, take `sum`, and one over the number of boxes in
+            the whole batch as every image's `sample_weight`.
+    """
+
+    def __init__(
+        self, l1_weight: float = 0.0, reduction: str = "sum_over_batch_size", name: str | None = None
+    ) -> None:
+        super().__init__(name=name, reduction=reduction)
+        self.l1_weight = float(l1_weight)
+
+    def cost(self, y_true: Any, y_pred: Any) -> Any:
+        """What each pair of boxes costs: (batch, num_classes)."""
+        raise NotImplementedError
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        mask = ops.cast(present(y_true), y_pred.dtype)
+        cost = self.cost(y_true, y_pred)
+        if self.l1_weight:
+            cost += self.l1_weight * ops.mean(ops.abs(y_true - y_pred), axis=-1)
+        losses = ops.sum(cost * mask, axis=-1)
+        if self.reduction == "sum":
+            return losses
+        # Keras takes the mean over images; over the mean number of boxes, that is the mean over boxes.
+        return ops.divide_no_nan(losses, ops.mean(ops.sum(mask, axis=-1)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "l1_weight": self.l1_weight}
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class IoULoss(BoxLoss):
+    """1 - IoU: 0..1, and flat where boxes do not overlap."""
+
+    def cost(self, y_true: Any, y_pred: Any) -> Any:
+        return 1 - box_overlap(y_true, y_pred)[0]
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class GIoULoss(BoxLoss):
+    """1 - IoU, plus the share of the smallest box around both that neither of them covers: 0..2.
+
+    Reference: Rezatofighi et al., 2019, https://arxiv.org/abs/1902.09630.
+    """
+
+    def cost(self, y_true: Any, y_pred: Any) -> Any:
+        iou, union = box_overlap(y_true, y_pred)
+        area = box_area(_hull(y_true, y_pred))
+        return 1 - iou + (area - union) / ops.maximum(area, keras.config.epsilon())
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class DIoULoss(BoxLoss):
+    """1 - IoU, plus the squared distance of the centers relative to the diagonal of the hull: 0..2.
+
+    The hull is the smallest box around both. Reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
+    """
+
+    def cost(self, y_true: Any, y_pred: Any) -> Any:
+        return 1 - box_overlap(y_true, y_pred)[0] + _center_distance(y_true, y_pred)
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class CIoULoss(BoxLoss):
+    """DIoU's loss, plus the difference of the aspect ratios, which weighs more where boxes overlap: 0..3.
+
+    An aspect ratio enters as its angle; a box without size counts as a square. The weight has no gradient, as
+    in the reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
+    """
+
+    def cost(self, y_true: Any, y_pred: Any) -> Any:
+        iou = box_overlap(y_true, y_pred)[0]
+        difference = ops.square(2 / math.pi * (_aspect_angle(y_true) - _aspect_angle(y_pred)))
+        weight = ops.stop_gradient(difference / ops.maximum(1 - iou + difference, keras.config.epsilon()))
+        return 1 - iou + _center_distance(y_true, y_pred) + weight * difference
+
+
+BOX_LOSSES = {"iou": IoULoss, "giou": GIoULoss, "diou": DIoULoss, "ciou": CIoULoss}
+
+
+def _hull(a: Any, b: Any) -> Any:
+    """The smallest boxes around pairs of boxes (..., 4), whichever of their corners is which."""
+    corners = ops.stack([a[..., :2], a[..., 2:], b[..., :2], b[..., 2:]], axis=-1)
+    return ops.concatenate([ops.min(corners, axis=-1), ops.max(corners, axis=-1)], axis=-1)
+
+
+def _center_distance(a: Any, b: Any) -> Any:
+    """Squared distance of the centers relative to the hull's diagonal: 0..1."""
+    hull = _hull(a, b)
+    diagonal = ops.sum(ops.square(hull[..., 2:] - hull[..., :2]), axis=-1)
+    # Subtracting corners before their sum keeps the precision that small boxes need.
+    distance = ops.sum(ops.square((a[..., :2] - b[..., :2]) + (a[..., 2:] - b[..., 2:])), axis=-1) / 4
+    return distance / ops.maximum(diagonal, keras.config.epsilon())
+
+
+def _aspect_angle(boxes: Any) -> Any:
+    """The angle, 0..pi / 2, whose tangent is a box's width over its height."""
+    sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], keras.config.epsilon())
+    return ops.arctan2(sides[..., 0], sides[..., 1])

@@ -1,0 +1,97 @@
+"""What TensorBoard shows of a training: its figures an epoch, and boxes on validation images."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw
+
+from brain_tumor.training.callbacks import current_rate
+from brain_tumor.training.input_pipeline import to_model_input
+
+IMAGES = 4
+# Small images are drawn this large at least, or a box's line would be as thick as the box.
+DRAWN_SIZE = 240
+TRUE, PREDICTED = (0, 200, 0), (255, 120, 0)
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """Writes TensorBoard's files while a model is trained.
+
+    Args:
+        folder: Gets a subfolder `train` and `valid` each, so that both curves are in one plot.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self._shown: dict[str, Any] = {}
+        self._writers = {
+            split: tf.summary.create_file_writer(str(Path(folder) / split)) for split in ("train", "valid")
+        }
+
+    def show(self, examples: tf.data.Dataset, inputs: tf.data.Dataset) -> None:
+        """Chooses images to draw boxes on, evenly spread over a split, so that they are of several patients.
+
+        Args:
+            examples: From `load_split`.
+            inputs: The same in the same order, with what the trained model reads in place of `image`.
+        """
+        distance = max(1, int(examples.cardinality()) // IMAGES)
+        pairs = tf.data.Dataset.zip(examples, inputs).shard(distance, 0).take(IMAGES)
+        example, read = next(iter(pairs.batch(IMAGES)))
+        features = isinstance(read["image"], tuple)
+        self._shown = {
+            "image": example["image"].numpy(),
+            "boxes": example["boxes"].numpy(),
+            "inputs": read["image"] if features else to_model_input(read["image"]),
+        }
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        rate = current_rate(self.model.optimizer)
+        self.write_epochs([{**(logs or {}), "epoch": epoch + 1, "learning_rate": rate}])
+        if self._shown:
+            predicted = self.model(self._shown["inputs"], training=False)["boxes"]
+            pictures = draw_boxes(self._shown["image"], self._shown["boxes"], np.asarray(predicted))
+            with self._writers["valid"].as_default(epoch + 1):
+                tf.summary.image("boxes: true green, predicted orange", pictures, max_outputs=len(pictures))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+
+    def write_epochs(self, epochs: list[dict[str, float]]) -> None:
+        """Writes figures of epochs: `epoch` (from 1), and others of which `val_` begins validation's."""
+        for figures in epochs:
+            for name, value in figures.items():
+                if name not in ("epoch", "seconds"):
+                    split = "valid" if name.startswith("val_") else "train"
+                    with self._writers[split].as_default(int(figures["epoch"])):
+                        tf.summary.scalar(name.removeprefix("val_"), value)
+        for writer in self._writers.values():
+            writer.flush()
+
+
+def draw_boxes(images: np.ndarray, boxes: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Draws the true boxes and the predicted ones of the same classes.
+
+    Args:
+        images: uint8 (images, size, size, 1 or 3).
+        boxes: (images, num_classes, 4), normalised; an absent class a row of zeros, and not drawn.
+        predicted: The same shape.
+
+    Returns:
+        uint8 (images, size, size, 3), small ones enlarged.
+    """
+    size = images.shape[1] * max(1, round(DRAWN_SIZE / images.shape[1]))
+    pictures = []
+    for image, truth, answer in zip(images, boxes, predicted, strict=True):
+        pixels = np.broadcast_to(image, (*image.shape[:2], 3))
+        picture = Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
+        draw = ImageDraw.Draw(picture)
+        for color, rows in ((TRUE, truth), (PREDICTED, answer)):
+            for box in rows[truth.any(axis=-1)]:
+                draw.rectangle(tuple(np.clip(box * size, 0, size - 1)), outline=color, width=2)
+        pictures.append(np.asarray(picture))
+    return np.stack(pictures)

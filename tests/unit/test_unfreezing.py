@@ -1,0 +1,73 @@
+"""What learns in each of the mission's five trainings, and what does not."""
+
+from pathlib import Path
+
+import keras
+import pytest
+
+from brain_tumor.compose import compose, step_configs
+from brain_tumor.config import TrainConfig, from_json
+from brain_tumor.model.artifact import load_model
+from brain_tumor.model.detector import build_detector
+from brain_tumor.training.trainer import train
+
+# By training: what it starts from, the heads that learn, and how many of the backbone's 175 layers do.
+# The shared tiny configuration leaves something frozen where the shipped one has phase 1 unfreeze everything.
+TRAININGS = {
+    "baseline_classification": (None, {"labels"}, 0),
+    "baseline_box": (None, {"boxes"}, 0),
+    "phase1_box": (None, {"boxes"}, 17),
+    "phase2_classification": ("phase1_box", {"labels"}, 0),
+    "phase3_finetune": ("phase2_classification", {"labels", "boxes"}, 20),
+}
+
+
+@pytest.fixture(scope="module")
+def configs(tiny_overrides: list[str]) -> dict[str, TrainConfig]:
+    sections = step_configs(compose(tiny_overrides))
+    return {name: from_json(TrainConfig, sections[name]) for name in TRAININGS}
+
+
+@pytest.fixture(scope="module")
+def models(
+    configs: dict[str, TrainConfig], tiny_records: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The models of all trainings, for real, by name."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, (start, _, _) in TRAININGS.items():
+        train(configs[name], tiny_records, folder / name, folder / start if start else None)
+    return {name: folder / name for name in TRAININGS}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_what_is_frozen_stays_bit_identical_and_all_else_learns(
+    name: str, configs: dict[str, TrainConfig], models: dict[str, Path]
+) -> None:
+    start, heads, layers = TRAININGS[name]
+    after = load_model(models[name])
+    if start:
+        before = load_model(models[start])
+    else:
+        keras.utils.set_random_seed(configs[name].seed)
+        before = build_detector(configs[name].model, 3, configs[name].phase.heads)
+    pairs = list(zip(before.weights, after.weights, strict=True))
+    assert all(weight.path == other.path for weight, other in pairs)
+    changed = {weight.path for weight, other in pairs if weight.numpy().tobytes() != other.numpy().tobytes()}
+
+    backbone = after.get_layer("backbone").layers
+    assert len(backbone) == 175
+    learning = {weight.path for layer in backbone[175 - layers :] for weight in layer.weights}
+    learning |= {weight.path for weight in after.weights if weight.path.split("_")[0].split("/")[0] in heads}
+
+    frozen = {weight.path for weight in after.weights} - learning
+    assert changed & frozen == set(), "moving statistics are among the weights"
+    # A bias before a normalization has no effect, so no gradient; rounding may leave it where it was.
+    assert {path for path in learning - changed if not path.endswith("conv/bias")} == set()
+    assert len([path for path in frozen if "/moving_" in path]) == 2 * (53 - normalizations(backbone, layers))
+    assert len([path for path in learning if "/moving_" in path]) == 2 * normalizations(backbone, layers)
+
+
+def normalizations(backbone: list[keras.layers.Layer], layers: int) -> int:
+    """How many of the backbone's top layers are normalizations; each has two moving statistics."""
+    top = backbone[len(backbone) - layers :]
+    return len([layer for layer in top if isinstance(layer, keras.layers.BatchNormalization)])
