@@ -188,6 +188,8 @@ class PhaseConfig:
         augment: Whether training images are changed at random. Without, and with the whole backbone frozen,
             the backbone's answers are computed once and kept in memory.
         log_model: Whether MLflow gets a copy of the model.
+        publish_to: A gs:// address or a folder that gets a copy of the model artifact, in a subfolder named
+            by a hash of its content; empty for none.
     """
 
     heads: list[str] = MISSING
@@ -204,6 +206,7 @@ class PhaseConfig:
     reduce_rate_patience: int = MISSING
     augment: bool = MISSING
     log_model: bool = False
+    publish_to: str = ""
 
 
 @dataclass

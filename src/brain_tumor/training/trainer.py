@@ -24,12 +24,13 @@ from brain_tumor.model.detector import (
     select_heads,
     split_at_backbone,
 )
-from brain_tumor.storage import read_manifest
+from brain_tumor.storage import check_writable, publish_copy, read_manifest
 from brain_tumor.tracking import Run, open_run, parent_run_id
 from brain_tumor.training.callbacks import EpochLog
 from brain_tumor.training.input_pipeline import (
     evaluation_batches,
     load_split,
+    steps_per_epoch,
     training_batches,
     with_features,
 )
@@ -59,6 +60,8 @@ def train(
     for name, value in (("batch_size", config.batch_size), ("epochs", config.phase.epochs)):
         if value < 1:
             raise InputError(f"{config.name}: {name} is {value}; give at least 1.")
+    if config.phase.publish_to:
+        check_writable(config.phase.publish_to)
     manifest = read_manifest(records, "records")
     previous = read_description(start) if start else {}
     if previous:
@@ -124,6 +127,8 @@ def train(
             "mlflow_run_id": run.id,
         }
         save_model(model, description, output)
+        if phase.publish_to:
+            run.set_tags({"published": publish_copy(output, phase.publish_to)})
         run.log_metrics({f"best_{name}": value for name, value in metrics.items()})
         run.set_tags({"model": str(output), "data": manifest["source"]})
         if phase.log_model:
@@ -190,8 +195,16 @@ def _fit(
     augmentation = config.augmentation if phase.augment else None
     log = EpochLog(config.name, run)
     learner.fit(
-        training_batches(splits["train"], config.batch_size, heads, augmentation, config.seed),
-        validation_data=evaluation_batches(splits["valid"], config.batch_size, heads),
+        training_batches(
+            splits["train"],
+            config.batch_size,
+            heads,
+            augmentation,
+            config.seed,
+            memory_cache_gb=config.memory_cache_gb,
+        ),
+        steps_per_epoch=steps_per_epoch(splits["train"], config.batch_size),
+        validation_data=evaluation_batches(splits["valid"], config.batch_size, heads, config.memory_cache_gb),
         epochs=phase.epochs,
         shuffle=False,  # the batches are shuffled already
         verbose=0,
