@@ -34,7 +34,7 @@ clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
 	@$(BIN)/python -m pipelines.clean_runs $(KEEP)
 
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup ## Check style, imports and the order of the library's rooms
 	@$(BIN)/ruff check .

@@ -262,8 +262,8 @@ def _time_records(folder: Path, side: int) -> dict[str, float]:
                 writer.write(record)
 
     timed: dict[str, tuple[int, Callable[[], Any]]] = {
-        WRITE: (images, lambda: write_shards(source, per_shard, output, WORKERS)),
-        "read back and compare": (images, lambda: read_back(source, per_shard, output)),
+        WRITE: (images, lambda: write_shards(source.path, per_shard, output, WORKERS)),
+        "read back and compare": (images, lambda: read_back(source.path, per_shard, output)),
         "sha256 of the shards": (images, lambda: hash_files(output)),
         "sha256 of the JPEGs (a part of the writing), 1 process": (
             len(some),

@@ -87,7 +87,7 @@ def choose_slices(slices: pd.DataFrame, count: int, seed: int) -> list[str]:
     """
     drawn = slices.reset_index(drop=True)[["has_box", "patient_id"]].sample(frac=1, random_state=seed)
     # Whose turn it is: first each patient's first slice, then each patient's second one, and so on.
-    drawn["turn"] = drawn.groupby(["has_box", "patient_id"]).cumcount()
+    drawn["turn"] = drawn.groupby(["has_box", "patient_id"], sort=False).cumcount()
     drawn = drawn.sort_values("turn", kind="stable")
     with_box, without_box = drawn.index[drawn["has_box"]], drawn.index[~drawn["has_box"]]
     wanted = max(round(count * SHARE_WITHOUT_BOX), count - len(with_box))

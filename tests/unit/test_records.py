@@ -19,7 +19,7 @@ from exports import directory_config, write_export, write_image
 from PIL import Image
 
 from brain_tumor.config import RecordsConfig
-from brain_tumor.data.dataset import ingest, open_dataset
+from brain_tumor.data.dataset import ingest
 from brain_tumor.data.records import (
     build_tfrecords,
     parse_example,
@@ -364,7 +364,7 @@ def remove_image(examples: list[Any]) -> None:
 
 
 def test_what_was_written_is_read_back_and_counted(dataset: Path, records: Path) -> None:
-    assert read_back(open_dataset(dataset), 4, records) == {
+    assert read_back(dataset, 4, records) == {
         "train": {"images": 6, "boxes": 3, "patients": 2},
         "valid": {"images": 3, "boxes": 2, "patients": 1},
         "test": {"images": 3, "boxes": 0, "patients": 1},
@@ -389,7 +389,7 @@ def test_reading_back_finds_what_differs(
     rewrite(own_shards / FIRST_SHARD, change)
 
     with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} .*{words}"):
-        read_back(open_dataset(dataset), 4, own_shards)
+        read_back(dataset, 4, own_shards)
 
 
 @pytest.mark.parametrize("position", [0, 9, 500, -1])
@@ -399,24 +399,24 @@ def test_reading_back_finds_a_damaged_shard(dataset: Path, own_shards: Path, pos
     (own_shards / FIRST_SHARD).write_bytes(content)
 
     with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} cannot be read back: "):
-        read_back(open_dataset(dataset), 4, own_shards)
+        read_back(dataset, 4, own_shards)
 
 
 def test_reading_back_finds_a_missing_and_a_cut_shard(dataset: Path, own_shards: Path) -> None:
     last = own_shards / "train-00001-of-00002.tfrecord"
     last.write_bytes(last.read_bytes()[:-10])
     with pytest.raises(RuntimeError, match=f"{last.name} cannot be read back: "):
-        read_back(open_dataset(dataset), 4, own_shards)
+        read_back(dataset, 4, own_shards)
     last.unlink()
     with pytest.raises(RuntimeError, match=f"{last.name} cannot be read back: "):
-        read_back(open_dataset(dataset), 4, own_shards)
+        read_back(dataset, 4, own_shards)
 
 
 def test_a_shard_that_cannot_be_written_is_named(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # where a file should go
 
     with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} could not be written: IsADirectoryError"):
-        write_shards(open_dataset(dataset), 4, tmp_path / "full", workers=2)
+        write_shards(dataset, 4, tmp_path / "full", workers=2)
 
 
 def stall(dataset: Path) -> Path:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from brain_tumor.config import SPLITS, DatasetConfig, to_json
 from brain_tumor.data.annotations import Export, read_export
+from brain_tumor.data.export import TextColumn
 from brain_tumor.data.findings import Finding
 from brain_tumor.data.sources import fetch
 from brain_tumor.data.splits import METHODS, check_fractions, measure_leakage, split_by_patient
@@ -206,9 +207,8 @@ def _check_splits(export: Export, config: DatasetConfig) -> None:
 
 def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
     """Adds source_id, patient_id, and slice, which is missing where the pattern does not match."""
-    patients: dict[str, int] = {}  # their codes
-    codes, slices = np.zeros(len(images), np.int32), np.zeros(len(images), np.int64)
-    unmatched = np.zeros(len(images), bool)
+    patients = TextColumn()
+    slices, unmatched = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
     for place, (split, filename) in enumerate(zip(images["split"], images["filename"], strict=True)):
         match = pattern.search(filename)
         if match and match["patient"] and match["slice"]:
@@ -217,14 +217,14 @@ def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
                     f"dataset.filename_pattern finds the slice {match['slice']!r} in {split}/{filename}; "
                     f"its group must match digits alone, a number up to {LARGEST_SLICE}."
                 )
-            patient, slices[place] = match["patient"], int(match["slice"])
+            patients.append(match["patient"])
+            slices[place] = int(match["slice"])
         else:
-            patient, unmatched[place] = Path(filename).stem, True
-        codes[place] = patients.setdefault(patient, len(patients))
-    column = pd.Categorical.from_codes(codes, list(patients)).reorder_categories(sorted(patients))
+            patients.append(Path(filename).stem)
+            unmatched[place] = True
     return images.assign(
         source_id=images["split"].astype("str") + "/" + images["filename"],
-        patient_id=column,
+        patient_id=patients.finish(),
         slice=pd.arrays.IntegerArray(slices, unmatched),
     )
 
@@ -253,8 +253,9 @@ def _write_tables(images: pd.DataFrame, annotations: pd.DataFrame, folder: Path)
         return part.assign(perceptual_hash=[f"{value:016x}" for value in part["perceptual_hash"]])
 
     def complete_annotations(part: pd.DataFrame) -> pd.DataFrame:
-        own = images[["source_id", "split", "filename"]].take(part["image"])
-        return part.assign(**{name: column.array for name, column in own.items()})
+        places = part["image"].to_numpy()
+        names = ("source_id", "split", "filename")
+        return part.assign(**{name: images[name].array.take(places) for name in names})
 
     _write_parquet(images, complete_images, folder / "images.parquet", IMAGES_SCHEMA)
     _write_parquet(annotations, complete_annotations, folder / "annotations.parquet", ANNOTATIONS_SCHEMA)

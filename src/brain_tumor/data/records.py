@@ -6,24 +6,23 @@ class slot + 1.
 See https://github.com/tensorflow/models/blob/master/research/object_detection/g3doc/using_your_own_dataset.md
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import tensorflow as tf
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from brain_tumor.config import SPLITS, RecordsConfig, to_json
-from brain_tumor.data.dataset import Dataset, open_dataset
 from brain_tumor.data.shards import COORDINATES, Shard, write_shard
 from brain_tumor.errors import InputError
 from brain_tumor.storage import publish, read_manifest, write_json
@@ -34,8 +33,11 @@ UNKNOWN_SLICE = -1
 IMAGES_WORTH_WORKERS = 5000
 # Records that are parsed and compared together: more are hardly faster, and hold more JPEGs in memory.
 READ_BATCH = 64
+# Rows of the dataset's tables that are in memory at a time, beside those of the shards being written.
+ROWS_AT_ONCE = 1024
 
 IMAGE_COLUMNS = ["filename", "source_id", "width", "height", "patient_id", "slice", "sha256"]
+BOX_COLUMNS = ["slot", "label", *COORDINATES]
 IMAGE_KEYS = {
     "image/encoded": tf.string,
     "image/format": tf.string,
@@ -82,26 +84,28 @@ def build_tfrecords(
         raise InputError(f"records.images_per_shard is {config.images_per_shard}; give at least 1.")
     if not 1 <= config.max_class_weight < float("inf"):
         raise InputError(f"records.max_class_weight is {config.max_class_weight}; give at least 1.")
-    source = open_dataset(dataset)
+    dataset = Path(dataset)
+    source = read_manifest(dataset, "dataset")
     for split in SPLITS:
-        if not (source.images["split"] == split).any():
+        if not source["counts"][split]["images"]:
             raise InputError(
                 f"{dataset} has no usable image in {split}; its findings.csv says what is wrong with them."
             )
 
     with publish(output, "records") as draft:
-        write_shards(source, config.images_per_shard, draft.path, workers)
-        counts = read_back(source, config.images_per_shard, draft.path)
-        expected = _expected_counts(source)
+        write_shards(dataset, config.images_per_shard, draft.path, workers)
+        counts = read_back(dataset, config.images_per_shard, draft.path)
+        names = ("images", "boxes", "patients")
+        expected = {split: {name: source["counts"][split][name] for name in names} for split in SPLITS}
         if counts != expected:
             raise RuntimeError(f"The records of {output} hold {counts}, but {dataset} counts {expected}.")
-        statistics = _statistics(source, config.max_class_weight)
+        statistics = _statistics(dataset, config.max_class_weight)
         write_json(draft.path / STATISTICS, statistics)
         draft.manifest = {
-            "source": source.manifest["source"],
-            "notice": source.manifest["notice"],
-            "labels": source.manifest["labels"],
-            "channels": 1 if source.manifest["grey"] else 3,
+            "source": source["source"],
+            "notice": source["notice"],
+            "labels": source["labels"],
+            "channels": 1 if source["grey"] else 3,
             "config": json.loads(to_json(config)),
             "splits": {
                 split: {**own, "shards": _shard_count(own["images"], config.images_per_shard)}
@@ -111,11 +115,11 @@ def build_tfrecords(
     return _flatten(draft.manifest, statistics)
 
 
-def write_shards(dataset: Dataset, images_per_shard: int, folder: Path, workers: int | None = None) -> None:
+def write_shards(dataset: Path, images_per_shard: int, folder: Path, workers: int | None = None) -> None:
     """Writes the TFRecord files of all splits, several at a time.
 
     Args:
-        dataset: What to write.
+        dataset: Folder of the dataset artifact.
         images_per_shard: How many images a file holds at most.
         folder: Where to write the files.
         workers: How many processes write. None stands for as many as there are processors for this process,
@@ -126,7 +130,7 @@ def write_shards(dataset: Dataset, images_per_shard: int, folder: Path, workers:
         RuntimeError: A shard could not be written; the error names it.
     """
     if workers is None:
-        workers = joblib.cpu_count() if len(dataset.images) >= IMAGES_WORTH_WORKERS else 1
+        workers = joblib.cpu_count() if _image_count(dataset) >= IMAGES_WORTH_WORKERS else 1
     unfinished = set()
 
     def tasks() -> Iterator[Any]:
@@ -134,9 +138,9 @@ def write_shards(dataset: Dataset, images_per_shard: int, folder: Path, workers:
         for split in SPLITS:
             for shard in _shards(dataset, split, images_per_shard):
                 unfinished.add(shard.name)
-                yield joblib.delayed(write_shard)(shard, dataset.path, folder)
+                yield joblib.delayed(write_shard)(shard, dataset, folder)
 
-    with tqdm(total=len(dataset.images), desc="Writing records", unit=" images", mininterval=1) as progress:
+    with tqdm(total=_image_count(dataset), desc="Writing records", unit=" images", mininterval=1) as progress:
         try:
             # Closed at once, whatever happens: no process must write to a folder that is being removed.
             with closing(joblib.Parallel(workers, return_as="generator_unordered")(tasks())) as written:
@@ -148,14 +152,14 @@ def write_shards(dataset: Dataset, images_per_shard: int, folder: Path, workers:
             raise RuntimeError(f"A process died (out of memory?) while it wrote one of {names}.") from error
 
 
-def read_back(dataset: Dataset, images_per_shard: int, folder: Path) -> dict[str, dict[str, int]]:
+def read_back(dataset: Path, images_per_shard: int, folder: Path) -> dict[str, dict[str, int]]:
     """Parses every record of every shard and compares it with the dataset's tables.
 
     The JPEGs are not compared again: `write_shard` checked their digests, and TensorFlow checks each record's
     checksum.
 
     Args:
-        dataset: What was written.
+        dataset: Folder of the dataset artifact.
         images_per_shard: How many images a file holds at most.
         folder: Where the files are.
 
@@ -166,20 +170,22 @@ def read_back(dataset: Dataset, images_per_shard: int, folder: Path) -> dict[str
         RuntimeError: A shard cannot be read, or holds something else; the error names it.
     """
     counts = {}
-    with tqdm(total=len(dataset.images), desc="Reading back", unit=" images", mininterval=1) as progress:
+    with tqdm(total=_image_count(dataset), desc="Reading back", unit=" images", mininterval=1) as progress:
         for split in SPLITS:
-            patients = dataset.images.loc[dataset.images["split"] == split, "patient_id"]
-            counts[split] = {"images": 0, "boxes": 0, "patients": patients.nunique()}
-            names = _shard_names(split, _shard_count(len(patients), images_per_shard))
+            images, boxes, patients = 0, 0, set()
+            images_of_split = read_manifest(dataset, "dataset")["counts"][split]["images"]
+            names = _shard_names(split, _shard_count(images_of_split, images_per_shard))
             batches = _read_batches([str(folder / name) for name in names])
             for shard in _shards(dataset, split, images_per_shard):
+                patients |= set(shard.images["patient_id"])
+                boxes += len(shard.boxes["slot"])
                 for start in range(0, len(shard), READ_BATCH):
-                    images, boxes = _compare(shard, start, batches)
-                    counts[split]["images"] += images
-                    counts[split]["boxes"] += boxes
-                    progress.update(images)
+                    compared = _compare(shard, start, batches)
+                    images += compared
+                    progress.update(compared)
             if next(batches, None) is not None:
                 raise RuntimeError(f"{names[-1]} holds more records than the dataset has images for it.")
+            counts[split] = {"images": images, "boxes": boxes, "patients": len(patients)}
     return counts
 
 
@@ -268,40 +274,42 @@ def _shard_count(images: int, images_per_shard: int) -> int:
     return -(-images // images_per_shard)
 
 
-def _shards(dataset: Dataset, split: str, images_per_shard: int) -> Iterator[Shard]:
-    """Cuts a split's tables into shards."""
-    images = dataset.images.loc[dataset.images["split"] == split, IMAGE_COLUMNS]
-    boxes = _normalised_boxes(images, dataset)
-    box_ends = boxes["image"].searchsorted(np.arange(len(images)), side="right")
-    for index, name in enumerate(_shard_names(split, _shard_count(len(images), images_per_shard))):
-        own = slice(index * images_per_shard, (index + 1) * images_per_shard)
-        ends = box_ends[own]
-        first = box_ends[own.start - 1] if own.start else 0
-        yield Shard(
-            name,
-            _lists(images.iloc[own].fillna({"slice": UNKNOWN_SLICE})),
-            _lists(boxes.iloc[first : ends[-1]]),
-            (ends - first).tolist(),
-        )
+def _image_count(dataset: Path) -> int:
+    return sum(counts["images"] for counts in read_manifest(dataset, "dataset")["counts"].values())
 
 
-def _lists(rows: pd.DataFrame) -> dict[str, list[Any]]:
-    return {str(name): column.tolist() for name, column in rows.items()}
+def _shards(dataset: Path, split: str, images_per_shard: int) -> Iterator[Shard]:
+    """Cuts a split's tables into shards. They are sorted alike, so that they need not be in memory whole."""
+    manifest = read_manifest(dataset, "dataset")
+    slots = {label: slot for slot, label in enumerate(manifest["labels"])}
+    names = _shard_names(split, _shard_count(manifest["counts"][split]["images"], images_per_shard))
+    images = _read_rows(dataset / "images.parquet", split, IMAGE_COLUMNS)
+    boxes = _read_rows(dataset / "annotations.parquet", split, ["source_id", "label", *COORDINATES])
+    boxes_of_images = itertools.groupby(boxes, itemgetter("source_id"))
+    source_id, own_boxes = next(boxes_of_images, (None, iter(())))
+    for name in names:
+        shard = Shard(name, {key: [] for key in IMAGE_COLUMNS}, {key: [] for key in BOX_COLUMNS}, [])
+        for image in itertools.islice(images, images_per_shard):
+            for key in IMAGE_COLUMNS:
+                shard.images[key].append(UNKNOWN_SLICE if image[key] is None else image[key])
+            if image["source_id"] == source_id:
+                sides = itertools.cycle((image["width"], image["height"]))
+                for box in own_boxes:
+                    shard.boxes["slot"].append(slots[box["label"]])
+                    shard.boxes["label"].append(box["label"])
+                    for key, side in zip(COORDINATES, sides, strict=False):
+                        shard.boxes[key].append(box[key] / side)
+                source_id, own_boxes = next(boxes_of_images, (None, iter(())))
+            shard.box_ends.append(len(shard.boxes["slot"]))
+        yield shard
+    if source_id is not None:
+        raise RuntimeError(f"{dataset} is not sorted: it has a box of {source_id} before that image.")
 
 
-def _normalised_boxes(images: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """The boxes of these images, normalised, with `image` (its row) and `slot`, in the order of the two."""
-    # By Arrow, since pandas would make an object of each of the long names.
-    rows = pc.index_in(
-        pa.array(dataset.annotations["source_id"]), value_set=pa.array(images["source_id"])
-    ).fill_null(-1)
-    boxes = dataset.annotations[["label", *COORDINATES]].assign(image=rows.to_numpy())
-    boxes = boxes[boxes["image"] >= 0]
-    for name in COORDINATES:
-        side = images["width" if name[0] == "x" else "height"].to_numpy()
-        boxes[name] /= side[boxes["image"]]
-    boxes["slot"] = pd.Categorical(boxes["label"], dataset.manifest["labels"]).codes
-    return boxes.sort_values(["image", "slot"])
+def _read_rows(path: Path, split: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(ROWS_AT_ONCE, columns=["split", *columns]):
+            yield from (row for row in batch.to_pylist() if row["split"] == split)
 
 
 def _read_batches(paths: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
@@ -329,8 +337,8 @@ def _parse_batch(records: tf.Tensor) -> dict[str, tf.Tensor]:
     return parsed
 
 
-def _compare(shard: Shard, start: int, batches: Iterator[dict[str, NDArray[Any]]]) -> tuple[int, int]:
-    """Compares the next batch with a shard's rows from `start` on; counts its images and boxes."""
+def _compare(shard: Shard, start: int, batches: Iterator[dict[str, NDArray[Any]]]) -> int:
+    """Compares the next batch with a shard's rows from `start` on; counts its images."""
     try:
         batch = next(batches, None)
     except tf.errors.OpError as error:
@@ -342,7 +350,7 @@ def _compare(shard: Shard, start: int, batches: Iterator[dict[str, NDArray[Any]]
                 f"{READ_BATCH} images from {shard.images['source_id'][start]} on."
             )
     assert batch is not None
-    return len(batch["image/source_id"]), len(batch["image/object/class/label"])
+    return len(batch["image/source_id"])
 
 
 def _expected_batch(shard: Shard, start: int) -> dict[str, Any]:
@@ -375,13 +383,9 @@ def _encoded(texts: list[str]) -> list[bytes]:
     return [text.encode() for text in texts]
 
 
-def _expected_counts(source: Dataset) -> dict[str, dict[str, int]]:
-    names = ("images", "boxes", "patients")
-    return {split: {name: source.manifest["counts"][split][name] for name in names} for split in SPLITS}
-
-
-def _statistics(source: Dataset, max_class_weight: float) -> dict[str, Any]:
-    counts = source.manifest["counts"]
+def _statistics(dataset: Path, max_class_weight: float) -> dict[str, Any]:
+    manifest = read_manifest(dataset, "dataset")
+    counts = manifest["counts"]
     class_counts = {split: counts[split]["boxes_by_label"] for split in SPLITS}
     weights = {}
     for label, positives in class_counts["train"].items():
@@ -390,17 +394,20 @@ def _statistics(source: Dataset, max_class_weight: float) -> dict[str, Any]:
     return {
         "class_counts": class_counts,
         "class_weights": weights,
-        "mean_boxes": _mean_boxes(source),
-        "leakage": source.manifest["leakage"],
+        "mean_boxes": _mean_boxes(dataset, manifest["labels"]),
+        "leakage": manifest["leakage"],
     }
 
 
-def _mean_boxes(source: Dataset) -> dict[str, list[float] | None]:
-    boxes = _normalised_boxes(source.images[source.images["split"] == "train"], source)
-    means = boxes.groupby("label")[list(COORDINATES)].mean().to_dict("index")
+def _mean_boxes(dataset: Path, labels: list[str]) -> dict[str, list[float] | None]:
+    sums, counts = np.zeros((len(labels), len(COORDINATES))), np.zeros(len(labels), int)
+    for shard in _shards(dataset, "train", ROWS_AT_ONCE):
+        slots = np.array(shard.boxes["slot"], int)
+        np.add.at(sums, slots, np.stack([shard.boxes[name] for name in COORDINATES], axis=1))
+        np.add.at(counts, slots, 1)
     return {
-        label: [means[label][name] for name in COORDINATES] if label in means else None
-        for label in source.manifest["labels"]
+        label: (total / count).tolist() if count else None
+        for label, total, count in zip(labels, sums, counts, strict=True)
     }
 
 

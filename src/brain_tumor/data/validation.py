@@ -232,7 +232,7 @@ def _table(split: ExportSplit, measures: NDArray[np.void], chosen: NDArray[np.bo
     columns = {name: own[name] for name in MEASURES.names or () if name != "sha256"}
     digests = pa.array(own["sha256"], pa.large_binary()).cast(pa.large_string())
     frame: pd.DataFrame = pa.table({"filename": names, **columns, "sha256": digests}).to_pandas()
-    frame.insert(0, "split", pd.Categorical([split.name], SPLITS).repeat(len(frame)))
+    frame["split"] = pd.Categorical([split.name], SPLITS).repeat(len(frame))
     return frame
 
 
@@ -270,7 +270,8 @@ def _judge(
     boxes = boxes[~_bad_images(split, findings)[boxes["image"]]]
     boxes, clipped = _clip(split, boxes, measures)
     findings += clipped
-    labels = pd.Categorical.from_codes(_positions(boxes["label"], config.labels), config.labels)
+    known = pd.CategoricalDtype(config.labels)
+    labels = pd.Categorical.from_codes(_positions(boxes["label"], config.labels), dtype=known)
     boxes, repeated = _merge(split, boxes.assign(label=labels), config.duplicate_boxes)
     return boxes[["image", "label", *COORDINATES]], findings + repeated
 
