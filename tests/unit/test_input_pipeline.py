@@ -233,7 +233,7 @@ def test_a_last_smaller_batch_is_left_out_unless_it_is_the_only_one(
     examples: tf.data.Dataset, batch_size: int, size: int, steps: int
 ) -> None:
     assert steps_per_epoch(examples, batch_size) == steps
-    batches = take(training_batches(examples, batch_size, HEADS, None, seed=1), 2 * steps)
+    batches = take(training_batches(examples, batch_size, HEADS, CHANGED, seed=1), 2 * steps)
     assert {len(images) for images, *_ in batches} == {size}
     for epoch in (batches[:steps], batches[steps:]):
         assert len(set(order(epoch))) == size * steps, "the next batch begins another epoch"

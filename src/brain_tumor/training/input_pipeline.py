@@ -160,7 +160,7 @@ def training_batches(
         .flat_map(epoch_batches)
         .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(2)
+        .prefetch(tf.data.AUTOTUNE)
     )
 
 
@@ -198,7 +198,7 @@ def evaluation_batches(
     return (
         cached.batch(batch_size)
         .map(lambda batch: _inputs_and_targets(batch, heads, to_model_input))
-        .prefetch(2)
+        .prefetch(tf.data.AUTOTUNE)
     )
 
 
