@@ -7,7 +7,7 @@ KEEP ?= 3
 OVERRIDES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-compile mlflow-ui tensorboard clean-runs test lint format types lock image benchmark
+.PHONY: help setup pipeline-run pipeline-compile mlflow-ui tensorboard clean-runs test lint format types lock image benchmark benchmark-data
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
 	@$(BIN)/python -m pipelines.clean_runs $(KEEP)
 
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup ## Check style, imports and the order of the library's rooms
 	@$(BIN)/ruff check .
@@ -62,3 +62,6 @@ image: setup ## Build the steps' container image, its tag a hash of its content
 
 benchmark: setup ## Time a whole run and an unchanged second one
 	@$(BIN)/python -m benchmarks.pipeline $(OVERRIDES)
+
+benchmark-data: setup ## Time ingest, build_tfrecords and the input pipeline, and measure their memory
+	@$(BIN)/python -m benchmarks.data

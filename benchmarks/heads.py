@@ -20,7 +20,8 @@ from tabulate import tabulate
 
 from brain_tumor.compose import compose, step_configs
 from brain_tumor.config import EvaluateConfig, RecordsConfig, TrainConfig, from_json
-from brain_tumor.data.dataset import ingest, parse_dataset_config
+from brain_tumor.data.dataset import ingest
+from brain_tumor.data.sources import parse_dataset_config
 from brain_tumor.evaluation.intervals import Interval, difference, interval
 from brain_tumor.evaluation.table import read_predictions
 from brain_tumor.step import step

@@ -11,7 +11,8 @@ def ingest(config: str, dataset: Output[Dataset], data_report: Output[HTML]):
         dataset: The dataset artifact.
         data_report: What a first look at the data should show.
     """
-    from brain_tumor.data.dataset import ingest, parse_dataset_config
+    from brain_tumor.data.dataset import ingest
+    from brain_tumor.data.sources import parse_dataset_config
     from brain_tumor.step import step
 
     with step():

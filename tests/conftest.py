@@ -40,7 +40,8 @@ def tiny_overrides() -> list[str]:
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset artifact: 4, 2 and 2 synthetic patients with 8 slices each. Not to be changed."""
     from brain_tumor.compose import compose, step_configs
-    from brain_tumor.data.dataset import ingest, parse_dataset_config
+    from brain_tumor.data.dataset import ingest
+    from brain_tumor.data.sources import parse_dataset_config
 
     folder = tmp_path_factory.mktemp("tiny")
     ingest(

@@ -1,1 +1,6 @@
 """Train, judge and compare a brain-tumor detector on MRI slices."""
+
+import os
+
+# Read when Arrow is first imported. Its own allocator keeps what tables no longer need.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

@@ -14,7 +14,8 @@ from brain_tumor.step import step
 
 def ingest(arguments: argparse.Namespace, configs: dict[str, str]) -> Any:
     """Runs the ingest step."""
-    from brain_tumor.data.dataset import ingest, parse_dataset_config
+    from brain_tumor.data.dataset import ingest
+    from brain_tumor.data.sources import parse_dataset_config
 
     return ingest(parse_dataset_config(configs["dataset"]), arguments.output, arguments.report)
 

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from brain_tumor.config import EvaluateConfig, RecordsConfig, TrainConfig, VisualizeConfig, from_json, to_json
-from brain_tumor.data.dataset import parse_dataset_config
+from brain_tumor.data.sources import parse_dataset_config
 from brain_tumor.errors import InputError
-from brain_tumor.storage import fingerprint
+from brain_tumor.storage import fingerprint, in_bucket
 
 CONF = Path(str(files("brain_tumor"))) / "conf"
 GROUPS = tuple(sorted(folder.name for folder in CONF.iterdir() if folder.is_dir()))
@@ -48,8 +48,13 @@ def compose(overrides: list[str]) -> DictConfig:
         message = str(error).split("Config search path:")[0]
         raise InputError(" ".join(message.split())) from error
     _fill_in(config.dataset, "path", "fingerprint")
+    _fill_in(config.dataset, "uri", "fingerprint")
     if config.model.weights not in ("imagenet", "none"):
         _fill_in(config.model, "weights", "weights_fingerprint")
+    for phase in config.phases.values():
+        # What is of another type is for the phase's schema to refuse.
+        if isinstance(phase, DictConfig) and phase.get("publish_to") and isinstance(phase.publish_to, str):
+            phase.publish_to = _absolute(phase.publish_to)
     return config
 
 
@@ -101,10 +106,13 @@ def _check_key(known: DictConfig, override: Override) -> None:
 
 
 def _fill_in(section: DictConfig, path_key: str, fingerprint_key: str) -> None:
-    if path_key in section and not OmegaConf.is_missing(section, path_key):
-        path = Path(section[path_key]).expanduser().resolve()
-        section[path_key] = str(path)
-        section[fingerprint_key] = fingerprint(path)
+    if not OmegaConf.is_missing(section, path_key) and isinstance(section.get(path_key), str):
+        section[path_key] = _absolute(section[path_key])
+        section[fingerprint_key] = fingerprint(section[path_key])
+
+
+def _absolute(path: str) -> str:
+    return path if in_bucket(path) else str(Path(path).expanduser().resolve())
 
 
 def _section(config: DictConfig, name: str) -> str:

@@ -32,6 +32,7 @@ def test_it_runs_locally(local_run: dict[str, Artifact], tiny_dataset: Path) -> 
     assert hash_files(Path(dataset.path)) == hash_files(tiny_dataset)
     assert dataset.metadata["train_images"] == 32
     assert dataset.metadata["unmatched_names"] == 0
+    assert dataset.metadata["train_test_shared_patients"] == 0
     assert SYNTHETIC_NOTICE in Path(local_run["data_report"].path).read_text()
 
 

@@ -48,6 +48,10 @@ def directory_config(folder: Path, **changes: Any) -> DirectoryDataset:
         "filename_pattern": r"volume_(?P<patient>\d+)_slice_(?P<slice>\d+)",
         "duplicate_boxes": "largest",
         "max_bad_fraction": 1.0,
+        "split": "provided",
+        "split_fractions": {"train": 0.7, "valid": 0.2, "test": 0.1},
+        "split_seed": 0,
+        "near_duplicate_distance": 4,
     }
     return DirectoryDataset(**(values | changes))
 

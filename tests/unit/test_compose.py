@@ -233,3 +233,24 @@ def test_equal_configs_are_equal_texts(default: dict[str, str]) -> None:
 def test_a_text_that_is_no_config_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="The config of EvaluateConfig is not usable"):
         from_json(EvaluateConfig, text)
+
+
+def test_where_a_model_is_published_is_an_absolute_path_or_stays_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given, meant in (
+        ("models", str(tmp_path / "models")),
+        ("gs://bucket/a b", "gs://bucket/a b"),
+        ("", ""),
+    ):
+        config = compose([f"phases.phase3_finetune.publish_to='{given}'"])
+        assert config.phases.phase3_finetune.publish_to == meant
+    with pytest.raises(InputError, match="publish_to"):
+        step_configs(compose(["phases.phase3_finetune.publish_to=null"]))
+
+
+@pytest.mark.parametrize("override", ["dataset.uri=null", "dataset.uri=[1]"])
+def test_an_address_that_is_no_text_is_refused(override: str) -> None:
+    with pytest.raises(InputError, match="uri"):
+        step_configs(compose(["dataset=bucket", override]))

@@ -103,6 +103,7 @@ def test_every_model_answers_for_every_image_and_class(table: pd.DataFrame) -> N
     for model in models:
         part = table[table["model"] == model]
         assert list(part["filename"]) == [name for name in images for _ in LABELS]
+        assert list(part["source_id"]) == [f"test/{name}" for name in part["filename"]]
         assert list(part["label"]) == LABELS * 4
         assert set(part["split"]) == {"test"}
 

@@ -1,5 +1,14 @@
 import hashlib
 import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +16,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from exports import directory_config, write_export, write_image
+from PIL import Image
 
 from brain_tumor.config import RecordsConfig
 from brain_tumor.data.dataset import ingest
-from brain_tumor.data.records import build_tfrecords, parse_example, read_statistics, shard_paths
+from brain_tumor.data.records import (
+    build_tfrecords,
+    parse_example,
+    read_back,
+    read_statistics,
+    shard_paths,
+    write_shards,
+)
 from brain_tumor.errors import InputError
 from brain_tumor.storage import hash_files, read_manifest
 
 CONFIG = RecordsConfig(images_per_shard=4, max_class_weight=10.0)
+FIRST_SHARD = "train-00000-of-00002.tfrecord"
 
 
 def make_dataset(tmp_path: Path, export: Path, **changes: Any) -> Path:
@@ -30,17 +48,50 @@ def read(records: Path, split: str, num_classes: int = 3) -> dict[str, dict[str,
     return {example["filename"].decode(): example for example in dataset.as_numpy_iterator()}
 
 
-def test_boxes_stand_in_class_slots_normalised_to_the_original(tmp_path: Path) -> None:
-    rows = [
+def plain_records(path: str | Path) -> Iterator[bytes]:
+    """A TFRecord file's records, by its format: length, its checksum, content, its checksum."""
+    content = Path(path).read_bytes()
+    while content:
+        (length,) = struct.unpack_from("<Q", content)
+        yield content[12 : 12 + length]
+        content = content[12 + length + 4 :]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset artifact of 6, 3 and 3 images, with boxes and without. Not to be changed."""
+    train = [
         "volume_1_slice_1.jpg,40,30,label1,10,6,20,27",
         "volume_1_slice_2.jpg,40,30,label2,0,0,40,30",
         "volume_1_slice_2.jpg,40,30,label0,4,3,8,9",
     ]
-    dataset = make_dataset(tmp_path, write_export(tmp_path / "export", train=rows))
+    valid = ["volume_3_slice_1.jpg,40,30,label2,0,0,40,30", "volume_3_slice_1.jpg,40,30,label1,10,6,20,27"]
+    folder = tmp_path_factory.mktemp("records")
+    return make_dataset(folder, write_export(folder / "export", train=train, valid=valid))
 
-    build_tfrecords(CONFIG, dataset, tmp_path / "records")
 
-    train = read(tmp_path / "records", "train")
+@pytest.fixture(scope="module")
+def records(dataset: Path) -> Path:
+    """Its records artifact. Not to be changed."""
+    build_tfrecords(CONFIG, dataset, dataset.parent / "records")
+    return dataset.parent / "records"
+
+
+@pytest.fixture
+def own_dataset(dataset: Path, tmp_path: Path) -> Path:
+    """A copy of `dataset`."""
+    return Path(shutil.copytree(dataset, tmp_path / "own"))
+
+
+@pytest.fixture
+def own_shards(records: Path, tmp_path: Path) -> Path:
+    """A copy of `records`."""
+    return Path(shutil.copytree(records, tmp_path / "shards"))
+
+
+def test_boxes_stand_in_class_slots_normalised_to_the_original(records: Path) -> None:
+    train = read(records, "train")
+
     only_second = train["volume_1_slice_1.jpg"]
     np.testing.assert_array_equal(only_second["labels"], [0, 1, 0])
     np.testing.assert_allclose(only_second["boxes"], [[0.0] * 4, [0.25, 0.2, 0.5, 0.9], [0.0] * 4], rtol=1e-6)
@@ -73,56 +124,110 @@ def test_a_record_carries_the_original_bytes_and_who_it_is(tmp_path: Path) -> No
         64,
         20,
     )
+    assert (known["source_id"], known["filename"]) == (b"test/volume_4_slice_2.jpg", b"volume_4_slice_2.jpg")
     assert tf.io.decode_jpeg(unknown["encoded"]).shape == (20, 64, 1)
     assert {known[name].dtype for name in ("slice", "width", "height")} == {np.dtype(np.int32)}
 
 
-def test_the_keys_are_those_of_the_object_detection_api(tmp_path: Path) -> None:
-    rows = ["volume_3_slice_1.jpg,40,30,label2,0,0,40,30", "volume_3_slice_1.jpg,40,30,label1,10,6,20,27"]
-    export = write_export(tmp_path / "export", valid=rows)
-    build_tfrecords(CONFIG, make_dataset(tmp_path, export), tmp_path / "records")
+def test_the_keys_and_types_are_those_of_the_object_detection_api(dataset: Path, records: Path) -> None:
+    first, second, _ = plain_records(*shard_paths(records, "valid"))
 
-    first = next(iter(tf.data.TFRecordDataset(shard_paths(tmp_path / "records", "valid")))).numpy()
-    features = tf.train.Example.FromString(first).features.feature
-
-    def texts(key: str) -> list[bytes]:
-        return list(features[key].bytes_list.value)
-
-    content = (export / "valid" / "volume_3_slice_1.jpg").read_bytes()
-    assert texts("image/encoded") == [content]
-    assert texts("image/format") == [b"jpeg"]
-    assert texts("image/filename") == texts("image/source_id") == [b"volume_3_slice_1.jpg"]
-    assert texts("image/key/sha256") == [hashlib.sha256(content).hexdigest().encode()]
-    assert texts("image/object/class/text") == [b"label1", b"label2"]
-    assert list(features["image/object/class/label"].int64_list.value) == [2, 3]  # class slot + 1
-    assert list(features["image/object/bbox/xmin"].float_list.value) == [0.25, 0.0]
-    assert list(features["image/height"].int64_list.value) == [30]
-    assert set(features) == {
-        *("image/encoded", "image/format", "image/filename", "image/source_id", "image/key/sha256"),
-        *("image/height", "image/width", "image/patient_id", "image/slice"),
-        *(f"image/object/bbox/{name}" for name in ("xmin", "ymin", "xmax", "ymax")),
-        *("image/object/class/label", "image/object/class/text"),
+    content = (dataset / "images" / "valid" / "volume_3_slice_1.jpg").read_bytes()
+    name = b"volume_3_slice_1.jpg"
+    expected: dict[str, list[Any]] = {
+        "image/encoded": [content],
+        "image/format": [b"jpeg"],
+        "image/filename": [name],
+        "image/source_id": [b"valid/" + name],
+        "image/key/sha256": [hashlib.sha256(content).hexdigest().encode()],
+        "image/height": [30],
+        "image/width": [40],
+        "image/patient_id": [b"3"],
+        "image/slice": [1],
+        "image/object/bbox/xmin": [0.25, 0.0],
+        "image/object/bbox/ymin": [6 / 30, 0.0],
+        "image/object/bbox/xmax": [0.5, 1.0],
+        "image/object/bbox/ymax": [27 / 30, 1.0],
+        "image/object/class/label": [2, 3],  # class slot + 1
+        "image/object/class/text": [b"label1", b"label2"],
     }
+    assert first == serialized_by_tensorflow(expected)
+    other = (dataset / "images" / "valid" / "volume_3_slice_2.jpg").read_bytes()
+    assert second == serialized_by_tensorflow(
+        expected
+        | {key: [] for key in expected if "/object/" in key}
+        | {
+            "image/encoded": [other],
+            "image/filename": [b"volume_3_slice_2.jpg"],
+            "image/source_id": [b"valid/volume_3_slice_2.jpg"],
+            "image/key/sha256": [hashlib.sha256(other).hexdigest().encode()],
+            "image/slice": [2],
+        }
+    )
 
 
-def test_shards_hold_each_image_once_and_the_manifest_counts(tmp_path: Path) -> None:
-    export = write_export(tmp_path / "export", train=["volume_1_slice_1.jpg,40,30,label1,10,6,20,27"])
+def serialized_by_tensorflow(features: dict[str, list[Any]]) -> bytes:
+    def feature(key: str, values: list[Any]) -> Any:
+        if "/bbox/" in key:
+            return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        if key.endswith(("height", "width", "slice", "label")):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
-    figures = build_tfrecords(CONFIG, make_dataset(tmp_path, export), tmp_path / "records")
+    features = {key: feature(key, values) for key, values in features.items()}
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    serialized: bytes = example.SerializeToString(deterministic=True)
+    return serialized
+
+
+def test_the_files_are_those_that_tensorflow_would_write(records: Path, tmp_path: Path) -> None:
+    with tf.io.TFRecordWriter(str(tmp_path / "other.tfrecord")) as writer:
+        for record in plain_records(records / FIRST_SHARD):
+            writer.write(record)
+
+    assert (records / FIRST_SHARD).read_bytes() == (tmp_path / "other.tfrecord").read_bytes()
+
+
+def test_names_in_any_script_and_a_single_class(tmp_path: Path) -> None:
+    label, name = 'Tumör, "groß"', "Größe 大脑 volume_1_slice_7.jpg"
+    export = write_export(tmp_path / "export")
+    write_image(export / "train" / name)
+    (export / "train" / "_annotations.csv").write_text(
+        f'filename,width,height,class,xmin,ymin,xmax,ymax\n{name},40,30,"Tumör, ""groß""",0,0,20,30\n',
+        encoding="utf-8",
+    )
+
+    figures = build_tfrecords(CONFIG, make_dataset(tmp_path, export, labels=[label]), tmp_path / "records")
+
+    example = read(tmp_path / "records", "train", num_classes=1)[name]
+    assert example["encoded"] == (export / "train" / name).read_bytes()
+    assert (example["source_id"].decode(), example["patient_id"]) == (f"train/{name}", b"1")
+    assert (example["labels"].tolist(), example["boxes"].tolist()) == ([1.0], [[0.0, 0.0, 0.5, 1.0]])
+    assert (figures[f"class_weight_{label}"], figures["valid_boxes"]) == (6.0, 0)
+
+
+def test_the_manifest_says_whether_all_images_are_grey(records: Path, tmp_path: Path) -> None:
+    export = write_export(tmp_path / "export")
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(export / "test" / "volume_4_slice_1.jpg", "JPEG")
+
+    build_tfrecords(CONFIG, make_dataset(tmp_path, export), tmp_path / "colour")
+
+    assert read_manifest(records, "records")["channels"] == 1
+    assert read_manifest(tmp_path / "colour", "records")["channels"] == 3
+
+
+def test_shards_hold_each_image_once_and_the_manifest_counts(dataset: Path, tmp_path: Path) -> None:
+    figures = build_tfrecords(CONFIG, dataset, tmp_path / "records")
 
     paths = shard_paths(tmp_path / "records", "train")
-    assert [Path(path).name for path in paths] == [
-        "train-00000-of-00002.tfrecord",
-        "train-00001-of-00002.tfrecord",
-    ]
-    assert [sum(1 for _ in tf.data.TFRecordDataset(path)) for path in paths] == [4, 2]
-    assert set(read(tmp_path / "records", "train")) == {
-        path.name for path in (export / "train").glob("*.jpg")
-    }
+    assert [Path(path).name for path in paths] == [FIRST_SHARD, "train-00001-of-00002.tfrecord"]
+    assert [len(list(plain_records(path))) for path in paths] == [4, 2]
+    images = (dataset / "images" / "train").glob("*.jpg")
+    assert set(read(tmp_path / "records", "train")) == {path.name for path in images}
     manifest = read_manifest(tmp_path / "records", "records")
     assert manifest["splits"] == {
-        "train": {"images": 6, "boxes": 1, "patients": 2, "shards": 2},
-        "valid": {"images": 3, "boxes": 0, "patients": 1, "shards": 1},
+        "train": {"images": 6, "boxes": 3, "patients": 2, "shards": 2},
+        "valid": {"images": 3, "boxes": 2, "patients": 1, "shards": 1},
         "test": {"images": 3, "boxes": 0, "patients": 1, "shards": 1},
     }
     assert manifest["labels"] == ["label0", "label1", "label2"]
@@ -168,34 +273,34 @@ def test_the_mean_box_is_a_mean_of_normalised_boxes(tmp_path: Path) -> None:
     assert box == pytest.approx([0, 0, 0.6, 0.75])
 
 
-def test_leakage_names_shared_patients_and_identical_images(tmp_path: Path) -> None:
+def test_leakage_is_what_ingest_measured(tmp_path: Path) -> None:
     export = write_export(tmp_path / "export")
     write_image(export / "valid" / "volume_1_slice_9.jpg")  # patient 1 of train, another image
     image = (export / "train" / "volume_2_slice_1.jpg").read_bytes()
     (export / "test" / "volume_4_slice_9.jpg").write_bytes(image)
+    dataset = make_dataset(tmp_path, export, near_duplicate_distance=0)
 
-    figures = build_tfrecords(CONFIG, make_dataset(tmp_path, export), tmp_path / "records")
+    figures = build_tfrecords(CONFIG, dataset, tmp_path / "records")
 
-    assert read_statistics(tmp_path / "records")["leakage"] == {
-        "train/valid": {"shared_patients": 1, "patients": ["1"], "identical_images": 0},
-        "train/test": {"shared_patients": 0, "patients": [], "identical_images": 1},
-        "valid/test": {"shared_patients": 0, "patients": [], "identical_images": 0},
-    }
+    leakage = read_statistics(tmp_path / "records")["leakage"]
+    assert leakage == read_manifest(dataset, "dataset")["leakage"]
+    assert set(leakage) == {"used", "provided"}
     assert figures["train_valid_shared_patients"] == 1
-    assert figures["train_test_identical_images"] == 1
+    assert figures["train_test_identical_images"] == figures["train_test_near_duplicates"] == 1
+    assert figures["valid_test_near_duplicates"] == 0
 
 
-def test_the_same_dataset_gives_the_same_bytes(tmp_path: Path) -> None:
-    rows = [f"volume_1_slice_1.jpg,40,30,label{index},10,6,20,27" for index in range(3)]
-    dataset = make_dataset(tmp_path, write_export(tmp_path / "export", train=rows))
+def test_the_same_dataset_gives_the_same_bytes_from_any_number_of_workers(
+    dataset: Path, tmp_path: Path
+) -> None:
+    config = RecordsConfig(images_per_shard=2, max_class_weight=10.0)
 
-    for run in ("first", "second"):
-        build_tfrecords(CONFIG, dataset, tmp_path / run)
+    for run, workers in {"default": None, "one": 1, "two": 2, "three": 3}.items():
+        build_tfrecords(config, dataset, tmp_path / run, workers)
 
-    assert hash_files(tmp_path / "first") == hash_files(tmp_path / "second")
-    # Between processes, protobuf keeps the order of a map's keys only if it is told to sort them.
-    for record in tf.data.TFRecordDataset(shard_paths(tmp_path / "first", "train")).as_numpy_iterator():
-        assert record == tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+    hashes = hash_files(tmp_path / "default")
+    assert len(hashes) == 3 + 2 + 2 + len(["manifest.json", "statistics.json"])
+    assert all(hash_files(tmp_path / run) == hashes for run in ("one", "two", "three"))
 
 
 def test_a_split_without_usable_images_is_refused(tmp_path: Path) -> None:
@@ -210,24 +315,177 @@ def test_a_split_without_usable_images_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_an_image_changed_after_ingest_is_refused(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path, write_export(tmp_path / "export"))
-    write_image(dataset / "images" / "valid" / "volume_3_slice_1.jpg", 50, 50)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_changed_after_ingest_is_refused(own_dataset: Path, tmp_path: Path, workers: int) -> None:
+    write_image(own_dataset / "images" / "valid" / "volume_3_slice_1.jpg", 50, 50)
 
-    with pytest.raises(InputError, match=r"valid/volume_3_slice_1\.jpg has changed"):
-        build_tfrecords(CONFIG, dataset, tmp_path / "out" / "records")
+    with pytest.raises(InputError, match=r"valid/volume_3_slice_1\.jpg has changed .*run ingest again"):
+        build_tfrecords(CONFIG, own_dataset, tmp_path / "out" / "records", workers)
 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_records_that_do_not_agree_with_the_dataset_are_an_error(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path, write_export(tmp_path / "export"))
-    manifest = json.loads((dataset / "manifest.json").read_text())
+def test_an_image_deleted_after_ingest_is_refused(own_dataset: Path, tmp_path: Path) -> None:
+    (own_dataset / "images" / "train" / "volume_1_slice_3.jpg").unlink()
+
+    with pytest.raises(InputError, match=r"train/volume_1_slice_3\.jpg is gone .*run ingest again"):
+        build_tfrecords(CONFIG, own_dataset, tmp_path / "out" / "records")
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def rewrite(shard: Path, change: Callable[[list[Any]], None]) -> None:
+    """Changes a shard's examples, and writes them with the right checksums."""
+    examples = [tf.train.Example.FromString(record) for record in plain_records(shard)]
+    change(examples)
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for example in examples:
+            writer.write(example.SerializeToString(deterministic=True))
+
+
+def set_label(examples: list[Any]) -> None:
+    examples[1].features.feature["image/object/class/label"].int64_list.value[0] = 2
+
+
+def shift_box(examples: list[Any]) -> None:
+    examples[1].features.feature["image/object/bbox/xmin"].float_list.value[1] += 1e-6
+
+
+def move_box_to_next(examples: list[Any]) -> None:
+    for key, feature in examples[1].features.feature.items():
+        if "/object/" in key:
+            kind = feature.WhichOneof("kind")
+            values = getattr(feature, kind).value
+            getattr(examples[2].features.feature[key], kind).value.append(values.pop())
+
+
+def remove_image(examples: list[Any]) -> None:
+    del examples[0].features.feature["image/encoded"]
+
+
+def test_what_was_written_is_read_back_and_counted(dataset: Path, records: Path) -> None:
+    assert read_back(dataset, 4, records) == {
+        "train": {"images": 6, "boxes": 3, "patients": 2},
+        "valid": {"images": 3, "boxes": 2, "patients": 1},
+        "test": {"images": 3, "boxes": 0, "patients": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda examples: examples.pop(), "differs from the dataset in"),
+        (lambda examples: examples.append(examples[0]), "differs from the dataset in"),
+        (lambda examples: examples.reverse(), "differs from the dataset in image/"),
+        (set_label, "differs from the dataset in image/object/class/label "),
+        (shift_box, "differs from the dataset in image/object/bbox/xmin "),
+        (move_box_to_next, "differs from the dataset in image/object/bbox/xmin counts "),
+        (remove_image, "cannot be read back: .*image/encoded"),
+    ],
+)
+def test_reading_back_finds_what_differs(
+    dataset: Path, own_shards: Path, change: Callable[[list[Any]], None], words: str
+) -> None:
+    rewrite(own_shards / FIRST_SHARD, change)
+
+    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} .*{words}"):
+        read_back(dataset, 4, own_shards)
+
+
+@pytest.mark.parametrize("position", [0, 9, 500, -1])
+def test_reading_back_finds_a_damaged_shard(dataset: Path, own_shards: Path, position: int) -> None:
+    content = bytearray((own_shards / FIRST_SHARD).read_bytes())
+    content[position] ^= 1
+    (own_shards / FIRST_SHARD).write_bytes(content)
+
+    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} cannot be read back: "):
+        read_back(dataset, 4, own_shards)
+
+
+def test_reading_back_finds_a_missing_and_a_cut_shard(dataset: Path, own_shards: Path) -> None:
+    last = own_shards / "train-00001-of-00002.tfrecord"
+    last.write_bytes(last.read_bytes()[:-10])
+    with pytest.raises(RuntimeError, match=f"{last.name} cannot be read back: "):
+        read_back(dataset, 4, own_shards)
+    last.unlink()
+    with pytest.raises(RuntimeError, match=f"{last.name} cannot be read back: "):
+        read_back(dataset, 4, own_shards)
+
+
+def test_a_shard_that_cannot_be_written_is_named(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # where a file should go
+
+    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} could not be written: IsADirectoryError"):
+        write_shards(dataset, 4, tmp_path / "full", workers=2)
+
+
+def stall(dataset: Path) -> Path:
+    """Puts a named pipe in place of an image: whoever reads it waits until someone has written to it."""
+    path = dataset / "images" / "train" / "volume_2_slice_3.jpg"
+    path.unlink()
+    os.mkfifo(path)
+    return path
+
+
+def readers(path: Path) -> list[int]:
+    """Which processes have a file open."""
+    found = []
+    for links in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            if any(os.readlink(link) == str(path) for link in links.iterdir()):
+                found.append(int(links.parent.name))
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
+
+
+def test_the_death_of_a_worker_is_an_error_that_names_its_shard(own_dataset: Path, tmp_path: Path) -> None:
+    pipe = stall(own_dataset)
+
+    def kill() -> None:
+        with open(pipe, "wb"):  # waits for the worker
+            for process in set(readers(pipe)) - {os.getpid()}:
+                os.kill(process, signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(RuntimeError, match=r"A process died .* while it wrote one of .*train-00001-of-00002"):
+        build_tfrecords(CONFIG, own_dataset, tmp_path / "out" / "records", workers=2)
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+INTERRUPTED = """
+import sys
+from brain_tumor.config import RecordsConfig
+from brain_tumor.data.records import build_tfrecords
+build_tfrecords(RecordsConfig(images_per_shard=4, max_class_weight=10.0), sys.argv[1], sys.argv[2], workers=2)
+"""
+
+
+def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Path, tmp_path: Path) -> None:
+    pipe = stall(own_dataset)
+    arguments = [sys.executable, "-c", INTERRUPTED, own_dataset, tmp_path / "out" / "records"]
+    step = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+
+    with open(pipe, "wb"):  # waits for a worker of it
+        assert len(readers(pipe)) > 1
+        step.send_signal(signal.SIGINT)
+        _, error = step.communicate(timeout=60)
+        while set(readers(pipe)) - {os.getpid()}:
+            time.sleep(0.05)
+
+    assert step.returncode != 0
+    assert "KeyboardInterrupt" in error
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_records_that_do_not_agree_with_the_dataset_are_an_error(own_dataset: Path, tmp_path: Path) -> None:
+    manifest = json.loads((own_dataset / "manifest.json").read_text())
     manifest["counts"]["valid"]["images"] += 1
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    (own_dataset / "manifest.json").write_text(json.dumps(manifest))
 
     with pytest.raises(RuntimeError, match=r"'images': 3, .*'images': 4, "):
-        build_tfrecords(CONFIG, dataset, tmp_path / "out" / "records")
+        build_tfrecords(CONFIG, own_dataset, tmp_path / "out" / "records")
 
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -240,15 +498,13 @@ def test_records_that_do_not_agree_with_the_dataset_are_an_error(tmp_path: Path)
         (RecordsConfig(images_per_shard=4, max_class_weight=float("nan")), "max_class_weight is nan"),
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused(tmp_path: Path, config: RecordsConfig, words: str) -> None:
-    dataset = make_dataset(tmp_path, write_export(tmp_path / "export"))
-
+def test_a_config_that_makes_no_sense_is_refused(
+    dataset: Path, tmp_path: Path, config: RecordsConfig, words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         build_tfrecords(config, dataset, tmp_path / "records")
 
 
-def test_a_dataset_is_not_taken_for_records(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path, write_export(tmp_path / "export"))
-
+def test_a_dataset_is_not_taken_for_records(dataset: Path) -> None:
     with pytest.raises(InputError, match="holds a dataset artifact where a records artifact is needed"):
         read_statistics(dataset)

@@ -39,6 +39,7 @@ def write_predictions(path: Path, patients: int, notice: str = "") -> Path:
                     {
                         "model": model,
                         "split": "test",
+                        "source_id": f"test/{patient}_{image}.jpg",
                         "filename": f"{patient}_{image}.jpg",
                         "patient_id": str(patient),
                         "slice": image,

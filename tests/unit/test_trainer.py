@@ -26,7 +26,7 @@ from brain_tumor.storage import MANIFEST
 from brain_tumor.training import trainer
 from brain_tumor.training.callbacks import Checkpointer, EpochLog, FiniteLoss, Progress
 from brain_tumor.training.checkpoints import Checkpoints
-from brain_tumor.training.input_pipeline import load_split
+from brain_tumor.training.input_pipeline import load_split, to_model_input
 from brain_tumor.training.learner import select_learner
 from brain_tumor.training.tensorboard import PREDICTED, TRUE
 from brain_tumor.training.trainer import out_of_memory_explained, train
@@ -85,7 +85,8 @@ def tuned_model(
         patch.setenv("MLFLOW_TRACKING_URI", tracked)
         with tracking.open_run("pipeline", artifact_location=location) as parent:
             patch.setenv(tracking.PARENT, parent.id)
-            tuned = config("phase3_finetune", trainable_layers=TOP_LAYERS)
+            published = labels_model.parent / "published"
+            tuned = config("phase3_finetune", trainable_layers=TOP_LAYERS, publish_to=published)
             train(tuned, tiny_records, output, labels_model)
     return output
 
@@ -106,7 +107,7 @@ def changed_weights(before: keras.Model, after: keras.Model) -> set[str]:
 def valid_examples(records: Path) -> tuple[np.ndarray, np.ndarray]:
     """The validation images (float32) and their true boxes."""
     examples = list(load_split(records, "valid", 3, 32).as_numpy_iterator())
-    images = np.stack([example["image"] for example in examples]).astype(np.float32)
+    images = to_model_input(np.stack([example["image"] for example in examples])).numpy()
     return images, np.stack([example["boxes"] for example in examples])
 
 
@@ -270,6 +271,14 @@ def test_a_training_is_tracked_inside_of_the_pipelines_run(
     assert run.data.metrics["best_val_boxes_iou"] == point.value
     assert run.data.tags["data"] == "synthetic"
     assert len(client.search_logged_models([run.info.experiment_id])) == 1
+
+
+def test_a_model_is_published_where_its_phase_says(tuned_model: Path, tracked: str) -> None:
+    [copy] = (tuned_model.parent / "published").iterdir()
+    for name in (MANIFEST, MODEL_FILE):
+        assert (copy / name).read_bytes() == (tuned_model / name).read_bytes()
+    run = MlflowClient(tracked).get_run(read_description(tuned_model)["mlflow_run_id"])
+    assert run.data.tags["published"] == str(copy)
 
 
 @pytest.fixture

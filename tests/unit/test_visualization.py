@@ -14,10 +14,11 @@ from PIL import Image
 
 from brain_tumor.config import SyntheticDataset, VisualizeConfig
 from brain_tumor.data.sources.synthetic import write_export
+from brain_tumor.drawing import choose_slices
 from brain_tumor.errors import InputError
 from brain_tumor.evaluation.table import FILE, PREDICTED_BOX, TRUE_BOX
 from brain_tumor.storage import publish
-from brain_tumor.visualization.gallery import choose_slices, gallery_figure
+from brain_tumor.visualization.gallery import gallery_figure
 from brain_tumor.visualization.page import visualize
 
 LABELS = ["label0", "label1", "label2"]
@@ -42,6 +43,10 @@ def dataset(tmp_path_factory) -> Path:
         filename_pattern="",
         duplicate_boxes="error",
         max_bad_fraction=0.0,
+        split="provided",
+        split_fractions={"train": 0.7, "valid": 0.2, "test": 0.1},
+        split_seed=0,
+        near_duplicate_distance=4,
         seed=2,
         train_patients=1,
         valid_patients=1,
@@ -75,6 +80,7 @@ def predictions(dataset, tmp_path_factory) -> Path:
                     {
                         "model": model,
                         "split": "test",
+                        "source_id": f"test/{path.name}",
                         "filename": path.name,
                         "patient_id": patient,
                         "slice": int(number),
@@ -158,10 +164,11 @@ def test_a_missing_image_is_named(predictions, tmp_path):
 def test_gallery_draws_boxes_in_pixels_of_the_original_image(dataset, predictions):
     table = pd.read_parquet(predictions / FILE)
     final = table[table["model"] == "final"]
-    counts = final[final["present"]].groupby("filename").size()
+    counts = final[final["present"]].groupby("source_id").size()
     name = counts.idxmax()
-    rows = final[final["filename"] == name]
-    figure = gallery_figure(final, [name], dataset, LABELS, 0.5)
+    rows = final[final["source_id"] == name]
+    # The image is where it came from, whichever split it is used in.
+    figure = gallery_figure(final.assign(split="valid"), [name], dataset, LABELS, 0.5)
     (axis,) = figure.axes
     assert axis.get_xlim() == (0, rows["width"].iloc[0]) and axis.get_ylim() == (rows["height"].iloc[0], 0)
     drawn = [
@@ -183,8 +190,8 @@ def make_slices(patients: dict[str, tuple[int, int]]) -> pd.DataFrame:
         {
             "patient_id": patient,
             "slice": number,
-            "filename": f"{patient}_{number}.jpg",
-            "present": number < with_box,
+            "source_id": f"test/{patient}_{number}.jpg",
+            "has_box": number < with_box,
         }
         for patient, (with_box, without_box) in patients.items()
         for number in range(with_box + without_box)
@@ -195,10 +202,10 @@ def make_slices(patients: dict[str, tuple[int, int]]) -> pd.DataFrame:
 def test_slices_are_spread_over_patients_and_some_have_no_box():
     table = make_slices({"1": (40, 40), "2": (3, 60), "10": (5, 5)})
     chosen = choose_slices(table, 10, seed=0)
-    rows = table.set_index("filename").loc[chosen]
-    assert rows["present"].sum() == 8
-    assert set(rows[rows["present"]]["patient_id"].value_counts()) == {3, 2}
-    assert rows[~rows["present"]]["patient_id"].nunique() == 2
+    rows = table.set_index("source_id").loc[chosen]
+    assert rows["has_box"].sum() == 8
+    assert set(rows[rows["has_box"]]["patient_id"].value_counts()) == {3, 2}
+    assert rows[~rows["has_box"]]["patient_id"].nunique() == 2
     assert list(dict.fromkeys(rows["patient_id"])) == ["1", "2", "10"]
     assert chosen == choose_slices(table, 10, seed=0) != choose_slices(table, 10, seed=1)
 

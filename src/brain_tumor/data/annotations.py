@@ -1,123 +1,89 @@
-"""Reading an export in the layout of Roboflow's "tensorflow" format.
+"""Reading an export: its format is detected from its files, and all formats give the same table."""
 
-The export is a folder with train/, valid/ and test/. Each holds JPEGs and `_annotations.csv`, one row a box,
-in pixels; xmax and ymax are exclusive. A JPEG without a row is a slice without a tumor.
-"""
-
-import csv
-from dataclasses import dataclass
+import os
 from pathlib import Path
+from typing import Protocol
 
-from brain_tumor.config import SPLITS
+from brain_tumor.data.export import (
+    BOX_COLUMNS,
+    JPEG_SUFFIXES,
+    SPLIT_FOLDERS,
+    Export,
+    ExportSplit,
+    show,
+    split_folders,
+)
+from brain_tumor.data.formats import coco, tensorflow, tfrecord, voc, yolo
 from brain_tumor.errors import InputError
 
-ANNOTATIONS = "_annotations.csv"
-COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
-JPEG_SUFFIXES = (".jpg", ".jpeg")
+__all__ = ["BOX_COLUMNS", "FORMATS", "Export", "ExportSplit", "read_export"]
+
+QUOTED_FILES = 3
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of `_annotations.csv`, as text: nothing in it is checked yet.
-
-    Attributes:
-        number: Its line in the file as a text editor counts them; the header is line 1.
-        cells: Its values by column name. Those of a row that is too short are missing.
-        length: How many values it has.
-        columns: How many the header has.
-    """
-
-    number: int
-    cells: dict[str, str]
-    length: int
-    columns: int
-
-
-@dataclass(frozen=True)
-class ExportSplit:
-    """One split of an export.
+class Format(Protocol):
+    """What a module of `brain_tumor.data.formats` has.
 
     Attributes:
-        name: `train`, `valid` or `test`.
-        folder: Where its files are.
-        images: File names of its JPEGs, sorted.
-        rows: The rows of its `_annotations.csv`, in their order.
-        others: Names of what else is in the folder, sorted.
+        LAYOUT: Where its files are, in a few words.
     """
 
-    name: str
-    folder: Path
-    images: list[str]
-    rows: list[Row]
-    others: list[str]
+    LAYOUT: str
+
+    def find(self, folder: Path) -> dict[str, Path]:
+        """By split, a file or folder that shows that an export is of this format."""
+
+    def read(self, folder: Path, _scratch: Path) -> list[ExportSplit]:
+        """Reads an export of this format. Images inside of other files are put into the scratch folder."""
 
 
-def read_export(folder: str | Path) -> list[ExportSplit]:
-    """Reads an export's file names and rows. Images are not opened, and rows not judged.
+FORMATS: dict[str, Format] = {
+    "tensorflow": tensorflow,
+    "coco": coco,
+    "yolo": yolo,
+    "voc": voc,
+    "tfrecord": tfrecord,
+}
 
-    Returns:
-        The splits, in the order of `SPLITS`.
+
+def read_export(folder: str | Path, scratch: str | Path) -> Export:
+    """Reads an export's file names and boxes. Its images are not decoded, and its boxes not judged.
+
+    Args:
+        folder: The export, in one of `FORMATS`. Nothing is written to it.
+        scratch: An empty folder for images that a format holds inside its own files.
 
     Raises:
-        InputError: The layout is not that of an export.
+        InputError: The folder is no export of one of the formats.
     """
     folder = Path(folder)
+    names = ", ".join(f"{names[0]}/" for names in SPLIT_FOLDERS.values())
     if not folder.exists():
-        raise InputError(
-            f"The dataset folder {folder} does not exist; give the folder that holds {_names()}."
-        )
+        raise InputError(f"The dataset folder {folder} does not exist; give the folder that holds {names}.")
     if not folder.is_dir():
-        raise InputError(f"The dataset folder {folder} is a file; give the folder that holds {_names()}.")
-    if not any((folder / split).is_dir() for split in SPLITS):
-        raise InputError(
-            f"The dataset folder {folder} holds none of {_names()}; give the folder of an export."
+        raise InputError(f"The dataset folder {folder} is a file; give the folder that holds {names}.")
+    splits = split_folders(folder) or split_folders(folder / "images")
+    if not splits:
+        raise InputError(f"The dataset folder {folder} holds none of {names}; give the folder of an export.")
+    name = _detect(folder, list(splits.values()))
+    return Export(name, FORMATS[name].read(folder, Path(scratch)))
+
+
+def _detect(folder: Path, splits: list[Path]) -> str:
+    found = {name: list(module.find(folder).values()) for name, module in FORMATS.items()}
+    matching = [name for name, paths in found.items() if paths]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        places = " and ".join(
+            f"{name} ({show(str(found[name][0].relative_to(folder)))})" for name in matching
         )
-    return [_read_split(split, folder / split) for split in SPLITS]
-
-
-def _names() -> str:
-    return ", ".join(f"{split}/" for split in SPLITS)
-
-
-def _read_split(split: str, folder: Path) -> ExportSplit:
-    if not folder.is_dir():
-        raise InputError(
-            f"The dataset folder {folder.parent} has no folder {split}/; an export has {_names()}."
-        )
-    if not (folder / ANNOTATIONS).is_file():
-        raise InputError(
-            f"{folder} has no {ANNOTATIONS}; add it (a header alone says that no image has a box)."
-        )
-    names = sorted(path.name for path in folder.iterdir() if path.name != ANNOTATIONS)
-    images = [name for name in names if name.lower().endswith(JPEG_SUFFIXES) and (folder / name).is_file()]
-    if not images:
-        raise InputError(f"{folder} has no image; put the split's JPEGs (*.jpg) beside its {ANNOTATIONS}.")
-    others = sorted(set(names) - set(images))
-    return ExportSplit(split, folder, images, _read_rows(folder / ANNOTATIONS), others)
-
-
-def _read_rows(path: Path) -> list[Row]:
-    rows: list[Row] = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            header = next(reader, None)
-            if header is None:
-                raise InputError(f"{path} is empty; give it at least the header {','.join(COLUMNS)}.")
-            missing = [column for column in COLUMNS if column not in header]
-            if missing:
-                raise InputError(
-                    f"{path} row 1 lacks the column {', '.join(missing)}; "
-                    f"the header must be {','.join(COLUMNS)}."
-                )
-            number = reader.line_num + 1
-            for values in reader:
-                if values:  # a blank line is none
-                    cells = dict(zip(header, values, strict=False))
-                    rows.append(Row(number, cells, len(values), len(header)))
-                number = reader.line_num + 1
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is no UTF-8 text; save it as CSV in UTF-8.") from error
-        except csv.Error as error:
-            raise InputError(f"{path} row {reader.line_num} is no CSV ({error}); mend its quotes.") from error
-    return rows
+        raise InputError(f"{folder} holds annotations of several formats: {places}; keep one of them.")
+    # What is no image tells more of the format.
+    names = sorted(os.listdir(splits[0]), key=lambda name: (name.lower().endswith(JPEG_SUFFIXES), name))
+    shown = ", ".join(map(show, names[:QUOTED_FILES])) + (", ..." if len(names) > QUOTED_FILES else "")
+    layouts = "; ".join(f"{name} ({module.LAYOUT})" for name, module in FORMATS.items())
+    raise InputError(
+        f"{folder} has no annotations of a known format: {splits[0].relative_to(folder)}/ holds "
+        f"{shown or 'nothing'}; supported are {layouts}."
+    )

@@ -1,9 +1,8 @@
-"""The dataset artifact: an export, checked, with tables in place of its CSVs (the ingest step)."""
+"""The dataset artifact: an export, checked, with tables in place of its annotations (the ingest step)."""
 
 import csv
 import json
 import re
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -11,36 +10,46 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from markupsafe import Markup
 
-from brain_tumor.config import SPLITS, DatasetConfig, DirectoryDataset, SyntheticDataset, from_json, to_json
-from brain_tumor.data.annotations import read_export
-from brain_tumor.data.sources import synthetic
-from brain_tumor.data.validation import Finding, Validation, validate
+from brain_tumor.config import SPLITS, DatasetConfig, to_json
+from brain_tumor.data.annotations import Export, read_export
+from brain_tumor.data.export import TextColumn
+from brain_tumor.data.findings import Finding
+from brain_tumor.data.sources import fetch
+from brain_tumor.data.splits import METHODS, check_fractions, measure_leakage, split_by_patient
+from brain_tumor.data.validation import Validation, validate
 from brain_tumor.errors import InputError
-from brain_tumor.html import Section, page
-from brain_tumor.storage import publish, read_manifest, write_file
+from brain_tumor.storage import publish, read_manifest
 
 SYNTHETIC_NOTICE = (
     "Synthetic data: these patients were drawn by a program, and no figure here says anything about MRI."
 )
-LISTED_FINDINGS = 200
+HASH_BITS = 64
+LARGEST_SLICE = 2**63 - 1
+ROW_GROUP = 8192
 
 IMAGES_SCHEMA = pa.schema(
     [
         ("split", pa.string()),
         ("filename", pa.string()),
+        ("source_id", pa.string()),
         ("width", pa.int64()),
         ("height", pa.int64()),
         ("patient_id", pa.string()),
         ("slice", pa.int64()),
+        ("grey", pa.bool_()),
+        ("sha256", pa.string()),
+        ("perceptual_hash", pa.string()),
     ]
 )
 ANNOTATIONS_SCHEMA = pa.schema(
     [
+        ("source_id", pa.string()),
         ("split", pa.string()),
         ("filename", pa.string()),
         ("label", pa.string()),
@@ -57,12 +66,14 @@ class Dataset:
     """A dataset artifact, opened.
 
     Attributes:
-        path: Its folder; an image is at `images/<split>/<filename>` below it.
-        manifest: Its manifest: `source`, `notice`, `labels`, `counts`, ...
-        images: One row an image, sorted by split and file name: split, filename, width, height (pixels),
-            patient_id, slice (nullable integer).
-        annotations: One row a box, at most one a label and image: split, filename, label, xmin, ymin, xmax,
-            ymax (pixels of the original image, xmax and ymax exclusive).
+        path: Its folder; an image is at `images/<source_id>` below it.
+        manifest: Its manifest, see `ingest`.
+        images: One row an image, sorted by split and file name: split, filename, source_id
+            (`<split as provided>/<filename>`, unique), width, height (pixels), patient_id, slice (nullable
+            integer), grey (whether all its pixels have equal red, green and blue), sha256 (hexadecimal),
+            perceptual_hash (64 bits, hexadecimal).
+        annotations: One row a box, at most one a label and image: source_id, split, filename, label, xmin,
+            ymin, xmax, ymax (pixels of the original image, xmax and ymax exclusive).
     """
 
     path: Path
@@ -87,62 +98,16 @@ def open_dataset(path: str | Path) -> Dataset:
     )
 
 
-def _draw(config: DatasetConfig, scratch: Path) -> Path:
-    assert isinstance(config, SyntheticDataset)
-    synthetic.write_export(scratch, config)
-    return scratch
-
-
-def _directory(config: DatasetConfig, scratch: Path) -> Path:
-    assert isinstance(config, DirectoryDataset)
-    return Path(config.path)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where images come from.
-
-    Attributes:
-        config: The dataclass of its config.
-        fetch: Gets the config and an empty folder to work in, and says where the export is.
-    """
-
-    config: type[DatasetConfig]
-    fetch: Callable[[DatasetConfig, Path], Path]
-
-
-SOURCES = {
-    "synthetic": Source(SyntheticDataset, _draw),
-    "directory": Source(DirectoryDataset, _directory),
-}
-
-
-def parse_dataset_config(text: str) -> DatasetConfig:
-    """Parses the config of whichever source it names (JSON).
-
-    Raises:
-        InputError: The text is no JSON object, its source is unknown, or it is no config of that source.
-    """
-    try:
-        source = json.loads(text).get("source")
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise InputError(f"The config of the data set is no JSON object: {text!r}.") from error
-    return from_json(_find_source(source).config, text)
-
-
-def _find_source(name: str | None) -> Source:
-    if name not in SOURCES:
-        raise InputError(f"dataset.source is {name!r}; give one of {', '.join(SOURCES)}.")
-    return SOURCES[name]
-
-
 def ingest(config: DatasetConfig, output: str | Path, report: str | Path) -> dict[str, int]:
     """Reads a source, sets bad images aside, and publishes a dataset artifact and a report about it.
 
-    The artifact holds `images/<split>/` and `quarantine/<split>/` (bytes untouched), `images.parquet` and
-    `annotations.parquet` (see `Dataset`) and `findings.csv`. Its manifest has `source`, `notice` (empty, or
-    what every report must say about the data), `labels`, `config`, `counts` by split, and `unmatched_names`:
-    how many images `filename_pattern` does not match. Such an image counts as a patient of its own.
+    The artifact holds `images/<split>/` and `quarantine/<split>/` (bytes untouched, splits as provided),
+    `images.parquet` and `annotations.parquet` (see `Dataset`) and `findings.csv`. Its manifest has `source`,
+    `format` (of the export), `notice` (empty, or what every report must say about the data), `labels`,
+    `grey` (whether all images are), `config`, `counts` by split, `findings` (how many of each kind),
+    `unmatched_names` (how many images `filename_pattern` does not match: each counts as a patient of its
+    own), `split` (the method) and `leakage`, of the splits `used` and of those `provided` (see
+    `measure_leakage`). The sha256 of images/ are in `images.parquet`, those of all else in `files`.
 
     Args:
         config: The source's config.
@@ -150,38 +115,65 @@ def ingest(config: DatasetConfig, output: str | Path, report: str | Path) -> dic
         report: File of the data report (HTML).
 
     Returns:
-        The counts by name, the same names for the same labels.
+        The counts and what splits share by name, sorted; the same names for the same labels.
 
     Raises:
         InputError: The config, the export's layout or too many of its samples are not usable. Then neither
             the artifact nor the report is written.
     """
-    source = _find_source(config.source)
-    if not config.labels or len(set(config.labels)) != len(config.labels):
-        raise InputError(f"dataset.labels is {list(config.labels)}; give each label's name once.")
+    _check(config)
     pattern = _compile(config.filename_pattern)
 
-    with tempfile.TemporaryDirectory() as scratch, publish(output, "dataset") as draft:
-        folder = source.fetch(config, Path(scratch))
-        validation = validate(read_export(folder), config)
-        images, annotations, unmatched = _tables(validation, pattern)
-        _copy(
-            folder, draft.path / "images", [(sample.split, sample.filename) for sample in validation.samples]
-        )
-        _copy(folder, draft.path / "quarantine", validation.quarantined)
-        _write_parquet(images, draft.path / "images.parquet", IMAGES_SCHEMA)
-        _write_parquet(annotations, draft.path / "annotations.parquet", ANNOTATIONS_SCHEMA)
+    with publish(output, "dataset", indexed=["images"]) as draft:
+        export_format, validation = _read(config, draft.path)
+        images = _add_names(validation.images, pattern)
+        images, annotations = _assign_splits(images, validation.boxes, config)
+        _write_tables(images, annotations, draft.path)
         _write_findings(validation.findings, draft.path / "findings.csv")
+        leakage = {"used": measure_leakage(images, images["split"], config.near_duplicate_distance)}
+        leakage["provided"] = (
+            leakage["used"]
+            if config.split == "provided"
+            else measure_leakage(images, images["provided"], config.near_duplicate_distance)
+        )
         draft.manifest = {
             "source": config.source,
+            "format": export_format,
             "notice": SYNTHETIC_NOTICE if config.source == "synthetic" else "",
             "labels": list(config.labels),
+            "grey": bool(images["grey"].all()),
             "config": json.loads(to_json(config)),
-            "counts": _count(images, annotations, validation, config.labels),
-            "unmatched_names": unmatched,
+            "counts": _count(images, annotations, validation.quarantined),
+            "findings": dict(sorted(Counter(finding.kind for finding in validation.findings).items())),
+            "unmatched_names": int(images["slice"].isna().sum()),
+            "split": config.split,
+            "leakage": leakage,
         }
-    _write_report(draft.manifest, validation.findings, Path(report))
-    return _flatten(draft.manifest, validation.findings)
+    # It imports Matplotlib, which a step that fails need not wait for.
+    from brain_tumor.data.data_report import write_report
+
+    write_report(
+        Path(report),
+        Dataset(Path(output), draft.manifest, images, annotations),
+        validation.findings,
+        validation.histogram,
+    )
+    return _flatten(draft.manifest, len(validation.findings))
+
+
+def _check(config: DatasetConfig) -> None:
+    if not config.labels or len(set(config.labels)) != len(config.labels):
+        raise InputError(f"dataset.labels is {list(config.labels)}; give each label's name once.")
+    if config.split not in METHODS:
+        raise InputError(f"dataset.split is {config.split!r}; give one of {', '.join(METHODS)}.")
+    check_fractions(config.split_fractions)
+    if config.split_seed < 0:
+        raise InputError(f"dataset.split_seed is {config.split_seed}; give 0 or more.")
+    if not 0 <= config.near_duplicate_distance <= HASH_BITS:
+        raise InputError(
+            f"dataset.near_duplicate_distance is {config.near_duplicate_distance}; give a number of bits, "
+            f"0 to {HASH_BITS}."
+        )
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
@@ -196,36 +188,94 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def _tables(validation: Validation, pattern: re.Pattern[str]) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """The images, the annotations, and how many of the images' names the pattern does not match."""
-    images, annotations, unmatched = [], [], 0
-    for sample in validation.samples:
-        match = pattern.search(sample.filename)
+def _read(config: DatasetConfig, output: Path) -> tuple[str, Validation]:
+    """The export's format and its samples, judged; their bytes go to `output`. The export is gone then."""
+    with tempfile.TemporaryDirectory() as download, tempfile.TemporaryDirectory() as extracted:
+        export = read_export(fetch(config, Path(download)), Path(extracted))
+        _check_splits(export, config)
+        return export.format, validate(export, config, output)
+
+
+def _check_splits(export: Export, config: DatasetConfig) -> None:
+    missing = [name for name in SPLITS if name not in {split.name for split in export.splits}]
+    if missing and config.split == "provided":
+        raise InputError(
+            f"The export has no split {', '.join(missing)}; add it, or let dataset.split=patient make the "
+            "splits anew."
+        )
+
+
+def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
+    """Adds source_id, patient_id, and slice, which is missing where the pattern does not match."""
+    patients = TextColumn()
+    slices, unmatched = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
+    for place, (split, filename) in enumerate(zip(images["split"], images["filename"], strict=True)):
+        match = pattern.search(filename)
         if match and match["patient"] and match["slice"]:
-            if not match["slice"].isdecimal():
+            if not match["slice"].isdecimal() or int(match["slice"]) > LARGEST_SLICE:
                 raise InputError(
-                    f"dataset.filename_pattern finds the slice {match['slice']!r} in "
-                    f"{sample.split}/{sample.filename}; its group must match digits alone."
+                    f"dataset.filename_pattern finds the slice {match['slice']!r} in {split}/{filename}; "
+                    f"its group must match digits alone, a number up to {LARGEST_SLICE}."
                 )
-            patient, index = match["patient"], int(match["slice"])
+            patients.append(match["patient"])
+            slices[place] = int(match["slice"])
         else:
-            patient, index = Path(sample.filename).stem, None
-            unmatched += 1
-        images.append((sample.split, sample.filename, sample.width, sample.height, patient, index))
-        annotations += [(sample.split, sample.filename, label, *box) for label, box in sample.boxes.items()]
-    images_frame = pd.DataFrame(images, columns=IMAGES_SCHEMA.names).astype({"slice": "Int64"})
-    return images_frame, pd.DataFrame(annotations, columns=ANNOTATIONS_SCHEMA.names), unmatched
+            patients.append(Path(filename).stem)
+            unmatched[place] = True
+    return images.assign(
+        source_id=images["split"].astype("str") + "/" + images["filename"],
+        patient_id=patients.finish(),
+        slice=pd.arrays.IntegerArray(slices, unmatched),
+    )
 
 
-def _copy(source: Path, target: Path, files: list[tuple[str, str]]) -> None:
-    for split in SPLITS:
-        (target / split).mkdir(parents=True)
-    for split, filename in files:
-        shutil.copyfile(source / split / filename, target / split / filename)
+def _assign_splits(
+    images: pd.DataFrame, boxes: pd.DataFrame, config: DatasetConfig
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The images and the boxes with the split to use, both sorted; `provided` is the split they had."""
+    images = images.rename(columns={"split": "provided"})
+    if config.split == "provided":
+        return images.assign(split=images["provided"]), boxes
+    shown = np.zeros((len(images), len(config.labels)), bool)
+    shown[boxes["image"], boxes["label"].cat.codes] = True
+    splits = split_by_patient(images["patient_id"], shown, config.split_fractions, config.split_seed)
+    images["split"] = pd.Categorical(splits, SPLITS)
+    keys = {"split": images["split"].cat.codes, "filename": images["filename"], "id": images["source_id"]}
+    order = pc.sort_indices(pa.table(keys), [(key, "ascending") for key in keys]).to_numpy()
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    boxes = boxes.assign(image=places[boxes["image"]])
+    return images.take(order).reset_index(drop=True), boxes.sort_values(["image", "label"], ignore_index=True)
 
 
-def _write_parquet(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
-    pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), path)
+def _write_tables(images: pd.DataFrame, annotations: pd.DataFrame, folder: Path) -> None:
+    def complete_images(part: pd.DataFrame) -> pd.DataFrame:
+        return part.assign(perceptual_hash=[f"{value:016x}" for value in part["perceptual_hash"]])
+
+    def complete_annotations(part: pd.DataFrame) -> pd.DataFrame:
+        places = part["image"].to_numpy()
+        names = ("source_id", "split", "filename")
+        return part.assign(**{name: images[name].array.take(places) for name in names})
+
+    _write_parquet(images, complete_images, folder / "images.parquet", IMAGES_SCHEMA)
+    _write_parquet(annotations, complete_annotations, folder / "annotations.parquet", ANNOTATIONS_SCHEMA)
+
+
+def _write_parquet(
+    frame: pd.DataFrame, complete: Callable[[pd.DataFrame], pd.DataFrame], path: Path, schema: pa.Schema
+) -> None:
+    """Writes a table whose columns `complete` makes, a row group at a time."""
+
+    def convert(start: int) -> pa.Table:
+        part = complete(frame.iloc[start : start + ROW_GROUP])[schema.names]
+        texts = {name: "str" for name in part if part[name].dtype == "category"}
+        return pa.Table.from_pandas(part.astype(texts), schema, preserve_index=False)
+
+    first = convert(0)
+    with pq.ParquetWriter(path, first.schema) as writer:  # with what pandas notes there
+        writer.write_table(first)
+        for start in range(ROW_GROUP, len(frame), ROW_GROUP):
+            writer.write_table(convert(start))
 
 
 def _write_findings(findings: list[Finding], path: Path) -> None:
@@ -236,87 +286,33 @@ def _write_findings(findings: list[Finding], path: Path) -> None:
 
 
 def _count(
-    images: pd.DataFrame, annotations: pd.DataFrame, validation: Validation, labels: list[str]
+    images: pd.DataFrame, annotations: pd.DataFrame, quarantined: pd.DataFrame
 ) -> dict[str, dict[str, Any]]:
     counts = {}
+    split_of_box = images["split"].array[annotations["image"]]
     for split in SPLITS:
-        own, boxes = images[images["split"] == split], annotations[annotations["split"] == split]
+        own, boxes = images["split"] == split, annotations[split_of_box == split]
         counts[split] = {
-            "images": len(own),
-            "images_with_boxes": boxes["filename"].nunique(),
+            "images": int(own.sum()),
+            "images_with_boxes": boxes["image"].nunique(),
             "boxes": len(boxes),
-            "patients": own["patient_id"].nunique(),
-            "quarantined": sum(name == split for name, _ in validation.quarantined),
-            "boxes_by_label": {label: int((boxes["label"] == label).sum()) for label in labels},
+            "patients": images["patient_id"][own].nunique(),
+            "quarantined": int((quarantined["split"] == split).sum()),
+            "boxes_by_label": boxes["label"].value_counts(sort=False).to_dict(),
         }
     return counts
 
 
-def _flatten(manifest: dict[str, Any], findings: list[Finding]) -> dict[str, int]:
-    flat: dict[str, int] = {}
+def _flatten(manifest: dict[str, Any], findings: int) -> dict[str, int]:
+    flat = {"findings": findings, "unmatched_names": manifest["unmatched_names"]}
     for split, counts in manifest["counts"].items():
         for name, value in counts.items():
             if name == "boxes_by_label":
                 flat |= {f"{split}_boxes_{label}": count for label, count in value.items()}
             else:
                 flat[f"{split}_{name}"] = value
-    return flat | {"findings": len(findings), "unmatched_names": manifest["unmatched_names"]}
-
-
-def _write_report(manifest: dict[str, Any], findings: list[Finding], path: Path) -> None:
-    counts, labels = manifest["counts"], manifest["labels"]
-    columns = ["images", "images_with_boxes", "boxes", "patients", "quarantined"]
-    sections = [
-        Section(
-            "Counts",
-            "An image without a box is a negative: a slice on which no label is present.",
-            ["split", *(column.replace("_", " ") for column in columns)],
-            [[split, *(counts[split][column] for column in columns)] for split in SPLITS],
-        ),
-        Section(
-            "Labels",
-            "Images that show the label, and their share of the split's images.",
-            ["split", *labels],
-            [[split, *(_share(counts[split], label) for label in labels)] for split in SPLITS],
-        ),
-    ]
-    if manifest["unmatched_names"]:
-        text = f"Images whose name filename_pattern does not match: {manifest['unmatched_names']}."
-        sections.append(Section("Patients", f"{text} Each counts as a patient of its own."))
-    sections += _report_findings(findings)
-
-    write_file(path, page("Data report", sections, manifest["notice"]))
-
-
-def _share(counts: dict[str, Any], label: str) -> str:
-    boxes = counts["boxes_by_label"][label]
-    return f"{boxes} ({boxes / counts['images']:.1%})" if counts["images"] else "0"
-
-
-def _report_findings(findings: list[Finding]) -> list[Section]:
-    if not findings:
-        return [Section("Findings", "None: every image can be decoded, and every row fits its image.")]
-    kinds = Counter((finding.kind, finding.action) for finding in findings)
-    text = "Quarantined images are kept in the artifact's folder quarantine/."
-    summary = Section(
-        "Findings",
-        text,
-        ["kind", "action", "findings"],
-        [[*key, number] for key, number in sorted(kinds.items())],
-    )
-    listed = findings[:LISTED_FINDINGS]
-    text = "A row is a line of the split's _annotations.csv; its header is row 1."
-    if len(listed) < len(findings):
-        text += f" These are the first {len(listed)} of {len(findings)}; the artifact's findings.csv has all."
-    names = [field.name for field in fields(Finding)]
-    rows = [[_breakable(value) for value in asdict(finding).values()] for finding in listed]
-    return [
-        summary,
-        Section("All findings" if len(listed) == len(findings) else "First findings", text, names, rows),
-    ]
-
-
-def _breakable(value: str | int | None) -> Markup:
-    """A table's cell whose long file names may break after an underscore or a dot."""
-    text = "" if value is None else str(value)
-    return Markup("<wbr>").join(re.split(r"(?<=[_.])", text))
+    for splits, prefix in (("used", ""), ("provided", "provided_")):
+        for pair, leakage in manifest["leakage"][splits].items():
+            for name in ("shared_patients", "identical_images", "near_duplicates"):
+                flat[f"{prefix}{pair.replace('/', '_')}_{name}"] = leakage[name]
+    return dict(sorted(flat.items()))

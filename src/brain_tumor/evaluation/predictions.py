@@ -14,7 +14,7 @@ from brain_tumor.evaluation.table import FILE, PREDICTED_BOX, TRUE_BOX
 from brain_tumor.geometry import box_from_letterbox
 from brain_tumor.model.artifact import load_model, read_description
 from brain_tumor.storage import publish, read_manifest
-from brain_tumor.training.input_pipeline import load_split
+from brain_tumor.training.input_pipeline import load_split, to_model_input
 from brain_tumor.training.startup import as_graph, start_quickly
 
 CONSTANT = "constant"
@@ -87,6 +87,7 @@ def _truth(records: str | Path, split: str, labels: list[str]) -> pd.DataFrame:
             rows.append(
                 {
                     "split": split,
+                    "source_id": example["source_id"].decode(),
                     "filename": example["filename"].decode(),
                     "patient_id": example["patient_id"].decode(),
                     "slice": int(example["slice"]) if example["slice"] >= 0 else None,
@@ -107,9 +108,7 @@ def _truth(records: str | Path, split: str, labels: list[str]) -> pd.DataFrame:
 def _answers(model: keras.Model, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
     """What a model says of each example, by head: arrays (images, ...)."""
     forward = as_graph(model)
-    batches = (
-        examples.map(lambda example: tf.cast(example["image"], tf.float32)).batch(batch_size).prefetch(2)
-    )
+    batches = examples.map(lambda example: example["image"]).batch(batch_size).map(to_model_input).prefetch(2)
     parts = [forward(batch) for batch in batches]
     answers = {head: np.concatenate([part[head] for part in parts]) for head in model.output}
     for head, values in answers.items():

@@ -84,7 +84,7 @@ def compute_metrics(table: pd.DataFrame, manifest: dict[str, Any], threshold: fl
         "split": str(rows["split"].iloc[0]),
         "threshold": threshold,
         "patients": int(rows["patient_id"].nunique()),
-        "images": int(rows["filename"].nunique()),
+        "images": int(rows["source_id"].nunique()),
         "boxes": int(rows["present"].sum()),
         "models": [{"name": model, "title": manifest["models"][model]["title"]} for model in models],
         "figures": {

@@ -9,7 +9,7 @@ from brain_tumor.evaluation.report import REPORT_COLUMNS, compute_metrics, summa
 from brain_tumor.evaluation.table import read_predictions
 from brain_tumor.html import Section, figure_uri, page
 from brain_tumor.storage import write_file
-from brain_tumor.visualization.gallery import choose_slices, gallery_figure
+from brain_tumor.visualization.gallery import choose_images, gallery_figure
 from brain_tumor.visualization.plots import iou_figure, roc_figure, training_figure
 
 LARGEST_PAGE = 2_000_000  # bytes; the dashboard shows no larger one
@@ -40,7 +40,7 @@ def visualize(
     metrics = compute_metrics(table, manifest, threshold)
     header, rows = summary_rows(metrics, REPORT_COLUMNS)
     final = table[table["model"] == "final"]
-    slices = choose_slices(final, config.gallery_images, config.seed)
+    images = choose_images(final, config.gallery_images, config.seed)
     counts = (
         f"Images: {metrics['images']:,}, patients: {metrics['patients']:,}, true boxes: {metrics['boxes']:,}."
     )
@@ -57,8 +57,8 @@ def visualize(
             image=figure_uri(iou_figure(table, labels, metrics), DPI),
         ),
     ]
-    if slices:
-        gallery = gallery_figure(final, slices, Path(dataset), labels, threshold)
+    if images:
+        gallery = gallery_figure(final, images, Path(dataset), labels, threshold)
         text = f"Final model. A box is shown as predicted from a probability of {threshold:g}."
         sections.insert(1, Section("True and predicted boxes", text, image=figure_uri(gallery, DPI)))
     if histories:

@@ -1,40 +1,23 @@
-"""Plots of the predictions and of the training.
+"""Plots of the predictions and of the training."""
 
-Figures are made with Matplotlib's objects, not with pyplot: no window system, no global state.
-"""
-
-import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from brain_tumor.drawing import GREY, figure_text, panels
 from brain_tumor.evaluation.curves import label_curves
 from brain_tumor.evaluation.figures import true_box_iou
 
-WIDTH = 10.0  # of every figure, in inches: pages then show all letters in one size
-FINAL, OTHER, GREY = "#0b62a4", "#d95f02", "#777777"
+FINAL, OTHER = "#0b62a4", "#d95f02"
 # What is drawn of a training, left and right: a curve has one color in all trainings.
 CURVES = (
     {"loss": GREY, "val_loss": "#222222"},
     {"val_boxes_iou": "#1b8a5a", "val_labels_auc": "#a03d9c"},
 )
-
-
-def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels in rows of `columns`, each `height` inches high."""
-    rows = math.ceil(count / columns)
-    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06)  # inches around each panel
-    figure = Figure(figsize=(WIDTH, rows * height), layout=layout)
-    axes = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def roc_figure(predictions: pd.DataFrame, labels: list[str], metrics: dict[str, Any]) -> Figure:
@@ -67,7 +50,12 @@ def roc_figure(predictions: pd.DataFrame, labels: list[str], metrics: dict[str, 
             )
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="lower right", frameon=False)
-        axis.set(title=label, xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+        axis.set(
+            title=figure_text(label),
+            xlabel="false positive rate",
+            ylabel="true positive rate",
+            aspect="equal",
+        )
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     _add_model_legend(figure, {model: colors[model] for model in models}, metrics)
     return figure
@@ -97,7 +85,7 @@ def iou_figure(predictions: pd.DataFrame, labels: list[str], metrics: dict[str, 
                 means.append((f"mean {iou.mean():.3f}", styles[model]["color"]))
         if not means:
             axis.text(0.5, 0.5, "no true box", ha="center", color=GREY, transform=axis.transAxes)
-        axis.set(title=label, xlabel="IoU", ylabel="true boxes", xlim=(0, 1))
+        axis.set(title=figure_text(label), xlabel="IoU", ylabel="true boxes", xlim=(0, 1))
         # Room above the bars for the means: bars can stand at any IoU.
         axis.set_ylim(0, axis.get_ylim()[1] * 1.2)
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -1,0 +1,158 @@
+"""Times the input pipeline beside bare tf.data loops: `python -m benchmarks.input_pipeline [IMAGES]`.
+
+Grey JPEGs of 132x139 pixels become batches of 64 at 240 px: read, decoded, letterboxed and cached in the
+first pass, then from the cache with the shipped augmentation. The bare loops do the same work in plain
+tf.data, without what makes the pipeline general. Both run by turns in one process, and the ratio is the
+median of the turns'.
+"""
+
+import csv
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from brain_tumor.compose import compose, step_configs
+from brain_tumor.config import AugmentationConfig, RecordsConfig, TrainConfig, from_json
+from brain_tumor.data.dataset import ingest
+from brain_tumor.data.records import build_tfrecords, parse_example, shard_paths
+from brain_tumor.data.sources import parse_dataset_config
+from brain_tumor.data.sources.synthetic import draw_slice, make_patient
+from brain_tumor.training.input_pipeline import augment, load_split, to_model_input, training_batches
+
+WIDTH, HEIGHT, SIZE, BATCH = 132, 139, 240, 64
+HEADS = ["labels", "boxes"]
+TURNS = 7
+
+
+def main() -> None:
+    """Prints the table."""
+    for name, figure in measure(int(sys.argv[1]) if len(sys.argv) > 1 else 4000):
+        print(f"{name:58} {figure}")
+    print(f"{'machine':58} {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+
+
+def measure(images: int) -> list[tuple[str, str]]:
+    """Names and figures of the two passes.
+
+    Args:
+        images: How many training images to make.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        records = make_records(Path(folder), images)
+        config = from_json(TrainConfig, step_configs(compose(["profile=full"]))["phase1_box"])
+        examples = load_split(records, "train", 3, SIZE)
+        bare = bare_examples(records)
+        steps = images // BATCH - 1
+        rows = _compare(
+            f"First pass, {WIDTH}x{HEIGHT} to {SIZE} px",
+            # The first pass is what fills the cache; a new one is empty.
+            lambda: _rate(examples.cache().batch(BATCH), 1, steps),
+            lambda: _rate(bare.cache().batch(BATCH), 1, steps),
+        )
+        # Each turn begins anew, since a stream goes on filling its buffers while another's turn is timed. The
+        # epoch that fills the cache does not count.
+        epoch = images // BATCH
+        return rows + _compare(
+            "From the cache, augmented",
+            lambda: _rate(
+                training_batches(examples, BATCH, HEADS, config.augmentation, seed=0), epoch, 2 * epoch
+            ),
+            lambda: _rate(bare_batches(bare, config.augmentation), epoch, 2 * epoch),
+        )
+
+
+def _compare(title: str, pipeline: Callable[[], float], bare: Callable[[], float]) -> list[tuple[str, str]]:
+    """Rows of both rates (medians) and of their ratio (median of those of each turn)."""
+    turns = [(pipeline(), bare()) for _ in range(TURNS)]
+    own, other = (statistics.median(rates) for rates in zip(*turns, strict=True))
+    return [
+        (title, f"{own:,.0f} images/s"),
+        (f"{title}, bare loop", f"{other:,.0f} images/s"),
+        (f"{title}, pipeline / bare loop", f"{statistics.median(a / b for a, b in turns):.2f}"),
+    ]
+
+
+def _rate(batches: Iterable[Any], skipped: int, steps: int) -> float:
+    """Images a second over some batches after the skipped ones, so start-up is apart."""
+    stream = iter(batches)
+    for _ in range(skipped):
+        next(stream)
+    started = time.perf_counter()
+    for _ in range(steps):
+        next(stream)
+    return steps * BATCH / (time.perf_counter() - started)
+
+
+def bare_examples(records: Path) -> tf.data.Dataset:
+    """What one writes with TensorFlow's own letterbox, for grey images of any size."""
+
+    def load(text: Any) -> dict[str, Any]:
+        example = parse_example(text, 3)
+        image = tf.image.resize_with_pad(tf.image.decode_jpeg(example["encoded"], channels=1), SIZE, SIZE)
+        sides = tf.cast(tf.stack([example["width"], example["height"]] * 2), tf.float32)
+        sides /= tf.reduce_max(sides)
+        boxes = (example["boxes"] * sides + (1 - sides) / 2) * example["labels"][:, tf.newaxis]
+        return {"image": tf.cast(image + 0.5, tf.uint8), "labels": example["labels"], "boxes": boxes}
+
+    return tf.data.TFRecordDataset(shard_paths(records, "train")).map(
+        load, num_parallel_calls=tf.data.AUTOTUNE
+    )
+
+
+def bare_batches(examples: tf.data.Dataset, augmentation: AugmentationConfig) -> tf.data.Dataset:
+    """What one writes who never resumes a training: one chain of stages and one stream of seeds."""
+    convert = tf.function(to_model_input, jit_compile=True, autograph=False)
+
+    def change(step: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        batch = augment(batch, augmentation, tf.stack([tf.zeros_like(step), step]))
+        return convert(batch["image"]), {head: batch[head] for head in HEADS}
+
+    return (
+        examples.cache()
+        .shuffle(100_000, seed=0)
+        .batch(BATCH, drop_remainder=True)
+        .repeat()
+        .enumerate()
+        .map(change, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def make_records(folder: Path, images: int) -> Path:
+    """A records artifact with that many grey training images, each another."""
+    rng = np.random.default_rng(0)
+    patient = make_patient(rng)
+    slices = [
+        np.asarray(Image.fromarray(draw_slice(patient, z, rng)[0]).resize((WIDTH, HEIGHT)), np.int16)
+        for z in np.linspace(-0.6, 0.6, 64)
+    ]
+    for number, (split, count) in enumerate({"train": images, "valid": 1, "test": 1}.items()):
+        (folder / "export" / split).mkdir(parents=True)
+        with (folder / "export" / split / "_annotations.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"])
+            for index in range(count):
+                name = f"volume_{number}_slice_{index}.jpg"
+                pixels = slices[index % len(slices)] + rng.integers(-9, 10, (HEIGHT, WIDTH), np.int16)
+                Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(
+                    folder / "export" / split / name
+                )
+                rows.writerow([name, WIDTH, HEIGHT, f"label{index % 3}", 40, 50, 80, 95])
+    overrides = ["dataset=directory", f"dataset.path={folder / 'export'}"]
+    steps = step_configs(compose(overrides))
+    ingest(parse_dataset_config(steps["dataset"]), folder / "dataset", folder / "report.html")
+    build_tfrecords(from_json(RecordsConfig, steps["records"]), folder / "dataset", folder / "records")
+    return folder / "records"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The formats of an export, one module each: `find` its annotations, `read` them."""

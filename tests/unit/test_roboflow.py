@@ -1,0 +1,473 @@
+import base64
+import functools
+import hashlib
+import io
+import logging
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import google_crc32c
+import pytest
+import roboflow_service as service
+from buckets import damage, object_names, read
+from exports import write_export
+from gcp_storage_emulator.server import Server
+from roboflow_service import KEY, SIGNATURE, Service
+from tenacity import wait_none
+
+from brain_tumor.compose import compose, step_configs
+from brain_tumor.config import DatasetConfig
+from brain_tumor.data.dataset import ingest, open_dataset
+from brain_tumor.data.sources import fetch, parse_dataset_config, roboflow
+from brain_tumor.errors import InputError
+
+ROWS = {
+    "train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20", "volume_2_slice_1.jpg,40,30,label0,2,3,20,20"],
+    "valid": ["volume_3_slice_2.jpg,40,30,label2,2,3,20,20"],
+}
+PATH = "/yousef-ghanem-jzj4y/brain-tumor-detection-fpf1f/2/tensorflow"
+KEPT = f"mirror{PATH}.zip"
+
+
+def pack(folder: Path, **more: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder))
+        for name, content in more.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export as Roboflow packs it. Not to be changed."""
+    folder = write_export(tmp_path_factory.mktemp("roboflow") / "export", **ROWS)
+    (folder / "README.roboflow.txt").write_text("Brain tumor detection - v2\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(export: Path) -> bytes:
+    return pack(export)
+
+
+@pytest.fixture
+def server(archive: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
+    """The service, a key for it, no back-off, and a working folder without .env."""
+    monkeypatch.setattr(roboflow, "BACK_OFF", wait_none())
+    monkeypatch.setattr(roboflow, "EXPORT_POLL", 0.0)
+    monkeypatch.setenv(roboflow.KEY, KEY)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with Service(archive) as started:
+        monkeypatch.setenv("API_URL", started.address)
+        yield started
+
+
+@functools.cache
+def make_config(*overrides: str) -> DatasetConfig:
+    return parse_dataset_config(step_configs(compose(["dataset=roboflow", *overrides]))["dataset"])
+
+
+class Watch:
+    """Runs the ingest step, and looks whether a secret got out."""
+
+    def __init__(
+        self, folder: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        self.folder, self.caplog, self.capfd = folder, caplog, capfd
+
+    def ingest(self, *overrides: str) -> dict[str, int]:
+        counts = ingest(make_config(*overrides), self.folder / "dataset", self.folder / "report.html")
+        self.check_secrets("")
+        return counts
+
+    def fetch(self, *overrides: str) -> set[str]:
+        """The names of the export's files."""
+        scratch = self.folder / "scratch"
+        scratch.mkdir()
+        export = fetch(make_config(*overrides), scratch)
+        names = {path.relative_to(export).as_posix() for path in export.rglob("*") if path.is_file()}
+        assert [path for path in scratch.iterdir() if path.is_file()] == [], "the archive is gone"
+        self.check_secrets("")
+        shutil.rmtree(scratch)
+        return names
+
+    def fail(self, message: str, *overrides: str) -> str:
+        """Expects one sentence, and that nothing was published."""
+        with pytest.raises(InputError, match=message) as raised:
+            ingest(make_config(*overrides), self.folder / "dataset", self.folder / "report.html")
+        self.check_secrets("".join(traceback.format_exception(raised.value)))
+        for error in chain(raised.value):
+            self.check_secrets(repr(error))
+        assert [path.name for path in self.folder.iterdir()] == ["work"]
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    def check_secrets(self, said: str) -> None:
+        said += self.caplog.text + "".join(self.capfd.readouterr())
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                said += path.read_bytes().decode("latin-1")
+        for secret in (KEY, SIGNATURE, "api_key", "X-Goog-Signature"):
+            assert secret not in said
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and all that stands behind it, printed or not."""
+    yield error
+    for behind in (error.__cause__, error.__context__):
+        if behind:
+            yield from chain(behind)
+
+
+@pytest.fixture
+def watch(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Watch:
+    caplog.set_level(logging.DEBUG)  # at this level urllib3 logs each address
+    return Watch(tmp_path, caplog, capfd)
+
+
+def test_a_version_is_downloaded_and_ingested(server: Service, watch: Watch) -> None:
+    counts = watch.ingest()
+
+    assert counts["train_images"] == 6
+    dataset = open_dataset(watch.folder / "dataset")
+    assert sorted(dataset.annotations["label"]) == ["label0", "label1", "label2"]
+    assert dataset.manifest["source"] == "roboflow"
+    assert server.questions == [(PATH, {"api_key": [KEY], "nocache": ["true"]})]
+    assert server.downloads == [{"X-Goog-Signature": [SIGNATURE]}]
+
+
+def test_the_config_names_the_version(server: Service, watch: Watch) -> None:
+    watch.fetch(
+        "dataset.workspace=some one", "dataset.project=a/b", "dataset.version=7", "dataset.format=coco"
+    )
+    assert server.questions[0][0] == "/some%20one/a%2Fb/7/coco"
+
+
+def test_the_key_may_stand_in_a_file_of_the_working_folder_or_above(
+    server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(roboflow.KEY)
+    env = watch.folder / "work" / ".env"
+    env.write_text(f"# mine\n{roboflow.KEY}={KEY[::-1]}\n")
+    below = watch.folder / "work" / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    watch.fetch()
+    assert server.questions[-1][1]["api_key"] == [KEY[::-1]]
+    assert roboflow.KEY not in os.environ
+
+    monkeypatch.setenv(roboflow.KEY, KEY)
+    watch.fetch()
+    assert server.questions[-1][1]["api_key"] == [KEY], "the environment goes first"
+
+
+@pytest.mark.parametrize("env", [None, "", f"{roboflow.KEY}=\n", f"{roboflow.KEY}='  '\n", "no assignment\n"])
+def test_without_a_key_a_sentence_says_where_to_get_it_and_where_to_put_it(
+    server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch, env: str | None
+) -> None:
+    monkeypatch.setenv(roboflow.KEY, "")
+    if env is not None:
+        (watch.folder / "work" / ".env").write_text(env)
+    message = watch.fail("needs an API key: copy yours from https://app.roboflow.com/settings/api")
+    assert "environment variable ROBOFLOW_API_KEY" in message and "file .env" in message
+    assert server.questions == []
+
+
+def test_a_key_file_that_is_no_text_is_one_sentence(
+    server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(roboflow.KEY)
+    (watch.folder / "work" / ".env").write_bytes(b"ROBOFLOW_API_KEY=\xff\xfe\n")
+    watch.fail(r"\.env cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (401, r"refuses the key for yousef.* \(status 401\): check ROBOFLOW_API_KEY against https://app"),
+        (403, r"refuses the key .* \(status 403\)"),
+        (404, r"version 2 \(tensorflow\) does not exist, or not for this key \(status 404\): check dataset"),
+        (400, r"refuses to export .* \(status 400\): check dataset\.format"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_not_tried_again(
+    server: Service, watch: Watch, code: int, message: str
+) -> None:
+    server.on_question = [service.status(code)]
+    watch.fail(message)
+    assert (len(server.questions), len(server.downloads)) == (1, 0)
+
+
+# What may be better at the next attempt: where it fails, how, and what the sentence says if it stays so.
+PASSING: dict[str, tuple[str, Callable[[bytes], service.Answer], str]] = {
+    "500": ("on_question", lambda _: service.status(500), "status 500"),
+    "503": ("on_question", lambda _: service.status(503), "status 503"),
+    "429": ("on_question", lambda _: service.status(429), "status 429"),
+    "no answer": ("on_question", lambda _: service.hang_up, r"could not be reached \(ConnectionError\)"),
+    "no JSON": ("on_question", lambda _: service.text("<html>"), "without the link"),
+    "a list": ("on_question", lambda _: service.text("[1]"), "without the link"),
+    "no export": ("on_question", lambda _: service.text('{"export": null}'), "without the link"),
+    "no link": ("on_question", lambda _: service.text('{"export": {"link": 3}}'), "without the link"),
+    "a file's link": (
+        "on_question",
+        lambda _: service.text('{"export": {"link": "file:///etc/passwd"}}'),
+        "without the link",
+    ),
+    "a broken link": (
+        "on_question",
+        lambda _: service.text(f'{{"export": {{"link": "http://[{SIGNATURE}"}}}}'),
+        r"could not be reached \(InvalidURL\)",
+    ),
+    "link refused": ("on_download", lambda _: service.status(403), "status 403"),
+    "link's server fails": ("on_download", lambda _: service.status(502), "status 502"),
+    "connection cut": ("on_download", service.cut, "broke off after .* bytes"),
+    "connection cut, no length": ("on_download", service.cut_chunked, "broke off after .* bytes"),
+    "connection closed": ("on_download", lambda _: service.hang_up, "could not be reached"),
+    "empty": ("on_download", lambda _: service.whole(b""), "was empty"),
+    "no zip": ("on_download", lambda _: service.text("<html>Sign in</html>"), "is no whole zip archive"),
+    "zip truncated": ("on_download", lambda zip_: service.whole(zip_[:-500]), "is no whole zip archive"),
+    "zip damaged": (
+        "on_download",
+        lambda zip_: service.whole(zip_.replace(b"40,30,label1", b"40,30,label2")),
+        "is no whole zip archive",
+    ),
+    "wrong checksum": (
+        "on_download",
+        lambda zip_: service.hashed(zip_, "crc32c=AAAAAA==,md5=1B2M2Y8AsgTpgAmY7PhCfg=="),
+        "does not have the checksum",
+    ),
+}
+
+
+@pytest.mark.parametrize(("where", "how", "message"), PASSING.values(), ids=PASSING)
+def test_what_may_pass_is_tried_again_and_then_one_sentence(
+    server: Service,
+    watch: Watch,
+    archive: bytes,
+    where: str,
+    how: Callable[[bytes], service.Answer],
+    message: str,
+) -> None:
+    good = getattr(server, where)[0]
+    setattr(server, where, [how(archive)])
+    watch.fail(f"could not be downloaded in 5 attempts .*{message}.*; try again later")
+    assert len(server.questions) == 5, "each attempt asks for a fresh link"
+
+    server.questions.clear()
+    server.downloads.clear()
+    setattr(server, where, [how(archive), good])
+    watch.caplog.clear()
+    assert "train/volume_1_slice_1.jpg" in watch.fetch()
+    assert len(server.questions) == 2
+    [warning] = [record.getMessage() for record in watch.caplog.records if record.levelname == "WARNING"]
+    assert "Next attempt in 0 s (1 of 5 failed)" in warning
+
+
+def test_the_back_off_grows() -> None:
+    class State:
+        attempt_number = 1
+
+    waits = []
+    for State.attempt_number in range(1, 5):
+        waits.append(roboflow.BACK_OFF(State()))  # type: ignore[arg-type]
+    assert waits == sorted(waits) and 1 <= waits[0] <= 2 and 8 <= waits[-1] <= 9
+
+
+def test_an_export_that_roboflow_still_makes_is_waited_for(
+    server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.on_question = [service.status(202), service.status(202), service.link]
+    assert "train/volume_1_slice_1.jpg" in watch.fetch()
+    assert len(server.questions) == 3
+
+    server.on_question = [service.status(202)]
+    monkeypatch.setattr(roboflow, "EXPORT_LIMIT", 0.0)
+    monkeypatch.setattr(roboflow, "EXPORT_POLL", 0.01)
+    with pytest.raises(InputError, match="is still being exported after 0 minutes; run again later"):
+        watch.fetch()
+
+
+def test_a_checksum_that_is_told_is_checked(server: Service, watch: Watch, archive: bytes) -> None:
+    md5 = base64.b64encode(hashlib.md5(archive).digest()).decode()
+    server.on_download = [service.hashed(archive, f"crc32c=AAAAAA==, md5={md5}")]
+    assert "train/volume_1_slice_1.jpg" in watch.fetch()
+    assert len(server.downloads) == 1
+
+
+def test_a_broken_header_brings_no_address_into_the_log(server: Service, watch: Watch) -> None:
+    server.on_question = [service.malformed_headers(service.link)]
+    server.on_download = [service.malformed_headers(server.on_download[0])]
+    assert "train/volume_1_slice_1.jpg" in watch.fetch()
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "train/../../../evil.txt", "/tmp/evil-from-a-zip.txt"])
+def test_an_archive_whose_paths_leave_the_folder_is_refused_at_once(
+    server: Service, watch: Watch, export: Path, name: str
+) -> None:
+    server.on_download = [service.whole(pack(export, **{name: b"evil"}))]
+    watch.fail("a name that leaves its folder; nothing of it is used")
+    assert len(server.downloads) == 1
+    assert not Path("/tmp/evil-from-a-zip.txt").exists()
+
+
+def test_an_archive_with_a_link_is_refused(server: Service, watch: Watch) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        entry = zipfile.ZipInfo("train/a.jpg")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        packed.writestr(entry, "/etc/passwd")
+    server.on_download = [service.whole(buffer.getvalue())]
+    watch.fail(r"'train/a\.jpg', a link; nothing of it is used")
+
+
+def without(export: Path, *names: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted(export.rglob("*")):
+            if path.is_file() and path.relative_to(export).as_posix() not in names:
+                archive.write(path, path.relative_to(export))
+    return packed.getvalue()
+
+
+def test_an_export_that_lacks_an_image_of_its_table_is_not_whole(
+    server: Service, watch: Watch, export: Path
+) -> None:
+    lacking = without(export, "train/volume_1_slice_1.jpg", "train/volume_2_slice_1.jpg")
+    server.on_download = [service.whole(lacking)]
+    watch.fail(
+        r"version 2 \(tensorflow\) is not whole: train lacks 2 of the images that its annotations name, the "
+        r"first is volume_1_slice_1\.jpg"
+    )
+    assert len(server.downloads) == 1
+
+
+def test_an_export_without_its_files_is_one_sentence(server: Service, watch: Watch) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        packed.writestr("README.roboflow.txt", "nothing")
+    server.on_download = [service.whole(buffer.getvalue())]
+    watch.fail("train/")
+
+
+def test_a_service_that_is_not_there_is_one_sentence(
+    server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.shutdown()
+    server.server_close()
+    watch.fail(r"could not be downloaded in 5 attempts .*could not be reached \(ConnectionError\)")
+
+
+# The mirror.
+
+
+def test_the_mirror_keeps_the_first_download_and_gives_it_from_then_on(
+    server: Service, emulator: Server, watch: Watch, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = watch.fetch("dataset.mirror=gs://bucket/mirror")
+    assert object_names(emulator) == [KEPT]
+    assert read(emulator, KEPT) == archive
+    metadata = emulator._storage.get_file_obj("bucket", KEPT)["metadata"]
+    assert metadata == {"sha256": hashlib.sha256(archive).hexdigest()}
+
+    monkeypatch.delenv(roboflow.KEY)
+    assert watch.fetch("dataset.mirror=gs://bucket/mirror/") == first
+    assert len(server.questions) == len(server.downloads) == 1, "the second run asked the mirror alone"
+
+
+def test_a_failed_download_leaves_nothing_in_the_mirror(
+    server: Service, emulator: Server, watch: Watch, export: Path, archive: bytes
+) -> None:
+    bad = [archive[:-500], without(export, "train/volume_1_slice_1.jpg"), pack(export, **{"../evil": b""})]
+    for content in bad:
+        server.on_download = [service.whole(content)]
+        watch.fail("whole|leaves", "dataset.mirror=gs://bucket/mirror")
+    assert object_names(emulator) == []
+
+
+def test_a_damaged_archive_in_the_mirror_is_told_and_left(
+    server: Service, emulator: Server, watch: Watch
+) -> None:
+    watch.fetch("dataset.mirror=gs://bucket/mirror")
+    # Replaced: the object's own checksum is that of the new bytes, the sha256 kept with it is not.
+    content = read(emulator, KEPT)
+    emulator._storage.create_file(
+        "bucket",
+        KEPT,
+        content + b"more",
+        {
+            **emulator._storage.get_file_obj("bucket", KEPT),
+            "crc32c": base64.b64encode(google_crc32c.Checksum(content + b"more").digest()).decode(),
+            "md5Hash": None,
+            "size": str(len(content) + 4),
+        },
+    )
+    watch.fail(
+        r"gs://bucket/mirror/.*/2/tensorflow\.zip is damaged: its sha256 .*; delete it, and run again",
+        "dataset.mirror=gs://bucket/mirror",
+    )
+    damage(emulator, KEPT)
+    watch.fail("does not have the bucket's checksum", "dataset.mirror=gs://bucket/mirror")
+    assert len(server.downloads) == 1
+
+
+def test_a_mirror_that_cannot_be_written_is_told_before_the_download(
+    server: Service, emulator: Server, watch: Watch
+) -> None:
+    watch.fail("gs://nowhere/mirror: there is no such bucket", "dataset.mirror=gs://nowhere/mirror")
+    watch.fail("dataset.mirror is 'nowhere'; give a gs:// address", "dataset.mirror=nowhere")
+    assert server.questions == []
+
+
+# The step as a process of its own: everything that it says.
+
+
+def run_step(folder: Path) -> subprocess.CompletedProcess[str]:
+    arguments = ["ingest", "--output", str(folder / "dataset"), "--report", str(folder / "report.html")]
+    return subprocess.run(
+        [sys.executable, "-c", "from brain_tumor.cli import main; main()", *arguments, "dataset=roboflow"],
+        capture_output=True,
+        text=True,
+        cwd=folder / "work",
+    )
+
+
+def said(result: subprocess.CompletedProcess[str]) -> str:
+    assert KEY not in result.stdout + result.stderr and SIGNATURE not in result.stdout + result.stderr
+    return result.stderr
+
+
+def test_the_step_downloads_by_itself(server: Service, tmp_path: Path) -> None:
+    server.on_question = [service.status(500), service.link]
+    result = run_step(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Roboflow answered with status 500" in said(result)
+    assert (tmp_path / "dataset" / "manifest.json").exists()
+
+
+def test_the_step_ends_with_code_2_and_one_sentence(server: Service, tmp_path: Path) -> None:
+    server.on_question = [service.status(401)]
+    result = run_step(tmp_path)
+    assert result.returncode == 2
+    progress, sentence = said(result).splitlines()
+    assert progress.startswith(
+        "Downloading Roboflow's yousef-ghanem-jzj4y/brain-tumor-detection-fpf1f version 2"
+    )
+    assert sentence.startswith("Roboflow refuses the key")
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
+def test_the_key_file_stays_out_of_git_and_of_the_image() -> None:
+    root = Path(__file__).resolve().parents[2]
+    assert ".env" in (root / ".gitignore").read_text().splitlines()
+    assert (root / ".dockerignore").read_text().splitlines()[-1] == "**/.env", "no line after it lets one in"
+    assert (root / ".env.example").read_text().splitlines()[-1] == f"{roboflow.KEY}="
