@@ -15,7 +15,11 @@ def baseline(configs: dict[str, str], tiny_records: Path, tmp_path_factory: pyte
     """A model that the component's function has trained."""
     model = Model(uri=str(tmp_path_factory.mktemp("baseline") / "model"))
     train.python_func(
-        config=configs["baseline_box"], records=Dataset(uri=str(tiny_records)), model=model, start=None
+        config=configs["baseline_box"],
+        records=Dataset(uri=str(tiny_records)),
+        model=model,
+        tensorboard=Artifact(uri=str(tmp_path_factory.mktemp("logs") / "tensorboard")),
+        start=None,
     )
     return model
 
@@ -26,7 +30,13 @@ def test_the_function_trains_a_model(baseline: Model) -> None:
     assert [phase["name"] for phase in description["phases"]] == ["baseline_box"]
     assert description["phases"][0]["epochs"][0]["epoch"] == 1
     assert baseline.metadata == description["metrics"]
-    assert set(baseline.metadata) == {"val_loss", "val_boxes_iou"}
+    assert set(baseline.metadata) == {
+        "val_loss",
+        "val_boxes_iou",
+        "val_boxes_recall_at_50",
+        "val_boxes_mse",
+        "val_boxes_mae",
+    }
     assert all(math.isfinite(value) for value in baseline.metadata.values())
     # No store was named, so nothing was tracked.
     assert description["mlflow_run_id"] == ""
@@ -66,8 +76,11 @@ def test_it_runs_locally_from_a_start_model(local_run: dict[str, Artifact]) -> N
 def test_a_bad_config_is_refused(
     config: str, refusal: Callable[..., str], tiny_records: Path, tmp_path: Path
 ) -> None:
-    records, model = Dataset(uri=str(tiny_records)), Model(uri=str(tmp_path / "model"))
-    assert "TrainConfig" in refusal(train, config=config, records=records, model=model)
+    outputs = {
+        "model": Model(uri=str(tmp_path / "model")),
+        "tensorboard": Artifact(uri=str(tmp_path / "logs")),
+    }
+    assert "TrainConfig" in refusal(train, config=config, records=Dataset(uri=str(tiny_records)), **outputs)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,6 +93,7 @@ def test_missing_records_are_refused(
         config=configs["phase1_box"],
         records=Dataset(uri=str(absent)),
         model=Model(uri=str(tmp_path / "model")),
+        tensorboard=Artifact(uri=str(tmp_path / "tensorboard")),
     )
     assert f"{absent} is no records artifact" in sentence
     assert list(tmp_path.iterdir()) == []
@@ -97,6 +111,7 @@ def test_a_start_model_of_another_kind_is_refused(
         config=configs["phase2_classification"],
         records=Dataset(uri=str(tiny_records)),
         model=Model(uri=str(tmp_path / "model")),
+        tensorboard=Artifact(uri=str(tmp_path / "tensorboard")),
         start=baseline,
     )
     assert "phase2_classification: the start model has heads ['boxes']" in sentence

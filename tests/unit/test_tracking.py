@@ -98,5 +98,5 @@ def test_without_a_tracking_address_nothing_is_done(tmp_path: Path, monkeypatch:
         run.log_metrics({"b": 2.0})
         run.set_tags({"c": "d"})
         run.log_file(tmp_path / "missing.html")
-        run.log_model(None, None)
+        run.log_model(None)
     assert list(tmp_path.iterdir()) == []

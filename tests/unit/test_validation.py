@@ -12,7 +12,7 @@ from exports import directory_config, write_export, write_image, write_rows
 from PIL import Image
 
 from brain_tumor.data.annotations import Export, ExportSplit, read_export
-from brain_tumor.data.validation import HASH_SIDE, IMAGES_A_TASK, Validation, hash_images, validate
+from brain_tumor.data.validation import IMAGES_A_TASK, Validation, validate
 from brain_tumor.errors import InputError
 from brain_tumor.storage import hash_files
 
@@ -89,16 +89,6 @@ def test_what_is_measured_of_an_image(tmp_path: Path) -> None:
         assert (whole ^ int(row["perceptual_hash"])).bit_count() <= 4, path.name
         histogram += np.bincount(np.asarray(grey).ravel(), minlength=256)
     np.testing.assert_array_equal(result.histogram, histogram)
-
-
-def test_hashes_of_many_images_at_once_are_those_of_imagehash() -> None:
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (200, HASH_SIDE, HASH_SIDE), dtype=np.uint8)
-    images[0], images[1], images[2, 8:] = 0, 255, images[2, :1]  # ties among the frequencies
-
-    expected = [int(str(imagehash.phash(Image.fromarray(image))), 16) for image in images]
-
-    assert hash_images(images).tolist() == expected
 
 
 def test_more_images_than_a_task_has(tmp_path: Path) -> None:
