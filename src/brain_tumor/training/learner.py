@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
+from keras import ops
 
 from brain_tumor.config import PhaseConfig
 from brain_tumor.errors import InputError
@@ -90,8 +91,19 @@ def compile_learner(
         metrics={head: metrics[head] for head in heads},
         jit_compile=jit_compile,
     )
-    # Left to the first step, building the optimizer makes Keras trace that step twice.
-    optimizer.build(learner.trainable_variables)
+    _create_variables(learner)
+
+
+def _create_variables(learner: keras.Model) -> None:
+    """Creates what the optimizer, the losses and the metrics keep.
+
+    Left to the first step, each of these makes Keras trace that step twice, which is most of its time.
+    """
+    learner.optimizer.build(learner.trainable_variables)
+    answers = {head: ops.zeros((1, *output.shape[1:])) for head, output in learner.output.items()}
+    learner.compute_loss(y=answers, y_pred=answers)
+    learner.compute_metrics(x=None, y=answers, y_pred=answers)
+    learner.reset_metrics()
 
 
 def build_optimizer(phase: PhaseConfig, steps: int) -> keras.optimizers.Optimizer:

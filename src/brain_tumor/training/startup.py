@@ -1,5 +1,6 @@
 """How TensorFlow is set up for the hardware at hand: quick to start, exact on a CPU, fast on a GPU."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -29,6 +30,21 @@ def as_graph(model: keras.Model) -> Any:
     """
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     return tf.function(lambda batch: model(batch, training=False), input_signature=[images], autograph=False)
+
+
+def flatten_graphs(learner: keras.Model) -> None:
+    """Makes one TensorFlow graph each of a compiled model's training step and of its evaluation step.
+
+    Keras puts the graph of a step into a second one, which reads the batch, for the sake of XLA and of
+    several devices. Without either, both graphs only have to be prepared one after the other, which is a
+    quarter of the time to a ResNet101's first step.
+    """
+
+    def flat(step: Callable[[Any], Any]) -> Any:
+        return tf.function(lambda iterator: step(iterator.get_next()), autograph=False, reduce_retracing=True)
+
+    # What is there already, `fit` does not make.
+    learner.train_function, learner.test_function = flat(learner.train_step), flat(learner.test_step)
 
 
 def training_devices() -> list[str]:

@@ -35,6 +35,7 @@ from brain_tumor.training.startup import (
     build_strategy,
     choose_jit_compile,
     choose_precision,
+    flatten_graphs,
     start_quickly,
     training_devices,
 )
@@ -173,14 +174,17 @@ def _fit(
 
     shared = tf.distribute.get_strategy().num_replicas_in_sync > 1
     steps = steps_per_epoch(inputs["train"], config.batch_size)
+    jit_compile = choose_jit_compile(training_devices())
     compile_learner(
         learner,
         phase,
         [statistics[label] for label in labels],
         steps * phase.epochs,
-        choose_jit_compile(training_devices()),
+        jit_compile,
         "sum" if shared else "sum_over_batch_size",
     )
+    if not shared and not jit_compile:
+        flatten_graphs(learner)
 
     variables = changing_variables(learner)
     log, progress = EpochLog(config.name, run), Progress(phase, variables)
