@@ -10,6 +10,7 @@
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -111,7 +112,7 @@ def measure_step(config: TrainConfig, precision: str, steps: int, rounds: int) -
     """Our steps and bare ones by turns."""
     import keras
 
-    from brain_tumor.training.learner import compile_learner, computing
+    from brain_tumor.training.learner import computing
 
     on_tensorflow = keras.backend.backend() == "tensorflow"
     on_gpu = has_gpu(on_tensorflow)
@@ -123,7 +124,7 @@ def measure_step(config: TrainConfig, precision: str, steps: int, rounds: int) -
         start_quickly()
     learner, batch = build(config), random_batch(config)
     with computing(learner, precision, 1):
-        compile_learner(learner, config.phase, [1.0] * LABELS, steps, jit)
+        compile_as_trainer(learner, config, steps, jit)
         ours = our_steps(learner, config, batch, steps)
         bare = (
             bare_tensorflow(learner, config, batch, jit)
@@ -165,6 +166,19 @@ def has_gpu(on_tensorflow: bool) -> bool:
     import jax
 
     return bool(jax.default_backend() == "gpu")
+
+
+def compile_as_trainer(learner: Any, config: TrainConfig, steps: int, jit: bool) -> None:
+    """Compiles a learner as the trainer does on one device."""
+    import keras
+
+    from brain_tumor.training.learner import compile_learner
+
+    compile_learner(learner, config.phase, [1.0] * LABELS, steps, jit)
+    if keras.backend.backend() == "tensorflow" and not jit:
+        from brain_tumor.training.startup import flatten_graphs
+
+        flatten_graphs(learner)
 
 
 def our_steps(learner: Any, config: TrainConfig, batch: Batch, steps: int) -> Callable[[], float]:
@@ -314,7 +328,10 @@ def measure_cache() -> None:
     from brain_tumor.data.dataset import ingest
     from brain_tumor.data.records import build_tfrecords
     from brain_tumor.data.sources import parse_dataset_config
-    from brain_tumor.model.artifact import read_description
+    from brain_tumor.model.artifact import load_model, read_description
+    from brain_tumor.model.detector import split_at_backbone
+    from brain_tumor.storage import read_manifest
+    from brain_tumor.training.learner import select_learner
     from brain_tumor.training.trainer import train
 
     name = "phase2_classification"
@@ -324,7 +341,7 @@ def measure_cache() -> None:
         sections = step_configs(compose([]))
         ingest(parse_dataset_config(sections["dataset"]), folder / "dataset", folder / "report.html")
         build_tfrecords(from_json(RecordsConfig, sections["records"]), folder / "dataset", folder / "records")
-        seconds = {}
+        seconds, first = {}, {}
         for augment, epochs in (("false", 6), ("true", 3)):
             changes = {**keys, "augment": augment, "epochs": epochs}
             overrides = [f"phases.{name}.{key}={value}" for key, value in changes.items()]
@@ -333,8 +350,14 @@ def measure_cache() -> None:
             history = read_description(folder / "model")["phases"][0]["epochs"]
             # The first epoch makes the graphs and the features.
             seconds[augment] = statistics.median(epoch["seconds"] for epoch in history[1:])
-    show("epoch of phase 2, features cached", f"{seconds['false']:.2f} s")
-    show("epoch of phase 2, through the backbone", f"{seconds['true']:.2f} s")
+            first[augment] = history[0]["seconds"]
+        maps = split_at_backbone(select_learner(load_model(folder / "model"), config.phase))[0].output_shape
+        size = 4 * sum(math.prod(shape[1:]) for shape in (maps if isinstance(maps, list) else [maps]))
+        splits = read_manifest(folder / "records", "records")["splits"]
+        count = splits["train"]["images"] + splits["valid"]["images"]
+    show("cached features", f"{count * size / 1e6:.0f} MB, {count} images, {size / 1e3:.0f} kB each")
+    for augment, where in (("false", "features cached"), ("true", "through the backbone")):
+        show(f"epoch of phase 2, {where}", f"{seconds[augment]:.3f} s, the first {first[augment]:.1f} s")
     show("through the backbone / cached", f"{seconds['true'] / seconds['false']:.1f}")
 
 
@@ -359,7 +382,6 @@ with step():
     config = from_json(TrainConfig, config)
     from brain_tumor.training import input_pipeline, startup, trainer
     from benchmarks import train_step
-    from brain_tumor.training.learner import compile_learner
     import tensorflow as tf
     mark("import")
     startup.start_quickly()
@@ -369,7 +391,7 @@ with step():
     batches = tf.data.Dataset.from_tensors(batch).cache().repeat()
     mark("data")
     if sys.argv[3] == "ours":
-        compile_learner(learner, config.phase, [1.0] * train_step.LABELS, 1, False)
+        train_step.compile_as_trainer(learner, config, 1, False)
         mark("compile")
         learner.fit(batches, steps_per_epoch=1, epochs=1, verbose=0, shuffle=False)
     else:
