@@ -66,17 +66,18 @@ def step_configs(config: DictConfig) -> dict[str, str]:
         `visualize`.
 
     Raises:
-        InputError: A value is missing or of a wrong type, or a section has a key that its step does not know.
+        InputError: A value is missing, of a wrong type or out of range, or a section has a key that its step
+            does not know.
     """
     sections = {"dataset": to_json(parse_dataset_config(_section(config, "dataset")))}
-    sections["records"] = to_json(from_json(RecordsConfig, _section(config, "records")))
+    sections["records"] = to_json(from_json(RecordsConfig, _section(config, "records"), "records"))
     shared = json.loads(_section(config, "training"))
     model = json.loads(_section(config, "model"))
     for name, phase in json.loads(_section(config, "phases")).items():
         text = json.dumps({"name": name, "phase": phase, "model": model, **shared})
-        sections[name] = to_json(from_json(TrainConfig, text))
-    sections["evaluate"] = to_json(from_json(EvaluateConfig, _section(config, "evaluate")))
-    sections["visualize"] = to_json(from_json(VisualizeConfig, _section(config, "visualize")))
+        sections[name] = to_json(from_json(TrainConfig, text, name))
+    sections["evaluate"] = to_json(from_json(EvaluateConfig, _section(config, "evaluate"), "evaluate"))
+    sections["visualize"] = to_json(from_json(VisualizeConfig, _section(config, "visualize"), "visualize"))
     return sections
 
 

@@ -5,7 +5,8 @@ a value that a step does not read cannot invalidate what the step has made.
 """
 
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -16,6 +17,20 @@ from brain_tumor.errors import InputError
 T = TypeVar("T")
 
 SPLITS = ("train", "valid", "test")
+LIMITS = "limits"
+# NumPy takes no larger one.
+MAX_SEED = 2**32 - 1
+
+
+def number(
+    low: float | None = None, high: float | None = None, *, above: float | None = None, default: Any = MISSING
+) -> Any:
+    """A field for a finite number from `low` to `high` or greater than `above`; see `from_json`."""
+    if above is not None:
+        told = f"a number above {above}"
+    else:
+        told = f"at least {low}" if high is None else f"a number from {low} to {high}"
+    return field(default=default, metadata={LIMITS: (low, high, above, told)})
 
 
 @dataclass
@@ -41,22 +56,22 @@ class DatasetConfig:
     labels: list[str] = MISSING
     filename_pattern: str = MISSING
     duplicate_boxes: str = MISSING
-    max_bad_fraction: float = MISSING
+    max_bad_fraction: float = number(0, 1)
     split: str = MISSING
     split_fractions: dict[str, float] = MISSING
-    split_seed: int = MISSING
-    near_duplicate_distance: int = MISSING
+    split_seed: int = number(0)
+    near_duplicate_distance: int = number(0, 64)
 
 
 @dataclass
 class SyntheticDataset(DatasetConfig):
     """Patients drawn from a seed. See `brain_tumor.data.sources.synthetic`."""
 
-    seed: int = MISSING
-    train_patients: int = MISSING
-    valid_patients: int = MISSING
-    test_patients: int = MISSING
-    slices_per_patient: int = MISSING
+    seed: int = number(0)
+    train_patients: int = number(1)
+    valid_patients: int = number(1)
+    test_patients: int = number(1)
+    slices_per_patient: int = number(1)
 
 
 @dataclass
@@ -87,7 +102,7 @@ class RoboflowDataset(DatasetConfig):
 
     workspace: str = MISSING
     project: str = MISSING
-    version: int = MISSING
+    version: int = number(1)
     format: str = MISSING
     mirror: str = ""
 
@@ -114,8 +129,8 @@ class RecordsConfig:
         max_class_weight: Upper limit of a label's weight in the weighted loss.
     """
 
-    images_per_shard: int = MISSING
-    max_class_weight: float = MISSING
+    images_per_shard: int = number(1)
+    max_class_weight: float = number(1)
 
 
 @dataclass
@@ -136,11 +151,11 @@ class ModelConfig:
     backbone: str = MISSING
     weights: str = MISSING
     weights_fingerprint: str = ""
-    image_size: int = MISSING
-    batchnorm_momentum: float = MISSING
+    image_size: int = number(32)
+    batchnorm_momentum: float = number(0, 1)
     box_head: str = MISSING
-    head_width: int = MISSING
-    dropout: float = MISSING
+    head_width: int = number(8)
+    dropout: float = number(0, 0.9)
 
 
 @dataclass
@@ -159,13 +174,13 @@ class AugmentationConfig:
     """
 
     flip: bool = MISSING
-    shift: float = MISSING
-    scale: float = MISSING
-    brightness: float = MISSING
-    contrast: float = MISSING
-    noise: float = MISSING
-    saturation: float = MISSING
-    hue: float = MISSING
+    shift: float = number(0, 0.5)
+    scale: float = number(0, 0.5)
+    brightness: float = number(0, 1)
+    contrast: float = number(0, 1)
+    noise: float = number(0, 1)
+    saturation: float = number(0, 1)
+    hue: float = number(0, 0.5)
 
 
 @dataclass
@@ -202,19 +217,19 @@ class PhaseConfig:
     start: str | None = None
     heads: list[str] = MISSING
     train_heads: list[str] = MISSING
-    trainable_layers: int | None = None
-    trainable_fraction: float | None = None
+    trainable_layers: int | None = number(0, default=None)
+    trainable_fraction: float | None = number(0, 1, default=None)
     loss_weights: dict[str, float] = MISSING
     box_loss: str = "diou"
-    l1_weight: float = 0.0
-    learning_rate: float = MISSING
+    l1_weight: float = number(0, default=0.0)
+    learning_rate: float = number(above=0)
     schedule: str = "plateau"
-    weight_decay: float = MISSING
-    clip_norm: float | None = None
-    epochs: int = MISSING
+    weight_decay: float = number(0)
+    clip_norm: float | None = number(above=0, default=None)
+    epochs: int = number(1)
     monitor: str = MISSING
-    early_stopping_patience: int = MISSING
-    reduce_rate_patience: int = MISSING
+    early_stopping_patience: int = number(1)
+    reduce_rate_patience: int = number(1)
     augment: bool = MISSING
     log_model: bool = False
     publish_to: str = ""
@@ -241,10 +256,10 @@ class TrainConfig:
     phase: PhaseConfig = field(default_factory=PhaseConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    batch_size: int = MISSING
+    batch_size: int = number(1)
     precision: str = MISSING
-    memory_cache_gb: float = MISSING
-    seed: int = MISSING
+    memory_cache_gb: float = number(0)
+    seed: int = number(0, MAX_SEED)
 
 
 @dataclass
@@ -260,10 +275,10 @@ class EvaluateConfig:
     """
 
     split: str = MISSING
-    threshold: float = MISSING
-    bootstrap_samples: int = MISSING
-    seed: int = MISSING
-    batch_size: int = MISSING
+    threshold: float = number(0, 1)
+    bootstrap_samples: int = number(1)
+    seed: int = number(0)
+    batch_size: int = number(1)
 
 
 @dataclass
@@ -275,8 +290,8 @@ class VisualizeConfig:
         seed: Seed of their choice.
     """
 
-    gallery_images: int = MISSING
-    seed: int = MISSING
+    gallery_images: int = number(0)
+    seed: int = number(0)
 
 
 def to_json(config: Any) -> str:
@@ -289,12 +304,19 @@ def to_json(config: Any) -> str:
     return json.dumps(container, sort_keys=True, separators=(",", ":"))
 
 
-def from_json(cls: type[T], text: str) -> T:
+def from_json(cls: type[T], text: str, name: str = "") -> T:
     """Parses a step's config.
 
+    Args:
+        cls: The step's dataclass.
+        text: JSON.
+        name: What an error calls the config; otherwise its class's name.
+
     Raises:
-        InputError: The text is no JSON object, has a key that `cls` lacks, or a value of another type.
+        InputError: The text is no JSON object, has a key that `cls` lacks, a value of another type, or a
+            number that is out of range.
     """
+    name = name or cls.__name__
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), json.loads(text))
         config = OmegaConf.to_object(merged)
@@ -302,6 +324,19 @@ def from_json(cls: type[T], text: str) -> T:
         reason = str(error).splitlines()[0]
         key = getattr(error, "full_key", None)  # OmegaConf's errors know it; their first line does not say it
         where = f" at {key}" if key else ""
-        raise InputError(f"The config of {cls.__name__} is not usable{where}: {reason}") from error
+        raise InputError(f"The config of {name} is not usable{where}: {reason}") from error
     assert isinstance(config, cls)
+    _check_numbers(config, name)
     return config
+
+
+def _check_numbers(config: Any, name: str) -> None:
+    for known in fields(config):
+        value = getattr(config, known.name)
+        if is_dataclass(value):
+            _check_numbers(value, f"{name}.{known.name}")
+        elif LIMITS in known.metadata and value is not None:
+            low, high, above, told = known.metadata[LIMITS]
+            inside = (low is None or value >= low) and (high is None or value <= high)
+            if not (math.isfinite(value) and inside and (above is None or value > above)):
+                raise InputError(f"{name}.{known.name} is {value}; give {told}.")

@@ -1,9 +1,12 @@
 import json
+import re
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import brain_tumor.config as schemas
 from brain_tumor.compose import compose, step_configs
 from brain_tumor.config import EvaluateConfig, TrainConfig, from_json, to_json
 from brain_tumor.errors import InputError
@@ -63,9 +66,9 @@ def test_a_misspelt_override_is_refused_and_told_what_exists(override: str, word
     ("overrides", "words"),
     [
         (["dataset=directory"], ["dataset.path", "dataset.path=VALUE"]),
-        (["training.batch_size=many"], ["many", "TrainConfig", "batch_size"]),
-        (["evaluate.threshold=high"], ["high", "EvaluateConfig", "threshold"]),
-        (["phases.phase1_box.learning_rate=null"], ["TrainConfig", "phase.learning_rate"]),
+        (["training.batch_size=many"], ["many", "baseline_box", "batch_size"]),
+        (["evaluate.threshold=high"], ["The config of evaluate", "high", "threshold"]),
+        (["phases.phase1_box.learning_rate=null"], ["phase1_box", "phase.learning_rate"]),
         (["+training.momentum=0.9"], ["momentum"]),
         (["+phases.phase1_box.momentum=0.9"], ["momentum"]),
         (["+records.compression=gzip"], ["compression"]),
@@ -80,6 +83,53 @@ def test_an_unusable_value_is_refused(overrides: list[str], words: list[str]) ->
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("dataset.train_patients=0", "dataset.train_patients is 0; give at least 1."),
+        ("dataset.seed=-1", "dataset.seed is -1; give at least 0."),
+        ("dataset.max_bad_fraction=1.5", "dataset.max_bad_fraction is 1.5; give a number from 0 to 1."),
+        ("dataset.near_duplicate_distance=65", "distance is 65; give a number from 0 to 64."),
+        ("records.images_per_shard=0", "records.images_per_shard is 0; give at least 1."),
+        ("records.max_class_weight=nan", "records.max_class_weight is nan; give at least 1."),
+        ("training.batch_size=0", "baseline_box.batch_size is 0; give at least 1."),
+        ("training.memory_cache_gb=inf", ".memory_cache_gb is inf; give at least 0."),
+        ("training.seed=4294967296", ".seed is 4294967296; give a number from 0 to 4294967295."),
+        ("training.augmentation.hue=0.7", ".augmentation.hue is 0.7; give a number from 0 to 0.5."),
+        ("training.augmentation.contrast=nan", ".augmentation.contrast is nan; give a number from 0 to 1."),
+        ("model.image_size=16", ".model.image_size is 16; give at least 32."),
+        (
+            "phases.phase1_box.learning_rate=0",
+            "phase.learning_rate is 0.0; give a number above 0.",
+        ),
+        ("phases.phase1_box.l1_weight=-1", "phase1_box.phase.l1_weight is -1.0; give at least 0."),
+        ("phases.phase3_finetune.clip_norm=0", "phase.clip_norm is 0.0; give a number above 0."),
+        ("evaluate.threshold=2", "evaluate.threshold is 2.0; give a number from 0 to 1."),
+        ("visualize.gallery_images=-1", "visualize.gallery_images is -1; give at least 0."),
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_any_step(override: str, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        configs(override)
+    assert str(caught.value).endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["training.seed=4294967295", "training.memory_cache_gb=0", "phases.phase3_finetune.clip_norm=null"],
+)
+def test_a_number_at_its_limit_is_taken(override: str) -> None:
+    configs(override)
+
+
+def test_every_number_of_the_configuration_has_its_limits() -> None:
+    for schema in vars(schemas).values():
+        if is_dataclass(schema):
+            numbers = {known.name for known in fields(schema) if re.search("int|float", str(known.type))}
+            limited = {known.name for known in fields(schema) if schemas.LIMITS in known.metadata}
+            assert numbers - {"split_fractions", "loss_weights"} == limited
 
 
 def test_a_phase_s_learning_rate_is_that_phase_s_alone(default: dict[str, str]) -> None:

@@ -378,12 +378,6 @@ def test_the_tables_keep_their_types_when_they_are_empty(tmp_path: Path) -> None
             {"split_fractions": {"train": 1.0}},
             "dataset.split_fractions is {'train': 1.0}; give train, valid, test",
         ),
-        ({"split_seed": -1}, "dataset.split_seed is -1; give 0 or more"),
-        (
-            {"near_duplicate_distance": 65},
-            "dataset.near_duplicate_distance is 65; give a number of bits, 0 to 64",
-        ),
-        ({"near_duplicate_distance": -1}, "dataset.near_duplicate_distance is -1"),
         (
             {"split": "patient", "filename_pattern": "(?P<patient>volume).*(?P<slice>[0-9])"},
             "dataset.split=patient needs a patient for each of train, valid, test, but there are 1",

@@ -20,7 +20,7 @@ from brain_tumor.model.detector import (
     select_heads,
     split_at_backbone,
 )
-from brain_tumor.model.heads import BOX_HEADS, BoxVotes, SizedBoxes
+from brain_tumor.model.heads import BOX_HEADS, BoxVotes, SizedBoxes, spatial_box_head
 
 CLASSES = 5
 
@@ -368,6 +368,12 @@ def test_the_backbones_of_the_configuration_are_those_of_the_library() -> None:
     assert {path.stem for path in files} == set(backbones.BACKBONES)
     for name in backbones.BACKBONES:
         assert compose.compose([f"model={name}"]).model.backbone == name
+
+
+def test_a_width_that_cannot_be_grouped_is_refused() -> None:
+    features = [keras.Input((8, 8, 4))]
+    with pytest.raises(InputError, match=r"head_width is 12; give a multiple of 8"):
+        spatial_box_head(features, 3, 12)
 
 
 def test_an_unknown_backbone_is_refused() -> None:

@@ -490,21 +490,6 @@ def test_records_that_do_not_agree_with_the_dataset_are_an_error(own_dataset: Pa
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        (RecordsConfig(images_per_shard=0, max_class_weight=10.0), "images_per_shard is 0"),
-        (RecordsConfig(images_per_shard=4, max_class_weight=0.5), "max_class_weight is 0.5"),
-        (RecordsConfig(images_per_shard=4, max_class_weight=float("nan")), "max_class_weight is nan"),
-    ],
-)
-def test_a_config_that_makes_no_sense_is_refused(
-    dataset: Path, tmp_path: Path, config: RecordsConfig, words: str
-) -> None:
-    with pytest.raises(InputError, match=words):
-        build_tfrecords(config, dataset, tmp_path / "records")
-
-
 def test_a_dataset_is_not_taken_for_records(dataset: Path) -> None:
     with pytest.raises(InputError, match="holds a dataset artifact where a records artifact is needed"):
         read_statistics(dataset)

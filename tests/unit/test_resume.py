@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from buckets import BUCKET, damage, object_names, put
+from gcp_storage_emulator.server import Server
 
 from brain_tumor.compose import compose, step_configs
 from brain_tumor.config import PhaseConfig, TrainConfig, from_json, to_json
@@ -256,6 +258,71 @@ def test_any_damage_is_found(
     checkpoints.save(3, Checkpoint({"epoch": 3}, {}))
     found = checkpoints.load()
     assert found is not None and found.state == {"epoch": 3}
+
+
+def test_checkpoints_are_kept_in_a_bucket(
+    emulator: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(f"gs://{BUCKET}/root/phase1_box-0123")
+    assert checkpoints.load() is None
+    for epoch in (1, 2, 3):
+        arrays = {"weights": [np.full(99, epoch), np.zeros(1)]}
+        checkpoints.save(epoch, Checkpoint({"epoch": epoch}, arrays))
+    names = object_names(emulator)
+    place = "root/phase1_box-0123/epoch-0000"
+    assert {name.split("/")[2] for name in names} == {"epoch-00002", "epoch-00003"}, "the last two"
+    assert names[-1] == f"{place}3/manifest.json", "what makes it visible comes last"
+    found = checkpoints.load()
+    assert found is not None and found.state == {"epoch": 3}
+    np.testing.assert_array_equal(found.arrays["weights"][0], np.full(99, 3))
+
+    damage(emulator, f"{place}3/weights.npz")
+    found = checkpoints.load()
+    assert found is not None and found.state == {"epoch": 2}
+    assert "epoch-00003 is damaged" in caplog.text
+    checkpoints.save(3, Checkpoint({"epoch": 3}, {}))
+    assert f"{place}3/weights.npz" not in object_names(emulator), "nothing of the damaged one is left"
+    found = checkpoints.load()
+    assert found is not None and found.state == {"epoch": 3}
+
+    # What a killed upload leaves: the files without the manifest.
+    put(f"{place}4/weights.npz", b"half")
+    found = checkpoints.load()
+    assert found is not None and found.state == {"epoch": 3}
+
+
+def test_a_training_goes_on_from_a_bucket(
+    emulator: Server,
+    config: TrainConfig,
+    tiny_records: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(ROOT, f"gs://{BUCKET}/checkpoints")
+    save = Checkpoints.save
+
+    def killed(self: Checkpoints, epoch: int, checkpoint: Checkpoint) -> None:
+        save(self, epoch, checkpoint)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "save", killed)
+        train(config, tiny_records, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+    train(config, tiny_records, tmp_path / "model")
+
+    for weight, other in zip(
+        load_model(uninterrupted).weights, load_model(tmp_path / "model").weights, strict=True
+    ):
+        assert weight.numpy().tobytes() == other.numpy().tobytes(), weight.path
+    assert {name.split("/")[2] for name in object_names(emulator)} == {"model"}
+    monkeypatch.setattr(trainer, "build_detector", lambda *_: pytest.fail("a model was built"))
+    train(config, tiny_records, tmp_path / "again")
+    files = [(tmp_path / name / MODEL_FILE).read_bytes() for name in ("model", "again")]
+    assert files[0] == files[1]
 
 
 SCORES = [0.2, 0.1, 0.3, 0.3, 0.25, 0.3, 0.1, 0.2]

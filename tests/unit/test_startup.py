@@ -15,8 +15,8 @@ from brain_tumor.config import TrainConfig, from_json, to_json
 from brain_tumor.errors import InputError
 from brain_tumor.model.artifact import load_model
 from brain_tumor.model.detector import build_detector
-from brain_tumor.training.learner import computing, leaf_layers
-from brain_tumor.training.startup import choose_jit_compile, choose_precision
+from brain_tumor.training.learner import compile_learner, computing, leaf_layers, select_learner
+from brain_tumor.training.startup import choose_jit_compile, choose_precision, flatten_graphs
 from brain_tumor.training.trainer import train
 
 # One epoch on one device, and the same on two. Adam divides a gradient by its size, which makes
@@ -74,6 +74,27 @@ def make_config(tiny_overrides: list[str]) -> Callable[..., TrainConfig]:
         return from_json(TrainConfig, sections["phase3_finetune"])
 
     return make
+
+
+@pytest.mark.parametrize("one_graph", [True, False])
+def test_a_step_is_traced_once(make_config: Callable[..., TrainConfig], one_graph: bool) -> None:
+    """Keras would trace it twice if the first trace created a variable, of the optimizer or a metric."""
+    config = make_config()
+    learner = select_learner(build_detector(config.model, 3, config.phase.heads), config.phase)
+    compile_learner(learner, config.phase, [1.0] * 3, 4, False)
+    steps: list[str] = []
+    for name in ("train_step", "test_step"):
+        step = getattr(learner, name)
+        setattr(learner, name, lambda data, name=name, step=step: (steps.append(name), step(data))[1])
+    if one_graph:
+        flatten_graphs(learner)
+    truth = {"labels": np.ones((5, 3), np.float32), "boxes": np.full((5, 3, 4), 0.5, np.float32)}
+    batches = tf.data.Dataset.from_tensor_slices((np.ones((5, 32, 32, 3), np.float32), truth)).batch(2)
+
+    history = learner.fit(batches.repeat(), steps_per_epoch=2, epochs=2, validation_data=batches, verbose=0)
+
+    assert steps == ["train_step", "test_step"]
+    assert len(history.history["val_loss"]) == 2
 
 
 def test_two_devices_train_as_one(

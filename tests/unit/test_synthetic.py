@@ -157,16 +157,7 @@ def test_a_tumor_grows_and_shrinks_along_the_slices(export: Path) -> None:
             assert all(a >= b for a, b in itertools.pairwise(along[top:]))
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"labels": ["tumor"]}, "dataset.labels has 1"),
-        ({"seed": -1}, "dataset.seed is -1"),
-        ({"test_patients": 0}, "dataset.test_patients is 0"),
-        ({"slices_per_patient": 0}, "dataset.slices_per_patient is 0"),
-    ],
-)
-def test_a_config_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        write_export(tmp_path / "export", config(**changes))
+def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dataset\.labels has 1"):
+        write_export(tmp_path / "export", config(labels=["tumor"]))
     assert not (tmp_path / "export").exists()

@@ -29,7 +29,6 @@ from brain_tumor.storage import publish, read_manifest
 SYNTHETIC_NOTICE = (
     "Synthetic data: these patients were drawn by a program, and no figure here says anything about MRI."
 )
-HASH_BITS = 64
 LARGEST_SLICE = 2**63 - 1
 ROW_GROUP = 8192
 
@@ -167,13 +166,6 @@ def _check(config: DatasetConfig) -> None:
     if config.split not in METHODS:
         raise InputError(f"dataset.split is {config.split!r}; give one of {', '.join(METHODS)}.")
     check_fractions(config.split_fractions)
-    if config.split_seed < 0:
-        raise InputError(f"dataset.split_seed is {config.split_seed}; give 0 or more.")
-    if not 0 <= config.near_duplicate_distance <= HASH_BITS:
-        raise InputError(
-            f"dataset.near_duplicate_distance is {config.near_duplicate_distance}; give a number of bits, "
-            f"0 to {HASH_BITS}."
-        )
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

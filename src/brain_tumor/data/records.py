@@ -76,14 +76,10 @@ def build_tfrecords(
         Counts by split, class weights, and what the splits share, by name.
 
     Raises:
-        InputError: The config is not usable, a split has no image left, or the dataset's images have changed
+        InputError: A split has no image left, or the dataset's images have changed
             since it was published.
         RuntimeError: A shard could not be written, or what was read back is not what should be in it.
     """
-    if config.images_per_shard < 1:
-        raise InputError(f"records.images_per_shard is {config.images_per_shard}; give at least 1.")
-    if not 1 <= config.max_class_weight < float("inf"):
-        raise InputError(f"records.max_class_weight is {config.max_class_weight}; give at least 1.")
     dataset = Path(dataset)
     source = read_manifest(dataset, "dataset")
     for split in SPLITS:

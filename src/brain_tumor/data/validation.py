@@ -87,15 +87,13 @@ def validate(export: Export, config: DatasetConfig, output: Path) -> Validation:
         output: The bytes of `<split>/<filename>` go to its folder images/, of bad ones to quarantine/.
 
     Raises:
-        InputError: More than `config.max_bad_fraction` of the samples are bad, the config is not usable, or a
-            file cannot be read.
+        InputError: More than `config.max_bad_fraction` of the samples are bad, `duplicate_boxes` is no known
+            policy, or a file cannot be read.
     """
     if config.duplicate_boxes not in POLICIES:
         raise InputError(
             f"dataset.duplicate_boxes is {config.duplicate_boxes!r}; give one of {', '.join(POLICIES)}."
         )
-    if not 0 <= config.max_bad_fraction <= 1:
-        raise InputError(f"dataset.max_bad_fraction is {config.max_bad_fraction}; give a share, 0 to 1.")
     for folder in ("images", "quarantine"):
         for name in SPLITS:
             (output / folder / name).mkdir(parents=True)

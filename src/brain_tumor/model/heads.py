@@ -5,6 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from brain_tumor.errors import InputError
+
+# Channels are normalized in as many groups.
+GROUPS = 8
+
 
 def label_head(features: Any, num_classes: int, dropout: float) -> Any:
     """Probability of each label, (batch, num_classes): what is in the image matters, not where."""
@@ -44,7 +49,12 @@ def spatial_box_head(features: list[Any], num_classes: int, width: int) -> Any:
         features: Feature maps, finest first, each (batch, rows, columns, channels).
         num_classes: Number of labels.
         width: Channels of the hidden layers.
+
+    Raises:
+        InputError: The width is no multiple of `GROUPS`.
     """
+    if width % GROUPS:
+        raise InputError(f"model.head_width is {width}; give a multiple of {GROUPS}.")
     rows, columns = features[0].shape[1:3]
     merged = []
     for level, feature in enumerate(features):
@@ -54,10 +64,10 @@ def spatial_box_head(features: list[Any], num_classes: int, width: int) -> Any:
         merged.append(x)
     # Group norm keeps no moving statistics that a short training would leave behind.
     x = keras.layers.Add(name="boxes_merge")(merged)
-    x = keras.layers.GroupNormalization(8, name="boxes_merge_norm")(x)
+    x = keras.layers.GroupNormalization(GROUPS, name="boxes_merge_norm")(x)
     x = keras.layers.Activation("relu", name="boxes_merge_relu")(x)
     x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False, name="boxes_conv")(x)
-    x = keras.layers.GroupNormalization(8, name="boxes_conv_norm")(x)
+    x = keras.layers.GroupNormalization(GROUPS, name="boxes_conv_norm")(x)
     x = keras.layers.Activation("relu", name="boxes_conv_relu")(x)
     votes = keras.layers.Conv2D(num_classes * 5, 1, name="boxes_votes")(x)
     return BoxVotes(num_classes, dtype="float32", name="boxes")(votes)

@@ -25,16 +25,6 @@ from brain_tumor.errors import InputError
 from brain_tumor.geometry import box_to_letterbox, letterbox
 from brain_tumor.storage import read_manifest
 
-# Above these the changed image would say little about the true one.
-AUGMENTATION_LIMITS = {
-    "shift": 0.5,
-    "scale": 0.5,
-    "brightness": 1.0,
-    "contrast": 1.0,
-    "noise": 1.0,
-    "saturation": 1.0,
-    "hue": 0.5,
-}
 # An image is neither shifted nor scaled where one of its boxes would keep less than this share of its area.
 SMALLEST_VISIBLE_SHARE = 0.5
 # A split whose cache is a file is shuffled within as many images as fit into memory, and at least these.
@@ -129,11 +119,12 @@ def training_batches(
         place, and a dict of the heads' truths.
 
     Raises:
-        InputError: The augmentation or `memory_cache_gb` is not usable, or the disk is too small.
+        InputError: The disk is too small.
     """
     examples = examples.map(lambda example: {key: example[key] for key in ("image", "labels", "boxes")})
-    if augmentation:
-        _check_augmentation(augmentation, examples.element_spec["image"].shape[-1])
+    colours = augmentation and (augmentation.saturation or augmentation.hue)
+    if colours and examples.element_spec["image"].shape[-1] == 1:
+        logging.warning("All images are grey: augmentation.saturation and augmentation.hue change nothing.")
     count = int(examples.cardinality())
     cached, window = _cache(examples, memory_cache_gb)
     window = min(count, max(window, SMALLEST_SHUFFLE_BATCHES * batch_size))
@@ -221,8 +212,6 @@ def _inputs_and_targets(batch: dict[str, Any], heads: list[str], convert: Any) -
 
 def _cache(examples: tf.data.Dataset, memory_cache_gb: float) -> tuple[tf.data.Dataset, int]:
     """Examples that are computed once and then kept, and how many of them fit into the memory for it."""
-    if not memory_cache_gb >= 0:
-        raise InputError(f"memory_cache_gb is {memory_cache_gb}; give 0 or more.")
     each = sum(spec.shape.num_elements() * spec.dtype.size for spec in tf.nest.flatten(examples.element_spec))
     count = int(examples.cardinality())
     if count * each <= memory_cache_gb * 1e9:
@@ -237,15 +226,6 @@ def _cache(examples: tf.data.Dataset, memory_cache_gb: float) -> tuple[tf.data.D
             "memory_cache_gb, or set TMPDIR to a folder on a larger disk."
         )
     return examples.cache(str(Path(folder) / "examples")), int(memory_cache_gb * 1e9 / each)
-
-
-def _check_augmentation(config: AugmentationConfig, channels: int) -> None:
-    for name, limit in AUGMENTATION_LIMITS.items():
-        value = getattr(config, name)
-        if not 0 <= value <= limit:
-            raise InputError(f"augmentation.{name} is {value}; give a number from 0 to {limit:g}.")
-    if channels == 1 and (config.saturation or config.hue):
-        logging.warning("All images are grey: augmentation.saturation and augmentation.hue change nothing.")
 
 
 def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dict[str, Any]:

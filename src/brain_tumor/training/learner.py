@@ -13,7 +13,7 @@ from brain_tumor.config import PhaseConfig
 from brain_tumor.errors import InputError
 from brain_tumor.losses import BOX_LOSSES, WeightedBinaryCrossentropy
 from brain_tumor.metrics import BoxIoU, BoxMeanAbsoluteError, BoxMeanSquaredError, BoxRecall
-from brain_tumor.model.detector import select_heads
+from brain_tumor.model.detector import HEADS, select_heads
 
 METRIC_NAMES = {"labels": "auc", "boxes": "iou"}
 SCHEDULES = ("plateau", "cosine")
@@ -29,6 +29,11 @@ def select_learner(model: keras.Model, phase: PhaseConfig) -> keras.Model:
     Raises:
         InputError: The phase trains nothing or a head that the model lacks, or monitors an unknown figure.
     """
+    unusable = [head for head, weight in phase.loss_weights.items() if head not in HEADS or not weight >= 0]
+    if unusable:
+        raise InputError(
+            f"loss_weights={phase.loss_weights}: give numbers from 0 for {' and '.join(HEADS)} alone."
+        )
     heads = [head for head in phase.train_heads if phase.loss_weights.get(head, 0)]
     if not heads:
         raise InputError(

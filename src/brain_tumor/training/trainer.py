@@ -69,9 +69,6 @@ def train(
             failed for a reason that another config mends: memory, or a loss that is not finite.
         SystemExit: With code 143, at SIGTERM.
     """
-    for name, value in (("batch_size", config.batch_size), ("epochs", config.phase.epochs)):
-        if value < 1:
-            raise InputError(f"{config.name}: {name} is {value}; give at least 1.")
     dtype = choose_precision(config.precision)
     if config.phase.publish_to:
         check_writable(config.phase.publish_to)

@@ -59,7 +59,7 @@ def parse_dataset_config(text: str) -> DatasetConfig:
         source = json.loads(text).get("source")
     except (json.JSONDecodeError, AttributeError) as error:
         raise InputError(f"The config of the data set is no JSON object: {text!r}.") from error
-    return from_json(find_source(source).config, text)
+    return from_json(find_source(source).config, text, "dataset")
 
 
 def find_source(name: str | None) -> Source:
