@@ -77,6 +77,8 @@ class Run:
             import tensorflow as tf
             from mlflow.models import infer_signature
 
+            # MLflow tries the copy on the example, and Keras would draw a progress bar for it.
+            keras.config.disable_interactive_logging()
             example = np.zeros((1, *model.input_shape[1:]), np.float32)
             outputs = {name: keras.ops.convert_to_numpy(value) for name, value in model(example).items()}
             layers = {type(layer).__name__: type(layer) for layer in model.layers}
