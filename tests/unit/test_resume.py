@@ -198,7 +198,7 @@ def test_a_finished_training_returns_at_once(
     files = [(path / MODEL_FILE).read_bytes() for path in (tmp_path / "again", resumed["output"])]
     assert files[0] == files[1]
     assert read_description(tmp_path / "again") == read_description(resumed["output"])
-    assert list((tmp_path / "logs" / "valid").glob("*tfevents*"))
+    assert list((tmp_path / "logs" / config.name / "valid").glob("*tfevents*"))
 
 
 def test_other_input_is_another_training(

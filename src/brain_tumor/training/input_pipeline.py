@@ -168,16 +168,16 @@ def with_features(examples: tf.data.Dataset, extractor: Any, batch_size: int) ->
     count = examples.cardinality()
     return (
         examples.batch(batch_size)
-        .map(
-            lambda batch: {
-                **batch,
-                # Keras answers with a tensor in place of a list of one.
-                "image": tuple(tf.nest.flatten(extractor(to_model_input(batch["image"])))),
-            }
-        )
+        .map(lambda batch: {**batch, "image": extract_features(extractor, batch["image"])})
         .unbatch()
         .apply(tf.data.experimental.assert_cardinality(count))
     )
+
+
+def extract_features(extractor: Any, images: Any) -> tuple[Any, ...]:
+    """What a model that begins behind the backbone reads in place of images (as in `load_split`)."""
+    # Keras answers with a tensor in place of a list of one.
+    return tuple(tf.nest.flatten(extractor(to_model_input(images))))
 
 
 def evaluation_batches(

@@ -1,5 +1,6 @@
 """What TensorBoard shows of a training: its figures an epoch, and boxes on validation images."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from brain_tumor.training.callbacks import current_rate
-from brain_tumor.training.input_pipeline import to_model_input
 
 IMAGES = 4
 # Small images are drawn this large at least, or a box's line would be as thick as the box.
@@ -21,32 +21,35 @@ class TensorBoardLog(keras.callbacks.Callback):
     """Writes TensorBoard's files while a model is trained.
 
     Args:
-        folder: Gets a subfolder `train` and `valid` each, so that both curves are in one plot.
+        folder: Gets the subfolders `<name>/train` and `<name>/valid`, so that both curves are in one plot.
+        name: The training's name.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, name: str) -> None:
         super().__init__()
         self._shown: dict[str, Any] = {}
         self._writers = {
-            split: tf.summary.create_file_writer(str(Path(folder) / split)) for split in ("train", "valid")
+            split: tf.summary.create_file_writer(str(Path(folder) / name / split))
+            for split in ("train", "valid")
         }
 
-    def show(self, examples: tf.data.Dataset, inputs: tf.data.Dataset) -> None:
-        """Chooses images to draw boxes on, evenly spread over a split, so that they are of several patients.
+    def show(self, examples: tf.data.Dataset, read: Callable[[Any], Any]) -> None:
+        """Chooses images to draw boxes on: those with the largest boxes, each in another part of a split.
 
         Args:
             examples: From `load_split`.
-            inputs: The same in the same order, with what the trained model reads in place of `image`.
+            read: From such images to what the trained model reads.
         """
-        distance = max(1, int(examples.cardinality()) // IMAGES)
-        pairs = tf.data.Dataset.zip(examples, inputs).shard(distance, 0).take(IMAGES)
-        example, read = next(iter(pairs.batch(IMAGES)))
-        features = isinstance(read["image"], tuple)
-        self._shown = {
-            "image": example["image"].numpy(),
-            "boxes": example["boxes"].numpy(),
-            "inputs": read["image"] if features else to_model_input(read["image"]),
-        }
+        chosen: dict[int, tuple[float, dict[str, Any]]] = {}
+        count = int(examples.cardinality())
+        for index, example in enumerate(examples.as_numpy_iterator()):
+            corners = example["boxes"]
+            part, area = index * IMAGES // count, (corners[:, 2:] - corners[:, :2]).prod(axis=1).sum()
+            if area > chosen.get(part, (0.0,))[0]:
+                chosen[part] = area, example
+        if chosen:
+            images, boxes = (np.stack([e[key] for _, e in chosen.values()]) for key in ("image", "boxes"))
+            self._shown = {"image": images, "boxes": boxes, "inputs": read(images)}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = current_rate(self.model.optimizer)

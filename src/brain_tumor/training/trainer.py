@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from brain_tumor.training.callbacks import Checkpointer, EpochLog, FiniteLoss, P
 from brain_tumor.training.checkpoints import Checkpoints, open_checkpoints
 from brain_tumor.training.input_pipeline import (
     evaluation_batches,
+    extract_features,
     load_split,
     steps_per_epoch,
+    to_model_input,
     training_batches,
     with_features,
 )
@@ -104,7 +107,7 @@ def train(
         )
         with open_run(config.name, parent_run_id()) as run:
             run.log_params(json.loads(to_json(config)))
-            board = TensorBoardLog(logs) if logs else None
+            board = TensorBoardLog(logs, config.name) if logs else None
             with computing(model, dtype, strategy.num_replicas_in_sync):
                 epochs = _fit(learner, config, records, run, board, checkpoints, preemption)
             best = max(epochs, key=lambda epoch: epoch[phase.monitor])
@@ -162,11 +165,12 @@ def _fit(
         split: load_split(records, split, len(labels), config.model.image_size)
         for split in ("train", "valid")
     }
-    inputs = examples
+    inputs, read = examples, to_model_input
     backbone = learner.get_layer("backbone")
     if not phase.augment and not backbone.trainable_weights:
         extractor, learner = split_at_backbone(learner)
         extract = as_graph(extractor)
+        read = partial(extract_features, extract)
         inputs = {split: with_features(each, extract, 64) for split, each in examples.items()}
 
     shared = tf.distribute.get_strategy().num_replicas_in_sync > 1
@@ -189,7 +193,7 @@ def _fit(
     if board:
         callbacks.append(board)
         if "boxes" in heads:
-            board.show(examples["valid"], inputs["valid"])
+            board.show(examples["valid"], read)
     if checkpoints:
         checkpointer = Checkpointer(checkpoints, variables, log, progress)
         checkpointer.restore(learner.optimizer)
@@ -242,7 +246,7 @@ def _take_finished(name: str, output: str | Path, logs: str | Path | None) -> di
     """The figures of a training that was done before, whose model was put back."""
     description = read_description(output)
     if logs:
-        TensorBoardLog(logs).write_epochs(description["phases"][-1]["epochs"])
+        TensorBoardLog(logs, name).write_epochs(description["phases"][-1]["epochs"])
     logging.info("%s: finished before; its model is taken from the checkpoints.", name)
     metrics: dict[str, float] = description["metrics"]
     return metrics
