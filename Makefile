@@ -7,7 +7,7 @@ KEEP ?= 3
 OVERRIDES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-compile mlflow-ui tensorboard clean-runs test lint format types lock image benchmark benchmark-data
+.PHONY: help setup pipeline-run pipeline-compile mlflow-ui tensorboard clean-runs test lint format types lock image benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,3 +65,6 @@ benchmark: setup ## Time a whole run and an unchanged second one
 
 benchmark-data: setup ## Time ingest, build_tfrecords and the input pipeline, and measure their memory
 	@$(BIN)/python -m benchmarks.data
+
+benchmark-training: setup ## Time the training step, the feature cache and the start of a training
+	@$(BIN)/python -m benchmarks.train_step
