@@ -1,5 +1,6 @@
 """A bucket for the tests: a storage emulator on loopback, spoken to by the real client."""
 
+import logging
 import socket
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ from gcp_storage_emulator.server import Server, create_server
 @pytest.fixture(scope="session")
 def storage_server() -> Iterator[tuple[Server, str]]:
     """The emulator and its address. Stopping it takes half a second, so it serves all tests."""
+    # It logs each request in a thread of its own, to whatever a test's log went to that is closed by then.
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.WARNING)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
