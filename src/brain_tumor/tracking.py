@@ -5,6 +5,7 @@ is tracked) and `MLFLOW_RUN_ID`, the parent's id. A pipeline backend may inject 
 where it is used, since that takes seconds.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -55,6 +56,21 @@ class Run:
             from mlflow.entities import RunTag
 
             self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def take_over(self, run_id: str) -> None:
+        """Tags this run as the one that goes on where another stopped, and ends that one.
+
+        A process that is killed outright leaves its run as one that is running.
+        """
+        if self._client and run_id:
+            from mlflow import MlflowException
+
+            self.set_tags({"goes_on_from": run_id})
+            try:
+                if self._client.get_run(run_id).info.status == "RUNNING":
+                    self._client.set_terminated(run_id, "KILLED")
+            except MlflowException as error:  # such as a store that has been cleaned since, or is another
+                logging.warning("The MLflow run %s, which this one goes on from: %s", run_id, error)
 
     def log_file(self, path: Path) -> None:
         """Logs a file."""

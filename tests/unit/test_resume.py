@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from buckets import BUCKET, damage, object_names, put
 from gcp_storage_emulator.server import Server
+from mlflow import MlflowClient
 
 from brain_tumor.compose import compose, step_configs
 from brain_tumor.config import PhaseConfig, TrainConfig, from_json, to_json
@@ -27,6 +28,7 @@ EPOCHS = 4
 OVERRIDES = [
     "model.dropout=0.5",
     "phases.phase3_finetune.start=null",
+    "phases.phase3_finetune.log_model=false",
     "phases.phase3_finetune.trainable_layers=20",
     "phases.phase3_finetune.learning_rate=2e-2",
     "phases.phase3_finetune.clip_norm=1.0",
@@ -299,7 +301,9 @@ def test_a_training_goes_on_from_a_bucket(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And tells MLflow of it, which thinks that the killed one still runs."""
     monkeypatch.setenv(ROOT, f"gs://{BUCKET}/checkpoints")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     save = Checkpoints.save
 
     def killed(self: Checkpoints, epoch: int, checkpoint: Checkpoint) -> None:
@@ -309,11 +313,17 @@ def test_a_training_goes_on_from_a_bucket(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Checkpoints, "save", killed)
+        patch.setattr(MlflowClient, "set_terminated", lambda *_: None)
         train(config, tiny_records, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
     train(config, tiny_records, tmp_path / "model")
 
+    client = MlflowClient()
+    run = client.get_run(read_description(tmp_path / "model")["mlflow_run_id"])
+    assert client.get_run(run.data.tags["goes_on_from"]).info.status == "KILLED"
+    history = client.get_metric_history(run.info.run_id, "val_boxes_iou")
+    assert [point.step for point in history] == list(range(1, EPOCHS + 1))
     for weight, other in zip(
         load_model(uninterrupted).weights, load_model(tmp_path / "model").weights, strict=True
     ):

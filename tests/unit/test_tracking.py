@@ -71,6 +71,22 @@ def test_a_run_that_fails_is_marked_so(client: MlflowClient, error: BaseExceptio
     assert client.get_run(ids[0]).info.status == "FAILED"
 
 
+def test_a_run_that_was_killed_is_ended_by_the_one_that_goes_on(
+    client: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_run("phase1_box") as finished:
+        pass
+    killed = client.create_run(client.get_run(finished.id).info.experiment_id).info.run_id
+    for run_id, status in ((killed, "KILLED"), (finished.id, "FINISHED")):
+        with open_run("phase1_box") as run:
+            run.take_over(run_id)
+        assert client.get_run(run_id).info.status == status
+        assert client.get_run(run.id).data.tags["goes_on_from"] == run_id
+    with open_run("phase1_box") as run:
+        run.take_over("0" * 32)
+    assert f"The MLflow run {'0' * 32}, which this one goes on from" in caplog.text
+
+
 def test_a_second_run_joins_the_experiment(client: MlflowClient) -> None:
     ids = []
     for _ in range(2):
@@ -97,6 +113,7 @@ def test_without_a_tracking_address_nothing_is_done(tmp_path: Path, monkeypatch:
         run.log_params({"a": 1})
         run.log_metrics({"b": 2.0})
         run.set_tags({"c": "d"})
+        run.take_over("e")
         run.log_file(tmp_path / "missing.html")
         run.log_model(None)
     assert list(tmp_path.iterdir()) == []

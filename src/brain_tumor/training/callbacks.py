@@ -36,9 +36,15 @@ class EpochLog(keras.callbacks.Callback):
         self._run = run
         self._started = 0.0
 
-    def restore(self, epochs: list[dict[str, float]]) -> None:
-        """Takes over the epochs of a process that was killed, into this one's MLflow run too."""
+    @property
+    def run_id(self) -> str:
+        """The MLflow run's id."""
+        return self._run.id
+
+    def restore(self, epochs: list[dict[str, float]], run_id: str) -> None:
+        """Takes over the epochs of a process that was killed, from its MLflow run into this one's."""
         self.epochs = epochs
+        self._run.take_over(run_id)
         for figures in epochs:
             self._send(figures)
 
@@ -197,7 +203,11 @@ class Checkpointer(keras.callbacks.Callback):
         arrays = {"variables": read(self._variables), "optimizer": read(self.model.optimizer.variables)}
         if self._progress.best_epoch != epoch + 1:
             arrays["best"] = self._progress.best
-        state = {"epochs": self._log.epochs, "progress": self._progress.state()}
+        state = {
+            "epochs": self._log.epochs,
+            "progress": self._progress.state(),
+            "mlflow_run_id": self._log.run_id,
+        }
         self._checkpoints.save(epoch + 1, Checkpoint(state, arrays))
 
     def restore(self, optimizer: keras.optimizers.Optimizer) -> None:
@@ -209,7 +219,7 @@ class Checkpointer(keras.callbacks.Callback):
         write(optimizer.variables, checkpoint.arrays["optimizer"])
         best = checkpoint.arrays.get("best", checkpoint.arrays["variables"])
         self._progress.restore(checkpoint.state["progress"], best)
-        self._log.restore(checkpoint.state["epochs"])
+        self._log.restore(checkpoint.state["epochs"], checkpoint.state["mlflow_run_id"])
         logging.info("Goes on after epoch %d from %s", len(self._log.epochs), self._checkpoints.address)
 
 
