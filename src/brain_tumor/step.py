@@ -25,7 +25,7 @@ def step() -> Iterator[None]:
     # TensorFlow's notes about the processor it found are no news. It reads this when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
-    for chatty in ("alembic", "mlflow", "h5py", "absl", "tensorflow"):
+    for chatty in ("alembic", "h5py", "absl", "tensorflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         yield

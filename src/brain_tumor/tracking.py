@@ -19,6 +19,8 @@ PARENT = "MLFLOW_RUN_ID"
 # MLflow reports usage to its makers unless told otherwise; patients' data makes no exception wise.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+# That it makes its tables is no news.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 
 class Run:
