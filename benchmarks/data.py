@@ -28,9 +28,10 @@ import joblib
 import numpy as np
 from PIL import Image
 
-from brain_tumor.compose import compose, step_configs
-from brain_tumor.config import SPLITS, DirectoryDataset, RecordsConfig, from_json, to_json
-from brain_tumor.data.sources.synthetic import COLUMNS, draw_slice, make_patient
+from brain_tumor.config import SPLITS, AnyDataset, parse_dataset, to_json
+from brain_tumor.config.compose import compose
+from brain_tumor.ingest.formats.tensorflow_csv import ANNOTATIONS, COLUMNS
+from brain_tumor.ingest.sources.synthetic import draw_slice, make_patient
 
 Row = tuple[str, str]
 
@@ -72,7 +73,7 @@ def measure_records(folder: Path) -> Iterator[Row]:
     """Images a second of what happens to them between the export and the records artifact."""
     started = time.perf_counter()
     joblib.Parallel(WORKERS)(
-        joblib.delayed(importlib.import_module)("brain_tumor.data.shards") for _ in range(4 * WORKERS)
+        joblib.delayed(importlib.import_module)("brain_tumor.records.shard") for _ in range(4 * WORKERS)
     )
     yield f"start of {WORKERS} workers", f"{time.perf_counter() - started:.1f} s"
     for side, images in IMAGES.items():
@@ -117,16 +118,15 @@ def export(folder: Path, side: int, images: int) -> Path:
     bounds = [0, images * 7 // 10, images * 9 // 10, images]
     for split, first, last in zip(SPLITS, bounds, bounds[1:], strict=False):
         (target / split).mkdir(parents=True)
-        with open(target / split / "_annotations.csv", "w", newline="") as file:
+        with open(target / split / ANNOTATIONS, "w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(COLUMNS)
             for index in range(first, last):
                 encoded, size, boxes = sections[index % len(sections)]
                 patient, section = divmod(index, SLICES)
                 name = f"volume_{split}{patient}_slice_{section}_jpg.rf.{index:032x}.jpg"
-                comment = (
-                    f"{index:08}".encode()
-                )  # a JPEG's first two bytes mark its start; a comment may follow
+                # A JPEG's first two bytes mark its start; a comment may follow.
+                comment = f"{index:08}".encode()
                 segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
                 (target / split / name).write_bytes(encoded[:2] + segment + encoded[2:])
                 rows.writerows([name, *size, label, *box] for label, box in boxes.items())
@@ -161,7 +161,7 @@ def _draw_sections(side: int) -> list[tuple[bytes, tuple[int, int], dict[str, li
 @cache
 def ingest(folder: Path, side: int, images: int) -> tuple[float, float, float]:
     """Ingests an export: seconds, peak MB of the process, peak MB of a worker (none)."""
-    config = to_json(_dataset_config(folder, export(folder, side, images)))
+    config = to_json(_dataset_config(export(folder, side, images)))
     return _run_step("ingest_step", config, folder / f"dataset-{side}-{images}")
 
 
@@ -184,21 +184,25 @@ def _run_step(step: str, *arguments: str | Path) -> tuple[float, float, float]:
 
 
 def ingest_step(config: str, output: str) -> None:
-    """The ingest step; prints what it took."""
-    from brain_tumor.data.dataset import ingest
-    from brain_tumor.data.sources import parse_dataset_config
+    """The ingest step with its report; prints what it took."""
+    from brain_tumor.ingest.ingest import ingest
 
     started = time.perf_counter()
-    ingest(parse_dataset_config(config), output, f"{output}.html")
+    ingested = ingest(parse_dataset(config), Path(output))
+    # Imported here, as the step does it.
+    from brain_tumor.reports.data_report import write_data_report
+
+    write_data_report(Path(f"{output}.html"), ingested)
     print(json.dumps([time.perf_counter() - started, peak_memory(), 0]))
 
 
 def build_step(dataset: str, output: str) -> None:
     """The build_tfrecords step; prints what it took."""
-    from brain_tumor.data.records import build_tfrecords
+    from brain_tumor.artifacts.dataset import open_dataset
+    from brain_tumor.records.build import build_tfrecords
 
     started = time.perf_counter()
-    build_tfrecords(_records_config(), dataset, output, WORKERS)
+    build_tfrecords(compose([]).records, open_dataset(dataset), Path(output), WORKERS)
     seconds = time.perf_counter() - started
     # The same workers are still there to answer.
     of_workers = joblib.Parallel(WORKERS)(joblib.delayed(peak_memory)() for _ in range(4 * WORKERS))
@@ -214,28 +218,23 @@ def peak_memory() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
 
-def _dataset_config(folder: Path, path: Path) -> DirectoryDataset:
-    (folder / "empty").mkdir(exist_ok=True)  # composing takes the fingerprint of the folder
-    texts = step_configs(compose(["dataset=directory", f"dataset.path={folder / 'empty'}"]))
-    config = from_json(DirectoryDataset, texts["dataset"])
-    config.path = str(path)
-    return config
-
-
-def _records_config() -> RecordsConfig:
-    return from_json(RecordsConfig, step_configs(compose([]))["records"])
+def _dataset_config(path: Path) -> AnyDataset:
+    return compose(["dataset=directory", f"dataset.path={path}"]).dataset
 
 
 def _time_validation(folder: Path, side: int) -> float:
     """Seconds of ingest's one pass over the images."""
-    from brain_tumor.data.annotations import read_export
-    from brain_tumor.data.validation import validate
+    from brain_tumor.artifacts.dataset import DatasetDraft
+    from brain_tumor.artifacts.folder import Draft
+    from brain_tumor.ingest.formats.registry import read_export
+    from brain_tumor.ingest.validation import validate
 
     path = export(folder, side, IMAGES[side])
     read = read_export(path, folder / "unused")
     with tempfile.TemporaryDirectory(dir=folder) as output:
+        draft = DatasetDraft(Draft(Path(output)))
         started = time.perf_counter()
-        validate(read, _dataset_config(folder, path), Path(output))
+        validate(read, _dataset_config(path), draft)
         return time.perf_counter() - started
 
 
@@ -243,16 +242,17 @@ def _time_records(folder: Path, side: int) -> dict[str, float]:
     """Images a second of what build_tfrecords does, and of bare loops: the best of some rounds each."""
     import tensorflow as tf
 
-    from brain_tumor.data.dataset import open_dataset
-    from brain_tumor.data.records import read_back, write_shards
-    from brain_tumor.storage import hash_files
+    from brain_tumor.artifacts.dataset import open_dataset
+    from brain_tumor.records.build import write_shards
+    from brain_tumor.records.verify import read_back
+    from brain_tumor.stores.files import hash_files
 
     images = IMAGES[side]
     ingest(folder, side, images)
     source = open_dataset(folder / f"dataset-{side}-{images}")
-    per_shard = _records_config().images_per_shard
+    per_shard = compose([]).records.images_per_shard
     output, bare = folder / "shards", folder / "bare"
-    paths = [f"{source.path}/images/{name}" for name in source.images["source_id"]]
+    paths = [f"{source.image_folder}/{name}" for name in source.images["source_id"]]
     shares = [paths[start : start + per_shard] for start in range(0, images, per_shard)]
     some = [Path(path).read_bytes() for path in paths[: 2 * per_shard]]
 
@@ -262,8 +262,8 @@ def _time_records(folder: Path, side: int) -> dict[str, float]:
                 writer.write(record)
 
     timed: dict[str, tuple[int, Callable[[], Any]]] = {
-        WRITE: (images, lambda: write_shards(source.path, per_shard, output, WORKERS)),
-        "read back and compare": (images, lambda: read_back(source.path, per_shard, output)),
+        WRITE: (images, lambda: write_shards(source, per_shard, output, WORKERS)),
+        "read back and compare": (images, lambda: sum(map(len, read_back(source, per_shard, output)))),
         "sha256 of the shards": (images, lambda: hash_files(output)),
         "sha256 of the JPEGs (a part of the writing), 1 process": (
             len(some),

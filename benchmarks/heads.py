@@ -18,14 +18,12 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from brain_tumor.compose import compose, step_configs
-from brain_tumor.config import EvaluateConfig, RecordsConfig, TrainConfig, from_json
-from brain_tumor.data.dataset import ingest
-from brain_tumor.data.sources import parse_dataset_config
-from brain_tumor.evaluation.intervals import Interval, difference, interval
-from brain_tumor.evaluation.table import read_predictions
-from brain_tumor.step import step
-from brain_tumor.storage import read_manifest
+from brain_tumor.artifacts.evaluation import Interval
+from brain_tumor.artifacts.model import open_model
+from brain_tumor.config.compose import compose
+from brain_tumor.evaluation.intervals import difference, interval
+from brain_tumor.ingest.ingest import ingest
+from brain_tumor.runtime.step import step
 
 METRIC = "mean_iou"
 
@@ -57,28 +55,26 @@ def measure(
         The predictions table with the column `seed`, a variant's seconds a training, and the data's line.
     """
     # Behind step(), which sets TensorFlow up.
-    from brain_tumor.data.records import build_tfrecords
-    from brain_tumor.evaluation.predictions import predict
-    from brain_tumor.training.trainer import train
+    from brain_tumor.evaluation.predict import predict
+    from brain_tumor.records.build import build_tfrecords
+    from brain_tumor.training.train import train
 
-    sections = step_configs(compose(shared))
-    ingest(parse_dataset_config(sections["dataset"]), folder / "dataset", folder / "report.html")
-    records = folder / "records"
-    build_tfrecords(from_json(RecordsConfig, sections["records"]), folder / "dataset", records)
+    configs = compose(shared).steps()
+    dataset = ingest(configs.dataset, folder / "dataset").dataset
+    records = build_tfrecords(configs.records, dataset, folder / "records")
     tables, seconds = [], dict.fromkeys(variants, 0.0)
     for seed in range(seeds):
         for name, own in variants.items():
-            configs = step_configs(compose([*shared, *own, f"training.seed={seed}"]))
+            config = compose([*shared, *own, f"training.seed={seed}"]).steps().trainings["baseline_box"]
             started = time.perf_counter()
-            train(from_json(TrainConfig, configs["baseline_box"]), records, folder / f"{name}-{seed}")
+            train(config, records, folder / f"{name}-{seed}")
             seconds[name] += (time.perf_counter() - started) / seeds
-        models: dict[str, str | Path] = {name: folder / f"{name}-{seed}" for name in variants}
-        predictions = folder / f"predictions-{seed}"
-        predict(from_json(EvaluateConfig, sections["evaluate"]), records, models, predictions)
-        tables.append(read_predictions(predictions)[0].assign(seed=seed))
-    splits = read_manifest(records, "records")["splits"]
+        models = {name: open_model(folder / f"{name}-{seed}") for name in variants}
+        table = predict(configs.evaluate, records, models, folder / f"predictions-{seed}").table
+        tables.append(table[table["split"] == configs.evaluate.split].assign(seed=seed))
     data = ", ".join(
-        f"{name} {split['patients']} patients, {split['images']} images" for name, split in splits.items()
+        f"{name} {split.patients} patients, {split.images} images"
+        for name, split in records.manifest.splits.items()
     )
     return pd.concat(tables, ignore_index=True), seconds, data
 
@@ -105,7 +101,7 @@ def main() -> None:
     shared = [*budget(arguments.epochs), *arguments.overrides]
     with step(), tempfile.TemporaryDirectory() as folder:
         table, seconds, data = measure(Path(folder), shared, variants, arguments.seeds)
-        judge = from_json(EvaluateConfig, step_configs(compose(shared))["evaluate"])
+        judge = compose(shared).steps().evaluate
     first = next(iter(variants))
     rows = []
     for name in [*variants, "constant"]:

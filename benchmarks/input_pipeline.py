@@ -20,16 +20,17 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from brain_tumor.compose import compose, step_configs
-from brain_tumor.config import AugmentationConfig, RecordsConfig, TrainConfig, from_json
-from brain_tumor.data.dataset import ingest
-from brain_tumor.data.records import build_tfrecords, parse_example, shard_paths
-from brain_tumor.data.sources import parse_dataset_config
-from brain_tumor.data.sources.synthetic import draw_slice, make_patient
-from brain_tumor.training.input_pipeline import augment, load_split, to_model_input, training_batches
+from brain_tumor.artifacts.records import Records
+from brain_tumor.config import HEADS, AugmentationConfig
+from brain_tumor.config.compose import compose
+from brain_tumor.ingest.ingest import ingest
+from brain_tumor.ingest.sources.synthetic import draw_slice, make_patient
+from brain_tumor.records.build import build_tfrecords
+from brain_tumor.records.read import load_split, parse_example, to_model_input
+from brain_tumor.training.augmentation import augment
+from brain_tumor.training.batches import training_batches
 
 WIDTH, HEIGHT, SIZE, BATCH = 132, 139, 240, 64
-HEADS = ["labels", "boxes"]
 TURNS = 7
 
 
@@ -48,8 +49,8 @@ def measure(images: int) -> list[tuple[str, str]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         records = make_records(Path(folder), images)
-        config = from_json(TrainConfig, step_configs(compose(["profile=full"]))["phase1_box"])
-        examples = load_split(records, "train", 3, SIZE)
+        augmentation = compose(["profile=full"]).training.augmentation
+        examples = load_split(records, "train", SIZE)
         bare = bare_examples(records)
         steps = images // BATCH - 1
         rows = _compare(
@@ -63,10 +64,8 @@ def measure(images: int) -> list[tuple[str, str]]:
         epoch = images // BATCH
         return rows + _compare(
             "From the cache, augmented",
-            lambda: _rate(
-                training_batches(examples, BATCH, HEADS, config.augmentation, seed=0), epoch, 2 * epoch
-            ),
-            lambda: _rate(bare_batches(bare, config.augmentation), epoch, 2 * epoch),
+            lambda: _rate(training_batches(examples, BATCH, HEADS, augmentation, seed=0), epoch, 2 * epoch),
+            lambda: _rate(bare_batches(bare, augmentation), epoch, 2 * epoch),
         )
 
 
@@ -92,18 +91,18 @@ def _rate(batches: Iterable[Any], skipped: int, steps: int) -> float:
     return steps * BATCH / (time.perf_counter() - started)
 
 
-def bare_examples(records: Path) -> tf.data.Dataset:
+def bare_examples(records: Records) -> tf.data.Dataset:
     """What one writes with TensorFlow's own letterbox, for grey images of any size."""
 
     def load(text: Any) -> dict[str, Any]:
-        example = parse_example(text, 3)
+        example = parse_example(text, len(records.labels))
         image = tf.image.resize_with_pad(tf.image.decode_jpeg(example["encoded"], channels=1), SIZE, SIZE)
         sides = tf.cast(tf.stack([example["width"], example["height"]] * 2), tf.float32)
         sides /= tf.reduce_max(sides)
         boxes = (example["boxes"] * sides + (1 - sides) / 2) * example["labels"][:, tf.newaxis]
         return {"image": tf.cast(image + 0.5, tf.uint8), "labels": example["labels"], "boxes": boxes}
 
-    return tf.data.TFRecordDataset(shard_paths(records, "train")).map(
+    return tf.data.TFRecordDataset(records.shard_paths("train")).map(
         load, num_parallel_calls=tf.data.AUTOTUNE
     )
 
@@ -127,7 +126,7 @@ def bare_batches(examples: tf.data.Dataset, augmentation: AugmentationConfig) ->
     )
 
 
-def make_records(folder: Path, images: int) -> Path:
+def make_records(folder: Path, images: int) -> Records:
     """A records artifact with that many grey training images, each another."""
     rng = np.random.default_rng(0)
     patient = make_patient(rng)
@@ -147,11 +146,9 @@ def make_records(folder: Path, images: int) -> Path:
                     folder / "export" / split / name
                 )
                 rows.writerow([name, WIDTH, HEIGHT, f"label{index % 3}", 40, 50, 80, 95])
-    overrides = ["dataset=directory", f"dataset.path={folder / 'export'}"]
-    steps = step_configs(compose(overrides))
-    ingest(parse_dataset_config(steps["dataset"]), folder / "dataset", folder / "report.html")
-    build_tfrecords(from_json(RecordsConfig, steps["records"]), folder / "dataset", folder / "records")
-    return folder / "records"
+    configs = compose(["dataset=directory", f"dataset.path={folder / 'export'}"]).steps()
+    dataset = ingest(configs.dataset, folder / "dataset").dataset
+    return build_tfrecords(configs.records, dataset, folder / "records")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pipelines.image import ROOT
 RUN = """
 import sys
 from pathlib import Path
-from brain_tumor.step import step
+from brain_tumor.runtime.step import step
 from pipelines.run import run
 with step():
     run(sys.argv[2:], Path(sys.argv[1]))

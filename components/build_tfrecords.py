@@ -11,10 +11,6 @@ def build_tfrecords(config: str, dataset: Input[Dataset], records: Output[Datase
         dataset: From ingest.
         records: The records artifact.
     """
-    from brain_tumor.config import RecordsConfig, from_json
-    from brain_tumor.step import step
+    from brain_tumor import steps
 
-    with step():
-        from brain_tumor.data.records import build_tfrecords
-
-        records.metadata.update(build_tfrecords(from_json(RecordsConfig, config), dataset.path, records.path))
+    records.metadata.update(steps.build_tfrecords(config, dataset.path, records.path))

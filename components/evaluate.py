@@ -1,5 +1,5 @@
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Markdown, Metrics, Model, Output
 
 
 @dsl.component(base_image="brain-tumor", install_kfp_package=False)
@@ -7,38 +7,36 @@ def evaluate(
     config: str,
     records: Input[Dataset],
     final: Input[Model],
-    baseline_classification: Input[Model],
-    baseline_box: Input[Model],
     predictions: Output[Dataset],
+    evaluation: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[Markdown],
+    baseline_1: Input[Model] = None,
+    baseline_2: Input[Model] = None,
+    baseline_3: Input[Model] = None,
+    baseline_4: Input[Model] = None,
 ):
-    """Judges the final model beside the baselines.
+    """Judges the final model beside others and beside a constant answer.
 
     Args:
         config: The evaluate section of the configuration (JSON).
         records: From build_tfrecords.
-        final: The model of the last phase.
-        baseline_classification: The model with the class head alone.
-        baseline_box: The model with the box head alone.
+        final: The model that is the pipeline's result.
         predictions: The predictions artifact: one row an image, class and model.
+        evaluation: The evaluation artifact: all that was found.
         metrics: All figures, under the same names in every run.
         report: The figures to read.
+        baseline_1: A model to compare with; so are the others. A component cannot take a list of models.
+        baseline_2: See baseline_1.
+        baseline_3: See baseline_1.
+        baseline_4: See baseline_1.
     """
-    from brain_tumor.config import EvaluateConfig, from_json
-    from brain_tumor.step import step
-    from brain_tumor.storage import write_json
+    from brain_tumor import steps
+    from brain_tumor.stores.files import write_json
 
-    models = {
-        "final": final.path,
-        "baseline_classification": baseline_classification.path,
-        "baseline_box": baseline_box.path,
-    }
-    with step():
-        from brain_tumor.evaluation.evaluate import evaluate
-
-        parsed = from_json(EvaluateConfig, config)
-        figures = evaluate(parsed, records.path, models, predictions.path, report.path)
-        write_json(metrics.path, figures)
-        for name, value in figures.items():
-            metrics.log_metric(name, value)
+    baselines = [model.path for model in (baseline_1, baseline_2, baseline_3, baseline_4) if model]
+    outputs = predictions.path, evaluation.path, report.path
+    figures = steps.evaluate(config, records.path, final.path, *outputs, baselines)
+    write_json(metrics.path, figures)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

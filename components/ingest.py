@@ -11,9 +11,6 @@ def ingest(config: str, dataset: Output[Dataset], data_report: Output[HTML]):
         dataset: The dataset artifact.
         data_report: What a first look at the data should show.
     """
-    from brain_tumor.data.dataset import ingest
-    from brain_tumor.data.sources import parse_dataset_config
-    from brain_tumor.step import step
+    from brain_tumor import steps
 
-    with step():
-        dataset.metadata.update(ingest(parse_dataset_config(config), dataset.path, data_report.path))
+    dataset.metadata.update(steps.ingest(config, dataset.path, data_report.path))

@@ -19,12 +19,7 @@ def train(
         tensorboard: TensorBoard's files: curves, and boxes on validation images.
         start: The model to go on from; without it a new one is built.
     """
-    from brain_tumor.config import TrainConfig, from_json
-    from brain_tumor.step import step
+    from brain_tumor import steps
 
-    with step():
-        from brain_tumor.training.trainer import train
-
-        parsed = from_json(TrainConfig, config)
-        before = start.path if start else None
-        model.metadata.update(train(parsed, records.path, model.path, before, tensorboard.path))
+    before = start.path if start else None
+    model.metadata.update(steps.train(config, records.path, model.path, before, tensorboard.path))

@@ -5,8 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from brain_tumor.errors import InputError
-from brain_tumor.step import step
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.step import step
 from pipelines.image import ROOT
 
 

@@ -8,9 +8,10 @@ import yaml
 from kfp import dsl
 from kfp.compiler import Compiler
 
-from brain_tumor.compose import compose
-from brain_tumor.errors import InputError
-from brain_tumor.step import step
+from brain_tumor.config import StepConfigs
+from brain_tumor.configure import configure
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.step import step
 from pipelines.image import ROOT, image_tag
 from pipelines.pipeline import build_pipeline
 
@@ -43,13 +44,13 @@ def load_target(name: str) -> Target:
     return Target(**yaml.safe_load(path.read_text()))
 
 
-def compile_pipeline(target: Target, tag: str, labels: list[str], path: Path) -> None:
+def compile_pipeline(target: Target, tag: str, configs: StepConfigs, path: Path) -> None:
     """Writes the compiled pipeline, the file that every target runs.
 
     Args:
         target: Where it will run.
         tag: The image's tag.
-        labels: The data set's labels.
+        configs: Whose phases and labels it has.
         path: The YAML file to write.
     """
 
@@ -58,15 +59,14 @@ def compile_pipeline(target: Target, tag: str, labels: list[str], path: Path) ->
         task.set_caching_options(target.caching)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Compiler().compile(build_pipeline(labels, place), str(path))
+    Compiler().compile(build_pipeline(configs, place), str(path))
 
 
 def main() -> None:
     """The command line: compiles for this machine to build/pipeline.yaml."""
     with step():
-        config = compose(sys.argv[1:])
         path = ROOT / "build" / "pipeline.yaml"
-        compile_pipeline(load_target("local"), image_tag(), list(config.dataset.labels), path)
+        compile_pipeline(load_target("local"), image_tag(), configure(sys.argv[1:]), path)
         print(path)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from brain_tumor.storage import fingerprint
+from brain_tumor.stores.locations import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 # What the image is built from. Bytecode caches come and go and change nothing.

@@ -1,122 +1,96 @@
 """The pipeline as a story."""
 
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Dataset, Model
+from kfp.dsl import HTML, Artifact, Dataset, Model
 
+from brain_tumor.config import StepConfigs
 from components.build_tfrecords import build_tfrecords
-from components.evaluate import evaluate as judge
+from components.evaluate import evaluate
 from components.ingest import ingest
 from components.label_curves import label_curves
 from components.train import train
-from components.visualize import visualize as draw
+from components.visualize import visualize
 
 NAME = "brain-tumor"
 
 
-class Artifacts(NamedTuple):
-    """What a run leaves behind."""
-
-    dataset: Dataset
-    records: Dataset
-    baseline_classification: Model
-    baseline_box: Model
-    phase1_box: Model
-    phase2_classification: Model
-    phase3_finetune: Model
-    predictions: Dataset
-    gallery: dsl.HTML
+Place = Callable[[dsl.PipelineTask], None]
+"""Adds to a task what the target that it will run on needs."""
 
 
-def build_pipeline(
-    labels: list[str], place: Callable[[dsl.PipelineTask], None]
-) -> dsl.base_component.BaseComponent:
-    """Builds the pipeline.
+def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
+    """From images to a judged model.
 
-    Args:
-        labels: The data set's labels: each has its own curves in the dashboard.
-        place: Adds to a task what the target it will run on needs.
-
-    Returns:
-        The pipeline. Its parameters are the steps' configs as JSON.
+    1. ingest: read the images and boxes, set bad ones aside, report.
+    2. build TFRecords: what training reads, and its statistics.
+    3. train: the phases, each from the model of the one that it starts from, or from a new one.
+    4. evaluate: the final model beside the others that no phase goes on from.
+    5. curves: one ROC curve and confusion matrix a label.
+    6. visualize: the pictures on one page.
     """
 
     def step(task: dsl.PipelineTask, name: str) -> dsl.PipelineTask:
         place(task.set_display_name(name))
         return task
 
-    @dsl.pipeline(name=NAME, description="Trains and judges a brain-tumor detector on MRI slices.")
-    def brain_tumor(
-        dataset: str,
-        records: str,
-        baseline_classification: str,
-        baseline_box: str,
-        phase1_box: str,
-        phase2_classification: str,
-        phase3_finetune: str,
-        evaluate: str,
-        visualize: str,
-    ) -> Artifacts:
-        """From images to a judged model.
+    # 1. to 2. Data.
+    dataset = step(ingest(config=config["dataset"]), "ingest").outputs["dataset"]
+    built = step(build_tfrecords(config=config["records"], dataset=dataset), "build TFRecords")
+    records = built.outputs["records"]
 
-        1. ingest: read the images and boxes, set bad ones aside, report.
-        2. build TFRecords: what training reads, and its statistics.
-        3. baseline classification, baseline box: one model a task, for comparison.
-        4. phase 1 box: the backbone and the box head.
-        5. phase 2 classification: the class head alone.
-        6. phase 3 fine-tune: both heads and the top of the backbone.
-        7. evaluate: the final model beside the baselines.
-        8. curves: one ROC curve and confusion matrix a label.
-        9. visualize: the pictures on one page.
-        """
-        # 1. to 2. Data.
-        ingested = step(ingest(config=dataset), "ingest")
-        built = step(build_tfrecords(config=records, dataset=ingested.outputs["dataset"]), "build TFRecords")
-        data = built.outputs["records"]
+    # 3. The phases of the configuration.
+    models: dict[str, Any] = {}
+    for name, training in configs.trainings.items():
+        start = {"start": models[training.phase.start]} if training.phase.start else {}
+        trained = step(train(config=config[name], records=records, **start), f"train: {title(name)}")
+        models[name] = trained.outputs["model"]
 
-        # 3. Baselines: what each task reaches alone.
-        only_labels = step(
-            train(config=baseline_classification, records=data), "train: baseline classification"
-        )
-        only_boxes = step(train(config=baseline_box, records=data), "train: baseline box")
+    # 4. to 6. Judgement.
+    others = {f"baseline_{number}": models[name] for number, name in enumerate(configs.baselines, start=1)}
+    final = models[configs.final]
+    judged = step(evaluate(config=config["evaluate"], records=records, final=final, **others), "evaluate")
+    evaluation, predictions = judged.outputs["evaluation"], judged.outputs["predictions"]
+    for label in configs.dataset.labels:
+        step(label_curves(label=label, evaluation=evaluation), f"curves: {label}")
+    drawing = {"dataset": dataset, "predictions": predictions, "evaluation": evaluation}
+    drawn = step(visualize(config=config["visualize"], **drawing), "visualize")
+    return {"records": records, **models, **drawing, "gallery": drawn.outputs["gallery"]}
 
-        # 4. to 6. The model, phase by phase.
-        phase1 = step(train(config=phase1_box, records=data), "train: phase 1 box")
-        phase2 = step(
-            train(config=phase2_classification, records=data, start=phase1.outputs["model"]),
-            "train: phase 2 classification",
-        )
-        phase3 = step(
-            train(config=phase3_finetune, records=data, start=phase2.outputs["model"]),
-            "train: phase 3 fine-tune",
-        )
-        models = {
-            "final": phase3.outputs["model"],
-            "baseline_classification": only_labels.outputs["model"],
-            "baseline_box": only_boxes.outputs["model"],
-        }
 
-        # 7. to 9. Judgement.
-        evaluated = step(judge(config=evaluate, records=data, **models), "evaluate")
-        predictions = evaluated.outputs["predictions"]
-        for label in labels:
-            step(label_curves(label=label, predictions=predictions), f"curves: {label}")
-        drawn = step(
-            draw(config=visualize, dataset=ingested.outputs["dataset"], predictions=predictions, **models),
-            "visualize",
-        )
-        return Artifacts(
-            dataset=ingested.outputs["dataset"],
-            records=data,
-            baseline_classification=only_labels.outputs["model"],
-            baseline_box=only_boxes.outputs["model"],
-            phase1_box=phase1.outputs["model"],
-            phase2_classification=phase2.outputs["model"],
-            phase3_finetune=phase3.outputs["model"],
-            predictions=predictions,
-            gallery=drawn.outputs["gallery"],
-        )
+def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.BaseComponent:
+    """Builds the pipeline.
 
-    return brain_tumor
+    Args:
+        configs: What is built: a training for each phase, and curves for each label of the data set.
+        place: Adds to a task what the target needs.
+
+    Returns:
+        The pipeline. Its parameters are the steps' configs as JSON.
+    """
+    parameters = list(configs.parameters())
+    kept = {"dataset": Dataset, "records": Dataset, **dict.fromkeys(configs.trainings, Model)}
+    kept |= {"predictions": Dataset, "evaluation": Artifact, "gallery": HTML}
+    outputs: Any = NamedTuple("Outputs", list(kept.items()))  # type: ignore[misc]
+
+    def brain_tumor(*values: Any) -> Any:
+        config = dict(zip(parameters, values, strict=True))
+        return outputs(**tell_story(configs, config, place))
+
+    # Which parameters and outputs there are follows from the phases; KFP reads both from the signature.
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = [inspect.Parameter(name, kind, annotation=str) for name in parameters]
+    brain_tumor.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        signature, return_annotation=outputs
+    )
+    brain_tumor.__doc__ = tell_story.__doc__
+    description = "Trains and judges a brain-tumor detector on MRI slices."
+    return dsl.pipeline(brain_tumor, name=NAME, description=description)
+
+
+def title(phase: str) -> str:
+    """A phase's name as words."""
+    return phase.replace("_", " ")

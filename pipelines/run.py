@@ -21,19 +21,12 @@ import yaml
 from kfp import local
 from kfp.components import load_component_from_file
 
-from brain_tumor import tracking
-from brain_tumor.compose import compose, step_configs
-from brain_tumor.config import EvaluateConfig, from_json
-from brain_tumor.evaluation.report import (
-    Report,
-    describe_difference,
-    evaluate_predictions,
-    scalar_metrics,
-    summary_table,
-)
-from brain_tumor.evaluation.table import read_predictions
-from brain_tumor.step import step
-from brain_tumor.storage import write_json
+from brain_tumor.artifacts.evaluation import Evaluation, read_evaluation
+from brain_tumor.configure import configure
+from brain_tumor.reports.evaluation_tables import describe_difference, summary_table
+from brain_tumor.runtime import tracking
+from brain_tumor.runtime.step import step
+from brain_tumor.stores.files import write_json
 from brain_tumor.training import checkpoints
 from pipelines.compile import compile_pipeline, load_target
 from pipelines.image import ROOT, image_tag
@@ -165,13 +158,12 @@ def run(overrides: list[str], runs: Path) -> dict[str, Path]:
         InputError: The configuration is not usable. Then no step has run.
         StepError: A step failed.
     """
-    config = compose(overrides)
-    arguments = step_configs(config)
+    configs = configure(overrides)
     name = f"{NAME}-{datetime.now():%Y-%m-%d-%H-%M-%S}"
     compiled = runs / "pipelines" / f"{name}.yaml"
     target = load_target("local")
     tag = image_tag()
-    compile_pipeline(target, tag, list(config.dataset.labels), compiled)
+    compile_pipeline(target, tag, configs, compiled)
     os.environ[checkpoints.IMAGE] = tag
     os.environ.setdefault(checkpoints.ROOT, str(runs / "checkpoints"))
     local.init(
@@ -194,7 +186,7 @@ def run(overrides: list[str], runs: Path) -> dict[str, Path]:
         stack.callback(root.removeFilter, listener)
         try:
             with redirect_stdout(cast(TextIO, listener)):
-                task = load_component_from_file(str(compiled))(**arguments)
+                task = load_component_from_file(str(compiled))(**configs.parameters())
         except RuntimeError as error:
             if not listener.executed:
                 raise
@@ -203,13 +195,11 @@ def run(overrides: list[str], runs: Path) -> dict[str, Path]:
                 + "\n".join(f"    {line}" for line in listener.last_lines)
             ) from error
         artifacts = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
-        report = evaluate_predictions(
-            from_json(EvaluateConfig, arguments["evaluate"]), artifacts["predictions"]
-        )
+        evaluation = read_evaluation(artifacts["evaluation"])
         page = _copy_report(artifacts["gallery"], runs / "reports")
         if tracker.run:
             tracker.run.log_params({"overrides": " ".join(overrides) or "none"})
-            tracker.run.log_metrics(scalar_metrics(report.metrics))
+            tracker.run.log_metrics(evaluation.metrics())
             tracker.run.log_file(page)
             write_json(
                 runs / "history" / f"{name}.json",
@@ -222,7 +212,7 @@ def run(overrides: list[str], runs: Path) -> dict[str, Path]:
                     "artifacts": {key: str(path) for key, path in artifacts.items()},
                 },
             )
-    _print_result(report, artifacts, page, tracker.run, listener, time.perf_counter() - started)
+    _print_result(evaluation, page, tracker.run, listener, time.perf_counter() - started)
     return artifacts
 
 
@@ -239,25 +229,22 @@ def _copy_report(gallery: Path, folder: Path) -> Path:
 
 
 def _print_result(
-    report: Report,
-    artifacts: dict[str, Path],
+    evaluation: Evaluation,
     page: Path,
     parent: tracking.Run | None,
     listener: Listener,
     seconds: float,
 ) -> None:
-    metrics = report.metrics
-    _, manifest = read_predictions(artifacts["predictions"])
-    runs = {name: model["mlflow_run_id"] for name, model in manifest["models"].items()}
+    runs = {name: model.mlflow_run_id for name, model in evaluation.models.items()}
     print()
-    if manifest["notice"]:
-        print(manifest["notice"])
+    if evaluation.notice:
+        print(evaluation.notice)
     print(
-        f"Split {metrics['split']}: {metrics['patients']} patients, {metrics['images']} images, "
-        f"{metrics['boxes']} true boxes.\n"
+        f"Split {evaluation.split}: {evaluation.patients} patients, {evaluation.images} images, "
+        f"{evaluation.boxes} true boxes.\n"
     )
-    print(summary_table(metrics, {"MLflow run": runs}))
-    print(f"\n{describe_difference(metrics)}\n")
+    print(summary_table(evaluation, {"MLflow run": runs}))
+    print(f"\n{describe_difference(evaluation)}\n")
     print(f"Report: {page}")
     run_id = f"run {parent.id}" if parent else "no new run, since no step ran"
     print(f"MLflow: {run_id} (make mlflow-ui)")

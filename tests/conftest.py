@@ -39,26 +39,20 @@ def tiny_overrides() -> list[str]:
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset artifact: 4, 2 and 2 synthetic patients with 8 slices each. Not to be changed."""
-    from brain_tumor.compose import compose, step_configs
-    from brain_tumor.data.dataset import ingest
-    from brain_tumor.data.sources import parse_dataset_config
+    from brain_tumor.configure import configure
+    from brain_tumor.ingest.ingest import ingest
 
     folder = tmp_path_factory.mktemp("tiny")
-    ingest(
-        parse_dataset_config(step_configs(compose(TINY))["dataset"]),
-        folder / "dataset",
-        folder / "report.html",
-    )
+    ingest(configure(TINY).dataset, folder / "dataset")
     return folder / "dataset"
 
 
 @pytest.fixture(scope="session")
 def tiny_records(tiny_dataset: Path) -> Path:
     """The records artifact of `tiny_dataset`. Not to be changed."""
-    from brain_tumor.compose import compose, step_configs
-    from brain_tumor.config import RecordsConfig, from_json
-    from brain_tumor.data.records import build_tfrecords
+    from brain_tumor.artifacts.dataset import open_dataset
+    from brain_tumor.configure import configure
+    from brain_tumor.records.build import build_tfrecords
 
-    config = from_json(RecordsConfig, step_configs(compose(TINY))["records"])
-    build_tfrecords(config, tiny_dataset, tiny_dataset.parent / "records")
+    build_tfrecords(configure(TINY).records, open_dataset(tiny_dataset), tiny_dataset.parent / "records")
     return tiny_dataset.parent / "records"

@@ -10,7 +10,7 @@ from kfp import dsl, local
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Markdown, Metrics, Model
 from kfp.local.config import LocalExecutionConfig
 
-from brain_tumor.compose import compose, step_configs
+from brain_tumor.configure import configure
 from components.build_tfrecords import build_tfrecords
 from components.evaluate import evaluate as judge
 from components.ingest import ingest
@@ -28,6 +28,7 @@ class Outputs(NamedTuple):
     start: Model
     final: Model
     predictions: Dataset
+    evaluation: Artifact
     metrics: Metrics
     report: Markdown
     curves: ClassificationMetrics
@@ -38,16 +39,20 @@ class Outputs(NamedTuple):
 def every_component(
     dataset: str, records: str, phase1_box: str, phase2_classification: str, evaluate: str, visualize: str
 ) -> Outputs:
-    """Each component once, train with and without a start model. That one stands in for the baselines."""
+    """Each component once, train with and without a start model. That one stands in for a baseline."""
     ingested = ingest(config=dataset)
     data = build_tfrecords(config=records, dataset=ingested.outputs["dataset"]).outputs["records"]
     start = train(config=phase1_box, records=data).outputs["model"]
     final = train(config=phase2_classification, records=data, start=start).outputs["model"]
-    models = {"final": final, "baseline_classification": start, "baseline_box": start}
-    evaluated = judge(config=evaluate, records=data, **models)
-    predictions = evaluated.outputs["predictions"]
-    curves = label_curves(label="label1", predictions=predictions)
-    drawn = draw(config=visualize, dataset=ingested.outputs["dataset"], predictions=predictions, **models)
+    evaluated = judge(config=evaluate, records=data, final=final, baseline_1=start)
+    evaluation, predictions = evaluated.outputs["evaluation"], evaluated.outputs["predictions"]
+    curves = label_curves(label="label1", evaluation=evaluation)
+    drawn = draw(
+        config=visualize,
+        dataset=ingested.outputs["dataset"],
+        predictions=predictions,
+        evaluation=evaluation,
+    )
     return Outputs(
         dataset=ingested.outputs["dataset"],
         data_report=ingested.outputs["data_report"],
@@ -55,6 +60,7 @@ def every_component(
         start=start,
         final=final,
         predictions=predictions,
+        evaluation=evaluation,
         metrics=evaluated.outputs["metrics"],
         report=evaluated.outputs["report"],
         curves=curves.outputs["curves"],
@@ -65,7 +71,7 @@ def every_component(
 @pytest.fixture(scope="session")
 def configs(tiny_overrides: list[str]) -> dict[str, str]:
     """The steps' configs for the data of `tiny_dataset`."""
-    return step_configs(compose(tiny_overrides))
+    return configure(tiny_overrides).parameters()
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from kfp.dsl import Artifact, Dataset
 
-from brain_tumor.data.records import read_statistics, shard_paths
-from brain_tumor.storage import hash_files, read_manifest
+from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.artifacts.records import open_records
+from brain_tumor.stores.files import hash_files
 from components.build_tfrecords import build_tfrecords
 
 
@@ -18,14 +19,13 @@ def test_the_function_makes_records(
     )
 
     assert hash_files(Path(records.path)) == hash_files(tiny_records)
-    counts = read_manifest(tiny_dataset, "dataset")["counts"]
+    counts = open_dataset(tiny_dataset).manifest.counts
+    opened = open_records(records.path)
     for split, images in {"train": 32, "valid": 16, "test": 16}.items():
         assert records.metadata[f"{split}_images"] == images
-        assert records.metadata[f"{split}_boxes"] == counts[split]["boxes"] > 0
-        assert (
-            len(shard_paths(records.path, split)) == records.metadata[f"{split}_shards"] == -(-images // 10)
-        )
-    weights = read_statistics(records.path)["class_weights"]
+        assert records.metadata[f"{split}_boxes"] == counts[split].boxes > 0
+        assert len(opened.shard_paths(split)) == records.metadata[f"{split}_shards"] == -(-images // 10)
+    weights = opened.statistics.class_weights
     assert {f"class_weight_{label}": weight for label, weight in weights.items()}.items() <= (
         records.metadata.items()
     )
@@ -41,8 +41,8 @@ def test_it_runs_locally(local_run: dict[str, Artifact], tiny_records: Path) -> 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("{", ["RecordsConfig"]),
-        ('{"images_per_shard": 10, "max_class_weight": 20, "shards": 2}', ["RecordsConfig", "shards"]),
+        ("{", ["records", "JSON"]),
+        ('{"images_per_shard": 10, "shards": 2}', ["records has no 'shards'", "images_per_shard"]),
         ('{"images_per_shard": 0, "max_class_weight": 20}', ["images_per_shard is 0; give at least 1"]),
     ],
 )

@@ -6,22 +6,23 @@ from pathlib import Path
 import pytest
 from kfp.dsl import Artifact, Dataset, Markdown, Metrics, Model
 
-from brain_tumor.data.dataset import SYNTHETIC_NOTICE
-from brain_tumor.evaluation.table import read_predictions
+from brain_tumor.artifacts.evaluation import read_evaluation
+from brain_tumor.artifacts.predictions import open_predictions
+from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from components.evaluate import evaluate
 
 
 def outputs(folder: Path) -> dict[str, Artifact]:
     return {
         "predictions": Dataset(uri=str(folder / "predictions")),
+        "evaluation": Artifact(uri=str(folder / "evaluation")),
         "metrics": Metrics(uri=str(folder / "metrics")),
         "report": Markdown(uri=str(folder / "report")),
     }
 
 
 def models(local_run: dict[str, Artifact]) -> dict[str, Artifact]:
-    start = local_run["start"]
-    return {"final": local_run["final"], "baseline_classification": start, "baseline_box": start}
+    return {"final": local_run["final"], "baseline_1": local_run["start"]}
 
 
 def test_the_function_judges_the_models(
@@ -31,12 +32,16 @@ def test_the_function_judges_the_models(
     records = Dataset(uri=str(tiny_records))
     evaluate.python_func(config=configs["evaluate"], records=records, **models(local_run), **made)
 
-    table, manifest = read_predictions(made["predictions"].path)
-    names = ["final", "baseline_classification", "baseline_box", "constant"]
+    predictions = open_predictions(made["predictions"].path)
+    table = predictions.table
+    names = ["final", "phase1_box", "constant"]
     assert table["model"].unique().tolist() == names
-    assert set(manifest["models"]) == set(names)
-    assert table.groupby("model").size().to_dict() == dict.fromkeys(names, 16 * 3)
+    assert list(predictions.manifest.models) == names
+    assert table.groupby("model").size().to_dict() == dict.fromkeys(
+        names, (16 + 16) * 3
+    )  # of valid and of test
     metrics = made["metrics"]
+    assert metrics.metadata == read_evaluation(made["evaluation"].path).metrics()
     assert list(metrics.metadata) == sorted(metrics.metadata)
     assert metrics.metadata == json.loads(Path(metrics.path).read_text(), parse_constant=pytest.fail)
     # The same models on the same records, judged by another process.
@@ -47,11 +52,11 @@ def test_the_function_judges_the_models(
 def test_it_runs_locally(local_run: dict[str, Artifact]) -> None:
     figures = local_run["metrics"].metadata
     assert all(math.isfinite(value) for value in figures.values())
-    for model in ("final", "baseline_classification", "baseline_box", "constant"):
+    for model in ("final", "phase1_box", "constant"):
         assert 0 <= figures[f"{model}_macro_f1"] <= 1
         assert 0 <= figures[f"{model}_mean_iou"] <= 1
     # The class head has learned since, the boxes have not.
-    assert figures["final_mean_iou"] == pytest.approx(figures["baseline_box_mean_iou"], abs=1e-6)
+    assert figures["final_mean_iou"] == pytest.approx(figures["phase1_box_mean_iou"], abs=1e-6)
     report = Path(local_run["report"].path).read_text()
     assert SYNTHETIC_NOTICE in report
     assert "| final model" in report
@@ -67,7 +72,7 @@ def test_a_bad_config_is_refused(
 ) -> None:
     records = Dataset(uri=str(tiny_records))
     sentence = refusal(evaluate, config=config, records=records, **models(local_run), **outputs(tmp_path))
-    assert "EvaluateConfig" in sentence
+    assert "evaluate" in sentence
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,8 +88,26 @@ def test_a_missing_model_is_refused(
         evaluate,
         config=configs["evaluate"],
         records=Dataset(uri=str(tiny_records)),
-        **models(local_run) | {"baseline_box": Model(uri=str(absent))},
+        **models(local_run) | {"baseline_1": Model(uri=str(absent))},
         **outputs(tmp_path),
     )
     assert f"{absent} is no model artifact" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_models_of_one_phase_are_refused(
+    configs: dict[str, str],
+    refusal: Callable[..., str],
+    tiny_records: Path,
+    local_run: dict[str, Artifact],
+    tmp_path: Path,
+) -> None:
+    sentence = refusal(
+        evaluate,
+        config=configs["evaluate"],
+        records=Dataset(uri=str(tiny_records)),
+        **models(local_run) | {"baseline_2": local_run["start"]},
+        **outputs(tmp_path),
+    )
+    assert "is a second model of the phase phase1_box" in sentence
     assert list(tmp_path.iterdir()) == []

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from kfp.dsl import HTML, Artifact, Dataset
 
-from brain_tumor.compose import compose, step_configs
-from brain_tumor.data.dataset import SYNTHETIC_NOTICE
-from brain_tumor.storage import hash_files, read_manifest
+from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.configure import configure
+from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
+from brain_tumor.stores.files import hash_files
 from components.ingest import ingest
 
 
@@ -19,11 +20,11 @@ def test_the_function_makes_a_dataset_and_a_report(
     ingest.python_func(config=configs["dataset"], dataset=dataset, data_report=report)
 
     assert hash_files(Path(dataset.path)) == hash_files(tiny_dataset), "the seed decides all"
-    counts = read_manifest(dataset.path, "dataset")["counts"]
+    counts = open_dataset(dataset.path).manifest.counts
     for split, patients in {"train": 4, "valid": 2, "test": 2}.items():
-        assert counts[split]["images"] == dataset.metadata[f"{split}_images"] == 8 * patients
-        assert counts[split]["patients"] == dataset.metadata[f"{split}_patients"] == patients
-        assert dataset.metadata[f"{split}_boxes_label1"] == counts[split]["boxes_by_label"]["label1"] > 0
+        assert counts[split].images == dataset.metadata[f"{split}_images"] == 8 * patients
+        assert counts[split].patients == dataset.metadata[f"{split}_patients"] == patients
+        assert dataset.metadata[f"{split}_boxes_label1"] == counts[split].boxes_by_label["label1"] > 0
     assert SYNTHETIC_NOTICE in Path(report.path).read_text()
 
 
@@ -39,11 +40,12 @@ def test_it_runs_locally(local_run: dict[str, Artifact], tiny_dataset: Path) -> 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("{", ["no JSON object"]),
-        ("[]", ["no JSON object"]),
-        ("{}", ["dataset.source", "synthetic, directory"]),
-        ('{"source": "synthetic", "patients": 3}', ["SyntheticDataset", "patients"]),
-        ('{"source": "synthetic"}', ["SyntheticDataset", "labels"]),
+        ("{", ["dataset", "JSON"]),
+        ("[]", ["dataset is []"]),
+        ("{}", ["dataset.source is not set"]),
+        ('{"source": "zip"}', ["dataset.source is 'zip'", "synthetic, directory"]),
+        ('{"source": "synthetic", "patients": 3}', ["dataset has no 'patients'", "train_patients"]),
+        ('{"source": "directory"}', ["dataset.path is not set"]),
     ],
 )
 def test_a_bad_config_is_refused(
@@ -61,7 +63,7 @@ def test_a_bad_config_is_refused(
 
 def test_a_missing_folder_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
     absent = tmp_path / "absent"
-    config = step_configs(compose(["dataset=directory", f"dataset.path={absent}"]))["dataset"]
+    config = configure(["dataset=directory", f"dataset.path={absent}"]).parameters()["dataset"]
     outputs = {
         "dataset": Dataset(uri=str(tmp_path / "dataset")),
         "data_report": HTML(uri=str(tmp_path / "report")),

@@ -2,19 +2,23 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from kfp.dsl import Artifact, ClassificationMetrics, Dataset
+from kfp.dsl import Artifact, ClassificationMetrics
 
-from brain_tumor.evaluation.table import read_predictions
+from brain_tumor.artifacts.evaluation import read_evaluation
+from brain_tumor.artifacts.predictions import open_predictions
 from components.label_curves import label_curves
 
 
 def test_the_function_logs_a_labels_curves(local_run: dict[str, Artifact], tmp_path: Path) -> None:
     curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
-    label_curves.python_func(label="label1", predictions=local_run["predictions"], curves=curves)
+    label_curves.python_func(label="label1", evaluation=local_run["evaluation"], curves=curves)
 
-    table, manifest = read_predictions(local_run["predictions"].path)
-    rows = table[(table["model"] == "final") & (table["label"] == "label1")]
-    predicted = rows["probability"] >= manifest["threshold"]
+    table = open_predictions(local_run["predictions"].path).table
+    evaluation = read_evaluation(local_run["evaluation"].path)
+    threshold = evaluation.threshold
+    judged = (table["model"] == "final") & (table["split"] == evaluation.split)
+    rows = table[judged & (table["label"] == "label1")]
+    predicted = rows["probability"] >= threshold
     [absent, present] = curves.metadata["confusionMatrix"]["rows"]
     assert absent["row"] == [
         int((~rows["present"] & ~predicted).sum()),
@@ -44,14 +48,14 @@ def test_an_unknown_label_is_refused(
     local_run: dict[str, Artifact], refusal: Callable[..., str], tmp_path: Path
 ) -> None:
     curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
-    sentence = refusal(label_curves, label="label9", predictions=local_run["predictions"], curves=curves)
+    sentence = refusal(label_curves, label="label9", evaluation=local_run["evaluation"], curves=curves)
     assert "label9" in sentence
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_predictions_are_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
+def test_a_missing_evaluation_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
-    sentence = refusal(label_curves, label="label1", predictions=Dataset(uri=str(absent)), curves=curves)
-    assert f"{absent} is no predictions artifact" in sentence
+    sentence = refusal(label_curves, label="label1", evaluation=Artifact(uri=str(absent)), curves=curves)
+    assert f"{absent} is no evaluation artifact" in sentence
     assert list(tmp_path.iterdir()) == []

@@ -9,10 +9,11 @@ import pytest
 import tensorflow as tf
 from kfp.dsl import HTML, Dataset
 
-from brain_tumor.compose import compose, step_configs
+from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.artifacts.records import open_records
 from brain_tumor.config import SPLITS
-from brain_tumor.data.dataset import open_dataset
-from brain_tumor.data.records import parse_example, shard_paths
+from brain_tumor.configure import configure
+from brain_tumor.records.read import parse_example
 from components.build_tfrecords import build_tfrecords
 from components.ingest import ingest
 
@@ -27,7 +28,7 @@ def export() -> Path:
 
 @pytest.fixture(scope="module")
 def configs(export: Path) -> dict[str, str]:
-    return step_configs(compose(["dataset=directory", f"dataset.path={export}"]))
+    return configure(["dataset=directory", f"dataset.path={export}"]).parameters()
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +57,20 @@ def test_the_counts_are_the_csvs(export: Path, dataset: Dataset) -> None:
                 for row in csv.DictReader(file)
                 if row["filename"] in images - bad
             }
-        counts = found.manifest["counts"][split]
-        assert counts["images"] == len(images - bad) > 0
-        assert counts["quarantined"] == len(bad)
-        assert counts["boxes"] == len(boxes) > 0
-        assert counts["images_with_boxes"] == len({filename for filename, _ in boxes})
-        for label, number in counts["boxes_by_label"].items():
+        counts = found.manifest.counts[split]
+        assert counts.images == len(images - bad) > 0
+        assert counts.quarantined == len(bad)
+        assert counts.boxes == len(boxes) > 0
+        assert counts.images_with_boxes == len({filename for filename, _ in boxes})
+        for label, number in counts.boxes_by_label.items():
             assert number == sum(own == label for _, own in boxes)
         patients = {name.split("_slice_")[0] for name in images - bad if re.match(r"volume_\d+_slice_", name)}
-        assert counts["patients"] == len(patients)
+        assert counts.patients == len(patients)
 
 
 def test_the_records_are_the_exports_images(export: Path, dataset: Dataset, records: Dataset) -> None:
     for split in SPLITS:
-        examples = tf.data.TFRecordDataset(shard_paths(records.path, split))
+        examples = tf.data.TFRecordDataset(open_records(records.path).shard_paths(split))
         filenames = set()
         boxes = 0
         for example in examples.map(lambda record: parse_example(record, 3)).as_numpy_iterator():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from kfp.dsl import Artifact, Dataset, Model
 
-from brain_tumor.model.artifact import load_model, read_description
+from brain_tumor.artifacts.model import open_model
+from brain_tumor.model.saving import load_model
 from components.train import train
 
 
@@ -25,11 +26,11 @@ def baseline(configs: dict[str, str], tiny_records: Path, tmp_path_factory: pyte
 
 
 def test_the_function_trains_a_model(baseline: Model) -> None:
-    description = read_description(baseline.path)
-    assert description["heads"] == ["boxes"]
-    assert [phase["name"] for phase in description["phases"]] == ["baseline_box"]
-    assert description["phases"][0]["epochs"][0]["epoch"] == 1
-    assert baseline.metadata == description["metrics"]
+    description = open_model(baseline.path).description
+    assert description.heads == ["boxes"]
+    assert [phase.name for phase in description.phases] == ["baseline_box"]
+    assert description.phases[0].epochs[0]["epoch"] == 1
+    assert baseline.metadata == description.metrics
     assert set(baseline.metadata) == {
         "val_loss",
         "val_boxes_iou",
@@ -39,33 +40,33 @@ def test_the_function_trains_a_model(baseline: Model) -> None:
     }
     assert all(math.isfinite(value) for value in baseline.metadata.values())
     # No store was named, so nothing was tracked.
-    assert description["mlflow_run_id"] == ""
+    assert description.mlflow_run_id == ""
 
 
 def test_the_trained_model_answers(baseline: Model) -> None:
-    answers = load_model(baseline.path).predict(np.zeros((2, 32, 32, 3), np.float32), verbose=0)
+    answers = load_model(open_model(baseline.path)).predict(np.zeros((2, 32, 32, 3), np.float32), verbose=0)
     assert set(answers) == {"boxes"}
     assert answers["boxes"].shape == (2, 3, 4)
 
 
 def test_it_runs_locally_from_a_new_model(local_run: dict[str, Artifact]) -> None:
     start = local_run["start"]
-    description = read_description(start.path)
-    assert description["heads"] == ["labels", "boxes"]
-    assert [phase["name"] for phase in description["phases"]] == ["phase1_box"]
-    assert start.metadata == description["metrics"]
+    description = open_model(start.path).description
+    assert description.heads == ["labels", "boxes"]
+    assert [phase.name for phase in description.phases] == ["phase1_box"]
+    assert start.metadata == description.metrics
     assert "val_boxes_iou" in start.metadata
 
 
 def test_it_runs_locally_from_a_start_model(local_run: dict[str, Artifact]) -> None:
     final = local_run["final"]
-    phases = read_description(final.path)["phases"]
-    assert [phase["name"] for phase in phases] == ["phase1_box", "phase2_classification"]
-    assert phases[0] == read_description(local_run["start"].path)["phases"][0]
+    phases = open_model(final.path).description.phases
+    assert [phase.name for phase in phases] == ["phase1_box", "phase2_classification"]
+    assert phases[0] == open_model(local_run["start"].path).description.phases[0]
     assert "val_labels_auc" in final.metadata
 
     # The second phase trains the class head alone: what the first one has trained stays as it was.
-    before, after = (load_model(local_run[name].path) for name in ("start", "final"))
+    before, after = (load_model(open_model(local_run[name].path)) for name in ("start", "final"))
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
     first, second = (model.predict(images, verbose=0) for model in (before, after))
     np.testing.assert_array_equal(first["boxes"], second["boxes"])
@@ -80,7 +81,7 @@ def test_a_bad_config_is_refused(
         "model": Model(uri=str(tmp_path / "model")),
         "tensorboard": Artifact(uri=str(tmp_path / "logs")),
     }
-    assert "TrainConfig" in refusal(train, config=config, records=Dataset(uri=str(tiny_records)), **outputs)
+    assert "training" in refusal(train, config=config, records=Dataset(uri=str(tiny_records)), **outputs)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,19 +4,12 @@ from pathlib import Path
 import pytest
 from kfp.dsl import HTML, Artifact, Dataset
 
-from brain_tumor.data.dataset import SYNTHETIC_NOTICE
+from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from components.visualize import visualize
 
 
 def inputs(local_run: dict[str, Artifact]) -> dict[str, Artifact]:
-    start = local_run["start"]
-    return {
-        "dataset": local_run["dataset"],
-        "predictions": local_run["predictions"],
-        "final": local_run["final"],
-        "baseline_classification": start,
-        "baseline_box": start,
-    }
+    return {name: local_run[name] for name in ("dataset", "predictions", "evaluation")}
 
 
 def check_page(path: str) -> None:
@@ -47,11 +40,11 @@ def test_a_bad_config_is_refused(
 ) -> None:
     gallery = HTML(uri=str(tmp_path / "gallery"))
     sentence = refusal(visualize, config=config, **inputs(local_run), gallery=gallery)
-    assert "VisualizeConfig" in sentence
+    assert "visualize" in sentence
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["dataset", "predictions", "final"])
+@pytest.mark.parametrize("name", ["dataset", "predictions", "evaluation"])
 def test_a_missing_artifact_is_refused(
     name: str,
     configs: dict[str, str],

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+from brain_tumor.configure import configure
 from pipelines.compile import compile_pipeline, load_target
 
 GOLDEN = Path(__file__).parent / "golden" / "local.yaml"
-LABELS = ["label0", "label1", "label2"]
 
 
 def compile_golden(path: Path) -> None:
     """Compiles for one machine, under a tag that does not follow the library's content."""
-    compile_pipeline(load_target("local"), "golden", LABELS, path)
+    compile_pipeline(load_target("local"), "golden", configure([]), path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ def project(tmp_path: Path) -> Path:
     """A small project with what an image is built from, and what it is not."""
     for name in (
         "src/brain_tumor/a.py",
-        "src/brain_tumor/conf/config.yaml",
+        "src/brain_tumor/config/yaml/config.yaml",
         "src/brain_tumor/__pycache__/a.cpython-311.pyc",
         "src/brain_tumor.egg-info/PKG-INFO",
         "requirements/cpu.txt",
@@ -46,7 +46,7 @@ def delete(project: Path) -> None:
     "change",
     [
         append("src/brain_tumor/a.py"),
-        append("src/brain_tumor/conf/config.yaml"),
+        append("src/brain_tumor/config/yaml/config.yaml"),
         append("src/brain_tumor/new.py"),
         append("requirements/cpu.txt"),
         append("images/Dockerfile"),

@@ -2,132 +2,23 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
-import pandas as pd
 import pytest
 
-from brain_tumor.compose import compose, step_configs
-from brain_tumor.config import SyntheticDataset, from_json
-from brain_tumor.data.dataset import SYNTHETIC_NOTICE
-from brain_tumor.data.sources.synthetic import write_export
-from brain_tumor.evaluation.report import DASH
-from brain_tumor.storage import hash_files, read_manifest
-from pipelines.image import ROOT
-
-TRAININGS = (
-    "train: baseline classification",
-    "train: baseline box",
-    "train: phase 1 box",
-    "train: phase 2 classification",
-    "train: phase 3 fine-tune",
-)
-JUDGEMENT = {"evaluate", "curves: label0", "curves: label1", "curves: label2", "visualize"}
-STEPS = {"ingest", "build TFRecords", *TRAININGS, *JUDGEMENT}
-PHASES = ("baseline_classification", "baseline_box", "phase1_box", "phase2_classification", "phase3_finetune")
-KINDS = {"dataset": "dataset", "records": "records", "predictions": "predictions"} | dict.fromkeys(
-    PHASES, "model"
-)
-# The quick profile's model and trainings on next to no data. Tracing what learns would be most of their
-# time, so only the backbone's top does.
-QUICK = [
-    "dataset.train_patients=4",
-    "dataset.valid_patients=2",
-    "dataset.test_patients=2",
-    "dataset.slices_per_patient=8",
-    "model.image_size=32",
-    "phases.phase1_box.trainable_fraction=0.1",
-    "phases.phase3_finetune.trainable_layers=20",
-    *(f"phases.{phase}.epochs={2 if phase == 'phase2_classification' else 1}" for phase in PHASES),
-]
-# The command line itself, but for the folder that takes everything.
-RUN = """
-import pathlib, sys
-import pipelines.run
-pipelines.run.ROOT = pathlib.Path(sys.argv.pop(1))
-pipelines.run.main()
-"""
-
-
-@dataclass
-class Outcome:
-    """What a run said and what it left.
-
-    Attributes:
-        code: The exit code.
-        stdout: The result.
-        stderr: The progress.
-        history: The records of all runs so far, oldest first.
-        mlflow_runs: All MLflow runs so far.
-        logged_models: All models that MLflow has.
-    """
-
-    code: int
-    stdout: str
-    stderr: str
-    history: list[dict[str, Any]]
-    mlflow_runs: list[Any]
-    logged_models: list[Any]
-
-    @property
-    def executed(self) -> list[str]:
-        """Titles of the steps that ran."""
-        return [title for title in self._begun() if not title.endswith(": cached")]
-
-    @property
-    def cached(self) -> list[str]:
-        """Titles of the steps that did not have to."""
-        return [title.removesuffix(": cached") for title in self._begun() if title.endswith(": cached")]
-
-    @property
-    def rows(self) -> dict[str, list[str]]:
-        """The table's cells by the model's title: macro-F1, mean IoU, recall@0.5, perhaps an MLflow run."""
-        lines = [re.split(r"\s{2,}", line.strip()) for line in self.stdout.splitlines()]
-        return {cells[0]: cells[1:] for cells in lines if len(cells) in (4, 5) and "--" not in cells[0]}
-
-    def _begun(self) -> list[str]:
-        return re.findall(r"^\[ ?\d+/12\] (.+)$", self.stderr, re.MULTILINE)
-
-
-def start(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    """Starts a Python process in the project, without whatever MLflow this environment speaks of."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment | variables, capture_output=True, text=True
-    )
-
-
-def run(root: Path, *overrides: str, store: Path | None = None, **variables: str) -> Outcome:
-    result = start(["-c", RUN, str(root), *overrides], **variables)
-    records = sorted((root / "runs" / "history").glob("*.json"))
-    mlflow_runs, models = read_store(store or root / "runs" / "mlflow.db")
-    return Outcome(
-        result.returncode,
-        result.stdout,
-        result.stderr,
-        [json.loads(record.read_text()) for record in records],
-        mlflow_runs,
-        models,
-    )
-
-
-def read_store(path: Path) -> tuple[list[Any], list[Any]]:
-    """All runs and all logged models of an MLflow store, if there is one."""
-    if not path.is_file():
-        return [], []
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{path}")
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    return list(client.search_runs(experiments)), list(client.search_logged_models(experiments))
+from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.artifacts.evaluation import read_evaluation
+from brain_tumor.artifacts.model import open_model
+from brain_tumor.config import SyntheticDataset
+from brain_tumor.configure import configure
+from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
+from brain_tumor.ingest.sources.synthetic import write_export
+from brain_tumor.reports.evaluation_tables import DASH
+from brain_tumor.stores.files import hash_files
+from tests.pipelines.local_run import JUDGEMENT, KINDS, PHASES, QUICK, STEPS, Outcome, run, start
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +68,8 @@ def test_every_step_runs_once(first: Outcome) -> None:
 def test_the_story_is_run_in_its_order(first: Outcome) -> None:
     order = first.executed.index
     assert order("ingest") < order("build TFRecords") < order("train: baseline classification")
-    assert order("train: phase 1 box") < order("train: phase 2 classification")
-    assert order("train: phase 2 classification") < order("train: phase 3 fine-tune") < order("evaluate")
+    assert order("train: phase1 box") < order("train: phase2 classification")
+    assert order("train: phase2 classification") < order("train: phase3 finetune") < order("evaluate")
     assert order("evaluate") < min(order(title) for title in JUDGEMENT - {"evaluate"})
 
 
@@ -187,9 +78,11 @@ def test_every_artifact_is_whole(artifacts: dict[str, Path]) -> None:
     for name, kind in KINDS.items():
         hashes = hash_files(artifacts[name])
         hashes.pop("manifest.json")
-        listed = read_manifest(artifacts[name], kind)["files"]
+        manifest = json.loads((artifacts[name] / "manifest.json").read_text())
+        assert manifest["kind"] == kind
+        listed = manifest["files"]
         if name == "dataset":
-            images = pd.read_parquet(artifacts[name] / "images.parquet")
+            images = open_dataset(artifacts[name]).images
             listed |= dict(zip("images/" + images["source_id"], images["sha256"], strict=True))
         assert listed == hashes
         assert hashes
@@ -280,8 +173,7 @@ def test_the_table_names_the_mlflow_runs_of_the_models(first: Outcome, artifacts
     assert rows["baseline box (frozen random backbone)"][3] == nested["baseline_box"]
     assert len(rows["constant baseline"]) == 3
     for phase in PHASES:
-        description = json.loads((artifacts[phase] / "model.json").read_text())
-        assert description["mlflow_run_id"] == nested[phase]
+        assert open_model(artifacts[phase]).description.mlflow_run_id == nested[phase]
 
 
 def test_the_dashboard_gets_finite_figures_alone(artifacts: dict[str, Path]) -> None:
@@ -289,6 +181,7 @@ def test_the_dashboard_gets_finite_figures_alone(artifacts: dict[str, Path]) -> 
     output = json.loads((folder / "executor_output.json").read_text(), parse_constant=pytest.fail)
     logged = output["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert logged == json.loads((folder / "metrics").read_text(), parse_constant=pytest.fail)
+    assert logged == read_evaluation(artifacts["evaluation"]).metrics()
     assert list(logged) == sorted(logged)
     assert all(math.isfinite(value) for value in logged.values())
     # What a model cannot have is left out, not zero.
@@ -308,11 +201,11 @@ def test_a_model_on_disk_has_no_optimizer_state(artifacts: dict[str, Path]) -> N
 
 
 def test_the_later_phases_stand_on_the_earlier_ones(artifacts: dict[str, Path]) -> None:
-    description = json.loads((artifacts["phase3_finetune"] / "model.json").read_text())
-    assert [phase["name"] for phase in description["phases"]] == list(PHASES[2:])
-    assert description["backbone"] == {"name": "resnet101", "weights": "none"}
-    baseline = json.loads((artifacts["baseline_box"] / "model.json").read_text())
-    assert [phase["name"] for phase in baseline["phases"]] == ["baseline_box"]
+    description = open_model(artifacts["phase3_finetune"]).description
+    assert [phase.name for phase in description.phases] == list(PHASES[2:])
+    assert (description.backbone.name, description.backbone.weights) == ("resnet101", "none")
+    baseline = open_model(artifacts["baseline_box"]).description
+    assert [phase.name for phase in baseline.phases] == ["baseline_box"]
 
 
 def test_an_unchanged_run_runs_nothing(first: Outcome, second: Outcome) -> None:
@@ -337,7 +230,7 @@ def test_an_unchanged_run_prints_the_same(first: Outcome, second: Outcome) -> No
 
 
 def test_another_learning_rate_runs_its_phase_and_what_follows(first: Outcome, third: Outcome) -> None:
-    assert set(third.executed) == {"train: phase 3 fine-tune"} | JUDGEMENT
+    assert set(third.executed) == {"train: phase3 finetune"} | JUDGEMENT
     assert set(third.cached) == STEPS - set(third.executed)
     assert (
         third.history[1]["artifacts"]["phase2_classification"]
@@ -360,6 +253,16 @@ def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, thi
     assert set(newer) == {parent, final}
     assert newer[final].data.tags["mlflow.parentRunId"] == parent
     assert newer[final].data.params["phase.learning_rate"] == "0.0001"
+
+
+def test_a_single_joint_training_is_configuration_alone(tmp_path: Path) -> None:
+    phases = ["phases=joint", "~phases.baseline_box", "~phases.baseline_classification"]
+    short = ["phases.joint.epochs=1", "phases.joint.trainable_layers=20"]
+    outcome = run(tmp_path, *(value for value in QUICK if not value.startswith("phases.")), *phases, *short)
+    assert outcome.code == 0, outcome.stderr
+    assert set(outcome.executed) == {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT
+    assert list(outcome.rows) == ["model", "final model", "constant baseline"]
+    assert "joint" in {found.info.run_name for found in outcome.mlflow_runs}
 
 
 def test_a_misspelt_override_leaves_no_run(tmp_path: Path) -> None:
@@ -393,7 +296,9 @@ def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of images as a user has it."""
     folder = tmp_path_factory.mktemp("export")
-    write_export(folder, from_json(SyntheticDataset, step_configs(compose(QUICK))["dataset"]))
+    config = configure(QUICK).dataset
+    assert isinstance(config, SyntheticDataset)
+    write_export(folder, config)
     return folder
 
 
@@ -402,18 +307,20 @@ def test_what_was_done_before_a_failure_is_not_done_again(tmp_path: Path, export
     data = ["dataset=directory", f"dataset.path={export}"]
     variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
 
-    failed = run(tmp_path, *data, "training.precision=half", store=store, **variables)
+    # A cluster may have a file that this machine lacks, so this is found out by the first training.
+    absent = tmp_path / "absent.keras"
+    failed = run(tmp_path, *data, f"model.weights={absent}", store=store, **variables)
     assert failed.code == 1
     # Which of the trainings is first changes from run to run.
     *done, training = failed.executed
     assert done == ["ingest", "build TFRecords"]
     error = failed.stderr[failed.stderr.index(f"The step '{training}' failed.") :]
-    assert "precision=half is not known; choose one of auto, float32, bfloat16." in error
+    assert f"model.weights={absent} is not there; give imagenet, none or the path" in error
     assert failed.history == []
     # The user's store knows of it, and no other was made.
     assert [found.info.status for found in failed.mlflow_runs] == ["FAILED"]
     assert not (tmp_path / "runs" / "mlflow.db").exists()
 
-    again = run(tmp_path, *data, "training.precision=double", store=store, **variables)
+    again = run(tmp_path, *data, f"model.weights={absent.with_name('other.keras')}", store=store, **variables)
     assert again.cached == ["ingest", "build TFRecords"]
     assert len(again.executed) == 1

@@ -1,6 +1,6 @@
 import pytest
 
-from brain_tumor.errors import InputError
+from brain_tumor.runtime.errors import InputError
 from pipelines.compile import TARGETS, load_target
 
 

@@ -156,7 +156,8 @@ def write_records(path: Path, records: list[bytes]) -> None:
 
 
 def write_tfrecord(folder: Path, splits: Splits, labels: list[str]) -> None:
-    items = [f'item {{\n  name: "{label}",\n  id: {index}\n}}\n' for index, label in enumerate(labels, 1)]
+    names = [json.dumps(label, ensure_ascii=False) for label in labels]
+    items = [f"item {{\n  name: {name},\n  id: {index}\n}}\n" for index, name in enumerate(names, 1)]
     for split, pictures in splits.items():
         (folder / split).mkdir(parents=True)
         (folder / split / "project_label_map.pbtxt").write_text("".join(items), encoding="utf-8")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brain_tumor.data.sources.archive import BrokenArchiveError, unpack
-from brain_tumor.errors import InputError
+from brain_tumor.ingest.sources.archive import BrokenArchiveError, unpack
+from brain_tumor.runtime.errors import InputError
 
 
 def pack(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:

@@ -1,36 +1,38 @@
 """Whatever an annotation file holds: a sentence or findings, nothing written elsewhere, nothing good lost."""
 
-import csv
 import io
 import json
-import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
-from exports import directory_config
-from format_writers import WRITERS, Picture, example, write_records
+from bad_exports import (
+    CSV,
+    GOOD,
+    JSON,
+    LABELS,
+    RECORDS,
+    TXT,
+    VICTIM,
+    XML,
+    bad_example,
+    check_sentence,
+    csv_of,
+    listing,
+    write_files,
+    write_good_exports,
+)
+from format_writers import example, write_records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brain_tumor.data.annotations import read_export
-from brain_tumor.data.dataset import ingest, open_dataset
-from brain_tumor.data.export import Export
-from brain_tumor.data.findings import QUARANTINED
-from brain_tumor.errors import InputError
-
-LABELS = ["label0", "опухоль, 2"]
-GOOD = Picture("volume_1_slice_1, «good».jpg", [(LABELS[0], 1, 2, 30, 29.5), (LABELS[1], 0, 0, 40, 30)])
-VICTIM = Picture("volume_1_slice_2.jpg", [(LABELS[0], 3, 4, 5, 6)])
-SPLITS = {
-    "train": [GOOD, VICTIM],
-    "valid": [Picture("volume_2_slice_1.jpg")],
-    "test": [Picture("volume_3_slice_1.jpg")],
-}
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.ingest.export import Export
+from brain_tumor.ingest.findings import QUARANTINED
+from brain_tumor.ingest.formats.registry import read_export
+from brain_tumor.runtime.errors import InputError
 
 quick = settings(
     max_examples=40,
@@ -74,34 +76,7 @@ ENCODINGS = ["utf-8", "utf-8-sig", "latin-1", "utf-16", "utf-32", "cp037"]
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    """By format, the bytes of a good export's files by path."""
-    contents = {}
-    for name, write in WRITERS.items():
-        folder = tmp_path_factory.mktemp(name)
-        write(folder, SPLITS, LABELS)
-        files = (path for path in folder.rglob("*") if path.is_file())
-        contents[name] = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-    return contents
-
-
-def listing(folder: Path) -> dict[str, bytes]:
-    """What is below a folder."""
-    paths = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-
-
-def write_files(folder: Path, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def check_sentence(error: InputError) -> None:
-    message = str(error)
-    assert message.isprintable(), message
-    assert message.endswith(".")
-    assert len(message) < 1000
+    return write_good_exports(tmp_path_factory)
 
 
 def read(files: dict[str, bytes]) -> Export | None:
@@ -122,7 +97,7 @@ def read(files: dict[str, bytes]) -> Export | None:
         }
     if export is not None:
         for split in export.splits:
-            numbers = split.boxes[["xmin", "ymin", "xmax", "ymax"]].to_numpy()
+            numbers = split.boxes[list(COORDINATES)].to_numpy()
             assert abs(numbers).max(initial=0) < float("inf")
             for finding in split.findings:
                 assert finding.message.isprintable(), finding.message
@@ -141,7 +116,7 @@ def check_good(export: Export | None) -> None:
     assert GOOD.name not in {finding.file for finding in train.findings}
     boxes = train.boxes[train.boxes["filename"] == GOOD.name].sort_values("label", ascending=False)
     expected = [list(box) for box in sorted(GOOD.boxes, reverse=True)]
-    assert boxes[["label", "xmin", "ymin", "xmax", "ymax"]].to_numpy().tolist() == expected
+    assert boxes[["label", *COORDINATES]].to_numpy().tolist() == expected
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
@@ -153,14 +128,6 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 # --- tensorflow
-
-CSV = "train/_annotations.csv"
-
-
-def csv_of(rows: list[list[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer).writerows(rows)
-    return buffer.getvalue()
 
 
 def good_csv(rows: dict[str, bytes]) -> tuple[str, str]:
@@ -221,8 +188,6 @@ def test_thousands_of_columns_are_read(exports: dict[str, dict[str, bytes]]) -> 
 
 # --- coco
 
-JSON = "train/_annotations.coco.json"
-
 
 def entries(*keys: str) -> st.SearchStrategy[Any]:
     """Anything, or an object with these keys."""
@@ -267,8 +232,6 @@ def test_a_coco_file_of_anything_is_refused_or_read(
 
 # --- yolo
 
-TXT = f"train/labels/{Path(VICTIM.name).stem}.txt"
-
 
 @quick
 @given(content=st.binary(max_size=40) | st.lists(st.lists(cells, max_size=8), max_size=4))
@@ -295,8 +258,6 @@ def test_a_data_yaml_of_anything_is_refused_or_read(
 
 # --- voc
 
-XML = f"train/{Path(VICTIM.name).stem}.xml"
-
 
 @quick
 @given(data=st.data())
@@ -318,7 +279,6 @@ def test_a_bad_voc_file_costs_no_other_image(
 
 # --- tfrecord
 
-RECORDS = "train/project.tfrecord"
 FEATURES = [
     *("encoded", "filename", "width", "height", "object/class/text"),
     *(f"object/bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax")),
@@ -330,26 +290,11 @@ feature_lists = (
 )
 
 
-def spoilt_example(features: dict[str, list[Any]]) -> bytes:
-    import tensorflow as tf
-
-    message = tf.train.Example.FromString(example(VICTIM, LABELS))
-    for name, content in features.items():
-        feature = message.features.feature[f"image/{name}"]
-        feature.Clear()
-        kinds = {bytes: feature.bytes_list, float: feature.float_list, int: feature.int64_list}
-        if content:
-            kinds[type(content[0])].value.extend(content)
-    return bytes(message.SerializeToString())
-
-
 @settings(quick, max_examples=20)
 @given(
     bad=st.lists(
         st.binary(max_size=20)
-        | st.dictionaries(st.sampled_from(FEATURES), feature_lists, min_size=1, max_size=3).map(
-            spoilt_example
-        ),
+        | st.dictionaries(st.sampled_from(FEATURES), feature_lists, min_size=1, max_size=3).map(bad_example),
         max_size=3,
     ),
     place=st.integers(0, 3),
@@ -370,108 +315,3 @@ def test_a_damaged_record_file_is_refused_or_read(
     exports: dict[str, dict[str, bytes]], data: st.DataObject
 ) -> None:
     read(exports["tfrecord"] | {RECORDS: data.draw(damaged(exports["tfrecord"][RECORDS]))})
-
-
-# --- the whole step
-
-
-def _spoil_csv(content: bytes) -> bytes:
-    rows = [
-        ["../../outside.jpg", "40", "30", LABELS[0], "1", "1", "2", "2"],
-        ["/etc/outside.jpg", "40", "30", LABELS[0], "1", "1", "2", "2"],
-        [VICTIM.name, "40", "30", "", "nan", "-1e308", "1e308", "9" * 500],
-        [VICTIM.name, "-1e308", "1e308", "a\0b", "-1e308", "-1e308", "1e308", "1e308"],
-        ["名前 の.jpg", "4"],
-    ]
-    return content + csv_of(rows).encode()
-
-
-def _spoil_json(content: bytes) -> bytes:
-    parsed = json.loads(content)
-    parsed["images"] += [
-        {"id": "a", "file_name": "../../outside.jpg"},
-        None,
-        {"id": "b", "file_name": "\ud800"},
-    ]
-    parsed["annotations"] += [
-        {"image_id": "a", "category_id": 1, "bbox": [1, 1, 2, 2]},
-        {"image_id": 1, "category_id": 1, "bbox": [-1e308, -1e308, 1e308, 1e308]},
-        {"image_id": 1, "category_id": {}, "bbox": [float("nan")] * 4},
-        [],
-    ]
-    return json.dumps(parsed).encode()
-
-
-def _spoil_records(content: bytes) -> bytes:
-    bad = [
-        spoilt_example({"filename": [b"../../outside.jpg"]}),
-        spoilt_example({"filename": [b"other.jpg"], "width": [-(2**63)], "encoded": [b"no JPEG"]}),
-        b"none",
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        write_records(Path(folder) / "bad", bad)
-        return content + (Path(folder) / "bad").read_bytes()
-
-
-SPOILT: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "tensorflow": (CSV, _spoil_csv),
-    "coco": (JSON, _spoil_json),
-    "yolo": (TXT, lambda _: b"0 -1e308 1e308 1e308 1e308\n1 nan . . .\n7\n\0"),
-    "voc": (XML, lambda content: content.replace(b">4<", b">-1e308<")),
-    "tfrecord": (RECORDS, _spoil_records),
-}
-
-
-def ingest_spoilt(parent: Path, files: dict[str, bytes]) -> None:
-    """Ingests into `out/`, and checks that nothing else around it has changed."""
-    folder = parent / "a" / "export"
-    write_files(folder, files)
-    (parent / "a" / "outside.jpg").write_bytes(b"precious")
-    before = listing(parent)
-    config = directory_config(folder, labels=LABELS, max_bad_fraction=1.0)
-    try:
-        ingest(config, parent / "a" / "out" / "dataset", parent / "a" / "out" / "report.html")
-    finally:
-        after = listing(parent)
-        assert {name: after[name] for name in before} == before
-        new = set(after) - set(before)
-        assert all(name.startswith(("a/out/dataset/", "a/out/report.html")) for name in new), new
-
-
-@pytest.mark.parametrize("name", SPOILT)
-def test_ingest_sets_bad_annotations_aside(
-    tmp_path: Path, exports: dict[str, dict[str, bytes]], name: str
-) -> None:
-    path, spoil = SPOILT[name]
-
-    ingest_spoilt(tmp_path, exports[name] | {path: spoil(exports[name][path])})
-
-    dataset = open_dataset(tmp_path / "a" / "out" / "dataset")
-    train = dataset.images[dataset.images["split"] == "train"]
-    assert GOOD.name in set(train["filename"])
-    boxes = dataset.annotations[dataset.annotations["filename"] == GOOD.name]
-    assert sorted(
-        boxes[["label", "xmin", "ymin", "xmax", "ymax"]].itertuples(index=False, name=None)
-    ) == sorted(GOOD.boxes)
-    assert (dataset.path / "images" / "train" / GOOD.name).read_bytes() == GOOD.jpeg()
-    # Each image is kept or set aside, and what is bad is listed.
-    kept = {file.name for file in dataset.path.glob("*/train/*")}
-    assert {GOOD.name, VICTIM.name} <= kept
-    if name != "tfrecord":
-        assert VICTIM.name not in set(train["filename"])
-    assert len(pd.read_csv(dataset.path / "findings.csv")) > 0
-
-
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [("tensorflow", CSV), ("coco", JSON), ("yolo", "data.yaml"), ("tfrecord", RECORDS)],
-)
-def test_ingest_writes_nothing_when_it_refuses(
-    tmp_path: Path, exports: dict[str, dict[str, bytes]], name: str, path: str
-) -> None:
-    with pytest.raises(InputError) as caught:
-        ingest_spoilt(tmp_path, exports[name] | {path: b"\xff\x00" * 20})
-
-    check_sentence(caught.value)
-    assert not (tmp_path / "a" / "out" / "dataset").exists()
-    assert not (tmp_path / "a" / "out" / "report.html").exists()

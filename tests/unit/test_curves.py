@@ -7,19 +7,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import auc, roc_auc_score
 
-from brain_tumor.errors import InputError
 from brain_tumor.evaluation.curves import label_curves
 
 
-def make_predictions(present: list[bool], probability: list[float]) -> pd.DataFrame:
-    table = pd.DataFrame({"present": present, "probability": probability})
-    return table.assign(model="final", label="label0")
+def make_rows(present: list[bool], probability: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"present": present, "probability": probability})
 
 
 def test_by_hand():
-    curves = label_curves(
-        make_predictions([True, True, True, False, False], [0.9, 0.8, 0.2, 0.5, 0.1]), "label0", 0.5
-    )
+    curves = label_curves(make_rows([True, True, True, False, False], [0.9, 0.8, 0.2, 0.5, 0.1]), 0.5)
     assert curves.confusion_matrix == [
         [1, 1],
         [1, 2],
@@ -34,7 +30,7 @@ def test_many_points_are_thinned_and_the_curve_stays():
     rng = np.random.default_rng(0)
     present = rng.random(5000) < 0.5
     probability = np.clip(0.25 * present + 0.75 * rng.random(5000), 0, 1)
-    curves = label_curves(make_predictions(present.tolist(), probability.tolist()), "label0", 0.5)
+    curves = label_curves(make_rows(present.tolist(), probability.tolist()), 0.5)
     roc = curves.roc
     assert roc is not None
     assert len(roc.fpr) == len(roc.tpr) == len(roc.thresholds) == 100
@@ -44,7 +40,7 @@ def test_many_points_are_thinned_and_the_curve_stays():
 
 
 def test_numbers_are_plain_and_finite():
-    curves = label_curves(make_predictions([True, False], [1.0, 0.0]), "label0", 0.5)
+    curves = label_curves(make_rows([True, False], [1.0, 0.0]), 0.5)
     assert curves.roc is not None
     values = [*curves.roc.fpr, *curves.roc.tpr, *curves.roc.thresholds]
     assert {type(value) for value in values} == {float}
@@ -54,14 +50,6 @@ def test_numbers_are_plain_and_finite():
 
 @pytest.mark.parametrize("present", [True, False])
 def test_one_class_alone_has_no_roc_curve(present):
-    curves = label_curves(make_predictions([present] * 3, [0.9, 0.6, 0.1]), "label0", 0.5)
+    curves = label_curves(make_rows([present] * 3, [0.9, 0.6, 0.1]), 0.5)
     assert curves.roc is None
     assert curves.confusion_matrix == ([[0, 0], [1, 2]] if present else [[1, 2], [0, 0]])
-
-
-def test_what_is_not_there_is_refused():
-    table = make_predictions([True, False], [0.9, 0.1])
-    with pytest.raises(InputError, match="label7"):
-        label_curves(table, "label7", 0.5)
-    with pytest.raises(InputError, match="baseline_box"):
-        label_curves(table.assign(model="baseline_box", probability=np.nan), "label0", 0.5, "baseline_box")

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
-from brain_tumor.evaluation.figures import figures, true_box_iou
-from brain_tumor.evaluation.table import PREDICTED_BOX, TRUE_BOX
-from brain_tumor.geometry import box_iou
+from brain_tumor.artifacts.evaluation import Figures
+from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
+from brain_tumor.evaluation.figures import label_figures, overall_figures, with_iou
 
 LABELS = ["label0", "label1", "label2"]
 
@@ -41,25 +41,16 @@ def random_table() -> tuple[np.ndarray, np.ndarray]:
     return present, np.clip(0.4 * present + rng.random((40, 3)) * 0.7, 0, 1)
 
 
-def test_iou_by_hand():
-    a = np.array([[0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 0, 0], [2, 2, 0, 0]])
-    b = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [0, 0, 1, 2], [1, 0, 2, 1], [0, 0, 0, 0], [0, 0, 2, 2]])
-    np.testing.assert_allclose(box_iou(a, b), [1, 1 / 7, 1 / 2, 0, 0, 0])
-
-
-def test_iou_is_symmetric_and_does_not_depend_on_the_unit():
-    rng = np.random.default_rng(0)
-    low = rng.random((2, 50, 2))
-    a, b = np.concatenate([low, low + rng.random((2, 50, 2))], axis=2)
-    np.testing.assert_allclose(box_iou(a, b), box_iou(b, a))
-    np.testing.assert_allclose(box_iou(a, b), box_iou(a * 139, b * 139))
-    assert box_iou(a, b).max() > 0.3  # the boxes do overlap
+def figures(predictions: pd.DataFrame, names: list[str] = LABELS) -> tuple[Figures, dict[str, Figures]]:
+    """Over all labels and by label, at the threshold 0.5."""
+    labels = label_figures(predictions, names, 0.5)
+    return overall_figures(with_iou(predictions), labels, 0.5), labels
 
 
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
 def test_averages_agree_with_scikit_learn(random_table, average):
     present, probability = random_table
-    found = figures(make_predictions(present, probability), LABELS, 0.5)
+    found, _ = figures(make_predictions(present, probability))
     precision, recall, f1, _ = precision_recall_fscore_support(
         present, probability >= 0.5, average=average, zero_division=0
     )
@@ -70,11 +61,12 @@ def test_averages_agree_with_scikit_learn(random_table, average):
 
 def test_labels_agree_with_scikit_learn(random_table):
     present, probability = random_table
-    found = figures(make_predictions(present, probability), LABELS, 0.5)
+    found, labels = figures(make_predictions(present, probability))
+    assert list(labels) == LABELS
     _, _, f1, _ = precision_recall_fscore_support(present, probability >= 0.5, average=None, zero_division=0)
     for slot, label in enumerate(LABELS):
-        assert found[f"{label}_f1"] == pytest.approx(f1[slot])
-        assert found[f"{label}_roc_auc"] == pytest.approx(
+        assert labels[label]["f1"] == pytest.approx(f1[slot])
+        assert labels[label]["roc_auc"] == pytest.approx(
             roc_auc_score(present[:, slot], probability[:, slot])
         )
     assert found["macro_average_precision"] == pytest.approx(
@@ -86,31 +78,31 @@ def test_label_figures_by_hand():
     # label0: a hit, a miss, a false alarm. label1: always present, found twice of four. label2: never there.
     present = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]], bool)
     probability = np.array([[0.9, 0.9, 0.1], [0.2, 0.1, 0.1], [0.5, 0.6, 0.1], [0.1, 0.2, 0.1]])
-    found = figures(make_predictions(present, probability), LABELS, 0.5)
-    assert (found["label0_precision"], found["label0_recall"], found["label0_f1"]) == (0.5, 0.5, 0.5)
-    assert (found["label1_precision"], found["label1_recall"]) == (1.0, 0.5)
-    assert found["label2_f1"] == 0.0
+    found, labels = figures(make_predictions(present, probability))
+    assert [labels["label0"][name] for name in ("precision", "recall", "f1")] == [0.5, 0.5, 0.5]
+    assert (labels["label1"]["precision"], labels["label1"]["recall"]) == (1.0, 0.5)
+    assert labels["label2"]["f1"] == 0.0
     assert found["macro_f1"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
     assert found["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 3))
     assert found["weighted_f1"] == pytest.approx((2 * 1 / 2 + 4 * 2 / 3) / 6)
     # Only label0 is there in some slices and not in others.
-    assert found["label1_roc_auc"] is None and found["label2_average_precision"] is None
-    assert found["macro_roc_auc"] == found["label0_roc_auc"] == 0.75
+    assert labels["label1"]["roc_auc"] is None and labels["label2"]["average_precision"] is None
+    assert found["macro_roc_auc"] == labels["label0"]["roc_auc"] == 0.75
 
 
 def test_one_label_alone_is_judged_by_its_positives():
     present = np.array([[1], [0], [0], [0]], bool)
     probability = np.array([[0.9], [0.8], [0.1], [0.1]])
-    found = figures(make_predictions(present, probability), ["label0"], 0.5)
-    assert found["macro_f1"] == found["micro_f1"] == found["label0_f1"] == pytest.approx(2 / 3)
+    found, labels = figures(make_predictions(present, probability), ["label0"])
+    assert found["macro_f1"] == found["micro_f1"] == labels["label0"]["f1"] == pytest.approx(2 / 3)
 
 
 def test_boxes_by_hand():
     table = make_predictions(np.array([[1, 1, 0], [1, 1, 0]], bool), np.zeros((2, 3)))
     table.loc[0, PREDICTED_BOX] = [20.0, 20.0, 60.0, 60.0]  # exact; the three others are 10 px aside: 30 / 50
-    found = figures(table, LABELS, 0.5)
-    np.testing.assert_allclose(true_box_iou(table), [1, 0.6, 0.6, 0.6])
-    assert list(true_box_iou(table).index) == [0, 1, 3, 4]
+    found, _ = figures(table)
+    absent = np.nan
+    np.testing.assert_allclose(with_iou(table)["iou"], [1, 0.6, absent, 0.6, 0.6, absent])
     assert found["mean_iou"] == pytest.approx(0.7)
     assert found["median_iou"] == pytest.approx(0.6)
     # Every true box counts, though no label reaches the threshold.
@@ -123,9 +115,11 @@ def test_boxes_by_hand():
 
 def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(random_table):
     table = make_predictions(*random_table)
-    both = figures(table, LABELS, 0.5)
-    no_class_head = figures(table.assign(probability=np.nan), LABELS, 0.5)
-    no_box_head = figures(table.assign(**dict.fromkeys(PREDICTED_BOX, np.nan)), LABELS, 0.5)
+    both, labels = figures(table)
+    no_class_head, no_labels = figures(table.assign(probability=np.nan))
+    no_box_head, same_labels = figures(table.assign(**dict.fromkeys(PREDICTED_BOX, np.nan)))
+    assert no_labels == {label: dict.fromkeys(own) for label, own in labels.items()}
+    assert same_labels == labels
     assert both.keys() == no_class_head.keys() == no_box_head.keys()
     of_boxes = {"mean_iou", "median_iou", "recall_at_50", "recall_at_75", "coordinate_mse", "coordinate_mae"}
     assert {name for name, value in no_class_head.items() if value is not None} == of_boxes
@@ -136,6 +130,6 @@ def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(random_t
 
 
 def test_without_a_true_box_there_is_no_figure_of_boxes():
-    found = figures(make_predictions(np.zeros((3, 3), bool), np.full((3, 3), 0.9)), LABELS, 0.5)
+    found, _ = figures(make_predictions(np.zeros((3, 3), bool), np.full((3, 3), 0.9)))
     assert found["mean_iou"] is None and found["coordinate_mse"] is None and found["macro_roc_auc"] is None
     assert found["macro_f1"] == found["weighted_f1"] == 0.0

@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brain_tumor.artifacts.evaluation import Figures
+from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.errors import InputError
-from brain_tumor.evaluation.figures import figures
+from brain_tumor.evaluation.figures import label_figures, overall_figures, with_iou
 from brain_tumor.evaluation.intervals import METRICS, difference, interval
-from brain_tumor.evaluation.table import PREDICTED_BOX, TRUE_BOX
+from brain_tumor.runtime.errors import InputError
 
 LABELS = ["label0", "label1"]
-CONFIG = EvaluateConfig(split="test", threshold=0.5, bootstrap_samples=1000, seed=3, batch_size=1)
+CONFIG = EvaluateConfig(bootstrap_samples=1000, seed=3)
 
 
 def make_predictions(patients: int, seed: int = 0, spread: float = 6.0) -> pd.DataFrame:
@@ -43,20 +44,25 @@ def make_predictions(patients: int, seed: int = 0, spread: float = 6.0) -> pd.Da
                             **dict(zip(PREDICTED_BOX, true_box + error, strict=True)),
                         }
                     )
-    return pd.DataFrame(rows)
+    return with_iou(pd.DataFrame(rows))
+
+
+def figures(rows: pd.DataFrame) -> Figures:
+    """All figures of one model, over all labels."""
+    return overall_figures(rows, label_figures(rows, LABELS, CONFIG.threshold), CONFIG.threshold)
 
 
 @pytest.fixture(scope="module")
 def slow_bootstrap() -> tuple[pd.DataFrame, EvaluateConfig, dict[str, np.ndarray]]:
     """By the book: the drawn patients' rows put together, all figures anew. Metric to (samples, 2 models)."""
     table = make_predictions(12)
-    config = EvaluateConfig(split="test", threshold=0.5, bootstrap_samples=40, seed=7, batch_size=1)
+    config = EvaluateConfig(bootstrap_samples=40, seed=7)
     by_patient = [rows for _, rows in table.groupby("patient_id")]
     draws = np.random.default_rng(7).multinomial(12, [1 / 12] * 12, size=40)
     values: dict[str, list[list[float | None]]] = {metric: [] for metric in METRICS}
     for draw in draws:
         drawn = pd.concat([rows for rows, times in zip(by_patient, draw, strict=True) for _ in range(times)])
-        found = [figures(drawn[drawn["model"] == model], LABELS, 0.5) for model in ("final", "constant")]
+        found = [figures(drawn[drawn["model"] == model]) for model in ("final", "constant")]
         for metric in METRICS:
             values[metric].append([model[metric] for model in found])
     return table, config, {metric: np.array(pairs, float) for metric, pairs in values.items()}
@@ -77,7 +83,7 @@ def test_agrees_with_a_slow_loop(slow_bootstrap, metric):
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_value_is_the_figure(metric):
     table = make_predictions(12)
-    values = {m: figures(table[table["model"] == m], LABELS, 0.5)[metric] for m in ("final", "constant")}
+    values = {m: figures(table[table["model"] == m])[metric] for m in ("final", "constant")}
     assert interval(table, "final", metric, CONFIG).value == pytest.approx(values["final"])
     found = difference(table, "final", "constant", metric, CONFIG)
     assert found.value == pytest.approx(values["final"] - values["constant"])
@@ -101,6 +107,7 @@ def test_constant_data_has_an_interval_without_width():
     table.loc[table["present"], TRUE_BOX] = box
     table[PREDICTED_BOX] = box + np.array([10, 0, 10, 0])
     table["probability"] = table["present"].astype(float)
+    table = with_iou(table)
     for metric in METRICS:
         found = interval(table, "final", metric, CONFIG)
         assert found.low == pytest.approx(found.value) and found.high == pytest.approx(found.value)
@@ -153,7 +160,7 @@ def test_models_judged_on_other_patients_are_refused():
 
 def test_the_seed_decides():
     table = make_predictions(12)
-    other = EvaluateConfig(split="test", threshold=0.5, bootstrap_samples=1000, seed=4, batch_size=1)
+    other = EvaluateConfig(bootstrap_samples=1000, seed=4)
     first = interval(table, "final", "mean_iou", CONFIG)
     assert first == interval(table, "final", "mean_iou", CONFIG)
     assert first.low != interval(table, "final", "mean_iou", other).low

@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from brain_tumor.geometry import box_iou
+from brain_tumor.boxes import measures
 from brain_tumor.losses import BOX_LOSSES, BoxLoss, DIoULoss, GIoULoss, IoULoss, WeightedBinaryCrossentropy
 
 EMPTY = [0.0] * 4
@@ -74,7 +74,7 @@ def gradient(loss: BoxLoss, truth: Array, predicted: Array) -> Array:
 def test_the_reference_s_iou_is_the_evaluation_s() -> None:
     rng = np.random.default_rng(5)
     truth, predicted = random_boxes(rng, 50), random_boxes(rng, 50)
-    np.testing.assert_allclose(cost("iou", truth, predicted), 1 - box_iou(truth, predicted))
+    np.testing.assert_allclose(cost("iou", truth, predicted), 1 - measures.iou(truth, predicted))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@ import keras
 import numpy as np
 import pytest
 
-from brain_tumor.geometry import box_iou
+from brain_tumor.boxes.measures import iou
 from brain_tumor.metrics import BoxIoU, BoxMeanAbsoluteError, BoxMeanSquaredError, BoxRecall
 
 # What each metric is, in NumPy: from true and predicted boxes (n, 4).
 METRICS = {
-    "iou": (BoxIoU, lambda truth, predicted: box_iou(truth, predicted).mean()),
-    "recall": (lambda: BoxRecall(0.3), lambda truth, predicted: (box_iou(truth, predicted) >= 0.3).mean()),
+    "iou": (BoxIoU, lambda truth, predicted: iou(truth, predicted).mean()),
+    "recall": (lambda: BoxRecall(0.3), lambda truth, predicted: (iou(truth, predicted) >= 0.3).mean()),
     "mse": (BoxMeanSquaredError, lambda truth, predicted: ((truth - predicted) ** 2).mean()),
     "mae": (BoxMeanAbsoluteError, lambda truth, predicted: np.abs(truth - predicted).mean()),
 }

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from brain_tumor.data import near_duplicates
-from brain_tumor.data.near_duplicates import count_near_duplicates
+from brain_tumor.ingest import near_duplicates
+from brain_tumor.ingest.near_duplicates import count_near_duplicates
 
 hashes = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 2**6), max_size=20)
 

@@ -1,6 +1,5 @@
 """A training that is killed and started again ends as if nothing had happened."""
 
-import json
 import logging
 import os
 import subprocess
@@ -8,20 +7,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
 import pytest
-from buckets import BUCKET, damage, object_names, put
+from buckets import BUCKET, object_names
 from gcp_storage_emulator.server import Server
 from mlflow import MlflowClient
+from trainings import make_config, without_seconds
 
-from brain_tumor.compose import compose, step_configs
-from brain_tumor.config import PhaseConfig, TrainConfig, from_json, to_json
-from brain_tumor.model.artifact import MODEL_FILE, load_model, read_description
-from brain_tumor.training import trainer
-from brain_tumor.training.callbacks import Progress, write
-from brain_tumor.training.checkpoints import IMAGE, ROOT, Checkpoint, Checkpoints, open_checkpoints
-from brain_tumor.training.trainer import train
+from brain_tumor.artifacts.model import MODEL_FILE, ModelDescription, open_model
+from brain_tumor.artifacts.records import open_records
+from brain_tumor.config import TrainConfig, to_json
+from brain_tumor.model.saving import load_model
+from brain_tumor.training import train as training
+from brain_tumor.training.checkpoints import ROOT, Checkpoint, Checkpoints
+from brain_tumor.training.train import train
 
 EPOCHS = 4
 # Dropout, augmentation, clipping, and a rate so high that some epochs are no better and it is halved.
@@ -41,13 +39,17 @@ OVERRIDES = [
 CHILD = """
 import os, signal, sys
 import numpy as np
+from pathlib import Path
+
+from brain_tumor.artifacts import model
+from brain_tumor.artifacts.records import open_records
 from brain_tumor.config import TrainConfig, from_json
-from brain_tumor.step import step
+from brain_tumor.runtime.step import step
 
 moment, config, records, output = sys.argv[1:]
 with step():
-    from brain_tumor.model import artifact
-    from brain_tumor.training import callbacks, trainer
+    from brain_tumor.training import callbacks
+    from brain_tumor.training.train import train
 
     def at_batch(epoch, batch, number):
         begin = callbacks.FiniteLoss.on_train_batch_begin
@@ -73,22 +75,25 @@ with step():
         at_batch(3, 2, signal.SIGTERM)
     else:
         # The model's file is written, its description is not.
-        artifact.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-    trainer.train(from_json(TrainConfig, config), records, output)
+        model.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    train(from_json(TrainConfig, config, "training"), open_records(records), Path(output))
 """
+
+
+def described(path: Path) -> ModelDescription:
+    return open_model(path).description
 
 
 @pytest.fixture(scope="module")
 def config(tiny_overrides: list[str]) -> TrainConfig:
-    sections = step_configs(compose([*tiny_overrides, *OVERRIDES]))
-    return from_json(TrainConfig, sections["phase3_finetune"])
+    return make_config([*tiny_overrides, *OVERRIDES], "phase3_finetune")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(config: TrainConfig, tiny_records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of a training that nobody killed, and that kept no checkpoints."""
     output = tmp_path_factory.mktemp("uninterrupted") / "model"
-    train(config, tiny_records, output)
+    train(config, open_records(tiny_records), output)
     return output
 
 
@@ -153,7 +158,7 @@ def resumed(killed: dict[str, Any], config: TrainConfig, tiny_records: Path) -> 
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(ROOT, str(killed["root"]))
-            metrics = train(config, tiny_records, killed["output"])
+            metrics = train(config, open_records(tiny_records), killed["output"])
     finally:
         logging.getLogger().removeHandler(handler)
     return {
@@ -169,18 +174,15 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(resumed: dict[str, An
 
 
 def test_it_ends_with_the_same_weights(uninterrupted: Path, resumed: dict[str, Any]) -> None:
-    expected, model = load_model(uninterrupted), load_model(resumed["output"])
+    expected, model = load_model(open_model(uninterrupted)), load_model(open_model(resumed["output"]))
     for weight, other in zip(expected.weights, model.weights, strict=True):
         assert weight.numpy().tobytes() == other.numpy().tobytes(), weight.path
 
 
 def test_it_ends_with_the_same_figures(uninterrupted: Path, resumed: dict[str, Any]) -> None:
-    def figures(path: Path) -> list[dict[str, float]]:
-        epochs = read_description(path)["phases"][0]["epochs"]
-        return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in epochs]
-
-    assert figures(resumed["output"]) == figures(uninterrupted)
-    assert resumed["metrics"] == read_description(uninterrupted)["metrics"]
+    expected, found = described(uninterrupted), described(resumed["output"])
+    assert without_seconds(found.phases[0].epochs) == without_seconds(expected.phases[0].epochs)
+    assert resumed["metrics"] == expected.metrics
 
 
 def test_a_finished_training_returns_at_once(
@@ -192,105 +194,15 @@ def test_a_finished_training_returns_at_once(
 ) -> None:
     assert [path.name for path in resumed["place"].iterdir()] == ["model"]
     monkeypatch.setenv(ROOT, str(resumed["root"]))
-    monkeypatch.setattr(trainer, "build_detector", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr(training, "build_detector", lambda *_: pytest.fail("a model was built"))
 
-    metrics = train(config, tiny_records, tmp_path / "again", logs=tmp_path / "logs")
+    metrics = train(config, open_records(tiny_records), tmp_path / "again", logs=tmp_path / "logs")
 
     assert metrics == resumed["metrics"]
     files = [(path / MODEL_FILE).read_bytes() for path in (tmp_path / "again", resumed["output"])]
     assert files[0] == files[1]
-    assert read_description(tmp_path / "again") == read_description(resumed["output"])
+    assert described(tmp_path / "again") == described(resumed["output"])
     assert list((tmp_path / "logs" / config.name / "valid").glob("*tfevents*"))
-
-
-def test_other_input_is_another_training(
-    config: TrainConfig,
-    tiny_records: Path,
-    uninterrupted: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def place(config: TrainConfig, records: Path, start: Path | None, image: str) -> str:
-        monkeypatch.setenv(IMAGE, image)
-        checkpoints = open_checkpoints(config, records, start)
-        assert checkpoints is not None
-        return checkpoints.address
-
-    assert open_checkpoints(config, tiny_records, None) is None, "no root, no checkpoints"
-    monkeypatch.setenv(ROOT, str(tmp_path))
-    other = from_json(TrainConfig, to_json(config))
-    other.batch_size += 1
-    manifest = json.loads((tiny_records / "manifest.json").read_text())
-    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "more": 1}))
-    places = [
-        place(config, tiny_records, None, "a"),
-        place(other, tiny_records, None, "a"),
-        place(config, tmp_path, None, "a"),
-        place(config, tiny_records, uninterrupted, "a"),
-        place(config, tiny_records, None, "b"),
-    ]
-    assert len(set(places)) == len(places)
-    assert places[0] == place(config, tiny_records, None, "a")
-
-
-@pytest.mark.parametrize("file", ["state.json", "weights.npz", "manifest.json"])
-@pytest.mark.parametrize("damage", ["truncated", "other bytes", "gone"])
-def test_any_damage_is_found(
-    file: str, damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    checkpoints = Checkpoints(str(tmp_path))
-    for epoch in (1, 2, 3):
-        checkpoints.save(epoch, Checkpoint({"epoch": epoch}, {"weights": [np.full(99, epoch), np.zeros(1)]}))
-    path = tmp_path / "epoch-00003" / file
-    content = path.read_bytes()
-    if damage == "truncated":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "other bytes":
-        path.write_bytes(content[:-20] + bytes(20))
-    else:
-        path.unlink()
-
-    found = checkpoints.load()
-
-    assert found is not None and found.state == {"epoch": 2}
-    np.testing.assert_array_equal(found.arrays["weights"][0], np.full(99, 2))
-    # Without its manifest it is none that was ever whole.
-    assert ("epoch-00003 is damaged" in caplog.text) == ((file, damage) != ("manifest.json", "gone"))
-    # The epoch that is trained again takes the damaged one's place.
-    checkpoints.save(3, Checkpoint({"epoch": 3}, {}))
-    found = checkpoints.load()
-    assert found is not None and found.state == {"epoch": 3}
-
-
-def test_checkpoints_are_kept_in_a_bucket(
-    emulator: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    checkpoints = Checkpoints(f"gs://{BUCKET}/root/phase1_box-0123")
-    assert checkpoints.load() is None
-    for epoch in (1, 2, 3):
-        arrays = {"weights": [np.full(99, epoch), np.zeros(1)]}
-        checkpoints.save(epoch, Checkpoint({"epoch": epoch}, arrays))
-    names = object_names(emulator)
-    place = "root/phase1_box-0123/epoch-0000"
-    assert {name.split("/")[2] for name in names} == {"epoch-00002", "epoch-00003"}, "the last two"
-    assert names[-1] == f"{place}3/manifest.json", "what makes it visible comes last"
-    found = checkpoints.load()
-    assert found is not None and found.state == {"epoch": 3}
-    np.testing.assert_array_equal(found.arrays["weights"][0], np.full(99, 3))
-
-    damage(emulator, f"{place}3/weights.npz")
-    found = checkpoints.load()
-    assert found is not None and found.state == {"epoch": 2}
-    assert "epoch-00003 is damaged" in caplog.text
-    checkpoints.save(3, Checkpoint({"epoch": 3}, {}))
-    assert f"{place}3/weights.npz" not in object_names(emulator), "nothing of the damaged one is left"
-    found = checkpoints.load()
-    assert found is not None and found.state == {"epoch": 3}
-
-    # What a killed upload leaves: the files without the manifest.
-    put(f"{place}4/weights.npz", b"half")
-    found = checkpoints.load()
-    assert found is not None and found.state == {"epoch": 3}
 
 
 def test_a_training_goes_on_from_a_bucket(
@@ -314,61 +226,24 @@ def test_a_training_goes_on_from_a_bucket(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Checkpoints, "save", killed)
         patch.setattr(MlflowClient, "set_terminated", lambda *_: None)
-        train(config, tiny_records, tmp_path / "model")
+        train(config, open_records(tiny_records), tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
-    train(config, tiny_records, tmp_path / "model")
+    train(config, open_records(tiny_records), tmp_path / "model")
 
     client = MlflowClient()
-    run = client.get_run(read_description(tmp_path / "model")["mlflow_run_id"])
+    run = client.get_run(described(tmp_path / "model").mlflow_run_id)
     assert client.get_run(run.data.tags["goes_on_from"]).info.status == "KILLED"
     history = client.get_metric_history(run.info.run_id, "val_boxes_iou")
     assert [point.step for point in history] == list(range(1, EPOCHS + 1))
     for weight, other in zip(
-        load_model(uninterrupted).weights, load_model(tmp_path / "model").weights, strict=True
+        load_model(open_model(uninterrupted)).weights,
+        load_model(open_model(tmp_path / "model")).weights,
+        strict=True,
     ):
         assert weight.numpy().tobytes() == other.numpy().tobytes(), weight.path
     assert {name.split("/")[2] for name in object_names(emulator)} == {"model"}
-    monkeypatch.setattr(trainer, "build_detector", lambda *_: pytest.fail("a model was built"))
-    train(config, tiny_records, tmp_path / "again")
+    monkeypatch.setattr(training, "build_detector", lambda *_: pytest.fail("a model was built"))
+    train(config, open_records(tiny_records), tmp_path / "again")
     files = [(tmp_path / name / MODEL_FILE).read_bytes() for name in ("model", "again")]
     assert files[0] == files[1]
-
-
-SCORES = [0.2, 0.1, 0.3, 0.3, 0.25, 0.3, 0.1, 0.2]
-
-
-@pytest.mark.parametrize("killed_after", range(1, 8))
-def test_schedule_and_early_stopping_go_on(killed_after: int) -> None:
-    """The rate is halved after two epochs that are not better, the training ends after four."""
-    phase = PhaseConfig(monitor="val", learning_rate=1.0, reduce_rate_patience=2, early_stopping_patience=4)
-
-    def begin() -> tuple[keras.Model, Progress]:
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        model.compile(keras.optimizers.SGD(1.0))
-        progress = Progress(phase, model.weights)
-        progress.set_model(model)
-        return model, progress
-
-    def run(model: keras.Model, progress: Progress, epochs: range) -> list[Any]:
-        seen = []
-        for epoch in epochs:
-            write(model.weights, [np.full((1, 1), epoch), np.zeros(1)])
-            progress.on_epoch_end(epoch, {"val": SCORES[epoch]})
-            seen.append((float(model.optimizer.learning_rate), progress.best_epoch, progress.finished))
-        return seen
-
-    expected = run(*begin(), range(len(SCORES)))
-    rates, best, finished = zip(*expected, strict=True)
-    assert rates == (1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25)
-    assert best == (1, 1, 3, 3, 3, 3, 3, 3)
-    assert finished == (False,) * 6 + (True,) * 2
-
-    model, progress = begin()
-    seen = run(model, progress, range(killed_after))
-    other, resumed = begin()
-    other.optimizer.learning_rate = float(model.optimizer.learning_rate)
-    resumed.restore(json.loads(json.dumps(progress.state())), progress.best)
-    assert seen + run(other, resumed, range(killed_after, len(SCORES))) == expected
-    resumed.restore_best()
-    assert other.get_weights()[0] == 2

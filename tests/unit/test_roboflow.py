@@ -1,57 +1,31 @@
 import base64
-import functools
 import hashlib
 import io
-import logging
 import os
-import shutil
 import stat
-import subprocess
-import sys
-import traceback
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import google_crc32c
 import pytest
 import roboflow_service as service
-from buckets import damage, object_names, read
-from exports import write_export
-from gcp_storage_emulator.server import Server
 from roboflow_service import KEY, SIGNATURE, Service
-from tenacity import wait_none
+from roboflow_watch import PATH, Watch, pack, serve, without, write_roboflow_export
 
-from brain_tumor.compose import compose, step_configs
-from brain_tumor.config import DatasetConfig
-from brain_tumor.data.dataset import ingest, open_dataset
-from brain_tumor.data.sources import fetch, parse_dataset_config, roboflow
-from brain_tumor.errors import InputError
-
-ROWS = {
-    "train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20", "volume_2_slice_1.jpg,40,30,label0,2,3,20,20"],
-    "valid": ["volume_3_slice_2.jpg,40,30,label2,2,3,20,20"],
-}
-PATH = "/yousef-ghanem-jzj4y/brain-tumor-detection-fpf1f/2/tensorflow"
-KEPT = f"mirror{PATH}.zip"
-
-
-def pack(folder: Path, **more: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in sorted(folder.rglob("*")):
-            archive.write(path, path.relative_to(folder))
-        for name, content in more.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
+from brain_tumor.ingest.sources import roboflow
+from brain_tumor.runtime.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export as Roboflow packs it. Not to be changed."""
-    folder = write_export(tmp_path_factory.mktemp("roboflow") / "export", **ROWS)
-    (folder / "README.roboflow.txt").write_text("Brain tumor detection - v2\n")
-    return folder
+    """Not to be changed."""
+    return write_roboflow_export(tmp_path_factory.mktemp("roboflow") / "export")
+
+
+@pytest.fixture
+def server(export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
+    with serve(pack(export), monkeypatch, tmp_path) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -60,88 +34,16 @@ def archive(export: Path) -> bytes:
 
 
 @pytest.fixture
-def server(archive: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
-    """The service, a key for it, no back-off, and a working folder without .env."""
-    monkeypatch.setattr(roboflow, "BACK_OFF", wait_none())
-    monkeypatch.setattr(roboflow, "EXPORT_POLL", 0.0)
-    monkeypatch.setenv(roboflow.KEY, KEY)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    with Service(archive) as started:
-        monkeypatch.setenv("API_URL", started.address)
-        yield started
-
-
-@functools.cache
-def make_config(*overrides: str) -> DatasetConfig:
-    return parse_dataset_config(step_configs(compose(["dataset=roboflow", *overrides]))["dataset"])
-
-
-class Watch:
-    """Runs the ingest step, and looks whether a secret got out."""
-
-    def __init__(
-        self, folder: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        self.folder, self.caplog, self.capfd = folder, caplog, capfd
-
-    def ingest(self, *overrides: str) -> dict[str, int]:
-        counts = ingest(make_config(*overrides), self.folder / "dataset", self.folder / "report.html")
-        self.check_secrets("")
-        return counts
-
-    def fetch(self, *overrides: str) -> set[str]:
-        """The names of the export's files."""
-        scratch = self.folder / "scratch"
-        scratch.mkdir()
-        export = fetch(make_config(*overrides), scratch)
-        names = {path.relative_to(export).as_posix() for path in export.rglob("*") if path.is_file()}
-        assert [path for path in scratch.iterdir() if path.is_file()] == [], "the archive is gone"
-        self.check_secrets("")
-        shutil.rmtree(scratch)
-        return names
-
-    def fail(self, message: str, *overrides: str) -> str:
-        """Expects one sentence, and that nothing was published."""
-        with pytest.raises(InputError, match=message) as raised:
-            ingest(make_config(*overrides), self.folder / "dataset", self.folder / "report.html")
-        self.check_secrets("".join(traceback.format_exception(raised.value)))
-        for error in chain(raised.value):
-            self.check_secrets(repr(error))
-        assert [path.name for path in self.folder.iterdir()] == ["work"]
-        assert "\n" not in str(raised.value)
-        return str(raised.value)
-
-    def check_secrets(self, said: str) -> None:
-        said += self.caplog.text + "".join(self.capfd.readouterr())
-        for path in self.folder.rglob("*"):
-            if path.is_file():
-                said += path.read_bytes().decode("latin-1")
-        for secret in (KEY, SIGNATURE, "api_key", "X-Goog-Signature"):
-            assert secret not in said
-
-
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and all that stands behind it, printed or not."""
-    yield error
-    for behind in (error.__cause__, error.__context__):
-        if behind:
-            yield from chain(behind)
-
-
-@pytest.fixture
 def watch(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Watch:
-    caplog.set_level(logging.DEBUG)  # at this level urllib3 logs each address
     return Watch(tmp_path, caplog, capfd)
 
 
 def test_a_version_is_downloaded_and_ingested(server: Service, watch: Watch) -> None:
-    counts = watch.ingest()
+    dataset = watch.ingest()
 
-    assert counts["train_images"] == 6
-    dataset = open_dataset(watch.folder / "dataset")
+    assert dataset.manifest.counts["train"].images == 6
     assert sorted(dataset.annotations["label"]) == ["label0", "label1", "label2"]
-    assert dataset.manifest["source"] == "roboflow"
+    assert dataset.manifest.source == "roboflow"
     assert server.questions == [(PATH, {"api_key": [KEY], "nocache": ["true"]})]
     assert server.downloads == [{"X-Goog-Signature": [SIGNATURE]}]
 
@@ -330,15 +232,6 @@ def test_an_archive_with_a_link_is_refused(server: Service, watch: Watch) -> Non
     watch.fail(r"'train/a\.jpg', a link; nothing of it is used")
 
 
-def without(export: Path, *names: str) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path in sorted(export.rglob("*")):
-            if path.is_file() and path.relative_to(export).as_posix() not in names:
-                archive.write(path, path.relative_to(export))
-    return packed.getvalue()
-
-
 def test_an_export_that_lacks_an_image_of_its_table_is_not_whole(
     server: Service, watch: Watch, export: Path
 ) -> None:
@@ -365,105 +258,6 @@ def test_a_service_that_is_not_there_is_one_sentence(
     server.shutdown()
     server.server_close()
     watch.fail(r"could not be downloaded in 5 attempts .*could not be reached \(ConnectionError\)")
-
-
-# The mirror.
-
-
-def test_the_mirror_keeps_the_first_download_and_gives_it_from_then_on(
-    server: Service, emulator: Server, watch: Watch, archive: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = watch.fetch("dataset.mirror=gs://bucket/mirror")
-    assert object_names(emulator) == [KEPT]
-    assert read(emulator, KEPT) == archive
-    metadata = emulator._storage.get_file_obj("bucket", KEPT)["metadata"]
-    assert metadata == {"sha256": hashlib.sha256(archive).hexdigest()}
-
-    monkeypatch.delenv(roboflow.KEY)
-    assert watch.fetch("dataset.mirror=gs://bucket/mirror/") == first
-    assert len(server.questions) == len(server.downloads) == 1, "the second run asked the mirror alone"
-
-
-def test_a_failed_download_leaves_nothing_in_the_mirror(
-    server: Service, emulator: Server, watch: Watch, export: Path, archive: bytes
-) -> None:
-    bad = [archive[:-500], without(export, "train/volume_1_slice_1.jpg"), pack(export, **{"../evil": b""})]
-    for content in bad:
-        server.on_download = [service.whole(content)]
-        watch.fail("whole|leaves", "dataset.mirror=gs://bucket/mirror")
-    assert object_names(emulator) == []
-
-
-def test_a_damaged_archive_in_the_mirror_is_told_and_left(
-    server: Service, emulator: Server, watch: Watch
-) -> None:
-    watch.fetch("dataset.mirror=gs://bucket/mirror")
-    # Replaced: the object's own checksum is that of the new bytes, the sha256 kept with it is not.
-    content = read(emulator, KEPT)
-    emulator._storage.create_file(
-        "bucket",
-        KEPT,
-        content + b"more",
-        {
-            **emulator._storage.get_file_obj("bucket", KEPT),
-            "crc32c": base64.b64encode(google_crc32c.Checksum(content + b"more").digest()).decode(),
-            "md5Hash": None,
-            "size": str(len(content) + 4),
-        },
-    )
-    watch.fail(
-        r"gs://bucket/mirror/.*/2/tensorflow\.zip is damaged: its sha256 .*; delete it, and run again",
-        "dataset.mirror=gs://bucket/mirror",
-    )
-    damage(emulator, KEPT)
-    watch.fail("does not have the bucket's checksum", "dataset.mirror=gs://bucket/mirror")
-    assert len(server.downloads) == 1
-
-
-def test_a_mirror_that_cannot_be_written_is_told_before_the_download(
-    server: Service, emulator: Server, watch: Watch
-) -> None:
-    watch.fail("gs://nowhere/mirror: there is no such bucket", "dataset.mirror=gs://nowhere/mirror")
-    watch.fail("dataset.mirror is 'nowhere'; give a gs:// address", "dataset.mirror=nowhere")
-    assert server.questions == []
-
-
-# The step as a process of its own: everything that it says.
-
-
-def run_step(folder: Path) -> subprocess.CompletedProcess[str]:
-    arguments = ["ingest", "--output", str(folder / "dataset"), "--report", str(folder / "report.html")]
-    return subprocess.run(
-        [sys.executable, "-c", "from brain_tumor.cli import main; main()", *arguments, "dataset=roboflow"],
-        capture_output=True,
-        text=True,
-        cwd=folder / "work",
-    )
-
-
-def said(result: subprocess.CompletedProcess[str]) -> str:
-    assert KEY not in result.stdout + result.stderr and SIGNATURE not in result.stdout + result.stderr
-    return result.stderr
-
-
-def test_the_step_downloads_by_itself(server: Service, tmp_path: Path) -> None:
-    server.on_question = [service.status(500), service.link]
-    result = run_step(tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "Roboflow answered with status 500" in said(result)
-    assert (tmp_path / "dataset" / "manifest.json").exists()
-
-
-def test_the_step_ends_with_code_2_and_one_sentence(server: Service, tmp_path: Path) -> None:
-    server.on_question = [service.status(401)]
-    result = run_step(tmp_path)
-    assert result.returncode == 2
-    progress, sentence = said(result).splitlines()
-    assert progress.startswith(
-        "Downloading Roboflow's yousef-ghanem-jzj4y/brain-tumor-detection-fpf1f version 2"
-    )
-    assert sentence.startswith("Roboflow refuses the key")
-    assert [path.name for path in tmp_path.iterdir()] == ["work"]
 
 
 def test_the_key_file_stays_out_of_git_and_of_the_image() -> None:

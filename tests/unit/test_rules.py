@@ -78,14 +78,15 @@ HELP = "import brain_tumor.cli\ntry: brain_tumor.cli.main(['--help'])\nexcept Sy
     "script",
     [
         HELP,
-        "import brain_tumor.data.dataset",
-        "import brain_tumor.visualization.page",
-        "import brain_tumor.evaluation.report",
+        "import brain_tumor.ingest.ingest, brain_tumor.reports.data_report",
+        "import brain_tumor.reports.prediction_report",
+        "import brain_tumor.evaluation.judge, brain_tumor.reports.evaluation_tables",
+        "import brain_tumor.steps",
         "import pipelines.compile",
         "import pipelines.run",
-        "from brain_tumor.compose import *; step_configs(compose([]))",
+        "from brain_tumor.configure import *; configure([])",
     ],
-    ids=["help", "ingest", "visualize", "report", "compile", "run", "compose"],
+    ids=["help", "ingest", "visualize", "judge", "steps", "compile", "run", "configure"],
 )
 def test_what_needs_no_tensorflow_starts_without_it(script: str) -> None:
     loaded = run(f"{script}\nimport sys\nprint('LOADED', *sorted(sys.modules))")
@@ -116,13 +117,7 @@ from brain_tumor.model.heads import pooled_box_head
 assert keras.backend.backend() == "jax"
 keras.utils.set_random_seed(0)
 config = ModelConfig(
-    backbone="resnet50",
-    weights="none",
-    image_size=32,
-    batchnorm_momentum=0.9,
-    box_head="spatial",
-    head_width=16,
-    dropout=0.0,
+    backbone="resnet50", weights="none", image_size=32, batchnorm_momentum=0.9, head_width=16, dropout=0.0
 )
 model = build_detector(config, 3, ["labels", "boxes"])
 freeze(model, ["labels", "boxes"], 0)

@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +5,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from brain_tumor.config import SPLITS
-from brain_tumor.data.splits import LISTED_PATIENTS, check_fractions, measure_leakage, split_by_patient
-from brain_tumor.errors import InputError
+from brain_tumor.config.dataset import SplitFractions
+from brain_tumor.ingest.splits import split_by_patient
+from brain_tumor.runtime.errors import InputError
 
-USUAL = {"train": 0.7, "valid": 0.2, "test": 0.1}
+USUAL = SplitFractions(train=0.7, valid=0.2, test=0.1)
 
 
 def make_images(sizes: list[int], labels: int = 3, seed: int = 0) -> tuple[pd.Series, np.ndarray]:
@@ -21,25 +20,26 @@ def make_images(sizes: list[int], labels: int = 3, seed: int = 0) -> tuple[pd.Se
     return patients, rng.random((len(patients), labels)) < np.repeat(rates, sizes, axis=0)
 
 
-def assert_lawful(patients: pd.Series, splits: np.ndarray, fractions: dict[str, float]) -> None:
+def assert_lawful(patients: pd.Series, splits: np.ndarray, fractions: SplitFractions) -> None:
     """No patient in two splits, all images kept, and the fractions met as the docstring promises."""
     assert len(splits) == len(patients) and set(splits) <= set(SPLITS)
     assert (pd.Series(splits).groupby(patients.to_numpy()).nunique() == 1).all()
-    wanted = [name for name in SPLITS if fractions[name] > 0]
+    shares = fractions.model_dump()
+    wanted = [name for name in SPLITS if shares[name] > 0]
     assert set(splits) == set(wanted)
     largest = patients.value_counts().max()
     for name in wanted:
-        surplus = (splits == name).sum() - fractions[name] * len(patients)
+        surplus = (splits == name).sum() - shares[name] * len(patients)
         assert -(len(wanted) - 1) * largest <= surplus < largest
 
 
 fraction_sets = st.sampled_from(
     [
         USUAL,
-        {"train": 0.98, "valid": 0.01, "test": 0.01},
-        {"train": 1 / 3, "valid": 1 / 3, "test": 1 / 3},
-        {"train": 0.8, "valid": 0.0, "test": 0.2},
-        {"train": 1.0, "valid": 0.0, "test": 0.0},
+        SplitFractions(train=0.98, valid=0.01, test=0.01),
+        SplitFractions(train=1 / 3, valid=1 / 3, test=1 / 3),
+        SplitFractions(train=0.8, valid=0.0, test=0.2),
+        SplitFractions(train=1.0, valid=0.0, test=0.0),
     ]
 )
 sizes = st.lists(st.integers(1, 4) | st.integers(1, 400), min_size=3, max_size=40)
@@ -47,7 +47,7 @@ sizes = st.lists(st.integers(1, 4) | st.integers(1, 400), min_size=3, max_size=4
 
 @settings(deadline=None)
 @given(sizes, fraction_sets, st.integers(1, 5), st.integers(0, 99))
-def test_whatever_the_sizes(sizes: list[int], fractions: dict[str, float], labels: int, seed: int) -> None:
+def test_whatever_the_sizes(sizes: list[int], fractions: SplitFractions, labels: int, seed: int) -> None:
     patients, shown = make_images(sizes, labels, seed)
     assert_lawful(patients, split_by_patient(patients, shown, fractions, seed), fractions)
 
@@ -67,7 +67,8 @@ def test_the_order_of_the_images_does_not_matter(sizes: list[int], seed: int) ->
 @settings(deadline=None)
 @given(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), sizes)
 def test_any_fractions(values: list[float], sizes: list[int]) -> None:
-    fractions = dict(zip(SPLITS, (value / sum(values) for value in values), strict=True))
+    shares = zip(SPLITS, (value / sum(values) for value in values), strict=True)
+    fractions = SplitFractions(**dict(shares))
     patients, shown = make_images(sizes)
     assert_lawful(patients, split_by_patient(patients, shown, fractions, 0), fractions)
 
@@ -118,67 +119,8 @@ def test_labels_that_decide_nothing(labels: np.ndarray) -> None:
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=2), fraction_sets)
-def test_too_few_patients_are_one_sentence(sizes: list[int], fractions: dict[str, float]) -> None:
-    assume(len(sizes) < sum(value > 0 for value in fractions.values()))
+def test_too_few_patients_are_one_sentence(sizes: list[int], fractions: SplitFractions) -> None:
+    assume(len(sizes) < sum(share > 0 for share in fractions.model_dump().values()))
     patients, shown = make_images(sizes)
     with pytest.raises(InputError, match=f"needs a patient for each of train.*but there are {len(sizes)}"):
         split_by_patient(patients, shown, fractions, 0)
-
-
-@pytest.mark.parametrize(
-    "fractions",
-    [
-        {"train": 0.7, "valid": 0.2},
-        {"train": 0.7, "valid": 0.2, "test": 0.1, "other": 0.0},
-        {"train": 0.7, "valid": 0.2, "test": 0.2},
-        {"train": 1.1, "valid": -0.2, "test": 0.1},
-        {"train": float("nan"), "valid": 0.2, "test": 0.1},
-        {"train": float("inf"), "valid": 0.2, "test": 0.1},
-        {},
-    ],
-)
-def test_fractions_that_are_none_are_one_sentence(fractions: dict[str, float]) -> None:
-    with pytest.raises(
-        InputError, match=r"dataset\.split_fractions is .*; give train, valid, test a share each"
-    ):
-        check_fractions(fractions)
-
-
-def leakage_table(rows: list[tuple[str, str, str, int]]) -> tuple[pd.DataFrame, pd.Series]:
-    frame = pd.DataFrame(rows, columns=["split", "patient_id", "sha256", "perceptual_hash"])
-    return frame.astype({"perceptual_hash": "uint64"}), frame["split"]
-
-
-def test_leakage_is_counted_by_pair() -> None:
-    images, splits = leakage_table(
-        [
-            ("train", "1", "a", 0b0),
-            ("train", "10", "b", 2**40 - 1),
-            ("train", "2", "c", 2**63),
-            ("valid", "2", "a", 0b0),  # the same bytes as train's first image, so a near-duplicate too
-            ("valid", "10", "d", 0b11),  # two bits from it
-            ("test", "3", "e", 2**20),  # one bit from it
-            ("test", "3", "d", 2**64 - 1),
-        ]
-    )
-    assert measure_leakage(images, splits, distance=2) == {
-        "train/valid": {
-            "shared_patients": 2,
-            "patients": ["2", "10"],
-            "identical_images": 1,
-            "near_duplicates": 2,
-        },
-        "train/test": {"shared_patients": 0, "patients": [], "identical_images": 0, "near_duplicates": 1},
-        "valid/test": {"shared_patients": 0, "patients": [], "identical_images": 1, "near_duplicates": 1},
-    }
-
-
-def test_many_shared_patients_are_counted_and_the_first_listed() -> None:
-    rows: list[Any] = [
-        (split, str(number), f"{split}{number}", number)
-        for split in ("train", "test")
-        for number in range(50)
-    ]
-    leakage = measure_leakage(*leakage_table(rows), distance=0)["train/test"]
-    assert leakage["shared_patients"] == 50
-    assert leakage["patients"] == [str(number) for number in range(LISTED_PATIENTS)]

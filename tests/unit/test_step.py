@@ -8,8 +8,8 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
 
 def test_bad_input_ends_with_one_sentence_and_code_2() -> None:
     result = run(
-        "from brain_tumor.errors import InputError\n"
-        "from brain_tumor.step import step\n"
+        "from brain_tumor.runtime.errors import InputError\n"
+        "from brain_tumor.runtime.step import step\n"
         "with step():\n"
         "    try:\n"
         "        int('x')\n"
@@ -22,7 +22,7 @@ def test_bad_input_ends_with_one_sentence_and_code_2() -> None:
 
 
 def test_a_bug_keeps_its_traceback() -> None:
-    result = run("from brain_tumor.step import step\nwith step():\n    1 / 0\n")
+    result = run("from brain_tumor.runtime.step import step\nwith step():\n    1 / 0\n")
     assert result.returncode == 1
     assert "ZeroDivisionError" in result.stderr
 
@@ -30,7 +30,7 @@ def test_a_bug_keeps_its_traceback() -> None:
 def test_logs_go_to_stderr_and_results_to_stdout() -> None:
     result = run(
         "import logging\n"
-        "from brain_tumor.step import step\n"
+        "from brain_tumor.runtime.step import step\n"
         "with step():\n"
         "    logging.info('%d images', 3)\n"
         "    print('result')\n"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brain_tumor.boxes.measures import area
 from brain_tumor.config import SyntheticDataset
-from brain_tumor.data.sources.synthetic import draw_slice, make_patient, write_export
-from brain_tumor.errors import InputError
-from brain_tumor.storage import hash_files
+from brain_tumor.ingest.sources.synthetic import draw_slice, make_patient, write_export
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.files import hash_files
 
 NAME = re.compile(r"volume_(\d+)_slice_(\d+)_jpg\.rf\.[0-9a-f]{32}\.jpg")
 
@@ -20,16 +21,12 @@ def config(**changes: Any) -> SyntheticDataset:
     values: dict[str, Any] = {
         "source": "synthetic",
         "labels": ["core", "whole", "ring"],
-        "filename_pattern": r"volume_(?P<patient>\d+)_slice_(?P<slice>\d+)",
-        "duplicate_boxes": "error",
-        "max_bad_fraction": 0.0,
-        "seed": 0,
         "train_patients": 3,
         "valid_patients": 1,
         "test_patients": 2,
         "slices_per_patient": 16,
     }
-    return SyntheticDataset(**(values | changes))
+    return SyntheticDataset.model_validate(values | changes)
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +143,10 @@ def test_a_tumor_grows_and_shrinks_along_the_slices(export: Path) -> None:
         boxes = read_boxes(export, split)
         for path in (export / split).glob("*.jpg"):
             patient, index = parse_name(path.name)
-            xmin, ymin, xmax, ymax = boxes.get(path.name, {}).get("whole", (0, 0, 0, 0))
-            areas.setdefault(patient, [0] * 16)[int(index) - 1] = (xmax - xmin) * (ymax - ymin)
+            box = boxes.get(path.name, {}).get("whole", [0, 0, 0, 0])
+            areas.setdefault(patient, [0] * 16)[int(index) - 1] = int(area(np.array(box)))
         for along in areas.values():
-            present = [index for index, area in enumerate(along) if area]
+            present = [index for index, extent in enumerate(along) if extent]
             assert 3 <= len(present) < 16  # some slices show no tumor
             assert present == list(range(present[0], present[-1] + 1))
             top = along.index(max(along))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from brain_tumor.tracking import EXPERIMENT, PARENT, Run, open_run, parent_run_id
+from brain_tumor.runtime.tracking import EXPERIMENT, PARENT, Run, open_run, parent_run_id
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""From predictions to figures, intervals and a report."""
+"""From models to predictions, and from predictions to figures, intervals and curves."""

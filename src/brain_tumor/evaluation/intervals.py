@@ -7,40 +7,20 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (perc
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brain_tumor.artifacts.evaluation import Interval
+from brain_tumor.artifacts.predictions import has_box_head, has_class_head
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.errors import InputError
-from brain_tumor.evaluation.figures import true_box_iou
-from brain_tumor.evaluation.table import has_box_head, has_class_head
+from brain_tumor.runtime.errors import InputError
 
 Array = NDArray[np.float64]
 
 METRICS = ("macro_f1", "mean_iou", "recall_at_50")
 FEWEST_PATIENTS = 10
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and its 95 % interval, or the reason why there is none.
-
-    Attributes:
-        value: The figure on all patients; None if there is no such figure.
-        low: Lower end of the interval, or None.
-        high: Upper end, or None.
-        patients: How many patients the value comes from.
-        reason: Why there is no interval; empty if there is one.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    patients: int = 0
-    reason: str = ""
 
 
 def interval(predictions: pd.DataFrame, model: str, metric: str, config: EvaluateConfig) -> Interval:
@@ -54,7 +34,7 @@ def interval(predictions: pd.DataFrame, model: str, metric: str, config: Evaluat
     """
     sums = _patient_sums(predictions, model, metric, config.threshold)
     if sums is None:
-        return Interval(None, reason=_no_figure(model, metric))
+        return Interval(value=None, reason=_no_figure(model, metric))
     table = sums.to_numpy(float)
     return _percentile_interval(lambda counts: _value(metric, counts @ table), len(table), metric, config)
 
@@ -72,7 +52,7 @@ def difference(
     sums_a = _patient_sums(predictions, model_a, metric, config.threshold)
     sums_b = _patient_sums(predictions, model_b, metric, config.threshold)
     if sums_a is None or sums_b is None:
-        return Interval(None, reason=_no_figure(model_a if sums_a is None else model_b, metric))
+        return Interval(value=None, reason=_no_figure(model_a if sums_a is None else model_b, metric))
     if not sums_a.index.equals(sums_b.index):
         raise InputError(
             f"The models {model_a} and {model_b} were judged on different patients, so they cannot be"
@@ -100,11 +80,11 @@ def _percentile_interval(
             "" if metric == "macro_f1" else " with a true box"
         )
         reason = f"only {patients} {who}, {FEWEST_PATIENTS} are needed"
-        return Interval(value, patients=patients, reason=reason)
+        return Interval(value=value, patients=patients, reason=reason)
     rng = np.random.default_rng(config.seed)
     counts = rng.multinomial(patients, np.full(patients, 1 / patients), size=config.bootstrap_samples)
     low, high = np.quantile(statistic(counts.astype(float)), [0.025, 0.975])
-    return Interval(value, float(low), float(high), patients)
+    return Interval(value=value, low=float(low), high=float(high), patients=patients)
 
 
 def _patient_sums(
@@ -130,8 +110,7 @@ def _patient_sums(
     boxes = rows[rows["present"]]
     if boxes.empty or not has_box_head(rows):
         return None
-    iou = true_box_iou(boxes)
-    score = iou if metric == "mean_iou" else (iou >= 0.5).astype(float)
+    score = boxes["iou"] if metric == "mean_iou" else (boxes["iou"] >= 0.5).astype(float)
     return pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
 
 

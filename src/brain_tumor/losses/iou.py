@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from brain_tumor.metrics.boxes import box_area, box_overlap, present
+from brain_tumor.boxes import measures
 
 
 class BoxLoss(keras.losses.Loss):
@@ -35,7 +35,7 @@ class BoxLoss(keras.losses.Loss):
         raise NotImplementedError
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        mask = ops.cast(present(y_true), y_pred.dtype)
+        mask = ops.cast(measures.present(y_true), y_pred.dtype)
         cost = self.cost(y_true, y_pred)
         if self.l1_weight:
             cost += self.l1_weight * ops.mean(ops.abs(y_true - y_pred), axis=-1)
@@ -54,7 +54,7 @@ class IoULoss(BoxLoss):
     """1 - IoU: 0..1, and flat where boxes do not overlap."""
 
     def cost(self, y_true: Any, y_pred: Any) -> Any:
-        return 1 - box_overlap(y_true, y_pred)[0]
+        return 1 - measures.iou(y_true, y_pred, ops)
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
@@ -65,8 +65,8 @@ class GIoULoss(BoxLoss):
     """
 
     def cost(self, y_true: Any, y_pred: Any) -> Any:
-        iou, union = box_overlap(y_true, y_pred)
-        area = box_area(_hull(y_true, y_pred))
+        iou, union = measures.overlap(y_true, y_pred, ops)
+        area = measures.area(_hull(y_true, y_pred), ops)
         return 1 - iou + (area - union) / ops.maximum(area, keras.config.epsilon())
 
 
@@ -78,7 +78,7 @@ class DIoULoss(BoxLoss):
     """
 
     def cost(self, y_true: Any, y_pred: Any) -> Any:
-        return 1 - box_overlap(y_true, y_pred)[0] + _center_distance(y_true, y_pred)
+        return 1 - measures.iou(y_true, y_pred, ops) + _center_distance(y_true, y_pred)
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
@@ -90,7 +90,7 @@ class CIoULoss(BoxLoss):
     """
 
     def cost(self, y_true: Any, y_pred: Any) -> Any:
-        iou = box_overlap(y_true, y_pred)[0]
+        iou = measures.iou(y_true, y_pred, ops)
         difference = ops.square(2 / math.pi * (_aspect_angle(y_true) - _aspect_angle(y_pred)))
         weight = ops.stop_gradient(difference / ops.maximum(1 - iou + difference, keras.config.epsilon()))
         return 1 - iou + _center_distance(y_true, y_pred) + weight * difference

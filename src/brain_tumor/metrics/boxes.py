@@ -9,30 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-
-def present(boxes: Any) -> Any:
-    """Which slots of true boxes (..., 4) hold a box: booleans (...). An absent class is a row of zeros."""
-    return ops.any(boxes > 0, axis=-1)
-
-
-def box_area(boxes: Any) -> Any:
-    """The areas (...) of boxes (..., 4); 0 for one whose corners are swapped."""
-    sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0)
-    return sides[..., 0] * sides[..., 1]
-
-
-def box_overlap(a: Any, b: Any) -> tuple[Any, Any]:
-    """Intersection over union, 0..1, and the union's area of boxes (..., 4), pair by pair: two tensors (...).
-
-    A union below Keras's epsilon (1e-7, a small fraction of a pixel) counts as that much, so that no gradient
-    is infinite.
-    """
-    corners = ops.concatenate(
-        [ops.maximum(a[..., :2], b[..., :2]), ops.minimum(a[..., 2:], b[..., 2:])], axis=-1
-    )
-    intersection = box_area(corners)
-    union = box_area(a) + box_area(b) - intersection
-    return intersection / ops.maximum(union, keras.config.epsilon()), union
+from brain_tumor.boxes.measures import iou, present
 
 
 class _BoxMean(keras.metrics.Mean):
@@ -57,7 +34,7 @@ class BoxIoU(_BoxMean):
         super().__init__(name=name, **kwargs)
 
     def measure(self, y_true: Any, y_pred: Any) -> Any:
-        return box_overlap(y_true, y_pred)[0]
+        return iou(y_true, y_pred, ops)
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
@@ -73,7 +50,7 @@ class BoxRecall(_BoxMean):
         self.threshold = threshold
 
     def measure(self, y_true: Any, y_pred: Any) -> Any:
-        return box_overlap(y_true, y_pred)[0] >= self.threshold
+        return iou(y_true, y_pred, ops) >= self.threshold
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "threshold": self.threshold}

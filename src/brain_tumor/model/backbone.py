@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from brain_tumor.config import ModelConfig
-from brain_tumor.errors import InputError
+from brain_tumor.runtime.errors import InputError
 
 # Mean of ImageNet's blue, green and red over 0..255.
 IMAGENET_MEAN_BGR = [103.939, 116.779, 123.68]
@@ -61,17 +61,6 @@ BACKBONES = {
 }
 
 
-def architecture(name: str) -> Architecture:
-    """What is known of a backbone.
-
-    Raises:
-        InputError: The name is unknown.
-    """
-    if name not in BACKBONES:
-        raise InputError(f"model.backbone={name} is not known; choose one of {', '.join(BACKBONES)}.")
-    return BACKBONES[name]
-
-
 def build_backbone(config: ModelConfig) -> keras.Model:
     """Builds the backbone with its start weights.
 
@@ -80,9 +69,9 @@ def build_backbone(config: ModelConfig) -> keras.Model:
         strides 8, 16 and 32. Its layers are those of keras.applications, in its order.
 
     Raises:
-        InputError: The backbone's name is unknown, or the weights cannot be had or do not fit.
+        InputError: The weights cannot be had, or do not fit.
     """
-    known = architecture(config.backbone)
+    known = BACKBONES[config.backbone]
     build = partial(known.build, include_top=False, input_shape=(config.image_size, config.image_size, 3))
     if config.weights == "imagenet":
         try:

@@ -1,22 +1,22 @@
 """The detector: backbone and heads, and which of its weights learn."""
 
+from collections.abc import Iterator
+
 import keras
 
-from brain_tumor.config import ModelConfig
-from brain_tumor.errors import InputError
-from brain_tumor.model.backbone import architecture, build_backbone
+from brain_tumor.config import HEADS, Head, ModelConfig
+from brain_tumor.model.backbone import BACKBONES, build_backbone
 from brain_tumor.model.heads import BOX_HEADS, label_head
+from brain_tumor.runtime.errors import InputError
 
-HEADS = ("labels", "boxes")
 
-
-def build_detector(config: ModelConfig, num_classes: int, heads: list[str]) -> keras.Model:
+def build_detector(config: ModelConfig, num_classes: int, heads: list[Head]) -> keras.Model:
     """Builds the model.
 
     Args:
         config: The architecture and the backbone's start weights.
         num_classes: Number of labels.
-        heads: `labels`, `boxes` or both.
+        heads: The heads that the model gets.
 
     Returns:
         A model from letterboxed RGB images (batch, size, size, 3), 0..255, to a dict with the heads' answers:
@@ -25,16 +25,10 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[str]) -> k
         Preprocessing is part of the model.
 
     Raises:
-        InputError: A head's or the box head's name is unknown, or the backbone cannot be built.
+        InputError: The backbone's start weights cannot be had, or do not fit.
     """
-    if not heads or set(heads) - set(HEADS):
-        raise InputError(f"heads={heads} is not usable: give one or both of {', '.join(HEADS)}.")
-    if config.box_head not in BOX_HEADS:
-        raise InputError(
-            f"model.box_head={config.box_head} is not known; choose one of {', '.join(BOX_HEADS)}."
-        )
     image = keras.Input((config.image_size, config.image_size, 3), name="image")
-    features = build_backbone(config)(architecture(config.backbone).preprocess(image))
+    features = build_backbone(config)(BACKBONES[config.backbone].preprocess(image))
     outputs = {}
     if "labels" in heads:
         outputs["labels"] = label_head(features[-1], num_classes, config.dropout)
@@ -43,15 +37,13 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[str]) -> k
     return keras.Model(image, outputs, name="detector")
 
 
-def select_heads(model: keras.Model, heads: list[str]) -> keras.Model:
+def select_heads(model: keras.Model, heads: list[Head]) -> keras.Model:
     """The same weights with only some of the outputs: nothing is computed for a head that is left out.
 
-    Raises:
-        InputError: The model lacks one of the heads.
+    Args:
+        model: A detector.
+        heads: Some of its heads.
     """
-    missing = [head for head in heads if head not in model.output]
-    if missing:
-        raise InputError(f"The model has no {missing[0]} head; it has: {', '.join(model.output)}.")
     return keras.Model(model.input, {head: model.output[head] for head in heads}, name=model.name)
 
 
@@ -75,7 +67,7 @@ def split_at_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return keras.Model(model.input, features), keras.Model(features, model.output)
 
 
-def freeze(model: keras.Model, train_heads: list[str], trainable_layers: int) -> None:
+def freeze(model: keras.Model, train_heads: list[Head], trainable_layers: int) -> None:
     """Sets which weights learn: the named heads and the top of the backbone.
 
     A frozen BatchNormalization also stops updating its moving statistics and runs in inference mode (Keras
@@ -100,7 +92,7 @@ def freeze(model: keras.Model, train_heads: list[str], trainable_layers: int) ->
 
 
 def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: float | None) -> int:
-    """How many layers of the backbone learn.
+    """How many layers of the backbone learn: all of them where neither a number nor a share is given.
 
     Args:
         backbone_layers: How many it has (345 for ResNet101).
@@ -108,18 +100,34 @@ def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: f
         fraction: The share that learn, 0..1, rounded down to whole layers, or None.
 
     Raises:
-        InputError: Not exactly one of the two is given, or it is out of range.
+        InputError: The backbone has fewer layers.
     """
-    if (layers is None) == (fraction is None):
-        raise InputError("Set exactly one of trainable_layers and trainable_fraction, and the other to null.")
-    if layers is None:
-        assert fraction is not None
-        if not 0 <= fraction <= 1:
-            raise InputError(f"trainable_fraction={fraction} is out of range: give a share from 0 to 1.")
+    if fraction is not None:
         # Rounded first: 0.29 of 100 is 28.999999999999996 in floating point.
         return int(round(backbone_layers * fraction, 6))
-    if not 0 <= layers <= backbone_layers:
+    if layers is None:
+        return backbone_layers
+    if layers > backbone_layers:
         raise InputError(
             f"trainable_layers={layers} is out of range: the backbone has {backbone_layers} layers."
         )
     return layers
+
+
+def changing_variables(model: keras.Model) -> list[keras.Variable]:
+    """What a training changes in a model: all but the weights of frozen layers.
+
+    Dropout's random state is among it. Saving the rest would make a checkpoint of a training of the heads as
+    large as one of everything; it comes from the start model, or from the seed.
+    """
+    frozen = {id(weight) for layer in leaf_layers(model) if not layer.trainable for weight in layer.weights}
+    return [variable for variable in model.variables if id(variable) not in frozen]
+
+
+def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model, in place of a model among them its layers."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        else:
+            yield layer

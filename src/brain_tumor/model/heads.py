@@ -5,8 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from brain_tumor.errors import InputError
-
 # Channels are normalized in as many groups.
 GROUPS = 8
 
@@ -35,7 +33,7 @@ def pooled_box_head(features: list[Any], num_classes: int, width: int) -> Any:
         x = keras.layers.LayerNormalization(name=f"boxes_dense{layer}_norm")(x)
         x = keras.layers.Activation("relu", name=f"boxes_dense{layer}_relu")(x)
     x = keras.layers.Dense(num_classes * 4, name="boxes_sizes")(x)
-    return SizedBoxes(num_classes, dtype="float32", name="boxes")(x)
+    return BoxFromPlaceAndSize(num_classes, dtype="float32", name="boxes")(x)
 
 
 def spatial_box_head(features: list[Any], num_classes: int, width: int) -> Any:
@@ -48,13 +46,8 @@ def spatial_box_head(features: list[Any], num_classes: int, width: int) -> Any:
     Args:
         features: Feature maps, finest first, each (batch, rows, columns, channels).
         num_classes: Number of labels.
-        width: Channels of the hidden layers.
-
-    Raises:
-        InputError: The width is no multiple of `GROUPS`.
+        width: Channels of the hidden layers, a multiple of `GROUPS`.
     """
-    if width % GROUPS:
-        raise InputError(f"model.head_width is {width}; give a multiple of {GROUPS}.")
     rows, columns = features[0].shape[1:3]
     merged = []
     for level, feature in enumerate(features):
@@ -77,7 +70,7 @@ BOX_HEADS = {"pooled": pooled_box_head, "spatial": spatial_box_head}
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
-class SizedBoxes(keras.layers.Layer):
+class BoxFromPlaceAndSize(keras.layers.Layer):
     """Turns four numbers a class into a box: its width and height, and where in the room left by them it is.
 
     Each goes through a sigmoid, so a box is always valid, 0 <= xmin <= xmax <= 1, likewise y, and every valid

@@ -1,4 +1,4 @@
-"""Keras callbacks of the trainer."""
+"""What happens between the epochs and batches of a training, as Keras callbacks."""
 
 import itertools
 import logging
@@ -12,10 +12,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from brain_tumor.artifacts.model import Epoch
 from brain_tumor.config import PhaseConfig
-from brain_tumor.errors import InputError
-from brain_tumor.tracking import Run
-from brain_tumor.training.checkpoints import Checkpoint, Checkpoints
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.tracking import Run
+from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
 
 # What a shell says of a process that SIGTERM has ended.
 TERMINATED = 128 + signal.SIGTERM
@@ -25,13 +26,12 @@ class EpochLog(keras.callbacks.Callback):
     """Writes a line an epoch, sends its figures to MLflow, and keeps them.
 
     Attributes:
-        epochs: One dict an epoch: `epoch` (from 1), `seconds`, `learning_rate` and Keras's losses and
-            metrics.
+        epochs: The figures of each epoch so far.
     """
 
     def __init__(self, name: str, run: Run) -> None:
         super().__init__()
-        self.epochs: list[dict[str, float]] = []
+        self.epochs: list[Epoch] = []
         self._name = name
         self._run = run
         self._started = 0.0
@@ -41,7 +41,7 @@ class EpochLog(keras.callbacks.Callback):
         """The MLflow run's id."""
         return self._run.id
 
-    def restore(self, epochs: list[dict[str, float]], run_id: str) -> None:
+    def restore(self, epochs: list[Epoch], run_id: str) -> None:
         """Takes over the epochs of a process that was killed, from its MLflow run into this one's."""
         self.epochs = epochs
         self._run.take_over(run_id)
@@ -67,7 +67,7 @@ class EpochLog(keras.callbacks.Callback):
         self.epochs.append({"epoch": epoch + 1, "seconds": round(seconds, 3), **figures})
         self._send(self.epochs[-1])
 
-    def _send(self, figures: dict[str, float]) -> None:
+    def _send(self, figures: Epoch) -> None:
         metrics = {key: value for key, value in figures.items() if key not in ("epoch", "seconds")}
         self._run.log_metrics(metrics, step=int(figures["epoch"]))
 
@@ -160,19 +160,19 @@ class Progress(keras.callbacks.Callback):
         """Whether there was no better epoch for so long that the training is over."""
         return 0 < self._waited >= self._phase.early_stopping_patience
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ProgressState:
         """What `restore` needs beside the best weights."""
-        return {
-            "best_epoch": self.best_epoch,
-            "score": self._score,
-            "waited": self._waited,
-            "rate_waited": self._rate_waited,
-        }
+        return ProgressState(
+            best_epoch=self.best_epoch,
+            score=self._score,
+            waited=self._waited,
+            rate_waited=self._rate_waited,
+        )
 
-    def restore(self, state: dict[str, Any], best: list[np.ndarray]) -> None:
+    def restore(self, state: ProgressState, best: list[np.ndarray]) -> None:
         """Goes on where another process's `state` was."""
-        self.best_epoch, self._score = state["best_epoch"], state["score"]
-        self._waited, self._rate_waited = state["waited"], state["rate_waited"]
+        self.best_epoch, self._score = state.best_epoch, state.score
+        self._waited, self._rate_waited = state.waited, state.rate_waited
         self.best = best
 
     def restore_best(self) -> None:
@@ -203,11 +203,9 @@ class Checkpointer(keras.callbacks.Callback):
         arrays = {"variables": read(self._variables), "optimizer": read(self.model.optimizer.variables)}
         if self._progress.best_epoch != epoch + 1:
             arrays["best"] = self._progress.best
-        state = {
-            "epochs": self._log.epochs,
-            "progress": self._progress.state(),
-            "mlflow_run_id": self._log.run_id,
-        }
+        state = TrainingState(
+            epochs=self._log.epochs, progress=self._progress.state(), mlflow_run_id=self._log.run_id
+        )
         self._checkpoints.save(epoch + 1, Checkpoint(state, arrays))
 
     def restore(self, optimizer: keras.optimizers.Optimizer) -> None:
@@ -218,8 +216,8 @@ class Checkpointer(keras.callbacks.Callback):
         write(self._variables, checkpoint.arrays["variables"])
         write(optimizer.variables, checkpoint.arrays["optimizer"])
         best = checkpoint.arrays.get("best", checkpoint.arrays["variables"])
-        self._progress.restore(checkpoint.state["progress"], best)
-        self._log.restore(checkpoint.state["epochs"], checkpoint.state["mlflow_run_id"])
+        self._progress.restore(checkpoint.state.progress, best)
+        self._log.restore(checkpoint.state.epochs, checkpoint.state.mlflow_run_id)
         logging.info("Goes on after epoch %d from %s", len(self._log.epochs), self._checkpoints.address)
 
 

@@ -16,26 +16,22 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from brain_tumor.config import TrainConfig, to_json
-from brain_tumor.errors import InputError
-from brain_tumor.storage import (
-    MANIFEST,
-    download,
-    hash_file,
-    in_bucket,
-    open_bucket,
-    publish,
-    read_manifest,
-    upload,
-    write_json,
-)
+from brain_tumor.artifacts.folder import MANIFEST, Manifest, artifact_id, check_files, publish, read_manifest
+from brain_tumor.artifacts.model import Epoch, Model, ModelManifest
+from brain_tumor.artifacts.records import Records
+from brain_tumor.artifacts.transfer import download, upload
+from brain_tumor.config import Schema, TrainConfig, from_json
+from brain_tumor.config.fields import is_bucket
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.buckets import open_bucket
+from brain_tumor.stores.files import write_json
 
 ROOT = "BRAIN_TUMOR_CHECKPOINTS"
 IMAGE = "BRAIN_TUMOR_IMAGE"
@@ -47,16 +43,45 @@ STATE_FILE = "state.json"
 DAMAGES = (InputError, OSError, ValueError, KeyError, zipfile.BadZipFile)
 
 
-@dataclass
+class CheckpointManifest(Manifest):
+    """What a checkpoint says of its folder."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+
+
+class ProgressState(Schema):
+    """How the monitored figure has gone so far."""
+
+    best_epoch: int
+    """The epoch with the highest figure, from 1; 0 before the first."""
+    score: float
+    """That figure."""
+    waited: int
+    """Epochs without improvement."""
+    rate_waited: int
+    """Epochs without improvement since the learning rate was last halved."""
+
+
+class TrainingState(Schema):
+    """What a training knows after an epoch beside its arrays."""
+
+    epochs: list[Epoch]
+    """The figures of each epoch so far."""
+    progress: ProgressState
+    mlflow_run_id: str
+    """The run that it is tracked in, or an empty text."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training after an epoch.
+    """A training after an epoch.
 
     Attributes:
-        state: What is no array, such as the figures of the epochs so far.
+        state: What is no array.
         arrays: Lists of arrays by name, such as the weights.
     """
 
-    state: dict[str, Any]
+    state: TrainingState
     arrays: dict[str, list[np.ndarray]]
 
 
@@ -74,19 +99,20 @@ class Checkpoints:
         """Keeps the state after an epoch (from 1), and of the earlier ones only the one before it."""
 
         def write(folder: Path) -> None:
-            write_json(folder / STATE_FILE, checkpoint.state)
+            write_json(folder / STATE_FILE, checkpoint.state.model_dump(mode="json"))
             for name, arrays in checkpoint.arrays.items():
                 np.savez(folder / f"{name}.npz", *arrays)
 
-        self._put(f"{EPOCH}{epoch:05d}", "checkpoint", write)
+        self._put(f"{EPOCH}{epoch:05d}", CheckpointManifest(), write)
         self._delete(self._epochs()[:-KEPT])
 
     def load(self) -> Checkpoint | None:
         """The latest state that is whole, or None. A damaged one is passed over with a warning."""
         for name in reversed(self._epochs()):
             try:
-                with self._get(name, "checkpoint") as folder:
-                    state = json.loads((folder / STATE_FILE).read_text())
+                with self._get(name, CheckpointManifest) as folder:
+                    file = folder / STATE_FILE
+                    state = from_json(TrainingState, file.read_bytes(), str(file))
                     return Checkpoint(state, {file.stem: _read_arrays(file) for file in folder.glob("*.npz")})
             except DAMAGES as error:
                 logging.warning(
@@ -99,7 +125,7 @@ class Checkpoints:
 
     def keep_model(self, model: Path) -> None:
         """Keeps the finished training's model artifact, and deletes the epochs."""
-        self._put(MODEL, "model", lambda folder: _copy_files(model, folder))
+        self._put(MODEL, ModelManifest(), lambda folder: _copy_files(model, folder))
         self._delete(self._epochs())
 
     def restore_model(self, output: Path) -> bool:
@@ -107,8 +133,9 @@ class Checkpoints:
         if MODEL not in self._names():
             return False
         try:
-            with self._get(MODEL, "model") as folder, publish(output, "model") as draft:
+            with self._get(MODEL, ModelManifest) as folder, publish(output) as draft:
                 _copy_files(folder, draft.path)
+                draft.manifest = ModelManifest()
         except DAMAGES as error:
             logging.warning(
                 "The finished model %s/%s is damaged, the training is done again: %s",
@@ -124,32 +151,30 @@ class Checkpoints:
 
     def _names(self) -> list[str]:
         """What is there and whole, as far as one can tell without reading it: the manifest comes last."""
-        if in_bucket(self.address):
+        if is_bucket(self.address):
             with open_bucket(self.address) as (bucket, prefix):
                 blobs = [blob.name.split("/") for blob in bucket.list_blobs(prefix=f"{prefix}/")]
             return [parts[-2] for parts in blobs if parts[-1] == MANIFEST]
         return [path.parent.name for path in Path(self.address).glob(f"[!.]*/{MANIFEST}")]
 
-    def _put(self, name: str, kind: str, write: Callable[[Path], None]) -> None:
-        if not in_bucket(self.address):
-            with publish(Path(self.address) / name, kind) as draft:
+    def _put(self, name: str, manifest: Manifest, write: Callable[[Path], None]) -> None:
+        in_bucket = is_bucket(self.address)
+        with tempfile.TemporaryDirectory() if in_bucket else nullcontext(self.address) as parent:
+            folder = Path(parent) / name
+            with publish(folder) as draft:
                 write(draft.path)
-            return
-        with tempfile.TemporaryDirectory() as scratch:
-            with publish(Path(scratch) / name, kind) as draft:
-                write(draft.path)
-            # Another one under this name is one that was found to be damaged.
-            self._delete([name])
-            upload(Path(scratch) / name, f"{self.address}/{name}")
+                draft.manifest = manifest
+            if in_bucket:
+                # Another one under this name is one that was found to be damaged.
+                self._delete([name])
+                upload(folder, f"{self.address}/{name}")
 
     @contextmanager
-    def _get(self, name: str, kind: str) -> Iterator[Path]:
+    def _get(self, name: str, schema: type[Manifest]) -> Iterator[Path]:
         """Yields a folder with the files, each of them the one of its manifest."""
-        if not in_bucket(self.address):
+        if not is_bucket(self.address):
             folder = Path(self.address) / name
-            for file, digest in read_manifest(folder, kind)["files"].items():
-                if not (folder / file).is_file() or hash_file(folder / file) != digest:
-                    raise InputError(f"{folder / file} is missing or not what {MANIFEST} says.")
+            check_files(folder, read_manifest(folder, schema))
             yield folder
             return
         with tempfile.TemporaryDirectory() as scratch:
@@ -157,7 +182,7 @@ class Checkpoints:
             yield Path(scratch) / name
 
     def _delete(self, names: list[str]) -> None:
-        if not in_bucket(self.address):
+        if not is_bucket(self.address):
             # What a killed process was writing, under a temporary name, goes too.
             for path in [*(Path(self.address) / name for name in names), *Path(self.address).glob(".*")]:
                 shutil.rmtree(path, ignore_errors=True)
@@ -170,19 +195,17 @@ class Checkpoints:
                     blob.delete()
 
 
-def open_checkpoints(
-    config: TrainConfig, records: str | Path, start: str | Path | None
-) -> Checkpoints | None:
+def open_checkpoints(config: TrainConfig, records: Records, start: Model | None) -> Checkpoints | None:
     """The checkpoints of a training, or None where the environment names no root for them.
 
-    Their place depends on the step's config, the image's tag (`BRAIN_TUMOR_IMAGE`), the records and the start
+    Their place depends on the whole config, the image's tag (`BRAIN_TUMOR_IMAGE`), the records and the start
     model, so that a training goes on from none but its own.
     """
     root = os.environ.get(ROOT, "").rstrip("/")
     if not root:
         return None
-    parts = [to_json(config), os.environ.get(IMAGE, "")]
-    parts += [hash_file(Path(artifact) / MANIFEST) for artifact in (records, start) if artifact]
+    parts = [json.dumps(config.model_dump(mode="json"), sort_keys=True), os.environ.get(IMAGE, "")]
+    parts += [artifact_id(artifact.path) for artifact in (records, start) if artifact]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return Checkpoints(f"{root}/{config.name}-{key}")
 

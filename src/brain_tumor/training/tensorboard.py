@@ -1,6 +1,7 @@
 """What TensorBoard shows of a training: its figures an epoch, and boxes on validation images."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,29 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
+from brain_tumor.artifacts.model import Epoch
+from brain_tumor.boxes.measures import area, present
 from brain_tumor.training.callbacks import current_rate
 
 IMAGES = 4
 # Small images are drawn this large at least, or a box's line would be as thick as the box.
 DRAWN_SIZE = 240
 TRUE, PREDICTED = (0, 200, 0), (255, 120, 0)
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """What boxes are drawn on.
+
+    Attributes:
+        images: uint8 (images, size, size, 1 or 3).
+        boxes: The true boxes, (images, num_classes, 4), normalised.
+        inputs: What the trained model reads of these images.
+    """
+
+    images: np.ndarray
+    boxes: np.ndarray
+    inputs: Any
 
 
 class TensorBoardLog(keras.callbacks.Callback):
@@ -27,13 +45,13 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def __init__(self, folder: str | Path, name: str) -> None:
         super().__init__()
-        self._shown: dict[str, Any] = {}
+        self._examples: _Examples | None = None
         self._writers = {
             split: tf.summary.create_file_writer(str(Path(folder) / name / split))
             for split in ("train", "valid")
         }
 
-    def show(self, examples: tf.data.Dataset, read: Callable[[Any], Any]) -> None:
+    def choose_images(self, examples: tf.data.Dataset, read: Callable[[Any], Any]) -> None:
         """Chooses images to draw boxes on: those with the largest boxes, each in another part of a split.
 
         Args:
@@ -43,20 +61,19 @@ class TensorBoardLog(keras.callbacks.Callback):
         chosen: dict[int, tuple[float, dict[str, Any]]] = {}
         count = int(examples.cardinality())
         for index, example in enumerate(examples.as_numpy_iterator()):
-            corners = example["boxes"]
-            part, area = index * IMAGES // count, (corners[:, 2:] - corners[:, :2]).prod(axis=1).sum()
-            if area > chosen.get(part, (0.0,))[0]:
-                chosen[part] = area, example
+            part, covered = index * IMAGES // count, area(example["boxes"]).sum()
+            if covered > chosen.get(part, (0.0,))[0]:
+                chosen[part] = covered, example
         if chosen:
             images, boxes = (np.stack([e[key] for _, e in chosen.values()]) for key in ("image", "boxes"))
-            self._shown = {"image": images, "boxes": boxes, "inputs": read(images)}
+            self._examples = _Examples(images, boxes, read(images))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = current_rate(self.model.optimizer)
         self.write_epochs([{**(logs or {}), "epoch": epoch + 1, "learning_rate": rate}])
-        if self._shown:
-            predicted = self.model(self._shown["inputs"], training=False)["boxes"]
-            pictures = draw_boxes(self._shown["image"], self._shown["boxes"], np.asarray(predicted))
+        if self._examples:
+            predicted = self.model(self._examples.inputs, training=False)["boxes"]
+            pictures = draw_boxes(self._examples.images, self._examples.boxes, np.asarray(predicted))
             with self._writers["valid"].as_default(epoch + 1):
                 tf.summary.image("boxes: true green, predicted orange", pictures, max_outputs=len(pictures))
 
@@ -64,7 +81,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         for writer in self._writers.values():
             writer.flush()
 
-    def write_epochs(self, epochs: list[dict[str, float]]) -> None:
+    def write_epochs(self, epochs: list[Epoch]) -> None:
         """Writes figures of epochs: `epoch` (from 1), and others of which `val_` begins validation's."""
         for figures in epochs:
             for name, value in figures.items():
@@ -94,7 +111,7 @@ def draw_boxes(images: np.ndarray, boxes: np.ndarray, predicted: np.ndarray) -> 
         picture = Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
         draw = ImageDraw.Draw(picture)
         for color, rows in ((TRUE, truth), (PREDICTED, answer)):
-            for box in rows[truth.any(axis=-1)]:
+            for box in rows[present(truth)]:
                 draw.rectangle(tuple(np.clip(box * size, 0, size - 1)), outline=color, width=2)
         pictures.append(np.asarray(picture))
     return np.stack(pictures)

@@ -1,0 +1,124 @@
+"""The least that a training step is, written by hand in TensorFlow and in JAX, and what it is compared on."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from brain_tumor.config import TrainConfig
+
+LABELS = 3
+
+Batch = tuple[np.ndarray, dict[str, np.ndarray]]
+
+
+def build_model(config: TrainConfig) -> Any:
+    """The model of a phase, its heads that learn alone, as `train` builds it."""
+    import keras
+
+    from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, select_heads
+
+    phase = config.phase
+    keras.utils.set_random_seed(config.seed)
+    model = build_detector(config.model, LABELS, phase.heads)
+    total = len(model.get_layer("backbone").layers)
+    layers = count_trainable_layers(total, phase.trainable_layers, phase.trainable_fraction)
+    freeze(model, phase.train_heads, layers)
+    return select_heads(model, phase.learning_heads)
+
+
+def random_batch(config: TrainConfig) -> Batch:
+    """A batch of noise with boxes in half of the slots."""
+    rng = np.random.default_rng(0)
+    size, count = config.model.image_size, config.batch_size
+    images = rng.uniform(0, 255, (count, size, size, 3)).astype(np.float32)
+    labels = rng.integers(0, 2, (count, LABELS)).astype(np.float32)
+    corners = np.sort(rng.random((count, LABELS, 2, 2)), axis=2).reshape(count, LABELS, 4)
+    return images, {"labels": labels, "boxes": corners.astype(np.float32) * labels[..., None]}
+
+
+def compile_on_one_device(model: Any, config: TrainConfig, steps: int, jit: bool) -> None:
+    """Compiles a model as `train` does on one device."""
+    import keras
+
+    from brain_tumor.training.compile import compile_model
+
+    compile_model(model, config.phase, [1.0] * LABELS, steps, jit)
+    if keras.backend.backend() == "tensorflow" and not jit:
+        from brain_tumor.model.graphs import flatten_graphs
+
+        flatten_graphs(model)
+
+
+def bare_tensorflow(model: Any, config: TrainConfig, batch: Batch, jit: bool) -> Callable[[], Any]:
+    """A function that takes a step and gives its loss: forward, loss, backward, update."""
+    import tensorflow as tf
+
+    optimizer, loss_of = _optimizer(model, config), _loss(config)
+
+    @tf.function(jit_compile=jit, autograph=False)
+    def train(images: Any, truth: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = loss_of(truth, model(images, training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    images, truth = tf.nest.map_structure(tf.constant, batch)
+    return lambda: train(images, truth)
+
+
+def bare_jax(model: Any, config: TrainConfig, batch: Batch) -> Callable[[], Any]:
+    """The same in JAX."""
+    import jax
+
+    optimizer, loss_of = _optimizer(model, config), _loss(config)
+
+    def loss_and_rest(trainable: Any, rest: Any, images: Any, truth: Any) -> Any:
+        answers, rest = model.stateless_call(trainable, rest, images, training=True)
+        return loss_of(truth, answers), rest
+
+    # The old state's memory is given to the new one, as Keras does: without, a GPU needs it twice. On a CPU
+    # XLA's program is a tenth slower for it.
+    @partial(jax.jit, donate_argnums=0)
+    def train(state: Any, images: Any, truth: Any) -> Any:
+        trainable, rest, moments = state
+        gradient = jax.value_and_grad(loss_and_rest, has_aux=True)
+        (loss, rest), gradients = gradient(trainable, rest, images, truth)
+        trainable, moments = optimizer.stateless_apply(moments, gradients, trainable)
+        return (trainable, rest, moments), loss
+
+    groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+    # Copies: the model's own arrays are given away by `fit`.
+    state = [[jax.numpy.array(variable.value, copy=True) for variable in group] for group in groups]
+    images, truth = jax.device_put(batch)
+
+    def run() -> Any:
+        nonlocal state
+        state, loss = train(state, images, truth)
+        return loss
+
+    return run
+
+
+def _optimizer(model: Any, config: TrainConfig) -> Any:
+    from brain_tumor.training.compile import build_optimizer
+
+    optimizer = build_optimizer(config.phase, 1)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _loss(config: TrainConfig) -> Callable[[Any, Any], Any]:
+    """The weighted sum of the heads' losses, from the truth and the answers by head."""
+    from brain_tumor.losses import BOX_LOSSES, WeightedBinaryCrossentropy
+
+    weights = config.phase.loss_weights
+    losses: dict[str, Any] = {
+        "labels": WeightedBinaryCrossentropy([1.0] * LABELS),
+        "boxes": BOX_LOSSES[config.phase.box_loss](),
+    }
+    return lambda truth, answers: sum(
+        getattr(weights, head) * losses[head](truth[head], answers[head]) for head in answers
+    )

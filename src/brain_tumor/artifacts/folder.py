@@ -1,0 +1,143 @@
+"""What all artifacts share: a folder that appears whole or not at all, with a typed manifest.
+
+An artifact is what a step hands to the next one. It is written under a temporary name, gets its
+`manifest.json` last, and is renamed, so that no reader ever sees half of one.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ConfigDict
+
+from brain_tumor.config.base import Schema, from_json
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.files import hash_file, hash_files, write_json
+
+MANIFEST = "manifest.json"
+
+
+class Manifest(Schema):
+    """What every artifact says of itself."""
+
+    kind: str
+    """What it is; each artifact's own manifest names one kind."""
+    files: dict[str, str] = {}
+    """The sha256 of its files, by their path below the folder."""
+    versions: dict[str, str] = {}
+    """What wrote it."""
+
+
+class AnyManifest(Manifest):
+    """What is alike in all of them, whatever else one says."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+M = TypeVar("M", bound=Manifest)
+S = TypeVar("S", bound=Schema)
+
+
+@dataclass
+class Draft:
+    """An artifact being written.
+
+    Attributes:
+        path: The temporary folder to write files into.
+        manifest: To be set before the draft ends; `files` and `versions` are filled in.
+    """
+
+    path: Path
+    manifest: Manifest | None = None
+
+
+@contextmanager
+def publish(path: str | Path, indexed: Collection[str] = ()) -> Iterator[Draft]:
+    """Writes an artifact: yields a draft, and at the end adds the manifest and renames it to `path`.
+
+    On an exception nothing is left under `path`. An artifact that already stands there is replaced.
+
+    Args:
+        path: The artifact's folder. Its parent is made if needed.
+        indexed: Folders in it whose files have their sha256 in another of its files. The manifest's `files`
+            leaves them out: with one entry an image it would grow with the data set.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    # mkdtemp's folder is private to the user; another user's pod must be able to read an artifact.
+    temporary.chmod(0o755)
+    replaced = temporary.with_name(f"{temporary.name}-replaced")
+    try:
+        draft = Draft(temporary)
+        yield draft
+        assert draft.manifest, "a draft ends with its manifest"
+        facts = {"files": hash_files(temporary, indexed), "versions": {"brain-tumor": version("brain-tumor")}}
+        write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
+        if path.is_dir():
+            # Moved away, not deleted in place: a reader must not see half of the old artifact either.
+            os.rename(path, replaced)
+        os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def read_manifest(path: str | Path, schema: type[M]) -> M:
+    """Reads an artifact's manifest.
+
+    Raises:
+        InputError: There is no whole artifact at `path`, or it is of another kind.
+    """
+    kind = schema.model_fields["kind"].default
+    file = Path(path) / MANIFEST
+    if not file.is_file():
+        raise InputError(
+            f"{path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
+        )
+    found = read_json(AnyManifest, file).kind
+    if found != kind:
+        raise InputError(f"{path} holds a {found} artifact where a {kind} artifact is needed.")
+    return read_json(schema, file)
+
+
+def read_json(schema: type[S], file: Path) -> S:
+    """Reads one of an artifact's JSON files.
+
+    Raises:
+        InputError: It is missing, cut, or none of the schema.
+    """
+    try:
+        return from_json(schema, file.read_bytes(), file.name)
+    except (OSError, InputError) as error:
+        raise InputError(
+            f"{file} is damaged, or another version wrote it; run the step that makes it again."
+        ) from error
+
+
+def check_files(path: str | Path, manifest: Manifest, origin: str = "") -> None:
+    """Compares an artifact's files with its manifest.
+
+    Args:
+        path: The artifact's folder.
+        manifest: Its manifest.
+        origin: What a message calls the folder, if it is a copy.
+
+    Raises:
+        InputError: One is missing or has changed.
+    """
+    for name, digest in manifest.files.items():
+        file = Path(path) / name
+        if not file.is_file() or hash_file(file) != digest:
+            raise InputError(f"{origin or path}/{name} is missing or not what {MANIFEST} says.")
+
+
+def artifact_id(path: str | Path) -> str:
+    """A hash of an artifact's content: of its manifest, which has the hashes of its files."""
+    return hash_file(Path(path) / MANIFEST)

@@ -1,0 +1,49 @@
+"""Parquet tables, written and read a few rows at a time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Processes that write records import this module for a name, and need not wait for Arrow and pandas.
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+COORDINATES = ("xmin", "ymin", "xmax", "ymax")
+"""A box's columns, in this order wherever a box is four numbers; xmax and ymax are exclusive."""
+
+ROW_GROUP = 8192
+ROWS_AT_ONCE = 1024
+
+Rows = Iterator[dict[str, Any]]
+
+
+def write_table(
+    frame: "pd.DataFrame",
+    complete: "Callable[[pd.DataFrame], pd.DataFrame]",
+    path: Path,
+    schema: "pa.Schema",
+) -> None:
+    """Writes a table whose columns `complete` makes, a row group at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def convert(start: int) -> pa.Table:
+        part = complete(frame.iloc[start : start + ROW_GROUP])[schema.names]
+        texts = {name: "str" for name in part if part[name].dtype == "category"}
+        return pa.Table.from_pandas(part.astype(texts), schema, preserve_index=False)
+
+    first = convert(0)
+    with pq.ParquetWriter(path, first.schema) as writer:  # with what pandas notes there
+        writer.write_table(first)
+        for start in range(ROW_GROUP, len(frame), ROW_GROUP):
+            writer.write_table(convert(start))
+
+
+def read_rows(path: Path, columns: list[str]) -> Rows:
+    """The rows of a table, in order, as dicts."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
+            yield from batch.to_pylist()

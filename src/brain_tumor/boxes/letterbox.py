@@ -1,0 +1,76 @@
+"""Letterbox and boxes, forth and back.
+
+A box is `[xmin, ymin, xmax, ymax]`. In a file it is in pixels of its image, xmax and ymax exclusive; in a
+tensor it is normalised to 0..1 of the image that the tensor holds.
+
+The letterbox's functions use only arithmetic that plain numbers, NumPy arrays and TensorFlow tensors share,
+so that the input pipeline and the evaluation cannot disagree.
+"""
+
+from typing import Any
+
+
+def letterbox(height: Any, width: Any, size: int) -> tuple[Any, Any, Any, Any]:
+    """Where an image lies in the square that it is letterboxed to: enlarged or shrunk to fit, centered.
+
+    Args:
+        height: Height of the original image in pixels: an int, or an integer array or tensor.
+        width: Its width, likewise.
+        size: Side of the square, in pixels.
+
+    Returns:
+        `(top, left, new_height, new_width)`: the place and size of the resized image in the square, in
+        pixels.
+    """
+    longest = (height + width + abs(height - width)) // 2  # max(), for numbers and tensors alike
+    new_height = _at_least_one((2 * height * size + longest) // (2 * longest))
+    new_width = _at_least_one((2 * width * size + longest) // (2 * longest))
+    return (size - new_height) // 2, (size - new_width) // 2, new_height, new_width
+
+
+def _at_least_one(pixels: Any) -> Any:
+    return (pixels + 1 + abs(pixels - 1)) // 2
+
+
+def box_to_letterbox(box: Any, placement: Any, size: int) -> tuple[Any, Any, Any, Any]:
+    """Moves a box with its image into the letterboxed square.
+
+    Args:
+        box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalised to 0..1 of the original image.
+        placement: What `letterbox` says of the image. TensorFlow needs it cast to the box's type.
+        size: Side of the square, in pixels.
+
+    Returns:
+        The four coordinates normalised to 0..1 of the square.
+    """
+    top, left, new_height, new_width = placement
+    xmin, ymin, xmax, ymax = box
+    return (
+        (xmin * new_width + left) / size,
+        (ymin * new_height + top) / size,
+        (xmax * new_width + left) / size,
+        (ymax * new_height + top) / size,
+    )
+
+
+def box_from_letterbox(box: Any, height: Any, width: Any, size: int) -> tuple[Any, Any, Any, Any]:
+    """Moves a box of the letterboxed square back into its image: the inverse of `box_to_letterbox`.
+
+    Args:
+        box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalised to 0..1 of the square.
+        height: Height of the original image in pixels.
+        width: Its width.
+        size: Side of the square, in pixels.
+
+    Returns:
+        The four coordinates in pixels of the original image. They can lie outside it, where a box lies on the
+        padding.
+    """
+    top, left, new_height, new_width = letterbox(height, width, size)
+    xmin, ymin, xmax, ymax = box
+    return (
+        (xmin * size - left) / new_width * width,
+        (ymin * size - top) / new_height * height,
+        (xmax * size - left) / new_width * width,
+        (ymax * size - top) / new_height * height,
+    )

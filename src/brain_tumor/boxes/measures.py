@@ -1,0 +1,42 @@
+"""Measures of boxes `[xmin, ymin, xmax, ymax]`: presence, area, overlap.
+
+One definition for every array library: what takes `xp` computes with that library's functions, NumPy's by
+default, `keras.ops` in losses and metrics, TensorFlow in the augmentation.
+"""
+
+from typing import Any
+
+import numpy as np
+
+# A smaller union counts as that much, so that no gradient is infinite. In pixels as in fractions of an image
+# it is a small part of a pixel.
+SMALLEST_UNION = 1e-7
+
+
+def present(boxes: Any) -> Any:
+    """Which class slots (..., 4) hold a box: booleans (...). An absent class is a row of zeros."""
+    positive = boxes > 0
+    return positive[..., 0] | positive[..., 1] | positive[..., 2] | positive[..., 3]
+
+
+def area(boxes: Any, xp: Any = np) -> Any:
+    """The areas (...) of boxes (..., 4); 0 for one whose corners are swapped."""
+    sides = xp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def overlap(a: Any, b: Any, xp: Any = np) -> tuple[Any, Any]:
+    """Intersection over union, 0..1, and the union's area of boxes (..., 4), pair by pair: two arrays (...).
+
+    A pair without area has an IoU of 0.
+    """
+    low, high = xp.maximum(a[..., :2], b[..., :2]), xp.minimum(a[..., 2:], b[..., 2:])
+    sides = xp.maximum(high - low, 0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = area(a, xp) + area(b, xp) - intersection
+    return intersection / xp.maximum(union, SMALLEST_UNION), union
+
+
+def iou(a: Any, b: Any, xp: Any = np) -> Any:
+    """Intersection over union of boxes (..., 4), pair by pair, 0..1: an array (...)."""
+    return overlap(a, b, xp)[0]

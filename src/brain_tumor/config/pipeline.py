@@ -1,0 +1,166 @@
+"""The whole configuration, and what each step of the pipeline gets of it."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from brain_tumor.config.base import Schema, to_json
+from brain_tumor.config.dataset import AnyDataset
+from brain_tumor.config.fields import Count, CountOrZero, Seed, Share, Split
+from brain_tumor.config.training import ModelConfig, PhaseConfig, TrainConfig, TrainingConfig
+
+# A model's place beside the final one in a comparison; the components have as many inputs.
+MOST_BASELINES = 4
+
+
+class RecordsConfig(Schema):
+    """The build_tfrecords step."""
+
+    images_per_shard: Count = 1024
+    """How many images a TFRecord file holds at most."""
+    max_class_weight: Annotated[float, Field(ge=1)] = 20.0
+    """Upper limit of a label's weight in the weighted loss."""
+
+
+class EvaluateConfig(Schema):
+    """The evaluate step."""
+
+    split: Split = "test"
+    """The split to judge on."""
+    threshold: Share = 0.5
+    """Probability from which a label counts as predicted."""
+    bootstrap_samples: Count = 2000
+    """Resamples of the patients behind an interval."""
+    seed: Seed = 0
+    """Seed of the resampling."""
+    batch_size: Count = 64
+    """Images a forward pass."""
+
+
+class VisualizeConfig(Schema):
+    """The visualize step."""
+
+    gallery_images: CountOrZero = 12
+    """Slices in the gallery of true and predicted boxes."""
+    seed: Seed = 0
+    """Seed of their choice."""
+
+
+# What else is named where phases are: the pipeline's parameters, its outputs, and models in tables.
+NO_PHASES = (
+    *("dataset", "records", "evaluate", "visualize"),
+    *("predictions", "evaluation", "gallery"),
+    *("final", "constant"),
+)
+
+
+class Config(Schema):
+    """The whole configuration, as Hydra composes it."""
+
+    dataset: AnyDataset
+    records: RecordsConfig = RecordsConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    phases: dict[str, PhaseConfig]
+    """The trainings by name. A phase's `start` says which one it comes after."""
+    final: str
+    """The phase whose model is the result."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    visualize: VisualizeConfig = VisualizeConfig()
+    seed: Seed = 0
+    """What the steps' own seeds are, unless they are given."""
+
+    @model_validator(mode="after")
+    def _check_phases(self) -> "Config":
+        for name in self.phases:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in NO_PHASES:
+                raise ValueError(
+                    f"names a phase {name!r}; take small letters, digits and _, and none of "
+                    f"{', '.join(NO_PHASES)}"
+                )
+        if self.final not in self.phases:
+            raise ValueError(f"has final={self.final}, which is none of the phases {', '.join(self.phases)}")
+        if len(self.phases[self.final].heads) < 2:
+            raise ValueError(
+                f"has final={self.final}, but that phase's model lacks one of the heads labels, boxes"
+            )
+        order = _in_order(self.phases)
+        baselines = _baselines(order, self.final)
+        if len(baselines) > MOST_BASELINES:
+            raise ValueError(
+                f"has {len(baselines)} models to compare with the final one ({', '.join(baselines)}); "
+                f"{MOST_BASELINES} are possible"
+            )
+        return self
+
+    def steps(self) -> "StepConfigs":
+        """What each step gets."""
+        shared = {name: getattr(self.training, name) for name in TrainingConfig.model_fields}
+        phases = _in_order(self.phases)
+        return StepConfigs(
+            dataset=self.dataset,
+            records=self.records,
+            trainings={
+                name: TrainConfig(name=name, phase=phase, model=self.model, **shared)
+                for name, phase in phases.items()
+            },
+            final=self.final,
+            evaluate=self.evaluate,
+            visualize=self.visualize,
+        )
+
+
+@dataclass(frozen=True)
+class StepConfigs:
+    """What each step of a pipeline gets.
+
+    Attributes:
+        dataset: For ingest.
+        records: For build_tfrecords.
+        trainings: For the train steps, by the phase's name, each behind the one that it starts from.
+        final: The phase whose model is the result.
+        evaluate: For evaluate.
+        visualize: For visualize.
+    """
+
+    dataset: AnyDataset
+    records: RecordsConfig
+    trainings: dict[str, TrainConfig]
+    final: str
+    evaluate: EvaluateConfig
+    visualize: VisualizeConfig
+
+    @property
+    def baselines(self) -> list[str]:
+        """The phases that are judged beside the final one: those from whose model no other goes on."""
+        return _baselines({name: config.phase for name, config in self.trainings.items()}, self.final)
+
+    def parameters(self) -> dict[str, str]:
+        """The pipeline's parameters: each step's config as JSON, a training's under the phase's name."""
+        sections: dict[str, Schema] = {"dataset": self.dataset, "records": self.records, **self.trainings}
+        sections |= {"evaluate": self.evaluate, "visualize": self.visualize}
+        return {name: to_json(config) for name, config in sections.items()}
+
+
+def _in_order(phases: dict[str, PhaseConfig]) -> dict[str, PhaseConfig]:
+    """The phases, each behind the one that it starts from, and else as they were."""
+    for name, phase in phases.items():
+        if phase.start is not None and phase.start not in phases:
+            raise ValueError(
+                f"has phases.{name}.start={phase.start}, which is none of the phases {', '.join(phases)}"
+            )
+    ordered: dict[str, PhaseConfig] = {}
+    while len(ordered) < len(phases):
+        waiting = [name for name in phases if name not in ordered]
+        ready = [name for name in waiting if phases[name].start in (None, *ordered)]
+        if not ready:
+            raise ValueError(f"has phases that start from each other: {', '.join(waiting)}")
+        ordered[ready[0]] = phases[ready[0]]
+    return ordered
+
+
+def _baselines(phases: dict[str, PhaseConfig], final: str) -> list[str]:
+    starts = {phase.start for phase in phases.values()}
+    return [name for name in phases if name not in starts and name != final]

@@ -1,0 +1,70 @@
+"""From the predictions table to all that is found of it. It is judged here, once: the rest reads."""
+
+import pandas as pd
+
+from brain_tumor.artifacts.evaluation import Evaluation, ModelEvaluation
+from brain_tumor.artifacts.predictions import (
+    CONSTANT,
+    FINAL,
+    Predictions,
+    PredictionsManifest,
+    has_class_head,
+)
+from brain_tumor.config import EvaluateConfig
+from brain_tumor.evaluation.curves import label_curves
+from brain_tumor.evaluation.figures import label_figures, overall_figures
+from brain_tumor.evaluation.intervals import METRICS, difference, interval
+from brain_tumor.runtime.errors import InputError
+
+
+def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
+    """Judges the models of a predictions artifact.
+
+    Args:
+        config: Split, threshold, number of resamples and their seed.
+        predictions: The models' answers.
+
+    Raises:
+        InputError: The predictions have no row of the split.
+    """
+    manifest, table = predictions.manifest, predictions.table
+    table = table[table["split"] == config.split]
+    if table.empty:
+        raise InputError(
+            f"{predictions.path} has no predictions of the split {config.split}; make them with that split."
+        )
+    # Every model has a row for each image and label: one model's rows count them all.
+    rows = table[table["model"] == next(iter(manifest.models))]
+    return Evaluation(
+        notice=manifest.notice,
+        split=config.split,
+        threshold=config.threshold,
+        patients=int(rows["patient_id"].nunique()),
+        images=int(rows["source_id"].nunique()),
+        boxes=int(rows["present"].sum()),
+        models={name: _judge_model(name, table, manifest, config) for name in manifest.models},
+        differences={metric: difference(table, FINAL, CONSTANT, metric, config) for metric in METRICS},
+        trainings={
+            name: epochs for model in manifest.models.values() for name, epochs in model.trainings.items()
+        },
+    )
+
+
+def _judge_model(
+    name: str, table: pd.DataFrame, manifest: PredictionsManifest, config: EvaluateConfig
+) -> ModelEvaluation:
+    rows = table[table["model"] == name]
+    labels = label_figures(rows, manifest.labels, config.threshold)
+    curves = {
+        label: label_curves(rows[rows["label"] == label], config.threshold)
+        for label in manifest.labels
+        if has_class_head(rows)
+    }
+    return ModelEvaluation(
+        title=manifest.models[name].title,
+        mlflow_run_id=manifest.models[name].mlflow_run_id,
+        figures=overall_figures(rows, labels, config.threshold),
+        labels=labels,
+        intervals={metric: interval(table, name, metric, config) for metric in METRICS},
+        curves=curves,
+    )

@@ -1,0 +1,140 @@
+"""From models to the predictions table: the only part of an evaluation that needs TensorFlow."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from brain_tumor.artifacts.model import Model, ModelDescription
+from brain_tumor.artifacts.predictions import (
+    CONSTANT,
+    FINAL,
+    PREDICTED_BOX,
+    TRUE_BOX,
+    PredictingModel,
+    Predictions,
+    PredictionsManifest,
+    write_predictions,
+)
+from brain_tumor.artifacts.records import Records
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.boxes.letterbox import box_from_letterbox
+from brain_tumor.config import EvaluateConfig, Split
+from brain_tumor.evaluation.figures import with_iou
+from brain_tumor.model.graphs import as_graph, skip_graph_optimizer_on_cpu
+from brain_tumor.model.saving import load_model
+from brain_tumor.records.read import load_split, to_model_input
+from brain_tumor.runtime.errors import InputError
+
+IMAGE_COLUMNS = ["split", "source_id", "filename", "patient_id", "slice", "width", "height"]
+
+
+def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], output: Path) -> Predictions:
+    """Lets models answer for every image of a split and of valid, and publishes the predictions table.
+
+    The constant answer stands beside them: every label present, each with the training set's mean box.
+
+    Args:
+        config: The split and the size of a batch.
+        records: The images, and the truth about them.
+        models: By the name that the table's rows get, in the order of the reports; see
+            `PredictionsManifest.models`.
+        output: The predictions artifact's folder.
+
+    Raises:
+        InputError: A model's labels are not the records'.
+        FloatingPointError: A model's answers are not finite.
+    """
+    for name, model in models.items():
+        if model.description.labels != records.labels:
+            raise InputError(
+                f"The {name} model knows the labels {model.description.labels}, "
+                f"the records have {records.labels}."
+            )
+
+    skip_graph_optimizer_on_cpu()
+    # Thresholds are tuned on valid, whichever split is judged.
+    truths = {split: _read_truth(records, split) for split in dict.fromkeys(("valid", config.split))}
+    tables = []
+    for name, model in models.items():
+        size, forward = model.description.image_size, as_graph(load_model(model))
+        for split, truth in truths.items():
+            answers = _answers(forward, load_split(records, split, size), config.batch_size)
+            boxes = _to_pixels(answers["boxes"], truth, size) if "boxes" in answers else None
+            tables.append(_rows(name, truth, answers.get("labels"), boxes))
+    tables += [_constant_rows(truth, records) for truth in truths.values()]
+    manifest = PredictionsManifest(
+        labels=records.labels,
+        notice=records.manifest.notice,
+        models={
+            **{name: _describe(name, model.description) for name, model in models.items()},
+            CONSTANT: PredictingModel(
+                title="constant baseline", heads=["labels", "boxes"], mlflow_run_id="", trainings={}
+            ),
+        },
+        config=config.model_dump(mode="json"),
+    )
+    return write_predictions(output, with_iou(pd.concat(tables, ignore_index=True)), manifest)
+
+
+def _describe(name: str, model: ModelDescription) -> PredictingModel:
+    return PredictingModel(
+        title="final model" if name == FINAL else model.title,
+        heads=model.heads,
+        mlflow_run_id=model.mlflow_run_id,
+        trainings={phase.name: phase.epochs for phase in model.phases},
+    )
+
+
+def _read_truth(records: Records, split: Split) -> pd.DataFrame:
+    """The rows of one model without its answers: images in the records' order, labels in slot order."""
+    images, labels = records.images(split)[IMAGE_COLUMNS], records.labels
+    rows = images.loc[images.index.repeat(len(labels))].assign(label=labels * len(images))
+    boxes = records.annotations(split)[["source_id", "label", *COORDINATES]].assign(present=True)
+    boxes = boxes.rename(columns=dict(zip(COORDINATES, TRUE_BOX, strict=True)))
+    truth = rows.merge(boxes, how="left", on=["source_id", "label"], validate="one_to_one")
+    truth["present"] = truth["present"].notna()
+    return truth.astype({"slice": "Int64"})[[*rows, "present", *TRUE_BOX]]
+
+
+def _answers(forward: Any, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
+    """What a model says of each example, by head: arrays (images, ...)."""
+    batches = examples.map(lambda example: example["image"]).batch(batch_size).map(to_model_input).prefetch(2)
+    parts = [forward(batch) for batch in batches]
+    answers = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+    for head, values in answers.items():
+        if not np.isfinite(values).all():
+            raise FloatingPointError(f"The model's {head} are not finite: it diverged in training.")
+    return answers
+
+
+def _to_pixels(boxes: np.ndarray, truth: pd.DataFrame, size: int) -> np.ndarray:
+    """Boxes (images, classes, 4) of the letterboxed square as rows (images * classes, 4) in pixels."""
+    corners = boxes.reshape(-1, 4).astype(np.float64).T
+    height, width = truth["height"].to_numpy(), truth["width"].to_numpy()
+    moved = np.stack(box_from_letterbox(corners, height, width, size), axis=1)
+    # What lies on the padding is outside the image: nobody can mean it.
+    clipped: np.ndarray = np.clip(moved, 0, np.stack([width, height] * 2, axis=1))
+    return clipped
+
+
+def _constant_rows(truth: pd.DataFrame, records: Records) -> pd.DataFrame:
+    means = records.statistics.mean_boxes
+    # A label that the training set lacks has no mean box: the whole image stands in.
+    boxes = np.array([means[label] or [0.0, 0.0, 1.0, 1.0] for label in records.labels])
+    sides = truth[["width", "height", "width", "height"]].to_numpy()
+    repeated = np.tile(boxes, (len(truth) // len(boxes), 1)) * sides
+    return _rows(CONSTANT, truth, np.ones(len(truth)), repeated)
+
+
+def _rows(
+    name: str, truth: pd.DataFrame, labels: np.ndarray | None, boxes: np.ndarray | None
+) -> pd.DataFrame:
+    """The rows of one model: the truth beside its answers, where it has them."""
+    table = truth.copy()
+    table.insert(0, "model", name)
+    table["probability"] = np.nan if labels is None else labels.reshape(-1).astype(np.float64)
+    table[PREDICTED_BOX] = np.nan if boxes is None else boxes
+    return table

@@ -1,0 +1,136 @@
+"""Checks of a split's boxes: which are bad, which must be clipped, and which labels an image has twice."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.boxes.measures import area
+from brain_tumor.ingest.export import ExportSplit
+from brain_tumor.ingest.findings import QUARANTINED, Finding
+
+CLIPPED = "box clipped"
+# What `DatasetConfig.duplicate_boxes` does.
+MERGE_ACTIONS = {"largest": "largest box kept", "union": "boxes united", "error": QUARANTINED}
+# A box that is further over the edge of its image than this, in pixels, is wrong rather than imprecise.
+LARGEST_OVERSHOOT = 1.0
+# Normalized coordinates come back from a text file with an error of this many pixels; that is no remark.
+ROUNDING = 0.01
+
+
+def find_bad_boxes(
+    split: ExportSplit, boxes: pd.DataFrame, measures: NDArray[np.void], labels: list[str]
+) -> list[Finding]:
+    """A finding for each box that makes its image bad, and each reason.
+
+    Args:
+        split: The split.
+        boxes: Some of its boxes, with `image` (position in `split.images`) in place of `filename`.
+        measures: What was measured of the split's images, see `MEASURES`.
+        labels: The names that a label can have.
+    """
+    width, height, xmin, ymin, xmax, ymax = _geometry(boxes, measures)
+    known = boxes[["width", "height"]].notna().all(axis=1).to_numpy()
+    other_size = known & ((boxes["width"].to_numpy() != width) | (boxes["height"].to_numpy() != height))
+    empty = (xmin >= xmax) | (ymin >= ymax)
+    overshoot = np.max(
+        [-xmin, -ymin, -xmax, -ymax, xmin - width, ymin - height, xmax - width, ymax - height], 0
+    )
+    # A box of which nothing is left when it is clipped lies outside, however near to the edge.
+    beside = (xmax <= 0) | (ymax <= 0) | (xmin >= width) | (ymin >= height)
+    outside = (overshoot > LARGEST_OVERSHOOT) | (beside & ~empty)
+    masks = {
+        "unknown_label": ~boxes["label"].isin(labels).to_numpy(),
+        "size_mismatch": other_size,
+        "box_without_area": empty,
+        "box_outside_image": outside,
+    }
+    findings = []
+    for kind, mask in masks.items():
+        for index in np.flatnonzero(mask):
+            row: Any = boxes.iloc[index]
+            size = f"{width[index]} x {height[index]}"
+            problem = {
+                "unknown_label": f"has the label {row.label!r}, which is none of {', '.join(labels)}",
+                "size_mismatch": f"is {size} pixels, not {row.width:.10g} x {row.height:.10g} as annotated",
+                "box_without_area": f"has a box without area {_corners(row)}",
+                "box_outside_image": f"has a box {_corners(row)} outside its {size} pixels",
+            }[kind]
+            findings.append(_row_finding(split, row, kind, problem, QUARANTINED))
+    return findings
+
+
+def clip_boxes(
+    split: ExportSplit, boxes: pd.DataFrame, measures: NDArray[np.void]
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """The boxes (as in `find_bad_boxes`) within their images, and a finding for each that was not."""
+    width, height, *corners = _geometry(boxes, measures)
+    limits = (width, height, width, height)
+    clipped = [np.clip(corner, 0, limit) for corner, limit in zip(corners, limits, strict=True)]
+    moved = np.max([np.abs(a - b) for a, b in zip(corners, clipped, strict=True)], axis=0)
+    findings = []
+    for index in np.flatnonzero(moved > ROUNDING):
+        row = boxes.iloc[index]
+        problem = f"has a box {_corners(row)} over the edge of its {width[index]} x {height[index]} pixels"
+        findings.append(_row_finding(split, row, "box_over_edge", problem, CLIPPED))
+    return boxes.assign(**dict(zip(COORDINATES, clipped, strict=True))), findings
+
+
+def merge_boxes(split: ExportSplit, boxes: pd.DataFrame, policy: str) -> tuple[pd.DataFrame, list[Finding]]:
+    """At most one box a label and image, sorted by these, and a finding for each label and image with more.
+
+    Args:
+        split: The split.
+        boxes: Some of its boxes, as in `find_bad_boxes`, their labels as a category in slot order.
+        policy: `DatasetConfig.duplicate_boxes`.
+    """
+    keys = ["image", "label"]
+    repeated = boxes[boxes.duplicated(keys, keep=False)]
+    findings = []
+    for _, own in repeated.groupby(keys, observed=True):
+        last: Any = own.iloc[-1]
+        where = str(last.source)
+        if own["row"].notna().all():
+            where += f" rows {' and '.join(str(row) for row in own['row'])}"
+        name = split.images[last.image]
+        message = f"{where}: {name} has {len(own)} boxes of {last.label}."
+        row = None if pd.isna(last.row) else int(last.row)
+        findings.append(Finding(split.name, name, row, "duplicate_boxes", message, MERGE_ACTIONS[policy]))
+    if policy == "union":
+        groups = boxes.groupby(keys, observed=True)
+        boxes = boxes.assign(
+            xmin=groups["xmin"].transform("min"),
+            ymin=groups["ymin"].transform("min"),
+            xmax=groups["xmax"].transform("max"),
+            ymax=groups["ymax"].transform("max"),
+        )
+    areas = area(boxes[list(COORDINATES)].to_numpy())
+    largest_first = boxes.assign(area=-areas).sort_values([*keys, "area"], kind="stable")
+    return largest_first.drop_duplicates(keys).drop(columns="area"), findings
+
+
+def _geometry(boxes: pd.DataFrame, measures: NDArray[np.void]) -> Iterator[NDArray[Any]]:
+    """Width and height of each box's image, then the box's four coordinates."""
+    positions = boxes["image"].to_numpy()
+    yield measures["width"][positions]
+    yield measures["height"][positions]
+    for name in COORDINATES:
+        yield boxes[name].to_numpy(float)
+
+
+def _corners(row: Any) -> str:
+    return f"({row.xmin:.10g}, {row.ymin:.10g}, {row.xmax:.10g}, {row.ymax:.10g})"
+
+
+def describe_place(row: Any) -> str:
+    """Where a box was read: its file and, if the format has such, its row there."""
+    return row.source if pd.isna(row.row) else f"{row.source} row {row.row}"
+
+
+def _row_finding(split: ExportSplit, row: Any, kind: str, problem: str, action: str) -> Finding:
+    number = None if pd.isna(row.row) else int(row.row)
+    name = split.images[row.image]
+    return Finding(split.name, name, number, kind, f"{describe_place(row)}: {name} {problem}.", action)

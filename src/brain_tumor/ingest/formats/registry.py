@@ -1,0 +1,102 @@
+"""The formats that an export can have: which one shows in its files, and all are read into one table."""
+
+import os
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from brain_tumor.config import Split
+from brain_tumor.ingest.export import JPEG_SUFFIXES, Export, ExportSplit
+from brain_tumor.ingest.formats import coco, tensorflow_csv, tfrecord_export, voc, yolo
+from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, split_folders
+from brain_tumor.ingest.text import display_name
+from brain_tumor.runtime.errors import InputError
+
+QUOTED_FILES = 3
+
+
+class Format(Protocol):
+    """What a format's module has.
+
+    Attributes:
+        LAYOUT: Where its files are, in a few words.
+    """
+
+    LAYOUT: str
+
+    def find(self, folder: Path) -> dict[Split, Path]:
+        """By split, a file or folder that shows that an export is of this format."""
+
+    def read(self, folder: Path, _scratch: Path) -> list[ExportSplit]:
+        """Reads an export of this format. Images inside of other files are put into the scratch folder."""
+
+
+@runtime_checkable
+class DeclaresLabels(Protocol):
+    """What the module of a format has besides, if such an export says which labels there are."""
+
+    def read_labels(self, folder: Path) -> list[tuple[int, str]]:
+        """The number and the name of each label, in any order; again for each file that declares it."""
+
+
+# By the names that users know: Roboflow's, but for the numbers of YOLO's versions.
+FORMATS: dict[str, Format] = {
+    "tensorflow": tensorflow_csv,
+    "coco": coco,
+    "yolo": yolo,
+    "voc": voc,
+    "tfrecord": tfrecord_export,
+}
+
+
+def read_export(folder: Path, scratch: Path) -> Export:
+    """Reads an export's file names and boxes. Its images are not decoded, and its boxes not judged.
+
+    Args:
+        folder: The export, in one of `FORMATS`. Nothing is written to it.
+        scratch: An empty folder for images that a format holds inside its own files.
+
+    Raises:
+        InputError: The folder is no export of one of the formats, or a file of it cannot be read.
+    """
+    name = find_format(folder)
+    return Export(name, FORMATS[name].read(folder, scratch))
+
+
+def find_format(folder: Path) -> str:
+    """The format of an export, a key of `FORMATS`.
+
+    Raises:
+        InputError: The folder is no export of one of the formats, or of several.
+    """
+    splits = _find_splits(folder)
+    found = {name: list(module.find(folder).values()) for name, module in FORMATS.items()}
+    matching = [name for name, paths in found.items() if paths]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        places = " and ".join(
+            f"{name} ({display_name(str(found[name][0].relative_to(folder)))})" for name in matching
+        )
+        raise InputError(f"{folder} holds annotations of several formats: {places}; keep one of them.")
+    # What is no image tells more of the format.
+    names = sorted(os.listdir(splits[0]), key=lambda name: (name.lower().endswith(JPEG_SUFFIXES), name))
+    more = ", ..." if len(names) > QUOTED_FILES else ""
+    some = ", ".join(map(display_name, names[:QUOTED_FILES])) + more
+    layouts = "; ".join(f"{name} ({module.LAYOUT})" for name, module in FORMATS.items())
+    raise InputError(
+        f"{folder} has no annotations of a known format: {splits[0].relative_to(folder)}/ holds "
+        f"{some or 'nothing'}; supported are {layouts}."
+    )
+
+
+def _find_splits(folder: Path) -> list[Path]:
+    """The folders of the export's splits, of which there is one at least."""
+    names = ", ".join(f"{names[0]}/" for names in SPLIT_FOLDERS.values())
+    if not folder.exists():
+        raise InputError(f"The dataset folder {folder} does not exist; give the folder that holds {names}.")
+    if not folder.is_dir():
+        raise InputError(f"The dataset folder {folder} is a file; give the folder that holds {names}.")
+    splits = split_folders(folder) or split_folders(folder / "images")
+    if not splits:
+        raise InputError(f"The dataset folder {folder} holds none of {names}; give the folder of an export.")
+    return list(splits.values())

@@ -1,0 +1,170 @@
+"""Roboflow's "yolov5" and "yolov8" formats: `data.yaml`, `<split>/images/*.jpg` and `<split>/labels/*.txt`.
+
+Ultralytics' own layout, `images/<split>/` and `labels/<split>/`, is read too. A line of a label file is a
+class's index and center x, center y, width and height as fractions of the image, or the corners of a polygon
+(three or more), which stands for its bounding box. An image without a label file has no box. See
+https://docs.ultralytics.com/datasets/detect/ and https://docs.ultralytics.com/datasets/segment/.
+"""
+
+import os
+from pathlib import Path
+
+import yaml
+from PIL import Image
+
+from brain_tumor.config import Split
+from brain_tumor.ingest.export import ExportSplit
+from brain_tumor.ingest.numbers import parse_number, to_pixels
+from brain_tumor.ingest.split_folders import split_folders
+from brain_tumor.ingest.split_reader import Box, Size, SplitReader
+from brain_tumor.ingest.stems import match_stems
+from brain_tumor.ingest.text import is_text, quote
+from brain_tumor.runtime.errors import InputError
+
+LAYOUT = "data.yaml, <split>/images/*.jpg and <split>/labels/*.txt"
+NAMES = ("data.yaml", "data.yml")
+SUFFIX = ".txt"
+
+
+def find(folder: Path) -> dict[Split, Path]:
+    """The label folder of each split that has one."""
+    return {split: labels for split, (_, labels) in _places(folder).items() if labels.is_dir()}
+
+
+def _places(folder: Path) -> dict[Split, tuple[Path, Path]]:
+    """By split, where its images and its labels should be."""
+    splits = split_folders(folder)
+    if splits:
+        return {split: (path / "images", path / "labels") for split, path in splits.items()}
+    splits = split_folders(folder / "images")
+    return {split: (path, folder / "labels" / path.name) for split, path in splits.items()}
+
+
+def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
+    """Reads the splits of an export in which `find` found something.
+
+    A label file or line that cannot be read is a finding about its image.
+
+    Raises:
+        InputError: There are no usable class names, or a split lacks its images or labels.
+    """
+    labels = _read_names(folder)
+    return [_read_split(folder, split, *place, labels) for split, place in _places(folder).items()]
+
+
+def read_labels(folder: Path) -> list[tuple[int, str]]:
+    """The index and the name of each class of the `data.yaml`.
+
+    Raises:
+        InputError: It is missing or cannot be read.
+    """
+    return list(_read_names(folder).items())
+
+
+def _read_names(folder: Path) -> dict[int, str]:
+    """Label names by class index."""
+    path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    if path is None:
+        raise InputError(f"{folder} has no {NAMES[0]}; add it with the classes' names.")
+    try:
+        # The base loader leaves every scalar a text: a label can be named "no", "1.0" or "2024-01-01".
+        content = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" row {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{where} is no YAML that can be read; mend it or export it again.") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = {str(index): name for index, name in enumerate(names)}
+    if not isinstance(names, dict) or not names:
+        raise InputError(f"{path} has no names; give it the classes' names in the order of their index.")
+    for key, name in names.items():
+        if not (isinstance(key, str) and key.isdecimal() and len(key) < 10 and is_text(name) and name):
+            raise InputError(
+                f"{path} has the class {quote(key)} named {quote(name)}; give each index a name."
+            )
+    return {int(key): name for key, name in names.items()}
+
+
+def _read_split(folder: Path, split: Split, images: Path, labels: Path, names: dict[int, str]) -> ExportSplit:
+    for needed in (images, labels):
+        if not needed.is_dir():
+            raise InputError(
+                f"{folder} has no folder {needed.relative_to(folder)}/; add it or delete {split}."
+            )
+    reader = SplitReader(split, images)
+    reader.list_images()
+    source = labels.relative_to(folder).as_posix()
+    files = []
+    for name in sorted(os.listdir(labels)):
+        if name.lower().endswith(SUFFIX):
+            files.append(name)
+        else:
+            reader.ignore_file(name)
+    for filename, file in match_stems(reader, files, source):
+        _read_file(labels / file, filename, reader, f"{source}/{file}", names)
+    return reader.finish()
+
+
+def _read_file(path: Path, filename: str, reader: SplitReader, source: str, names: dict[int, str]) -> None:
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except (UnicodeDecodeError, OSError) as error:
+        problem = f"has a label file that cannot be read ({error}); export it again"
+        reader.report(filename, source, None, problem, "malformed_file")
+        return
+    if not any(map(str.strip, lines)):
+        return
+    size = _measure(reader.folder / filename)
+    if size is None:
+        return  # validation decodes every image, and sets this one aside
+    for row, line in enumerate(lines, 1):
+        if values := line.split():
+            _read_line(values, filename, size, reader, source, row, names)
+
+
+def _read_line(
+    values: list[str],
+    filename: str,
+    size: Size,
+    reader: SplitReader,
+    source: str,
+    row: int,
+    names: dict[int, str],
+) -> None:
+    index, *texts = values
+    label = names.get(int(index)) if index.isdecimal() and len(index) < 10 else None
+    numbers = [number for number in map(parse_number, texts) if number is not None]
+    if len(numbers) != len(texts):
+        wrong = next(text for text in texts if parse_number(text) is None)
+        reader.report(filename, source, row, f"has {quote(wrong)}, which is not a number", "not_a_number")
+    elif len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
+        problem = (
+            f"has {len(values)} values; a class and four numbers, or the corners of a polygon, are needed"
+        )
+        reader.report(filename, source, row, problem)
+    elif label is None:
+        problem = f"has the class {quote(index)}, which the data.yaml does not name"
+        reader.report(filename, source, row, problem)
+    else:
+        reader.add_box(filename, label, _to_box(numbers, size), size, source, row)
+
+
+def _to_box(numbers: list[float], size: Size) -> Box:
+    if len(numbers) == 4:
+        x, y, width, height = numbers
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    else:
+        xs, ys = numbers[::2], numbers[1::2]
+        corners = (min(xs), min(ys), max(xs), max(ys))
+    xmin, ymin, xmax, ymax = (to_pixels(corner, side) for corner, side in zip(corners, size * 2, strict=True))
+    return xmin, ymin, xmax, ymax
+
+
+def _measure(path: Path) -> Size | None:
+    """A JPEG's width and height from its header; None if it has none."""
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

@@ -1,0 +1,37 @@
+"""An export in a bucket: a zip archive, or a folder."""
+
+import logging
+from pathlib import Path
+
+from brain_tumor.config import BucketDataset
+from brain_tumor.ingest.sources.archive import unpack
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.buckets import download_file, download_folder
+
+
+def fetch(config: BucketDataset, scratch: Path) -> Path:
+    """Downloads an export. The object of that very name is a zip archive; else it is a folder.
+
+    Args:
+        config: Its address.
+        scratch: An empty folder to download to.
+
+    Returns:
+        The folder that holds the export.
+
+    Raises:
+        InputError: Nothing is there, or it cannot be read or unpacked.
+    """
+    uri = config.uri
+    archive, folder = scratch / "archive.zip", scratch / "export"
+    logging.info("Downloading %s", uri)
+    if download_file(uri, archive):
+        export = unpack(archive, folder, uri)
+        archive.unlink()
+        return export
+    folder.mkdir()
+    if not download_folder(uri, folder):
+        raise InputError(
+            f"{uri} holds nothing; dataset.uri must be a zip archive or the folder of an export."
+        )
+    return folder

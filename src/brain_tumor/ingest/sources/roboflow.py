@@ -1,0 +1,269 @@
+"""Roboflow: a version of a project, downloaded as an export.
+
+The SDK knows where the service is (`API_URL`, regions) and speaks to it. Its own `Version.download` is not
+used: it checks neither the status nor the size nor the paths in the archive, prints the signed link when a
+download fails, and waits without limit for an export that is being made. The SDK's functions that ask for the
+link do not tell the status of a refusal and have no time limit either, so that question is asked here too.
+
+The key and the signed link, which opens the data to whoever has it, stay in this module: no message is made
+from an address or from what the service answered, and no error is raised from one that may hold them.
+"""
+
+import base64
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import requests
+from dotenv import dotenv_values, find_dotenv
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
+from tqdm import tqdm
+
+from brain_tumor.config import RoboflowDataset
+from brain_tumor.ingest.formats.registry import read_export
+from brain_tumor.ingest.sources.archive import BrokenArchiveError, unpack
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.buckets import download_file, upload_file
+from brain_tumor.stores.locations import check_writable
+
+KEY = "ROBOFLOW_API_KEY"
+KEY_PAGE = "https://app.roboflow.com/settings/api"
+ATTEMPTS = 5
+BACK_OFF = wait_exponential_jitter(initial=1, max=30)
+TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
+EXPORT_POLL = 5.0  # seconds between two looks at an export that is being made
+EXPORT_LIMIT = 1800.0  # seconds it may take
+CHUNK = 1 << 20
+
+
+class _TransientError(Exception):
+    """What another attempt may mend. Says what happened, and nothing that is secret."""
+
+
+def fetch(config: RoboflowDataset, scratch: Path) -> Path:
+    """Downloads an export from the mirror, where it is kept, or else from Roboflow.
+
+    The key comes from the environment variable ROBOFLOW_API_KEY or a `.env` file in the working folder or one
+    above it. What the mirror keeps needs none. A damaged archive in the mirror is an error, and not replaced:
+    someone put there what it is now.
+
+    Args:
+        config: The version, and the mirror if there is one.
+        scratch: An empty folder to download to.
+
+    Returns:
+        The folder that holds the export.
+
+    Raises:
+        InputError: There is no key, Roboflow refuses it or does not know the version, it could not be
+            downloaded in five attempts, or the export is not usable.
+    """
+    path = "/".join(quote(str(part), safe="") for part in _path(config))
+    mirror = f"{config.mirror.rstrip('/')}/{path}.zip" if config.mirror else ""
+    archive, folder = scratch / "export.zip", scratch / path.replace("/", "-")
+    if mirror and download_file(mirror, archive):
+        logging.info("Using what %s keeps", mirror)
+        export = unpack(archive, folder, mirror)
+        _check_export(export, mirror, scratch / "check")
+    else:
+        key = _find_key()
+        if mirror:
+            check_writable(config.mirror)
+        logging.info("Downloading %s", _name(config))
+        with _without_request_logs():
+            export = _download(config, key, path, archive, folder)
+        _check_export(export, _name(config), scratch / "check")
+        if mirror:
+            upload_file(archive, mirror)
+            logging.info("Kept as %s", mirror)
+    archive.unlink()
+    return export
+
+
+def _path(config: RoboflowDataset) -> tuple[str, str, int, str]:
+    return config.workspace, config.project, config.version, config.format
+
+
+def _name(config: RoboflowDataset) -> str:
+    return f"Roboflow's {config.workspace}/{config.project} version {config.version} ({config.format})"
+
+
+def _find_key() -> str:
+    try:
+        key = os.environ.get(KEY) or dotenv_values(find_dotenv(usecwd=True)).get(KEY) or ""
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"The file .env cannot be read; write it as text with a line {KEY}=...") from None
+    if not key.strip():
+        raise InputError(
+            f"dataset=roboflow needs an API key: copy yours from {KEY_PAGE}, and put it into the environment "
+            f"variable {KEY} or, as {KEY}=..., into a file .env in the folder that you start from."
+        )
+    return key.strip()
+
+
+@contextmanager
+def _without_request_logs() -> Iterator[None]:
+    """Keeps urllib3 from logging addresses: they hold the key."""
+    logger = logging.getLogger("urllib3")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _download(config: RoboflowDataset, key: str, path: str, archive: Path, folder: Path) -> Path:
+    def attempt() -> Path:
+        _stream(_find_link(config, key, path), archive)
+        shutil.rmtree(folder, ignore_errors=True)
+        return unpack(archive, folder, _name(config))
+
+    retrying = Retrying(
+        retry=retry_if_exception_type((_TransientError, BrokenArchiveError)),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=BACK_OFF,
+        before_sleep=_log_retry,
+        reraise=True,
+    )
+    try:
+        return retrying(attempt)
+    except (_TransientError, BrokenArchiveError) as error:
+        problem = str(error).rstrip(".")
+    # Not inside of the except: behind the attempt's error may stand one of requests, which holds the address.
+    raise InputError(
+        f"{_name(config)} could not be downloaded in {ATTEMPTS} attempts (the last: {problem}); "
+        "try again later."
+    )
+
+
+def _log_retry(state: RetryCallState) -> None:
+    assert state.outcome and state.next_action
+    logging.warning(
+        "%s Next attempt in %.0f s (%d of %d failed).",
+        state.outcome.exception(),
+        state.next_action.sleep,
+        state.attempt_number,
+        ATTEMPTS,
+    )
+
+
+def _find_link(config: RoboflowDataset, key: str, path: str) -> str:
+    """Asks for the export's link, and waits while Roboflow makes the export."""
+    from roboflow.config import resolve_url
+
+    address, started = f"{resolve_url('API_URL')}/{path}", time.monotonic()
+    while True:
+        with _get(address, params={"api_key": key, "nocache": "true"}) as response:
+            _check_status(response.status_code, config)
+            try:
+                answer = response.json()
+            except requests.RequestException:
+                answer = None
+        if response.status_code != 202:
+            break
+        if time.monotonic() - started > EXPORT_LIMIT:
+            raise InputError(
+                f"{_name(config)} is still being exported after {EXPORT_LIMIT / 60:.0f} minutes; "
+                "run again later."
+            )
+        logging.info("%s is being exported.", _name(config))
+        time.sleep(EXPORT_POLL)
+    export = answer.get("export") if isinstance(answer, dict) else None
+    link = export.get("link") if isinstance(export, dict) else None
+    if not isinstance(link, str) or not link.startswith(("https://", "http://")):
+        raise _TransientError("Roboflow answered without the link of an export.")
+    return link
+
+
+def _check_status(status: int, config: RoboflowDataset) -> None:
+    if status in (200, 202):
+        return
+    if status in (401, 403):
+        raise InputError(
+            f"Roboflow refuses the key for {config.workspace}/{config.project} (status {status}): "
+            f"check {KEY} against {KEY_PAGE}."
+        )
+    if status == 404:
+        raise InputError(
+            f"{_name(config)} does not exist, or not for this key (status 404): check dataset.workspace, "
+            "dataset.project, dataset.version and dataset.format."
+        )
+    if status in (408, 429) or status >= 500:
+        raise _TransientError(f"Roboflow answered with status {status}.")
+    raise InputError(f"Roboflow refuses to export {_name(config)} (status {status}): check dataset.format.")
+
+
+def _stream(link: str, path: Path) -> None:
+    """Downloads a file, and checks its status, size and, where the server says one, its checksum."""
+    # Compressed on the way, its size would not be the one that the server announces.
+    with _get(link, stream=True, headers={"Accept-Encoding": "identity"}) as response:
+        if response.status_code != 200:
+            # A link that has expired is refused too: the next attempt asks for another.
+            raise _TransientError(
+                f"The download of the export was answered with status {response.status_code}."
+            )
+        length = response.headers.get("Content-Length", "")
+        announced = int(length) if length.isdecimal() else None
+        size, md5, problem = 0, hashlib.md5(usedforsecurity=False), ""
+        with (
+            open(path, "wb") as file,
+            tqdm(desc="download", total=announced, unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            try:
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    md5.update(chunk)
+                    size += len(chunk)
+                    bar.update(len(chunk))
+            except requests.RequestException as error:
+                problem = f" ({type(error).__name__})"
+    if problem or announced not in (None, size):
+        raise _TransientError(f"The download of the export broke off after {size:,} bytes{problem}.")
+    if not size:
+        raise _TransientError("The download of the export was empty.")
+    # Roboflow keeps exports in Google's storage, which tells their checksums.
+    told = [value.strip() for value in response.headers.get("x-goog-hash", "").split(",")]
+    expected = [value.removeprefix("md5=") for value in told if value.startswith("md5=")]
+    if expected and expected != [base64.b64encode(md5.digest()).decode()]:
+        raise _TransientError("The download of the export does not have the checksum that the server told.")
+
+
+def _get(address: str, **options: object) -> requests.Response:
+    from roboflow.util import http
+
+    try:
+        response: requests.Response = http.get(address, timeout=TIMEOUT, **options)
+    except requests.RequestException as error:
+        raise _TransientError(f"Roboflow could not be reached ({type(error).__name__}).") from None
+    return response
+
+
+def _check_export(export: Path, origin: str, scratch: Path) -> None:
+    """Reads the annotations, and looks whether every image that they name is there.
+
+    What else may be wrong with an export is for validation to judge, image by image. But an image that is
+    missing from an export that Roboflow made means that the export is not whole.
+    """
+    scratch.mkdir()
+    for split in read_export(export, scratch).splits:
+        named = split.boxes["filename"]
+        missing = named[~named.isin(split.images)].unique()
+        if len(missing):
+            raise InputError(
+                f"{origin} is not whole: {split.name} lacks {len(missing)} of the images that its "
+                f"annotations name, the first is {missing[0]}; generate the version at Roboflow anew."
+            )
+    shutil.rmtree(scratch)

@@ -1,0 +1,115 @@
+"""What a format's reader fills while it goes through a split's files."""
+
+import math
+import os
+from array import array
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.config import Split
+from brain_tumor.ingest.export import BOX_COLUMNS, JPEG_SUFFIXES, ExportSplit
+from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED, Finding
+from brain_tumor.ingest.text import display_name, is_text, printable, quote
+from brain_tumor.ingest.text_column import TextColumn
+from brain_tumor.runtime.errors import InputError
+
+Box = tuple[float, float, float, float]
+Size = tuple[float, float]
+UNKNOWN_SIZE = (math.nan, math.nan)
+
+
+class SplitReader:
+    """Collects a split's images, boxes and findings while a format's reader goes through its files.
+
+    No object a row stays.
+    """
+
+    def __init__(self, name: Split, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self._findings: list[Finding] = []
+        self._images: set[str] = set()
+        self._texts = {column: TextColumn() for column in ("filename", "label", "source")}
+        self._numbers = {column: array("d") for column in (*COORDINATES, "width", "height")}
+        self._rows = array("q")
+
+    @property
+    def images(self) -> Collection[str]:
+        """The images' file names."""
+        return self._images
+
+    def list_images(self, annotations: Collection[str] = ()) -> None:
+        """Adds the folder's JPEGs. What is neither a JPEG nor one of these annotation files is a finding.
+
+        Raises:
+            InputError: There is no JPEG.
+        """
+        with os.scandir(self.folder) as entries:
+            others = []
+            for entry in entries:
+                name = entry.name
+                if name.lower().endswith(JPEG_SUFFIXES) and is_text(name) and entry.is_file():
+                    self.add_image(name)
+                elif name not in annotations:
+                    others.append(name)
+        for name in sorted(others):
+            self.ignore_file(name)
+        if not self._images:
+            raise InputError(f"{self.folder} has no image; put the split's JPEGs (*.jpg) there.")
+
+    def add_image(self, filename: str) -> None:
+        """Adds an image."""
+        self._images.add(filename)
+
+    def ignore_file(self, name: str) -> None:
+        """Adds a finding about a file that is nothing of the format."""
+        why = "is no JPEG and no annotation file" if is_text(name) else "has a name that is no UTF-8 text"
+        message = f"{self.name}/{display_name(name)} {why}."
+        self._findings.append(
+            Finding(self.name, printable(name), None, "other_file", message, "file ignored")
+        )
+
+    def add_box(self, filename: str, label: str, box: Box, size: Size, source: str, row: int) -> None:
+        """Adds a box; see `ExportSplit.boxes` for the columns. One that is not finite is a finding."""
+        if not all(map(math.isfinite, box)):
+            self.report(
+                filename, source, row, "has a box whose corners are no finite numbers", "not_a_number"
+            )
+            return
+        for texts, text in zip(self._texts.values(), (filename, label, source), strict=True):
+            texts.append(text)
+        for numbers, value in zip(self._numbers.values(), (*box, *size), strict=True):
+            numbers.append(value)
+        self._rows.append(row)
+
+    def report(
+        self, filename: str, source: str, row: int | None, problem: str, kind: str = "malformed_row"
+    ) -> None:
+        """Adds a finding about an annotation that cannot be read, and so about the image that it names."""
+        known = filename in self._images
+        named = display_name(filename) if known else quote(filename) if filename else "it"
+        where = display_name(source) if row is None else f"{display_name(source)} row {row}"
+        message = f"{where}: {named} {problem}."
+        action = QUARANTINED if known else ROW_IGNORED
+        self._findings.append(Finding(self.name, printable(filename), row, kind, message, action))
+
+    def report_unlisted(self, filename: str, source: str) -> None:
+        """Adds a remark about an image of which the annotations, complete in this format, say nothing."""
+        image = display_name(filename)
+        message = f"{display_name(source)} says nothing about {image}, which may have lost its boxes."
+        action = "kept without boxes"
+        self._findings.append(Finding(self.name, filename, None, "not_annotated", message, action))
+
+    def finish(self) -> ExportSplit:
+        """The split."""
+        columns = {
+            **{column: texts.finish() for column, texts in self._texts.items()},
+            **{column: np.frombuffer(numbers) for column, numbers in self._numbers.items()},
+            "row": pd.array(np.frombuffer(self._rows, np.int64), dtype="Int64"),
+        }
+        boxes = pd.DataFrame({column: columns[column] for column in BOX_COLUMNS})
+        return ExportSplit(self.name, self.folder, sorted(self._images), boxes, self._findings)

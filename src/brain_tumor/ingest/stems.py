@@ -1,0 +1,37 @@
+"""Annotation files that belong to images by their names."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from brain_tumor.ingest.split_reader import SplitReader
+
+
+def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Iterator[tuple[str, str]]:
+    """Pairs annotation files with the images of the same name, the suffix apart.
+
+    A file without an image, and two images that share a file, are findings.
+
+    Args:
+        reader: The split, its images listed.
+        files: The annotation files' names.
+        source: Their folder relative to the export's folder.
+
+    Yields:
+        Image and annotation file, in the files' order.
+    """
+    images: dict[str, str] = {}
+    for image in sorted(reader.images):
+        other = images.setdefault(Path(image).stem, image)
+        if other != image:
+            problem = (
+                "have the same name but for the suffix, so that one annotation file is of both; rename one"
+            )
+            reader.report(other, source, None, f"and {image} {problem}", "ambiguous_name")
+            reader.report(image, source, None, f"and {other} {problem}", "ambiguous_name")
+    for file in files:
+        found = images.get(Path(file).stem)
+        if found is None:
+            problem = "has no JPEG of the same name; add it or delete this file"
+            reader.report(file, source, None, problem, "missing_image")
+        else:
+            yield found, file

@@ -1,0 +1,190 @@
+"""Judging an export's samples: what is bad is set aside with a finding, too much of it stops the step.
+
+Each image is read and decoded once. That pass measures all that later steps ask of an image, and writes its
+bytes into the artifact, so that nothing of an image stays in memory but a row of numbers.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from brain_tumor.artifacts.dataset import DatasetDraft
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.config import SPLITS, DatasetConfig, Split
+from brain_tumor.ingest.box_checks import clip_boxes, describe_place, find_bad_boxes, merge_boxes
+from brain_tumor.ingest.duplicates import find_duplicates
+from brain_tumor.ingest.export import Export, ExportSplit
+from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED, Finding
+from brain_tumor.ingest.image_measures import MEASURES, measure_images
+from brain_tumor.runtime.errors import InputError
+
+LEFT_EMPTY = "split left empty"
+QUOTED_FINDINGS = 3
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What came out.
+
+    Attributes:
+        images: The good images, by split and file name: split (as provided), filename, width, height
+            (pixels), grey (whether all pixels have equal red, green and blue), intensity (mean grey level,
+            0..255), perceptual_hash (uint64), sha256 (hexadecimal).
+        boxes: Their boxes, at most one a label and image, by image and label: image (its position in
+            `images`), label, xmin, ymin, xmax, ymax in pixels, within the image, xmax and ymax exclusive.
+        quarantined: The bad images: split, filename.
+        findings: All findings, sorted.
+        histogram: How many of all decoded pixels have each grey level, (256,).
+    """
+
+    images: pd.DataFrame
+    boxes: pd.DataFrame
+    quarantined: pd.DataFrame
+    findings: list[Finding]
+    histogram: NDArray[np.int64]
+
+
+def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Validation:
+    """Decodes each image, judges each box, and copies the images.
+
+    A bad box makes its image bad. A row that names an absent image counts as one bad sample an absent image.
+    A box up to a pixel over the edge is clipped. Duplicate files and images without a box are good.
+
+    Args:
+        export: What was read.
+        config: Labels, `duplicate_boxes` and `max_bad_fraction`.
+        draft: Its folders take the images' bytes, good and bad.
+
+    Raises:
+        InputError: More than `config.max_bad_fraction` of the samples are bad, or a file cannot be read.
+    """
+    histogram = np.zeros(256, np.int64)
+    images, boxes, quarantined = [], [], []
+    findings: list[Finding] = []
+    good_images = 0
+    total = sum(len(split.images) for split in export.splits)
+    with tqdm(total=total, desc="Validating", unit=" images", mininterval=1) as progress:
+        for split in export.splits:
+            measures, unreadable = measure_images(split, draft.images / split.name, histogram, progress)
+            kept, found = _judge(split, measures, unreadable, config)
+            findings += found
+            bad = _bad_images(split, found)
+            for position in np.flatnonzero(bad):
+                file = f"{split.name}/{split.images[position]}"
+                os.rename(draft.images / file, draft.quarantine / file)
+            images.append(_table(split, measures, ~bad))
+            quarantined.append(_table(split, measures, bad)[["split", "filename"]])
+            kept = kept[~bad[kept["image"]]]
+            places = np.cumsum(~bad) - 1 + good_images
+            boxes.append(kept.assign(image=places[kept["image"]]))
+            good_images += len(images[-1])
+
+    good = pd.concat(images, ignore_index=True)
+    findings += find_duplicates(good)
+    findings += _find_empty_splits(export, good)
+    findings.sort(
+        key=lambda finding: (SPLITS.index(finding.split), finding.file, finding.row or 0, finding.kind)
+    )
+    validation = Validation(
+        good,
+        pd.concat(boxes, ignore_index=True),
+        pd.concat(quarantined, ignore_index=True),
+        findings,
+        histogram,
+    )
+    _stop_if_too_many(validation, config.max_bad_fraction)
+    return validation
+
+
+def _judge(
+    split: ExportSplit, measures: NDArray[np.void], unreadable: dict[int, str], config: DatasetConfig
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """A split's boxes by image (its position) and label, and what is wrong with it.
+
+    A box counts only if nothing is wrong with its image.
+    """
+    findings = list(split.findings)
+    for position, reason in sorted(unreadable.items()):
+        name = split.images[position]
+        message = f"{split.name}/{name} cannot be decoded ({reason}); export or copy it again."
+        findings.append(Finding(split.name, name, None, "unreadable_image", message, QUARANTINED))
+
+    image = _positions(split.boxes["filename"], split.images)
+    findings += [_stray_row(split.name, row) for row in split.boxes[image < 0].itertuples()]
+    boxes = split.boxes.drop(columns="filename").assign(image=image)
+    boxes = boxes[(image >= 0) & ~np.isin(image, list(unreadable))]
+    findings += find_bad_boxes(split, boxes, measures, config.labels)
+    boxes = boxes[~_bad_images(split, findings)[boxes["image"]]]
+    boxes, clipped = clip_boxes(split, boxes, measures)
+    findings += clipped
+    known = pd.CategoricalDtype(config.labels)
+    labels = pd.Categorical.from_codes(_positions(boxes["label"], config.labels), dtype=known)
+    boxes, repeated = merge_boxes(split, boxes.assign(label=labels), config.duplicate_boxes)
+    return boxes[["image", "label", *COORDINATES]], findings + repeated
+
+
+def _stray_row(split: Split, row: Any) -> Finding:
+    """A row whose file name is that of no image. The name is compared, never opened: it can be a path."""
+    name = row.filename
+    if "/" in name or "\\" in name:
+        kind, problem = "path_in_filename", f"names {name!r}, a path; give the name of a file in {split}/"
+    elif name:
+        kind, problem = "missing_image", f"names {name}, which {split}/ lacks; add the JPEG or delete the row"
+    else:
+        kind, problem = "missing_image", "names no image; fill in the file name or delete the row"
+    number = None if pd.isna(row.row) else int(row.row)
+    return Finding(split, name, number, kind, f"{describe_place(row)} {problem}.", ROW_IGNORED)
+
+
+def _bad_images(split: ExportSplit, findings: list[Finding]) -> NDArray[np.bool_]:
+    """Which of the split's images a finding quarantines, (images,)."""
+    bad = {finding.file for finding in findings if finding.action == QUARANTINED}
+    return np.fromiter((name in bad for name in split.images), bool, len(split.images))
+
+
+def _positions(texts: Iterable[str], known: ArrayLike) -> NDArray[np.int32]:
+    """The position of each text among the known ones, -1 where it is none; Arrow makes no object a text."""
+    found = pc.index_in(pa.array(texts, pa.large_string()), pa.array(known, pa.large_string()))
+    positions: NDArray[np.int32] = found.fill_null(-1).to_numpy()
+    return positions
+
+
+def _table(split: ExportSplit, measures: NDArray[np.void], chosen: NDArray[np.bool_]) -> pd.DataFrame:
+    names = pa.array(itertools.compress(split.images, chosen), pa.large_string())
+    own = measures[chosen]
+    columns = {name: own[name] for name in MEASURES.names or () if name != "sha256"}
+    digests = pa.array(own["sha256"], pa.large_binary()).cast(pa.large_string())
+    frame: pd.DataFrame = pa.table({"filename": names, **columns, "sha256": digests}).to_pandas()
+    frame["split"] = pd.Categorical([split.name], SPLITS).repeat(len(frame))
+    return frame
+
+
+def _stop_if_too_many(validation: Validation, limit: float) -> None:
+    findings = validation.findings
+    absent = len({(item.split, item.file) for item in findings if item.action == ROW_IGNORED})
+    bad = len(validation.quarantined) + absent
+    total = len(validation.images) + bad
+    if bad / total > limit:
+        quoted = " ".join([finding.message for finding in findings if finding.bad][:QUOTED_FINDINGS])
+        raise InputError(
+            f"{bad} of {total} samples ({bad / total:.1%}) are bad, more than dataset.max_bad_fraction "
+            f"allows ({limit:.1%}): {quoted} Mend the export or raise the limit."
+        )
+
+
+def _find_empty_splits(export: Export, images: pd.DataFrame) -> list[Finding]:
+    left = set(images["split"])
+    return [
+        Finding(split.name, "", None, "empty_split", f"{split.name} has no good image.", LEFT_EMPTY)
+        for split in export.splits
+        if split.name not in left
+    ]

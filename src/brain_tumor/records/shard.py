@@ -1,0 +1,130 @@
+"""One TFRecord file of a records artifact and how it is written.
+
+Without TensorFlow and pandas, because each process that writes shards imports it.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.tfrecord_file import Example, write_record
+
+UNKNOWN_SLICE = -1
+IMAGE_COLUMNS = ("filename", "source_id", "width", "height", "patient_id", "slice", "sha256")
+BOX_COLUMNS = ("slot", "label", *COORDINATES)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one file holds: the columns of a few rows of the dataset's tables.
+
+    Attributes:
+        name: The file's name.
+        split: Its split.
+        images: By column of the dataset's images, the values of this shard's images; `slice` is -1 where it
+            is unknown.
+        boxes: xmin, ymin, xmax, ymax, normalised to 0..1 of the original image, `slot` (class slot) and
+            `label` of their boxes, image after image, an image's boxes in the order of their slots.
+        box_ends: For each image, where in `boxes` its boxes end and the next image's begin.
+    """
+
+    name: str
+    split: str
+    images: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in IMAGE_COLUMNS})
+    boxes: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in BOX_COLUMNS})
+    box_ends: list[int] = field(default_factory=list)
+
+    def add(self, image: dict[str, Any], boxes: Iterable[dict[str, Any]], slots: dict[str, int]) -> None:
+        """Adds an image.
+
+        Args:
+            image: Its row in the dataset's images.
+            boxes: Its rows in the dataset's annotations.
+            slots: The class slot of each label.
+        """
+        for name in IMAGE_COLUMNS:
+            self.images[name].append(UNKNOWN_SLICE if image[name] is None else image[name])
+        sides = (image["width"], image["height"]) * 2
+        for box in boxes:
+            self.boxes["slot"].append(slots[box["label"]])
+            self.boxes["label"].append(box["label"])
+            for name, side in zip(COORDINATES, sides, strict=True):
+                self.boxes[name].append(box[name] / side)
+        self.box_ends.append(len(self.boxes["slot"]))
+
+    def __len__(self) -> int:
+        return len(self.images["source_id"])
+
+
+def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
+    """Writes a shard's file. The same rows and images give the same bytes.
+
+    Args:
+        shard: What to write.
+        images: Folder of the dataset's images.
+        folder: Where to write the file.
+
+    Returns:
+        Its name and the number of its images.
+
+    Raises:
+        InputError: An image has changed since the dataset was published, or is gone.
+        RuntimeError: Anything else; it names the shard.
+    """
+    try:
+        start = 0
+        with open(folder / shard.name, "wb", buffering=1 << 20) as file:
+            for index, end in enumerate(shard.box_ends):
+                row = {name: values[index] for name, values in shard.images.items()}
+                boxes = {name: values[start:end] for name, values in shard.boxes.items()}
+                write_record(file, _serialize(row, boxes, _read(row, images)))
+                start = end
+    except InputError:
+        raise
+    except Exception as error:
+        raise RuntimeError(f"{shard.name} could not be written: {type(error).__name__}: {error}") from error
+    return shard.name, len(shard)
+
+
+def _read(image: dict[str, Any], images: Path) -> bytes:
+    path = f"{images}/{image['source_id']}"
+    try:
+        with open(path, "rb", buffering=0) as file:  # read at once, so that a buffer would only cost time
+            encoded = file.read()
+    except FileNotFoundError:
+        raise InputError(f"{path} is gone since the dataset was published; run ingest again.") from None
+    if hashlib.sha256(encoded).hexdigest() != image["sha256"]:
+        raise InputError(f"{path} has changed since the dataset was published; run ingest again.")
+    return encoded
+
+
+def _serialize(image: dict[str, Any], boxes: dict[str, list[Any]], encoded: bytes) -> bytes:
+    example = Example()
+    features = example.features.feature
+
+    def add_bytes(key: str, *values: bytes) -> None:
+        features[key].bytes_list.value.extend(values)
+
+    def add_integers(key: str, *values: int) -> None:
+        features[key].int64_list.value.extend(values)
+
+    add_bytes("image/encoded", encoded)
+    add_bytes("image/format", b"jpeg")
+    add_bytes("image/filename", image["filename"].encode())
+    add_bytes("image/source_id", image["source_id"].encode())
+    add_bytes("image/key/sha256", image["sha256"].encode())
+    add_integers("image/height", image["height"])
+    add_integers("image/width", image["width"])
+    add_bytes("image/patient_id", image["patient_id"].encode())
+    add_integers("image/slice", image["slice"])
+    for name in COORDINATES:
+        features[f"image/object/bbox/{name}"].float_list.value.extend(boxes[name])
+    add_integers("image/object/class/label", *(slot + 1 for slot in boxes["slot"]))
+    add_bytes("image/object/class/text", *(label.encode() for label in boxes["label"]))
+    # Unsorted, the order of a map's keys differs from one process to the next.
+    serialized: bytes = example.SerializeToString(deterministic=True)
+    return serialized

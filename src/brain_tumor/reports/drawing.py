@@ -1,0 +1,136 @@
+"""What figures share: panels, colors, names as their font can show them, and how a slice and a box are drawn.
+
+Figures are made with Matplotlib's objects, not with pyplot: no window system, no global state.
+"""
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
+from matplotlib.typing import LineStyleType
+from PIL import Image
+
+from brain_tumor.runtime.errors import InputError
+
+WIDTH = 10.0  # of every figure, in inches: pages then show all letters in one size
+GREY = "#777777"
+# Bright enough for a grey slice, and told apart by the color-blind too.
+COLORS = ["#ffd21f", "#38c6ff", "#ff5ca8", "#5fe07a", "#ff8a3c", "#b79bff"]
+# The same hues, dark enough for letters on white paper.
+TEXT_COLORS = ["#8a6d00", "#006f9e", "#c0186b", "#1c7f36", "#b44f00", "#6a48c8"]
+GALLERY_COLUMNS = 4
+# Side of the square that larger images are shrunk to fit. Enlarged pixels stay squares, which PNG packs well.
+THUMBNAIL = 256
+
+
+def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels in rows of `columns`, each `height` inches high."""
+    rows = math.ceil(count / columns)
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06)  # inches around each panel
+    figure = Figure(figsize=(WIDTH, rows * height), layout=layout)
+    axes = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def slot_color(colors: list[str], slot: int) -> str:
+    """The color of a class slot."""
+    return colors[slot % len(colors)]
+
+
+def figure_text(text: str, longest: int = 28, instead: str = "?") -> str:
+    """A name from the data as a figure can show it.
+
+    Args:
+        text: Any text.
+        longest: Up to how many characters of it are shown.
+        instead: What is shown when the figures' font lacks one of its letters.
+    """
+    if not {ord(letter) for letter in text} <= _known_letters():
+        return instead
+    # A dollar sign would begin a formula, and a legend leaves out what begins with an underscore.
+    shown = shorten(text, longest).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def shorten(text: str, longest: int) -> str:
+    """The text, without its middle if it is too long: names differ at both ends."""
+    half = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[: longest - 1 - half]}\u2026{text[-half:]}"
+
+
+@cache
+def _known_letters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+
+
+def read_thumbnail(path: Path, mode: Literal["L", "RGB"] = "L") -> Image.Image:
+    """An image, shrunk to fit `THUMBNAIL`.
+
+    Args:
+        path: Its file.
+        mode: Pillow's name of grey or of color.
+
+    Raises:
+        InputError: It is missing or cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            converted = image.convert(mode)
+    except OSError as error:  # of a truncated image too
+        raise InputError(
+            f"{path} is missing or no whole image; give the dataset that the predictions were made from."
+        ) from error
+    converted.thumbnail((THUMBNAIL, THUMBNAIL))
+    return converted
+
+
+def draw_slice(axis: Axes, image: Image.Image, width: int, height: int, patient: str, number: Any) -> None:
+    """Draws a slice with its patient and its number above it.
+
+    Args:
+        axis: Where. Its coordinates are then pixels of the original image.
+        image: The image, which may be shrunk.
+        width: Width of the original image in pixels.
+        height: Its height.
+        patient: The patient.
+        number: The slice's number, or a missing value.
+    """
+    # With this extent, a pixel's coordinates are its edges, as they are a box's.
+    extent = (0, width, height, 0)
+    axis.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
+    axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+    axis.spines[:].set_visible(False)
+    known = "" if pd.isna(number) else f", slice {number}"
+    axis.set_title(
+        f"patient {figure_text(patient, 14)}{known}" if known else figure_text(patient), fontsize=10
+    )
+
+
+def draw_box(axis: Axes, box: np.ndarray, color: str, linestyle: LineStyleType = "-") -> None:
+    """Draws a box `[xmin, ymin, xmax, ymax]` in the axis' coordinates."""
+    xmin, ymin, xmax, ymax = box
+    style: dict[str, Any] = {"edgecolor": color, "linewidth": 1.6, "linestyle": linestyle}
+    axis.add_patch(Rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, **style))
+
+
+def draw_captions(axis: Axes, captions: list[tuple[str, str]]) -> None:
+    """Writes lines below an axis, each a color and a text."""
+    below: dict[str, Any] = {
+        "xy": (0.5, 0),
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "ha": "center",
+        "va": "top",
+    }
+    for line, (color, text) in enumerate(captions):
+        axis.annotate(text, xytext=(0, -4 - 13 * line), color=color, **below)

@@ -1,0 +1,181 @@
+"""The steps' entry functions: what a component runs in its container, and the command line by itself.
+
+Each parses its config, opens its inputs once, and hands both to its room of the library. Bad input ends a
+step with one sentence and exit code 2. What a step imports beyond that is imported inside of it: ingest needs
+no TensorFlow.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brain_tumor.config import (
+    EvaluateConfig,
+    RecordsConfig,
+    TrainConfig,
+    VisualizeConfig,
+    from_json,
+    parse_dataset,
+)
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.step import step
+
+if TYPE_CHECKING:
+    from brain_tumor.artifacts.evaluation import LabelCurves
+    from brain_tumor.artifacts.model import Model
+
+
+@step()
+def ingest(config: str, output: Path, report: Path) -> dict[str, float]:
+    """Reads images and boxes, sets bad ones aside, reports.
+
+    Args:
+        config: A config of a data set (JSON).
+        output: The dataset artifact.
+        report: The data report (HTML).
+
+    Returns:
+        What was counted, by name.
+    """
+    from brain_tumor.ingest.ingest import ingest
+
+    ingested = ingest(parse_dataset(config), Path(output))
+    # It imports Matplotlib, which a step that fails need not wait for.
+    from brain_tumor.reports.data_report import write_data_report
+
+    write_data_report(Path(report), ingested)
+    return ingested.dataset.manifest.metrics()
+
+
+@step()
+def build_tfrecords(config: str, dataset: Path, output: Path) -> dict[str, float]:
+    """Writes TFRecords and statistics.
+
+    Args:
+        config: A `RecordsConfig` (JSON).
+        dataset: The dataset artifact.
+        output: The records artifact.
+
+    Returns:
+        What was counted, by name.
+    """
+    from brain_tumor.artifacts.dataset import open_dataset
+    from brain_tumor.records.build import build_tfrecords
+
+    parsed = from_json(RecordsConfig, config, "records")
+    return build_tfrecords(parsed, open_dataset(dataset), Path(output)).metrics()
+
+
+@step()
+def train(
+    config: str, records: Path, output: Path, start: Path | None = None, logs: Path | None = None
+) -> dict[str, float]:
+    """Trains one phase.
+
+    Args:
+        config: A `TrainConfig` (JSON).
+        records: The records artifact.
+        output: The model artifact.
+        start: The model to go on from.
+        logs: A folder for TensorBoard's files.
+
+    Returns:
+        The validation figures of the best epoch, by name.
+    """
+    from brain_tumor.artifacts.model import open_model
+    from brain_tumor.artifacts.records import open_records
+
+    parsed = from_json(TrainConfig, config, "training")
+    opened, before = open_records(records), open_model(start) if start else None
+    from brain_tumor.training.train import train
+
+    return train(parsed, opened, Path(output), before, Path(logs) if logs else None)
+
+
+@step()
+def evaluate(
+    config: str,
+    records: Path,
+    final: Path,
+    predictions: Path,
+    evaluation: Path,
+    report: Path,
+    baselines: list[Path] | None = None,
+) -> dict[str, float]:
+    """Judges models on a split, beside a constant answer.
+
+    Args:
+        config: An `EvaluateConfig` (JSON).
+        records: The records artifact.
+        final: The model that the report is about.
+        predictions: The predictions artifact.
+        evaluation: The evaluation artifact.
+        report: The figures to read (Markdown).
+        baselines: Models to compare with.
+
+    Returns:
+        All figures that exist, by name.
+    """
+    from brain_tumor.artifacts.evaluation import write_evaluation
+    from brain_tumor.artifacts.records import open_records
+    from brain_tumor.stores.files import write_file
+
+    parsed = from_json(EvaluateConfig, config, "evaluate")
+    opened, models = open_records(records), _open_models(final, baselines or [])
+    from brain_tumor.evaluation.judge import judge
+    from brain_tumor.evaluation.predict import predict
+    from brain_tumor.reports.evaluation_tables import evaluation_markdown
+
+    found = judge(parsed, predict(parsed, opened, models, Path(predictions)))
+    write_evaluation(evaluation, found)
+    write_file(report, evaluation_markdown(found))
+    return found.metrics()
+
+
+@step()
+def label_curves(evaluation: Path, label: str) -> "LabelCurves":
+    """Reads the final model's curves of one label.
+
+    Args:
+        evaluation: The evaluation artifact.
+        label: The label's name.
+    """
+    from brain_tumor.artifacts.evaluation import read_evaluation
+
+    return read_evaluation(evaluation).final_curves(label)
+
+
+@step()
+def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, output: Path) -> None:
+    """Draws the pictures on one HTML page.
+
+    Args:
+        config: A `VisualizeConfig` (JSON).
+        dataset: The dataset artifact, for the images.
+        predictions: The predictions artifact.
+        evaluation: The evaluation artifact.
+        output: The page.
+    """
+    from brain_tumor.artifacts.dataset import open_dataset
+    from brain_tumor.artifacts.evaluation import read_evaluation
+    from brain_tumor.artifacts.predictions import open_predictions
+
+    parsed = from_json(VisualizeConfig, config, "visualize")
+    images, table, found = open_dataset(dataset), open_predictions(predictions), read_evaluation(evaluation)
+    from brain_tumor.reports.prediction_report import write_prediction_report
+
+    write_prediction_report(Path(output), parsed, table, found, images)
+
+
+def _open_models(final: Path, baselines: list[Path]) -> "dict[str, Model]":
+    """Models by their names in tables: `final`, and of the others the phase that made each."""
+    from brain_tumor.artifacts.model import open_model
+    from brain_tumor.artifacts.predictions import FINAL
+
+    models = {FINAL: open_model(final)}
+    for path in baselines:
+        model = open_model(path)
+        name = model.description.phases[-1].name
+        if name in models:
+            raise InputError(f"{path} is a second model of the phase {name}; give each phase's model once.")
+        models[name] = model
+    return models

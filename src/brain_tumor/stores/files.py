@@ -1,0 +1,66 @@
+"""Files and folders of this machine: what appears whole or not at all, hashes, names that stay in their
+folder."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from brain_tumor.runtime.errors import InputError
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes readable JSON. NaN is refused, since it is no JSON."""
+    write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_file(path: str | Path, content: str) -> None:
+    """Writes a text file that appears whole or not at all. Its folder is made if needed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:
+    """The sha256 of each file below a folder, by its path relative to the folder, sorted.
+
+    Args:
+        folder: The folder.
+        skipped: Names of files and folders right below it that are left out.
+    """
+    tops = [path for path in folder.iterdir() if path.name not in skipped]
+    files = sorted(path for top in tops for path in (top, *top.rglob("*")) if path.is_file())
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(hash_file, files)
+        return {
+            file.relative_to(folder).as_posix(): digest for file, digest in zip(files, digests, strict=True)
+        }
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_path(folder: Path, name: str, origin: str) -> Path:
+    """Where a file of an archive or a bucket goes.
+
+    Args:
+        folder: The folder it must stay in.
+        name: Its name there, with slashes.
+        origin: What a message calls the archive or bucket.
+
+    Raises:
+        InputError: The name leaves the folder.
+    """
+    parts = re.split(r"[/\\]", name)
+    if not parts[0] or ".." in parts or "\0" in name:
+        raise InputError(f"{origin} holds {name!r}, a name that leaves its folder; nothing of it is used.")
+    return folder / name

@@ -1,0 +1,166 @@
+"""Batches for training and evaluation, by tf.data.
+
+The order of the stages is the point: decode and letterbox once and keep the result as bytes (a quarter of the
+size of floats, and a third of that for grey images), shuffle what is decoded, anew each epoch, and augment
+last, on whole batches, so that no epoch sees the same picture twice. What does not fit into memory is kept in
+a file, so nothing is ever decoded twice.
+
+All that is random in an epoch follows from the seed and the epoch's number, so that a training can go on at
+any epoch as if it had never stopped.
+"""
+
+import atexit
+import logging
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from brain_tumor.boxes.measures import present
+from brain_tumor.config import AugmentationConfig, Head
+from brain_tumor.records.read import to_model_input
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.training.augmentation import augment
+
+# A split whose cache is a file is shuffled within as many images as fit into memory, and at least these.
+SMALLEST_SHUFFLE_BATCHES = 16
+
+
+def steps_per_epoch(examples: tf.data.Dataset, batch_size: int) -> int:
+    """How many batches of `training_batches` are an epoch: a last, smaller one only if it is the only one."""
+    return max(1, int(examples.cardinality()) // batch_size)
+
+
+def training_batches(
+    examples: tf.data.Dataset,
+    batch_size: int,
+    heads: Sequence[Head],
+    augmentation: AugmentationConfig | None,
+    seed: int,
+    first_epoch: int = 0,
+    memory_cache_gb: float = math.inf,
+) -> tf.data.Dataset:
+    """Shuffled and augmented batches without end, `steps_per_epoch` of them an epoch.
+
+    Each epoch has another order and other changes. Both follow from the seed and the epoch's number alone, so
+    a stream that begins at `first_epoch` goes on exactly as one that began earlier.
+
+    Args:
+        examples: From `load_split`, or from `features.with_features` if there is no augmentation.
+        batch_size: Images a batch. A last, smaller batch is left out (of another order each epoch), unless it
+            is the only one.
+        heads: The targets that a batch has.
+        augmentation: How images are changed; None if they are not.
+        seed: Seed of the order and of the changes.
+        first_epoch: Number of the epoch to begin with.
+        memory_cache_gb: Up to how many GB of examples are kept in memory. If there are more, they are kept in
+            a file, and shuffled within a window of that size.
+
+    Returns:
+        Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, or the features in their
+        place, and a dict of the heads' truths.
+
+    Raises:
+        InputError: The disk is too small.
+    """
+    examples = examples.map(lambda example: {key: example[key] for key in ("image", "labels", "boxes")})
+    colors = augmentation and (augmentation.saturation or augmentation.hue)
+    if colors and examples.element_spec["image"].shape[-1] == 1:
+        logging.warning("All images are grey: augmentation.saturation and augmentation.hue change nothing.")
+    epochs = _shuffled_epochs(examples, batch_size, seed, first_epoch, memory_cache_gb)
+
+    def finish(batch_seed: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if augmentation:
+            batch = augment(batch, augmentation, batch_seed)
+        return _inputs_and_targets(batch, heads, _to_model_input_compiled)
+
+    return (
+        epochs.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _shuffled_epochs(
+    examples: tf.data.Dataset, batch_size: int, seed: int, first_epoch: int, memory_cache_gb: float
+) -> tf.data.Dataset:
+    """Pairs of a seed (2,) and a batch of examples, epoch after epoch without end."""
+    count = int(examples.cardinality())
+    cached, window = _cache(examples, memory_cache_gb)
+    window = min(count, max(window, SMALLEST_SHUFFLE_BATCHES * batch_size))
+
+    def epoch_batches(epoch: Any) -> tf.data.Dataset:
+        # `shuffle` mixes the global seed into its own, and cannot where that is 0 and its own a tensor.
+        tf.compat.v1.get_default_graph().seed = None  # of this function alone
+        epoch_seed = tf.random.stateless_uniform((), (seed, epoch), None, None, tf.int64)
+        return (
+            # The cache is outside of this function, so that all epochs share it.
+            cached.shuffle(window, seed=epoch_seed, reshuffle_each_iteration=False)
+            .batch(batch_size, drop_remainder=count >= batch_size)
+            .enumerate()
+            .map(lambda step, batch: (tf.stack([epoch_seed, step]), batch))
+        )
+
+    return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_batches)
+
+
+def evaluation_batches(
+    examples: tf.data.Dataset, batch_size: int, heads: Sequence[Head], memory_cache_gb: float = math.inf
+) -> tf.data.Dataset:
+    """Batches in order and unchanged, each image once: `(images, targets)` as in `training_batches`."""
+    examples = examples.map(lambda example: {key: example[key] for key in ("image", *heads)})
+    cached, _ = _cache(examples, memory_cache_gb)
+    return (
+        cached.batch(batch_size)
+        .map(lambda batch: _inputs_and_targets(batch, heads, to_model_input))
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+# Compiled it takes a third of the time, but each size of a batch is compiled anew.
+_to_model_input_compiled = tf.function(to_model_input, jit_compile=True, autograph=False)
+
+
+def _inputs_and_targets(
+    batch: dict[str, Any], heads: Sequence[Head], convert: Any
+) -> tuple[Any, dict[str, Any]]:
+    inputs = batch["image"]
+    if not isinstance(inputs, tuple):  # of features
+        inputs = convert(inputs)
+    return inputs, {head: batch[head] for head in heads}
+
+
+def _cache(examples: tf.data.Dataset, memory_cache_gb: float) -> tuple[tf.data.Dataset, int]:
+    """Examples that are computed once and then kept, and how many of them fit into the memory for it."""
+    each = sum(spec.shape.num_elements() * spec.dtype.size for spec in tf.nest.flatten(examples.element_spec))
+    count = int(examples.cardinality())
+    if count * each <= memory_cache_gb * 1e9:
+        return examples.cache(), count
+    folder = tempfile.mkdtemp(prefix="brain-tumor-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    free = shutil.disk_usage(folder).free
+    if count * each > free:
+        raise InputError(
+            f"{count} images take {count * each / 1e9:.1f} GB, which is more than memory_cache_gb="
+            f"{memory_cache_gb:g} and than the {free / 1e9:.1f} GB free in {tempfile.gettempdir()}; raise "
+            "memory_cache_gb, or set TMPDIR to a folder on a larger disk."
+        )
+    return examples.cache(str(Path(folder) / "examples")), int(memory_cache_gb * 1e9 / each)
+
+
+def with_loss_weights(inputs: Any, targets: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Adds what the losses' sums over a batch are divided by, where several devices share the batch.
+
+    A device sees only its own share, and how many boxes are in that. So every image brings along, as weight
+    of its loss, one over the number of boxes (for the labels, of images) in the whole batch.
+    """
+    weights = {}
+    for head, truth in targets.items():
+        images = tf.shape(truth)[0]
+        count = tf.reduce_sum(tf.cast(present(truth), tf.int32)) if head == "boxes" else images
+        weights[head] = tf.fill([images], 1 / tf.cast(tf.maximum(count, 1), tf.float32))
+    return inputs, targets, weights

@@ -1,0 +1,60 @@
+"""What a training computes on: its devices, and how TensorFlow is set up for them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import tensorflow as tf
+
+from brain_tumor.config import TrainConfig
+from brain_tumor.runtime.errors import InputError
+
+
+def training_devices() -> list[str]:
+    """The names of the GPUs that a training uses; none where it uses the CPU."""
+    return [device.name for device in tf.config.list_logical_devices("GPU")]
+
+
+def build_strategy(devices: list[str]) -> tf.distribute.Strategy:
+    """How a batch is spread: over all of several devices, each with a copy of the weights."""
+    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+def choose_jit_compile(devices: list[str]) -> bool | str:
+    """Whether XLA compiles the training step: on one GPU.
+
+    On a CPU it takes minutes to compile a ResNet101, and it cannot compile a step across devices.
+    """
+    return "auto" if len(devices) == 1 else False
+
+
+def choose_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Literal["float32", "bfloat16"]:
+    """The type to compute in.
+
+    Args:
+        precision: What is wanted; `auto` takes bfloat16 where a GPU has units for it (compute capability 8.0
+            and later).
+    """
+    if precision != "auto":
+        return precision
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    capabilities = [detail.get("compute_capability", (0, 0)) for detail in details]
+    return "bfloat16" if capabilities and min(capabilities) >= (8, 0) else "float32"
+
+
+@contextmanager
+def out_of_memory_explained(config: TrainConfig) -> Iterator[None]:
+    """Turns TensorFlow's pages about memory that it did not get into a sentence that says what to change.
+
+    Raises:
+        InputError: The memory did not do.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        smaller = config.batch_size // 2
+        advice = f"try {smaller}" if smaller else "try a smaller model.image_size"
+        raise InputError(
+            f"{config.name}: out of memory with training.batch_size={config.batch_size} at "
+            f"{config.model.image_size} px; {advice}."
+        ) from error

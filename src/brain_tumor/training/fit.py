@@ -1,0 +1,158 @@
+"""The epochs of a training: a model learns from the records until it no longer improves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from brain_tumor.artifacts.model import Epoch
+from brain_tumor.artifacts.records import Records
+from brain_tumor.config import PhaseConfig, TrainConfig
+from brain_tumor.model.detector import changing_variables, split_at_backbone
+from brain_tumor.model.graphs import as_graph, flatten_graphs
+from brain_tumor.records.read import load_split, to_model_input
+from brain_tumor.runtime.tracking import Run
+from brain_tumor.training.batches import (
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+    with_loss_weights,
+)
+from brain_tumor.training.callbacks import Checkpointer, EpochLog, FiniteLoss, Preemption, Progress
+from brain_tumor.training.checkpoints import Checkpoints
+from brain_tumor.training.compile import compile_model
+from brain_tumor.training.devices import choose_jit_compile, training_devices
+from brain_tumor.training.features import extract_features, with_features
+from brain_tumor.training.tensorboard import TensorBoardLog
+
+# Images that a frozen backbone reads at a time.
+FEATURES_BATCH = 64
+
+
+@dataclass(frozen=True)
+class _Learning:
+    """What learns, and from what.
+
+    Attributes:
+        model: The model, or only what of it lies behind a backbone that always answers the same.
+        train: The training examples, with what `model` reads as their image.
+        valid: The validation examples, likewise.
+        read: From images, as `load_split` has them, to what `model` reads.
+    """
+
+    model: keras.Model
+    train: tf.data.Dataset
+    valid: tf.data.Dataset
+    read: Callable[[Any], Any]
+
+
+def fit(
+    model: keras.Model,
+    config: TrainConfig,
+    records: Records,
+    run: Run,
+    board: TensorBoardLog | None,
+    checkpoints: Checkpoints | None,
+    preemption: Preemption,
+) -> list[Epoch]:
+    """Trains a model, and gives it its best epoch's weights.
+
+    Args:
+        model: The model, of the heads that learn, with what does not learn frozen.
+        config: The training's config.
+        records: What it learns from.
+        run: The MLflow run that gets the epochs' figures.
+        board: TensorBoard's files, if they are wanted.
+        checkpoints: Where the state after each epoch is kept, if it is, and a killed training goes on from.
+        preemption: Ends the process where that is asked for.
+
+    Returns:
+        The figures of all epochs.
+
+    Raises:
+        InputError: A figure is not finite, or the disk is too small for what is cached.
+    """
+    train, valid = (load_split(records, split, config.model.image_size) for split in ("train", "valid"))
+    learning = _skip_frozen_backbone(model, config.phase, train, valid)
+    _compile(learning, config, records)
+    variables = changing_variables(learning.model)
+    log, progress = EpochLog(config.name, run), Progress(config.phase, variables)
+    callbacks: list[keras.callbacks.Callback] = [preemption, FiniteLoss(config.name), log, progress]
+    if board:
+        callbacks.append(board)
+        if "boxes" in learning.model.output:
+            board.choose_images(valid, learning.read)
+    if checkpoints:
+        checkpointer = Checkpointer(checkpoints, variables, log, progress)
+        checkpointer.restore(learning.model.optimizer)
+        callbacks.append(checkpointer)
+    if board:
+        board.write_epochs(log.epochs)
+    if len(log.epochs) < config.phase.epochs and not progress.finished:
+        _run_epochs(learning, config, len(log.epochs), callbacks)
+    progress.restore_best()
+    return log.epochs
+
+
+def _skip_frozen_backbone(
+    model: keras.Model, phase: PhaseConfig, train: tf.data.Dataset, valid: tf.data.Dataset
+) -> _Learning:
+    """Takes the backbone out of the epochs where it answers the same in each: its answers are kept."""
+    if phase.augment or model.get_layer("backbone").trainable_weights:
+        return _Learning(model, train, valid, to_model_input)
+    extractor, rest = split_at_backbone(model)
+    extract = as_graph(extractor)
+    train, valid = (with_features(examples, extract, FEATURES_BATCH) for examples in (train, valid))
+    return _Learning(rest, train, valid, partial(extract_features, extract))
+
+
+def _compile(learning: _Learning, config: TrainConfig, records: Records) -> None:
+    shared, jit_compile = _is_shared(), choose_jit_compile(training_devices())
+    class_weights = records.statistics.class_weights
+    compile_model(
+        learning.model,
+        config.phase,
+        [class_weights[label] for label in records.labels],
+        steps_per_epoch(learning.train, config.batch_size) * config.phase.epochs,
+        jit_compile,
+        "sum" if shared else "sum_over_batch_size",
+    )
+    if not shared and not jit_compile:
+        flatten_graphs(learning.model)
+
+
+def _is_shared() -> bool:
+    """Whether several devices share a batch."""
+    return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
+
+
+def _run_epochs(
+    learning: _Learning, config: TrainConfig, done: int, callbacks: list[keras.callbacks.Callback]
+) -> None:
+    """Runs the epochs behind those that are done already."""
+    heads = list(learning.model.output)
+    batches = training_batches(
+        learning.train,
+        config.batch_size,
+        heads,
+        config.augmentation if config.phase.augment else None,
+        config.seed,
+        done,
+        config.memory_cache_gb,
+    )
+    validation = evaluation_batches(learning.valid, config.batch_size, heads, config.memory_cache_gb)
+    if _is_shared():
+        batches, validation = batches.map(with_loss_weights), validation.map(with_loss_weights)
+    learning.model.fit(
+        batches,
+        steps_per_epoch=steps_per_epoch(learning.train, config.batch_size),
+        validation_data=validation,
+        initial_epoch=done,
+        epochs=config.phase.epochs,
+        shuffle=False,  # the batches are shuffled already
+        verbose=0,
+        callbacks=callbacks,
+    )

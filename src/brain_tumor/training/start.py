@@ -1,0 +1,54 @@
+"""The model that a phase goes on from."""
+
+from brain_tumor.artifacts.model import Model
+from brain_tumor.config import TrainConfig
+from brain_tumor.runtime.errors import InputError
+
+
+def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> None:
+    """Refuses a start model that is missing, not wanted, or none that the phase can go on from.
+
+    Args:
+        start: The start model, if one is given.
+        config: The training's config.
+        labels: The records' labels, in slot order.
+
+    Raises:
+        InputError: It is so. The message says what to change.
+    """
+    name, wanted_start = config.name, config.phase.start
+    if start is None:
+        if wanted_start:
+            raise InputError(
+                f"{name} goes on from the model of {wanted_start}; give that, or set "
+                f"phases.{name}.start=null for a new model."
+            )
+        return
+    found = start.description
+    pairs = {
+        "labels": (found.labels, labels),
+        "image_size": (found.image_size, config.model.image_size),
+        "heads": (found.heads, config.phase.heads),
+    }
+    for key, (value, wanted) in pairs.items():
+        if value != wanted:
+            raise InputError(
+                f"{name}: the start model has {key} {value}, this phase needs {wanted}; start it from a "
+                "model that was trained alike."
+            )
+    if found.backbone.name != config.model.backbone:
+        raise InputError(
+            f"{name}: the start model's backbone is {found.backbone.name}, this phase's is "
+            f"{config.model.backbone}."
+        )
+    if found.box_head != config.model.box_head:
+        raise InputError(
+            f"{name}: the start model's box head is {found.box_head}, this phase's is "
+            f"{config.model.box_head}."
+        )
+    last = found.phases[-1].name
+    if last != wanted_start:
+        raise InputError(
+            f"{name}: the start model is that of {last}, this phase goes on from {wanted_start or 'none'}; "
+            f"set phases.{name}.start={last} if it is to."
+        )

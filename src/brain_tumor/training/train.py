@@ -1,0 +1,194 @@
+"""One training: a phase of the detector, from records and perhaps a start model to a model artifact."""
+
+import logging
+import math
+from pathlib import Path
+
+import keras
+
+from brain_tumor.artifacts.model import (
+    Backbone,
+    Epoch,
+    Model,
+    ModelDescription,
+    TrainedPhase,
+    open_model,
+    write_model,
+)
+from brain_tumor.artifacts.records import Records
+from brain_tumor.artifacts.transfer import publish_copy
+from brain_tumor.config import TrainConfig
+from brain_tumor.model.backbone import set_batchnorm_momentum
+from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, select_heads
+from brain_tumor.model.graphs import skip_graph_optimizer_on_cpu
+from brain_tumor.model.saving import load_model
+from brain_tumor.runtime.tracking import Run, open_run, parent_run_id
+from brain_tumor.stores.locations import check_writable
+from brain_tumor.training.callbacks import Preemption
+from brain_tumor.training.checkpoints import open_checkpoints
+from brain_tumor.training.devices import (
+    build_strategy,
+    choose_precision,
+    out_of_memory_explained,
+    training_devices,
+)
+from brain_tumor.training.fit import fit
+from brain_tumor.training.precision import compute_policy
+from brain_tumor.training.start import check_start
+from brain_tumor.training.tensorboard import TensorBoardLog
+
+
+def train(
+    config: TrainConfig,
+    records: Records,
+    output: Path,
+    start: Model | None = None,
+    logs: Path | None = None,
+) -> dict[str, float]:
+    """Runs one phase and publishes its model.
+
+    Where checkpoints are kept (see `brain_tumor.training.checkpoints`), a training that was killed goes on
+    after its last finished epoch, with the same result, and one that was finished is not done again.
+
+    Args:
+        config: The phase, the model and what all phases share.
+        records: The records artifact.
+        output: The model artifact's folder, see `brain_tumor.artifacts.model`.
+        start: The model artifact to go on from; without it a new model is built.
+        logs: The folder for TensorBoard's files, if they are wanted. They grow during the training.
+
+    Returns:
+        The validation figures of the best epoch, whose weights the model has.
+
+    Raises:
+        InputError: The config does not fit the records or the start model, or the training failed for a
+            reason that another config mends: memory, or a loss that is not finite.
+        SystemExit: With code 143, at SIGTERM.
+    """
+    dtype = choose_precision(config.precision)
+    if config.phase.publish_to:
+        check_writable(config.phase.publish_to)
+    check_start(start, config, records.labels)
+    checkpoints = open_checkpoints(config, records, start)
+    if checkpoints and checkpoints.restore_model(output):
+        return _take_finished(config.name, output, logs)
+    skip_graph_optimizer_on_cpu()
+    strategy = build_strategy(training_devices())
+    replicas = strategy.num_replicas_in_sync
+    with Preemption() as preemption, out_of_memory_explained(config), strategy.scope():
+        model = _prepare_model(config, len(records.labels), start)
+        trained = select_heads(model, config.phase.learning_heads)
+        _log_beginning(config, model, trained, f"in {dtype} on {replicas} device(s)")
+        with open_run(config.name, parent_run_id()) as run:
+            run.log_params(config.model_dump(mode="json"))
+            board = TensorBoardLog(logs, config.name) if logs else None
+            with compute_policy(model, dtype, replicas):
+                epochs = fit(trained, config, records, run, board, checkpoints, preemption)
+            description = _describe(model, config, records, start, epochs, run.id)
+            write_model(output, description, model.save)
+            _report(model, config, records, output, description, run)
+            if checkpoints:
+                checkpoints.keep_model(output)
+    return description.metrics
+
+
+def _take_finished(name: str, output: Path, logs: Path | None) -> dict[str, float]:
+    """The figures of a training that was done before, whose model was put back."""
+    description = open_model(output).description
+    if logs:
+        TensorBoardLog(logs, name).write_epochs(description.phases[-1].epochs)
+    logging.info("%s: finished before; its model is taken from the checkpoints.", name)
+    return description.metrics
+
+
+def _prepare_model(config: TrainConfig, num_classes: int, start: Model | None) -> keras.Model:
+    """The detector as the phase begins with it, what does not learn frozen."""
+    phase = config.phase
+    keras.utils.set_random_seed(config.seed)
+    model = load_model(start) if start else build_detector(config.model, num_classes, phase.heads)
+    backbone = model.get_layer("backbone")
+    set_batchnorm_momentum(backbone, config.model.batchnorm_momentum)
+    layers = count_trainable_layers(len(backbone.layers), phase.trainable_layers, phase.trainable_fraction)
+    freeze(model, phase.train_heads, layers)
+    return model
+
+
+def _log_beginning(config: TrainConfig, model: keras.Model, trained: keras.Model, how: str) -> None:
+    logging.info(
+        "%s: trains %s and %d of the backbone's %d layers, %s weights of %s, %s",
+        config.name,
+        " and ".join(config.phase.train_heads),
+        _count_learning_layers(model),
+        len(model.get_layer("backbone").layers),
+        f"{_count_values(trained.trainable_weights):,}",
+        f"{_count_values(model.weights):,}",
+        how,
+    )
+
+
+def _count_learning_layers(model: keras.Model) -> int:
+    return sum(layer.trainable for layer in model.get_layer("backbone").layers)
+
+
+def _count_values(weights: list[keras.Variable]) -> int:
+    return sum(math.prod(weight.shape) for weight in weights)
+
+
+def _describe(
+    model: keras.Model,
+    config: TrainConfig,
+    records: Records,
+    start: Model | None,
+    epochs: list[Epoch],
+    run_id: str,
+) -> ModelDescription:
+    """What the model artifact says of the model."""
+    best = max(epochs, key=lambda epoch: epoch[config.phase.monitor])
+    trained = TrainedPhase(
+        name=config.name,
+        config=config.model_dump(mode="json"),
+        trainable_layers=_count_learning_layers(model),
+        epochs=epochs,
+        best_epoch=int(best["epoch"]),
+        seconds=round(sum(epoch["seconds"] for epoch in epochs), 1),
+    )
+    phases = [*(start.description.phases if start else []), trained]
+    new = Backbone(name=config.model.backbone, weights=config.model.weights)
+    backbone = start.description.backbone if start else new
+    return ModelDescription(
+        title=_title(config.name, phases, backbone),
+        labels=records.labels,
+        heads=list(model.output),
+        image_size=config.model.image_size,
+        notice=records.manifest.notice,
+        backbone=backbone,
+        box_head=config.model.box_head,
+        phases=phases,
+        metrics={name: value for name, value in best.items() if name.startswith("val_")},
+        mlflow_run_id=run_id,
+    )
+
+
+def _title(name: str, phases: list[TrainedPhase], backbone: Backbone) -> str:
+    """The phase's name as words, and what a reader must know: a backbone that never learned."""
+    title = name.replace("_", " ")
+    if any(phase.trainable_layers for phase in phases):
+        return title
+    return f"{title} (frozen {'random' if backbone.weights == 'none' else 'pretrained'} backbone)"
+
+
+def _report(
+    model: keras.Model,
+    config: TrainConfig,
+    records: Records,
+    output: Path,
+    description: ModelDescription,
+    run: Run,
+) -> None:
+    """Publishes a copy of the model artifact where the phase wants one, and tells MLflow of the result."""
+    if config.phase.publish_to:
+        run.set_tags({"published": publish_copy(output, config.phase.publish_to)})
+    run.log_metrics({f"best_{name}": value for name, value in description.metrics.items()})
+    run.set_tags({"model": str(output), "data": records.manifest.source})
+    if config.phase.log_model:
+        run.log_model(model)

@@ -1,1 +1,0 @@
-"""Pictures of the predictions. Needs no TensorFlow."""

@@ -1,0 +1,118 @@
+"""Local runs for the tests: each in a process of its own, as a user starts it, and what it said and left."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.image import ROOT
+
+TRAININGS = (
+    "train: baseline classification",
+    "train: baseline box",
+    "train: phase1 box",
+    "train: phase2 classification",
+    "train: phase3 finetune",
+)
+JUDGEMENT = {"evaluate", "curves: label0", "curves: label1", "curves: label2", "visualize"}
+STEPS = {"ingest", "build TFRecords", *TRAININGS, *JUDGEMENT}
+PHASES = ("baseline_classification", "baseline_box", "phase1_box", "phase2_classification", "phase3_finetune")
+KINDS = {kind: kind for kind in ("dataset", "records", "predictions", "evaluation")} | dict.fromkeys(
+    PHASES, "model"
+)
+# The quick profile's model and trainings on next to no data. Tracing what learns would be most of their
+# time, so only the backbone's top does.
+QUICK = [
+    "dataset.train_patients=4",
+    "dataset.valid_patients=2",
+    "dataset.test_patients=2",
+    "dataset.slices_per_patient=8",
+    "model.image_size=32",
+    "phases.phase1_box.trainable_fraction=0.1",
+    "phases.phase3_finetune.trainable_layers=20",
+    *(f"phases.{phase}.epochs={2 if phase == 'phase2_classification' else 1}" for phase in PHASES),
+]
+# The command line itself, but for the folder that takes everything.
+RUN = """
+import pathlib, sys
+import pipelines.run
+pipelines.run.ROOT = pathlib.Path(sys.argv.pop(1))
+pipelines.run.main()
+"""
+
+
+@dataclass
+class Outcome:
+    """What a run said and what it left.
+
+    Attributes:
+        code: The exit code.
+        stdout: The result.
+        stderr: The progress.
+        history: The records of all runs so far, oldest first.
+        mlflow_runs: All MLflow runs so far.
+        logged_models: All models that MLflow has.
+    """
+
+    code: int
+    stdout: str
+    stderr: str
+    history: list[dict[str, Any]]
+    mlflow_runs: list[Any]
+    logged_models: list[Any]
+
+    @property
+    def executed(self) -> list[str]:
+        """Titles of the steps that ran."""
+        return [title for title in self._begun() if not title.endswith(": cached")]
+
+    @property
+    def cached(self) -> list[str]:
+        """Titles of the steps that did not have to."""
+        return [title.removesuffix(": cached") for title in self._begun() if title.endswith(": cached")]
+
+    @property
+    def rows(self) -> dict[str, list[str]]:
+        """The table's cells by the model's title: macro-F1, mean IoU, recall@0.5, perhaps an MLflow run."""
+        lines = [re.split(r"\s{2,}", line.strip()) for line in self.stdout.splitlines()]
+        return {cells[0]: cells[1:] for cells in lines if len(cells) in (4, 5) and "--" not in cells[0]}
+
+    def _begun(self) -> list[str]:
+        return re.findall(r"^\[ ?\d+/\d+\] (.+)$", self.stderr, re.MULTILINE)
+
+
+def start(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """Starts a Python process in the project, without whatever MLflow this environment speaks of."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment | variables, capture_output=True, text=True
+    )
+
+
+def run(root: Path, *overrides: str, store: Path | None = None, **variables: str) -> Outcome:
+    result = start(["-c", RUN, str(root), *overrides], **variables)
+    records = sorted((root / "runs" / "history").glob("*.json"))
+    mlflow_runs, models = read_store(store or root / "runs" / "mlflow.db")
+    return Outcome(
+        result.returncode,
+        result.stdout,
+        result.stderr,
+        [json.loads(record.read_text()) for record in records],
+        mlflow_runs,
+        models,
+    )
+
+
+def read_store(path: Path) -> tuple[list[Any], list[Any]]:
+    """All runs and all logged models of an MLflow store, if there is one."""
+    if not path.is_file():
+        return [], []
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{path}")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return list(client.search_runs(experiments)), list(client.search_logged_models(experiments))

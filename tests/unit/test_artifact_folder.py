@@ -1,0 +1,174 @@
+import hashlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from brain_tumor.artifacts.folder import Manifest, check_files, publish, read_manifest
+from brain_tumor.artifacts.model import ModelManifest
+from brain_tumor.artifacts.records import RecordsManifest
+from brain_tumor.runtime.errors import InputError
+
+
+class Counted(Manifest):
+    """A manifest that says more than every artifact's."""
+
+    kind: Literal["counted"] = "counted"
+    count: int
+
+
+def make_artifact(path: Path, content: str = "content") -> Path:
+    with publish(path) as draft:
+        (draft.path / "file.txt").write_text(content)
+        draft.manifest = ModelManifest()
+    return path
+
+
+def test_an_artifact_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "artifact"
+
+    with publish(path) as draft:
+        (draft.path / "inner").mkdir()
+        (draft.path / "inner" / "file.bin").write_bytes(b"\x00\x01")
+        (draft.path / "file.txt").write_text("content")
+        draft.manifest = Counted(count=2)
+        assert not path.exists()
+
+    assert [entry.name for entry in path.parent.iterdir()] == ["artifact"]
+    assert (path / "inner" / "file.bin").read_bytes() == b"\x00\x01"
+    manifest = read_manifest(path, Counted)
+    assert (manifest.kind, manifest.count) == ("counted", 2)
+    assert manifest.files == {
+        "file.txt": hashlib.sha256(b"content").hexdigest(),
+        "inner/file.bin": hashlib.sha256(b"\x00\x01").hexdigest(),
+    }
+    assert manifest.versions["brain-tumor"]
+    assert path.stat().st_mode & 0o055 == 0o055, "another user must be able to read it"
+
+
+def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with publish(tmp_path / "artifact") as draft:
+            (draft.path / "file.txt").write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_artifact_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "artifact", "old")
+
+    def fail() -> None:
+        with publish(path) as draft:
+            (draft.path / "other.txt").write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert (path / "file.txt").read_text() == "old"
+
+    make_artifact(path, "new")
+    assert (path / "file.txt").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["artifact"]
+
+
+# Where the process is killed: a line that is put before, or into, the writing.
+KILLED = {
+    "while it writes": "(draft.path / 'second.txt').write_text('half'); die()",
+    "before the rename": "artifact.os.rename = die",
+}
+SCRIPT = """
+import os, shutil, signal, sys
+from pathlib import Path
+from brain_tumor.artifacts import folder as artifact
+from brain_tumor.artifacts.model import ModelManifest
+
+def die(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with artifact.publish(sys.argv[1]) as draft:
+    draft.manifest = ModelManifest()
+    (draft.path / "file.txt").write_text("new")
+    {line}
+"""
+
+
+def run_and_die(path: Path, line: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(line=line), str(path)], capture_output=True, text=True
+    )
+    assert result.returncode == -signal.SIGKILL, result.stderr
+
+
+@pytest.mark.parametrize("line", KILLED.values(), ids=KILLED)
+def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "artifact"
+
+    run_and_die(path, line)
+
+    assert not path.exists()
+    with pytest.raises(InputError, match="no model artifact"):
+        read_manifest(path, ModelManifest)
+    make_artifact(path)  # what the dead process left does not stand in the way
+    assert read_manifest(path, ModelManifest).kind == "model"
+
+
+def test_a_process_killed_while_it_deletes_the_old_artifact_leaves_no_half(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "artifact", "old")
+
+    # The first deletion of something takes one file away and dies, as a process killed amid many files.
+    run_and_die(
+        path,
+        "artifact.shutil.rmtree = lambda path, **_: "
+        "Path(path).exists() and (Path(path, 'file.txt').unlink(), die())",
+    )
+
+    assert (path / "file.txt").read_text() == "new"
+    assert read_manifest(path, ModelManifest).files["file.txt"] == hashlib.sha256(b"new").hexdigest()
+
+
+def test_another_kind_is_refused(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "artifact")
+
+    with pytest.raises(InputError, match=r"artifact holds a model artifact where a records artifact"):
+        read_manifest(path, RecordsManifest)
+
+
+def test_a_folder_without_manifest_is_no_artifact(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no manifest\.json; run the step"):
+        read_manifest(tmp_path, RecordsManifest)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"kind": "coun',
+        "[]",
+        '{"kind": "counted"}',
+        '{"kind": "counted", "count": "2"}',
+        '{"kind": "counted", "count": 2, "more": 1}',
+    ],
+)
+def test_a_manifest_that_is_cut_or_anothers_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=r"manifest\.json is damaged, or another version wrote it; run the"):
+        read_manifest(tmp_path, Counted)
+
+
+def test_a_file_that_is_not_the_manifests_is_found(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "artifact")
+    manifest = read_manifest(path, ModelManifest)
+    check_files(path, manifest)
+    (path / "file.txt").write_text("other")
+    with pytest.raises(InputError, match=r"artifact/file\.txt is missing or not what manifest\.json says"):
+        check_files(path, manifest)
+    (path / "file.txt").unlink()
+    with pytest.raises(InputError, match=r"gs://bucket/one/file\.txt is missing"):
+        check_files(path, manifest, "gs://bucket/one")

@@ -1,0 +1,250 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from brain_tumor.config import AugmentationConfig
+from brain_tumor.training.augmentation import augment
+
+SIZE = 32
+UNCHANGED = AugmentationConfig(
+    flip=False, shift=0.0, scale=0.0, brightness=0.0, contrast=0.0, noise=0.0, saturation=0.0, hue=0.0
+)
+
+
+def only(**changes: Any) -> AugmentationConfig:
+    """An augmentation with these changes alone."""
+    return UNCHANGED.model_copy(update=changes)
+
+
+def seed(number: int) -> tf.Tensor:
+    return tf.constant([number, 0], tf.int64)
+
+
+def make_batch(images: np.ndarray, boxes: np.ndarray | None = None) -> dict[str, tf.Tensor]:
+    """A batch of these images (batch, size, size, channels) and, in class slot 1, boxes (batch, 4)."""
+    slots = np.zeros((len(images), 3, 4), np.float32)
+    if boxes is not None:
+        slots[:, 1] = boxes
+    return {
+        "image": tf.constant(images, tf.uint8),
+        "labels": tf.constant(slots.any(axis=-1), tf.float32),
+        "boxes": tf.constant(slots),
+    }
+
+
+def batch_of_rectangles(count: int, size: int = 96) -> dict[str, tf.Tensor]:
+    """Bright rectangles on black, each elsewhere, with their boxes in slot 1; the other slots are absent."""
+    rng = np.random.default_rng(0)
+    images, boxes = np.zeros((count, size, size, 1), np.uint8), np.zeros((count, 4), np.float32)
+    for image, box in zip(images, boxes, strict=True):
+        left, top = rng.integers(0, size - 12, 2)
+        width, height = rng.integers(12, [size - left + 1, size - top + 1])
+        image[top : top + height, left : left + width] = 200
+        box[:] = np.array([left, top, left + width, top + height]) / size
+    return make_batch(images, boxes)
+
+
+def find_rectangle(image: np.ndarray) -> np.ndarray:
+    """The box of what is brighter than half of a rectangle's grey."""
+    bright = image[..., 0] > 100
+    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / len(image)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [only(flip=True), only(shift=0.1), only(scale=0.2), only(flip=True, shift=0.1, scale=0.2)],
+    ids=["flip", "shift", "scale", "all"],
+)
+def test_boxes_move_exactly_with_the_pixels(config: AugmentationConfig) -> None:
+    batch = batch_of_rectangles(64)
+    result = augment(batch, config, seed(0))
+    for image, boxes in zip(result["image"].numpy(), result["boxes"].numpy(), strict=True):
+        np.testing.assert_allclose(boxes[1], find_rectangle(image), atol=0.51 / len(image))
+        assert not boxes[[0, 2]].any(), "an absent class's row stays zero"
+    np.testing.assert_array_equal(result["labels"], batch["labels"])
+
+
+def moved(config: AugmentationConfig, count: int = 200) -> np.ndarray:
+    """What becomes of the middle half of an image: boxes (count, 4) of as many images."""
+    images = np.zeros((count, 8, 8, 1), np.uint8)
+    batch = make_batch(images, np.tile([0.25, 0.25, 0.75, 0.75], (count, 1)))
+    return augment(batch, config, seed(1))["boxes"].numpy()[:, 1]
+
+
+def test_shifts_and_scales_reach_as_far_as_the_config_says() -> None:
+    boxes = moved(only(shift=0.1))
+    sides, middles = boxes[:, 2:] - boxes[:, :2], (boxes[:, 2:] + boxes[:, :2]) / 2
+    np.testing.assert_allclose(sides, 0.5, atol=1e-6)
+    assert 0.095 < np.abs(middles - 0.5).max() <= 0.1 + 1e-6
+    assert abs(np.corrcoef(middles.T)[0, 1]) < 0.2, "right and down are two draws"
+
+    boxes = moved(only(scale=0.2))
+    sides, middles = boxes[:, 2:] - boxes[:, :2], (boxes[:, 2:] + boxes[:, :2]) / 2
+    np.testing.assert_allclose(middles, 0.5, atol=1e-6)
+    np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=1e-6)
+    assert 0.4 <= sides.min() + 1e-6 < 0.41 and 0.59 < sides.max() - 1e-6 <= 0.6
+
+
+def test_half_of_the_images_are_mirrored_exactly() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 16, 16, 3), np.uint8)
+    result = augment(make_batch(images), only(flip=True), seed(0))["image"].numpy()
+    mirrored = [not np.array_equal(image, before) for image, before in zip(result, images, strict=True)]
+    for image, before, flipped in zip(result, images, mirrored, strict=True):
+        np.testing.assert_array_equal(image, before[:, ::-1] if flipped else before)
+    assert 20 < sum(mirrored) < 44
+
+
+def test_what_comes_into_view_is_black() -> None:
+    result = augment(make_batch(np.full((32, 20, 20, 1), 200, np.uint8)), only(shift=0.2), seed(0))
+    images = result["image"].numpy()
+    assert ((images[:, [0, -1]] == 0).all(axis=(2, 3)).any(axis=1)).mean() > 0.5
+    assert (images[:, 10, 10] == 200).all()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("scale", [0.0, 0.1, 0.5])
+def test_a_label_that_is_present_always_has_a_box_that_can_be_seen(
+    flip: bool, shift: float, scale: float
+) -> None:
+    count = 2000
+    rng = np.random.default_rng(0)
+    # Corners anywhere, many of them at the very edge; and boxes of a pixel of 240.
+    corners = np.clip(rng.uniform(-0.3, 1.3, (count, 2, 2)), 0, 1)
+    corners[::4, 1] = np.clip(corners[::4, 0], 1 / 240, 1) - 1 / 240
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    boxes[areas < 1e-5] = 0  # ingest lets no empty box pass
+    batch = make_batch(np.zeros((count, 4, 4, 1), np.uint8), boxes)
+    present = batch["labels"].numpy() > 0
+    assert count > present.sum() > 0.7 * count
+
+    after = augment(batch, only(flip=flip, shift=shift, scale=scale), seed(0))["boxes"].numpy()
+
+    assert (after >= 0).all() and (after <= 1).all()
+    sides = after[..., 2:] - after[..., :2]
+    np.testing.assert_array_equal((sides > 0).all(axis=-1), present)
+    np.testing.assert_array_equal(after.any(axis=-1), present)
+    kept = np.prod(sides[present], axis=-1) / areas[present[:, 1]]
+    assert kept.min() > 0.499 * (1 - scale) ** 2 and kept.max() < 1.001 * (1 + scale) ** 2
+
+
+def test_an_image_stays_where_a_box_would_leave_it() -> None:
+    """A thin box at the edge, and a large one beside it that no shift could lose."""
+    images = np.zeros((64, 8, 8, 1), np.uint8)
+    batch = make_batch(images, np.tile([0.0, 0.0, 0.02, 0.5], (64, 1)))
+    large = np.tile(np.float32([0.2, 0.2, 0.8, 0.8]), (64, 1))
+    batch["boxes"] = tf.tensor_scatter_nd_update(
+        batch["boxes"], [[image, 2] for image in range(64)], tf.constant(large)
+    )
+    boxes = augment(batch, only(shift=0.1), seed(0))["boxes"].numpy()
+    stays = np.isclose(boxes[:, 2], large, atol=1e-6).all(axis=1)
+    np.testing.assert_allclose(boxes[stays, 1], batch["boxes"].numpy()[stays, 1], atol=1e-6)
+    assert 16 < stays.sum() < 56, "about half of the shifts go to the left"
+    visible = boxes[:, 1, 2] - boxes[:, 1, 0]
+    assert (visible >= 0.01 - 1e-6).all()
+
+
+def test_brightness_and_contrast_are_two_draws_of_each_image() -> None:
+    image = np.full((SIZE, SIZE, 1), 60, np.uint8)
+    image[8:16, 4:20] = 180
+    config = only(brightness=0.1, contrast=0.2)
+    result = augment(make_batch(np.stack([image] * 200)), config, seed(3))["image"].numpy()
+
+    dark, bright = result[:, 0, 0, 0], result[:, 10, 10, 0]
+    assert all(len(np.unique(changed)) == 2 for changed in result)
+    contrast = (bright - dark) / 120 - 1
+    brightness = (result.mean(axis=(1, 2, 3)) - image.mean()) / 255
+    for values, limit in ((contrast, 0.2), (brightness, 0.1)):
+        assert len(np.unique(values)) == 200
+        assert 0.95 * limit < np.abs(values).max() <= limit + 1e-4 and abs(values.mean()) < 0.2 * limit
+    assert abs(np.corrcoef(contrast, brightness)[0, 1]) < 0.2
+
+
+def test_what_is_too_bright_or_too_dark_is_cut_off() -> None:
+    images = np.tile(np.uint8([0, 255]), (16, 8, 4))[..., np.newaxis]
+    result = augment(make_batch(images), only(brightness=1.0, noise=0.5), seed(0))["image"].numpy()
+    assert result.min() == 0 and result.max() == 255
+
+
+def test_noise_is_gaussian_and_each_images_own() -> None:
+    count, size, limit = 40, 100, 0.04
+    images = np.full((count, size, size, 1), 128, np.uint8)
+    result = augment(make_batch(images), only(noise=limit), seed(0))["image"].numpy() - 128
+    noise = result.reshape(count, -1).astype(np.float64)
+
+    deviations = noise.std(axis=1)
+    assert deviations.max() <= 1.03 * limit * 255 and deviations.min() < 0.15 * limit * 255
+    assert deviations.mean() == pytest.approx(limit * 255 / 2, rel=0.25)
+    noise /= deviations[:, np.newaxis]
+    error = size**-1  # of a mean of size * size draws
+    assert np.abs(noise.mean(axis=1)).max() < 4.5 * error
+    assert np.abs((noise**3).mean()) < 0.02
+    assert (noise**4).mean() == pytest.approx(3, abs=0.15)
+    # The share within one, two and three deviations.
+    for width, share in ((1, 0.6827), (2, 0.9545), (3, 0.9973)):
+        assert (np.abs(noise) < width).mean() == pytest.approx(share, abs=0.01)
+    between = np.corrcoef(noise) - np.eye(count)
+    assert np.abs(between).max() < 5 * error, "no two images share their noise"
+    fields = noise.reshape(count, size, size)
+    for a, b in ((fields[:, 1:], fields[:, :-1]), (fields[:, :, 1:], fields[:, :, :-1])):
+        assert abs((a * b).mean()) < 0.01, "nor do neighbouring pixels"
+    again = augment(make_batch(images), only(noise=limit), seed(1))["image"].numpy() - 128
+    other = again.reshape(count, -1) / again.std(axis=(1, 2, 3))[:, np.newaxis]
+    assert np.abs((noise * other).mean(axis=1)).max() < 5 * error, "another seed, other noise"
+
+
+def test_saturation_and_hue_change_colors_and_leave_grey_and_luma() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(100, 156, (50, 12, 12, 3), np.uint8)
+    images[:, :6] = images[:, :6, :, :1]
+    before = tf.image.rgb_to_yiq(tf.cast(images, tf.float32)).numpy()
+    chroma = before[:, 6:, :, 1] + 1j * before[:, 6:, :, 2]
+    for config in (only(saturation=0.5), only(hue=0.1), only(saturation=0.5, hue=0.1)):
+        result = augment(make_batch(images), config, seed(0))["image"].numpy()
+        np.testing.assert_allclose(result[:, :6], images[:, :6], atol=1e-2)
+        after = tf.image.rgb_to_yiq(result).numpy()
+        np.testing.assert_allclose(after[..., 0], before[..., 0], atol=1e-2)
+        factor = (after[:, 6:, :, 1] + 1j * after[:, 6:, :, 2]) / chroma
+        one_an_image = factor.reshape(50, -1).mean(axis=1)
+        np.testing.assert_allclose(factor, one_an_image[:, None, None] * np.ones((1, 6, 12)), atol=1e-2)
+        saturation, hue = np.abs(one_an_image) - 1, np.angle(one_an_image) / (2 * np.pi)
+        for values, limit in ((saturation, config.saturation), (hue, config.hue)):
+            assert 0.9 * limit - 1e-3 <= np.abs(values).max() <= limit + 1e-3
+
+
+def test_without_changes_a_batch_stays_as_it_is() -> None:
+    batch = batch_of_rectangles(4)
+    result = augment(batch, UNCHANGED, seed(0))
+    np.testing.assert_array_equal(result["boxes"], batch["boxes"])
+    np.testing.assert_array_equal(result["image"], tf.cast(batch["image"], tf.float32))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (UNCHANGED, set()),
+        (only(flip=True), {"GatherV2"}),
+        (only(shift=0.1), {"GatherV2"}),
+        (only(scale=0.1), {"GatherV2"}),
+        (only(brightness=0.1), set()),
+        (only(contrast=0.1), {"Mean"}),
+        (only(noise=0.1), {"PopulationCount"}),
+        (only(hue=0.1), {"Cos"}),
+        (only(saturation=0.1), {"Cos"}),
+    ],
+)
+def test_what_is_off_costs_nothing(config: AugmentationConfig, expected: set[str]) -> None:
+    spec = {
+        "image": tf.TensorSpec((2, 8, 8, 3), tf.uint8),
+        "boxes": tf.TensorSpec((2, 3, 4), tf.float32),
+    }
+    traced = tf.function(lambda batch, number: augment(batch, config, number))
+    graph = traced.get_concrete_function(spec, tf.TensorSpec((2,), tf.int64)).graph.as_graph_def()
+    functions = [graph.node, *(function.node_def for function in graph.library.function)]
+    operations = {node.op for nodes in functions for node in nodes}
+    assert operations & {"GatherV2", "Mean", "PopulationCount", "Cos"} == expected

@@ -1,0 +1,99 @@
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from brain_tumor.config import PhaseConfig, from_json
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.tracking import Run
+from brain_tumor.training.callbacks import Checkpointer, EpochLog, FiniteLoss, Progress, write
+from brain_tumor.training.checkpoints import Checkpoints, ProgressState
+
+
+def endless_batches(broken: int) -> tf.data.Dataset:
+    """Batches without end, of which one (from 0) has an infinite target."""
+    return tf.data.Dataset.counter().map(
+        lambda index: (tf.ones([2, 1]), tf.where(index == broken, np.inf, 1.0) * tf.ones([2, 1]))
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_at_its_batch(tmp_path: Path) -> None:
+    """And leaves the last good checkpoint."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    metrics = [keras.metrics.MeanSquaredError(name="boxes_iou")]
+    model.compile("sgd", loss="mse", metrics=metrics)
+    log = EpochLog("phase1_box", Run())
+    progress = Progress(PhaseConfig(early_stopping_patience=9, reduce_rate_patience=9), model.weights)
+    checkpoints = Checkpoints(str(tmp_path))
+    saved = Checkpointer(checkpoints, model.weights, log, progress)
+    with pytest.raises(InputError, match=r"phase1_box: the loss is inf at batch 3 of epoch 2 \(step 13\)"):
+        model.fit(
+            endless_batches(12),
+            steps_per_epoch=10,
+            validation_data=(np.ones((2, 1)), np.ones((2, 1))),
+            epochs=4,
+            verbose=0,
+            callbacks=[FiniteLoss("phase1_box"), log, progress, saved],
+        )
+    assert [epoch["epoch"] for epoch in log.epochs] == [1]
+    checkpoint = checkpoints.load()
+    assert checkpoint is not None
+    assert all(np.isfinite(array).all() for array in checkpoint.arrays["variables"])
+
+
+def test_a_figure_that_is_not_finite_stops_the_training() -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss="mse")
+    log = EpochLog("phase1_box", Run())
+    with pytest.raises(InputError, match="phase1_box: val_loss is not finite after epoch 1"):
+        model.fit(
+            np.ones((2, 1)),
+            np.ones((2, 1)),
+            validation_data=(np.ones((2, 1)), np.full((2, 1), np.inf)),
+            epochs=3,
+            verbose=0,
+            callbacks=[log],
+        )
+    assert log.epochs == []
+
+
+SCORES = [0.2, 0.1, 0.3, 0.3, 0.25, 0.3, 0.1, 0.2]
+
+
+@pytest.mark.parametrize("killed_after", range(1, 8))
+def test_schedule_and_early_stopping_go_on(killed_after: int) -> None:
+    """The rate is halved after two epochs that are not better, the training ends after four."""
+    phase = PhaseConfig(learning_rate=1.0, reduce_rate_patience=2, early_stopping_patience=4)
+
+    def begin() -> tuple[keras.Model, Progress]:
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(1.0))
+        progress = Progress(phase, model.weights)
+        progress.set_model(model)
+        return model, progress
+
+    def run(model: keras.Model, progress: Progress, epochs: range) -> list[Any]:
+        seen = []
+        for epoch in epochs:
+            write(model.weights, [np.full((1, 1), epoch), np.zeros(1)])
+            progress.on_epoch_end(epoch, {phase.monitor: SCORES[epoch]})
+            seen.append((float(model.optimizer.learning_rate), progress.best_epoch, progress.finished))
+        return seen
+
+    expected = run(*begin(), range(len(SCORES)))
+    rates, best, finished = zip(*expected, strict=True)
+    assert rates == (1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25)
+    assert best == (1, 1, 3, 3, 3, 3, 3, 3)
+    assert finished == (False,) * 6 + (True,) * 2
+
+    model, progress = begin()
+    seen = run(model, progress, range(killed_after))
+    other, resumed = begin()
+    other.optimizer.learning_rate = float(model.optimizer.learning_rate)
+    resumed.restore(from_json(ProgressState, progress.state().model_dump_json(), "state"), progress.best)
+    assert seen + run(other, resumed, range(killed_after, len(SCORES))) == expected
+    resumed.restore_best()
+    assert other.get_weights()[0] == 2

@@ -1,0 +1,170 @@
+"""Where a training's checkpoints are, and what is found there."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from buckets import BUCKET, damage, object_names, put
+from gcp_storage_emulator.server import Server
+from trainings import make_config
+
+from brain_tumor.artifacts.folder import MANIFEST, check_files, publish
+from brain_tumor.artifacts.model import Model, ModelManifest, open_model
+from brain_tumor.artifacts.records import Records, open_records
+from brain_tumor.config import TrainConfig, to_json
+from brain_tumor.training.checkpoints import (
+    IMAGE,
+    ROOT,
+    Checkpoint,
+    Checkpoints,
+    ProgressState,
+    TrainingState,
+    open_checkpoints,
+)
+
+
+def checkpoint(epoch: int, **arrays: list[np.ndarray]) -> Checkpoint:
+    progress = ProgressState(best_epoch=epoch, score=0.1 * epoch, waited=0, rate_waited=0)
+    epochs = [{"epoch": number, "loss": 0.1 / number} for number in range(1, epoch + 1)]
+    return Checkpoint(TrainingState(epochs=epochs, progress=progress, mlflow_run_id="run"), arrays)
+
+
+def found_epoch(checkpoints: Checkpoints) -> int:
+    """The epoch after which a training would go on."""
+    found = checkpoints.load()
+    assert found is not None
+    assert found.state == checkpoint(len(found.state.epochs)).state, "to the last digit"
+    return len(found.state.epochs)
+
+
+def test_other_input_is_another_training(
+    tiny_overrides: list[str], tiny_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def place(config: TrainConfig, records: Records, start: Model | None, image: str) -> str:
+        monkeypatch.setenv(IMAGE, image)
+        checkpoints = open_checkpoints(config, records, start)
+        assert checkpoints is not None
+        return checkpoints.address
+
+    config, records = make_config(tiny_overrides, "phase3_finetune"), open_records(tiny_records)
+    assert open_checkpoints(config, records, None) is None, "no root, no checkpoints"
+    monkeypatch.setenv(ROOT, str(tmp_path))
+    manifest = json.loads((tiny_records / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "notice": "other"}))
+    with publish(tmp_path / "start") as draft:
+        draft.manifest = ModelManifest()
+    places = [
+        place(config, records, None, "a"),
+        place(config.model_copy(update={"batch_size": config.batch_size + 1}), records, None, "a"),
+        place(config, open_records(tmp_path), None, "a"),
+        place(config, records, open_model(tmp_path / "start"), "a"),
+        place(config, records, None, "b"),
+    ]
+    assert len(set(places)) == len(places)
+    assert places[0] == place(config, records, None, "a")
+
+
+def test_a_default_that_changes_is_another_training(
+    tiny_overrides: list[str], tiny_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A config's JSON leaves defaults out, so it would be the same text."""
+
+    class LaterConfig(TrainConfig):
+        memory_cache_gb: float = 8.0
+
+    monkeypatch.setenv(ROOT, str(tmp_path))
+    records = open_records(tiny_records)
+    config = make_config(tiny_overrides, "phase3_finetune")
+    later = LaterConfig.model_validate(config.model_dump(exclude_defaults=True))
+    assert to_json(later) == to_json(config)
+    places = [open_checkpoints(each, records, None) for each in (config, later)]
+    assert places[0] and places[1] and places[0].address != places[1].address
+
+
+@pytest.mark.parametrize("file", ["state.json", "weights.npz", "manifest.json"])
+@pytest.mark.parametrize("damage", ["truncated", "other bytes", "gone"])
+def test_any_damage_is_found(
+    file: str, damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(str(tmp_path))
+    for epoch in (1, 2, 3):
+        checkpoints.save(epoch, checkpoint(epoch, weights=[np.full(99, epoch), np.zeros(1)]))
+    path = tmp_path / "epoch-00003" / file
+    content = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "other bytes":
+        path.write_bytes(content[:-20] + bytes(20))
+    else:
+        path.unlink()
+
+    found = checkpoints.load()
+
+    assert found is not None and len(found.state.epochs) == 2
+    np.testing.assert_array_equal(found.arrays["weights"][0], np.full(99, 2))
+    # Without its manifest it is none that was ever whole.
+    assert ("epoch-00003 is damaged" in caplog.text) == ((file, damage) != ("manifest.json", "gone"))
+    # The epoch that is trained again takes the damaged one's place.
+    checkpoints.save(3, checkpoint(3))
+    assert found_epoch(checkpoints) == 3
+
+
+def test_checkpoints_are_kept_in_a_bucket(
+    emulator: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(f"gs://{BUCKET}/root/phase1_box-0123")
+    assert checkpoints.load() is None
+    for epoch in (1, 2, 3):
+        checkpoints.save(epoch, checkpoint(epoch, weights=[np.full(99, epoch), np.zeros(1)]))
+    names = object_names(emulator)
+    place = "root/phase1_box-0123/epoch-0000"
+    assert {name.split("/")[2] for name in names} == {"epoch-00002", "epoch-00003"}, "the last two"
+    assert names[-1] == f"{place}3/manifest.json", "what makes it visible comes last"
+    found = checkpoints.load()
+    assert found is not None and len(found.state.epochs) == 3
+    np.testing.assert_array_equal(found.arrays["weights"][0], np.full(99, 3))
+
+    damage(emulator, f"{place}3/weights.npz")
+    assert found_epoch(checkpoints) == 2
+    assert "epoch-00003 is damaged" in caplog.text
+    checkpoints.save(3, checkpoint(3))
+    assert f"{place}3/weights.npz" not in object_names(emulator), "nothing of the damaged one is left"
+    assert found_epoch(checkpoints) == 3
+
+    # What a killed upload leaves: the files without the manifest.
+    put(f"{place}4/weights.npz", b"half")
+    assert found_epoch(checkpoints) == 3
+
+
+def finished(folder: Path) -> Path:
+    """A folder like a finished training's model artifact."""
+    with publish(folder) as draft:
+        (draft.path / "model.keras").write_bytes(b"weights")
+        draft.manifest = ModelManifest()
+    return folder
+
+
+def test_a_finished_model_takes_the_epochs_place(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(str(tmp_path / "place"))
+    assert not checkpoints.restore_model(tmp_path / "again")
+    checkpoints.save(1, checkpoint(1))
+    model = finished(tmp_path / "model")
+    checkpoints.keep_model(model)
+    assert [path.name for path in (tmp_path / "place").iterdir()] == ["model"]
+    assert checkpoints.load() is None
+
+    assert checkpoints.restore_model(tmp_path / "again")
+
+    check_files(tmp_path / "again", open_model(tmp_path / "again").manifest)
+    assert os.path.samefile(tmp_path / "again" / "model.keras", model / "model.keras"), "no second copy"
+
+
+def test_a_damaged_model_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoints = Checkpoints(str(tmp_path / "place"))
+    checkpoints.keep_model(finished(tmp_path / "model"))
+    (tmp_path / "place" / "model" / "model.keras").write_bytes(b"w")
+    assert not checkpoints.restore_model(tmp_path / "again")
+    assert "model is damaged, the training is done again" in caplog.text
+    assert not (tmp_path / "again").exists()

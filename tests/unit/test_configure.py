@@ -1,0 +1,390 @@
+import json
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from brain_tumor.config import (
+    DirectoryDataset,
+    EvaluateConfig,
+    Schema,
+    TrainConfig,
+    dataset,
+    from_json,
+    pipeline,
+    to_json,
+    training,
+)
+from brain_tumor.configure import configure
+from brain_tumor.runtime.errors import InputError
+
+PHASES = {
+    "baseline_classification",
+    "baseline_box",
+    "phase1_box",
+    "phase2_classification",
+    "phase3_finetune",
+}
+STEPS = {"dataset", "records", "evaluate", "visualize"} | PHASES
+
+
+def configs(*overrides: str) -> dict[str, str]:
+    return configure(list(overrides)).parameters()
+
+
+def refusal(*overrides: str) -> str:
+    """The one line that overrides are refused with."""
+    with pytest.raises(InputError) as caught:
+        configure(list(overrides))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.fixture(scope="module")
+def default() -> dict[str, str]:
+    return configs()
+
+
+def test_every_step_has_its_section(default: dict[str, str]) -> None:
+    assert set(default) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("trainig.batch_size=8", ["trainig.batch_size=8", "training", "phases", "dataset", "profile"]),
+        ("training.batchsize=8", ["training has no 'batchsize'", "batch_size", "seed"]),
+        ("phases.phase3_finetune.lr=1", ["phases.phase3_finetune has no 'lr'", "learning_rate"]),
+        ("phases.phase4.epochs=1", ["phases has no 'phase4'", "phase3_finetune"]),
+        ("seed.more=1", ["seed has no 'more'", "single value"]),
+        ("profile=ful", ["profile/ful", "full", "quick"]),
+        ("dataset=synthetik", ["dataset/synthetik", "directory", "synthetic"]),
+        ("training.batch_size", ["'training.batch_size' has no value", "KEY=VALUE"]),
+        ("~training.batchsize", ["training has no 'batchsize'"]),
+    ],
+)
+def test_a_misspelt_override_is_refused_and_told_what_exists(override: str, words: list[str]) -> None:
+    message = refusal(override)
+    for word in words:
+        assert word in message
+
+
+def test_only_what_can_be_chosen_is_offered() -> None:
+    assert refusal("dataset=direktory").endswith("'dataset': bucket directory roboflow synthetic")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["dataset=directory"], "dataset.path is not set; give it as dataset.path=VALUE."),
+        (["training.batch_size=many"], "training.batch_size is 'many'; give a whole number."),
+        (["training.batch_size=1.5"], "training.batch_size is 1.5; give a whole number."),
+        (["training.batch_size=true"], "training.batch_size is true; give a whole number."),
+        (["evaluate.threshold=high"], "evaluate.threshold is 'high'; give a number."),
+        (
+            ["phases.phase1_box.learning_rate=null"],
+            "phases.phase1_box.learning_rate is null; give a number.",
+        ),
+        (["phases.phase1_box.augment=1"], "phases.phase1_box.augment is 1; give true or false."),
+        (["training=3"], "training is 3; give keys with values, such as {a: 1}."),
+        (["+records.compression=gzip"], "has no 'compression'; it has images_per_shard, max_class_weight."),
+        (["+phases.phase1_box.momentum=0.9"], "phases.phase1_box has no 'momentum'; it has augment, "),
+        (["+trainig.batch_size=8"], "names nothing: The configuration has no 'trainig'; it has dataset, "),
+        (["dataset.source=zip"], "is 'zip'; give one of synthetic, directory, roboflow, bucket."),
+        (["seed=${nowhere}"], "nowhere"),
+        (["training.batch_size=8,16"], "Ambiguous value for argument 'training.batch_size=8,16'"),
+        (["dataset.labels=[大脑]"], "The override dataset.labels=[大脑] cannot be read. A value with"),
+    ],
+)
+def test_an_unusable_value_is_refused(overrides: list[str], sentence: str) -> None:
+    assert sentence in refusal(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "choices"),
+    [
+        ("training.precision=half", "auto, float32, bfloat16"),
+        ("model.backbone=vgg16", "resnet50, resnet101, resnet152, resnet101v2"),
+        ("model.box_head=dense", "spatial, pooled"),
+        ("phases.phase1_box.box_loss=l2", "iou, giou, diou, ciou"),
+        ("phases.phase1_box.schedule=step", "plateau, cosine"),
+        ("phases.phase1_box.monitor=val_loss", "val_labels_auc, val_boxes_iou"),
+        ("phases.phase1_box.heads=[labels,masks]", "labels, boxes"),
+        ("dataset.duplicate_boxes=first", "largest, union, error"),
+        ("dataset.split=random", "provided, patient"),
+        ("evaluate.split=validation", "train, valid, test"),
+    ],
+)
+def test_an_unknown_choice_is_refused_and_told_the_others(override: str, choices: str) -> None:
+    assert refusal(override).endswith(f"; give one of {choices}.")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("dataset.train_patients=0", "dataset.train_patients is 0; give at least 1."),
+        ("dataset.seed=-1", "dataset.seed is -1; give at least 0."),
+        ("dataset.max_bad_fraction=1.5", "dataset.max_bad_fraction is 1.5; give at most 1."),
+        ("dataset.near_duplicate_distance=65", "dataset.near_duplicate_distance is 65; give at most 64."),
+        ("records.images_per_shard=0", "records.images_per_shard is 0; give at least 1."),
+        ("records.max_class_weight=nan", "records.max_class_weight is NaN; give a finite number."),
+        ("training.batch_size=0", "training.batch_size is 0; give at least 1."),
+        ("training.memory_cache_gb=inf", "training.memory_cache_gb is Infinity; give a finite number."),
+        ("training.seed=4294967296", "training.seed is 4294967296; give at most 4294967295."),
+        ("training.augmentation.hue=0.7", "training.augmentation.hue is 0.7; give at most 0.5."),
+        ("model.image_size=16", "model.image_size is 16; give at least 32."),
+        ("model.head_width=12", "model.head_width is 12; give a multiple of 8."),
+        (
+            "phases.phase1_box.learning_rate=0",
+            "phases.phase1_box.learning_rate is 0; give a number above 0.",
+        ),
+        ("phases.phase1_box.l1_weight=-1", "phases.phase1_box.l1_weight is -1; give at least 0."),
+        (
+            "phases.phase3_finetune.clip_norm=0",
+            "phases.phase3_finetune.clip_norm is 0; give a number above 0.",
+        ),
+        ("evaluate.threshold=2", "evaluate.threshold is 2; give at most 1."),
+        ("visualize.gallery_images=-1", "visualize.gallery_images is -1; give at least 0."),
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_any_step(override: str, sentence: str) -> None:
+    assert refusal(override) == sentence
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["training.seed=4294967295", "training.memory_cache_gb=0", "phases.phase3_finetune.clip_norm=null"],
+)
+def test_a_number_at_its_limit_is_taken(override: str) -> None:
+    configs(override)
+
+
+def numbers(kind: Any) -> list[Any]:
+    """The numbers of a type, each with its limits."""
+    if get_origin(kind) is Annotated:
+        inner, *limits = get_args(kind)
+        limits = [limit for limit in limits if isinstance(limit, FieldInfo)]
+        return [(inner, limits)] if inner in (int, float) else numbers(inner)
+    return [(kind, [])] if kind in (int, float) else [n for each in get_args(kind) for n in numbers(each)]
+
+
+def test_every_number_of_the_configuration_has_its_limits() -> None:
+    checked = 0
+    for module in (dataset, pipeline, training):
+        for schema in vars(module).values():
+            if isinstance(schema, type) and issubclass(schema, Schema):
+                for name, kind in get_type_hints(schema, include_extras=True).items():
+                    for number, limits in numbers(kind):
+                        assert limits, f"{schema.__name__}.{name} is any {number}"
+                        checked += 1
+    assert checked > 40
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("[]", "dataset.labels is empty"),
+        ("[a,'']", "dataset.labels.1 is ''; give a name without spaces around it."),
+        ("[a,' b']", "dataset.labels.1 is ' b'; give a name"),
+        ("[a,a]", "dataset.labels has 'a' twice"),
+        ("['a\tb']", "which has a character that cannot be seen"),
+        ("[macro]", "dataset.labels.0 is 'macro', as figures over all labels are called"),
+        ("[a+b,a_b]", "dataset.labels has 'a_b' twice (where metrics are named)"),
+        (f"[{'x' * 101}]", "has 101 characters"),
+        ("[true]", "dataset.labels.0 is true; give a text."),
+    ],
+)
+def test_a_label_that_no_table_could_show_is_refused(labels: str, words: str) -> None:
+    assert words in refusal(f"dataset.labels={labels}")
+
+
+def test_labels_can_have_any_script_and_be_numbers() -> None:
+    labels = configure(["dataset.labels=['Tumör, groß','大脑',7]"]).dataset.labels
+    assert labels == ["Tumör, groß", "大脑", "7"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["dataset.split_fractions.test=0.3"], "dataset.split_fractions adds up to 1.2;"),
+        (["dataset.split_fractions={train: 1.5, valid: -0.5, test: 0}"], "train is 1.5; give at most 1."),
+        (["dataset.filename_pattern=(["], "dataset.filename_pattern is no regular expression"),
+        (["dataset.filename_pattern=patient"], "needs the groups (?P<patient>...) and (?P<slice>...)"),
+        (["model.weights=imagnet"], "model.weights is 'imagnet'; give imagenet, none or the path"),
+        (
+            ["dataset=directory", "dataset.path=gs://bucket/data"],
+            "give a folder of this machine",
+        ),
+        (["dataset=bucket", "dataset.uri=/data"], "dataset.uri is '/data'; give an address that begins"),
+        (["dataset=roboflow", "dataset.mirror=/data"], "dataset.mirror is '/data'; give an address"),
+    ],
+)
+def test_what_no_step_could_use_is_refused(overrides: list[str], words: str) -> None:
+    assert words in refusal(*overrides)
+
+
+def test_a_key_that_no_file_names_can_be_given() -> None:
+    steps = configure(
+        ["phases.phase1_box.schedule=cosine", "model.dropout=0.5", "dataset.max_bad_fraction=1"]
+    )
+    assert steps.trainings["phase1_box"].phase.schedule == "cosine"
+    assert steps.trainings["phase1_box"].model.dropout == 0.5
+    assert steps.dataset.max_bad_fraction == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/my export",
+        "/data/[a], {b}",
+        '/data/it\'s "here"',
+        "/data/Größe/大脑",
+        "/data/back\\slash\\",
+        "/data/a=b~c",
+        "'/data/quoted, as Hydra wants it'",
+    ],
+)
+def test_a_path_is_taken_as_it_stands(path: str) -> None:
+    config = configure(["dataset=directory", f"dataset.path={path}"]).dataset
+    assert isinstance(config, DirectoryDataset)
+    assert config.path == path.strip("'") if path.startswith("'") else path
+    assert json.loads(configs("dataset=directory", f"dataset.path={path}")["dataset"])["path"] == config.path
+
+
+def test_a_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config = configure(["dataset=directory", "dataset.path=~/scans"]).dataset
+    assert isinstance(config, DirectoryDataset) and config.path == "/home/somebody/scans"
+
+
+def test_half_of_a_path_with_a_space_is_told_how_to_quote() -> None:
+    # What a shell makes of OVERRIDES="dataset.path=/data/my export".
+    message = refusal("dataset=directory", "dataset.path=/data/my", "export")
+    assert "'export' has no value" in message
+    assert "OVERRIDES=\"'dataset.path=/data/my export'\"" in message
+
+
+def test_a_phase_s_learning_rate_is_that_phase_s_alone(default: dict[str, str]) -> None:
+    after = configs("phases.phase3_finetune.learning_rate=1e-6")
+    assert changed(default, after) == {"phase3_finetune"}
+    assert json.loads(after["phase3_finetune"])["phase"]["learning_rate"] == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("records.max_class_weight=5", {"records"}),
+        ("evaluate.threshold=0.4", {"evaluate"}),
+        ("visualize.gallery_images=4", {"visualize"}),
+        ("dataset.train_patients=8", {"dataset"}),
+        ("training.batch_size=8", PHASES),
+        ("model.image_size=96", PHASES),
+        ("seed=1", STEPS - {"records"}),
+    ],
+)
+def test_a_value_changes_only_the_steps_that_read_it(
+    default: dict[str, str], override: str, expected: set[str]
+) -> None:
+    assert changed(default, configs(override)) == expected
+
+
+def test_other_files_behind_the_same_folder_are_other_input(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.jpg").write_bytes(b"1")
+    overrides = ["dataset=directory", f"dataset.path={tmp_path}"]
+    before = configs(*overrides)
+    assert json.loads(before["dataset"])["path"] == str(tmp_path)
+
+    assert configs(*overrides) == before
+    (tmp_path / "train" / "a.jpg").write_bytes(b"2")
+    assert changed(before, configs(*overrides)) == {"dataset"}
+
+
+def test_a_relative_path_is_the_same_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    absolute = configs("dataset=directory", f"dataset.path={tmp_path / 'data'}")
+    monkeypatch.chdir(tmp_path)
+    assert configs("dataset=directory", "dataset.path=data") == absolute
+
+
+def test_another_weights_file_under_the_same_name_changes_the_trainings_alone(tmp_path: Path) -> None:
+    file = tmp_path / "backbone.weights.h5"
+    file.write_bytes(b"1")
+    before = configs(f"model.weights={file}")
+
+    assert configs(f"model.weights={file}") == before
+    file.write_bytes(b"2")
+    assert changed(before, configs(f"model.weights={file}")) == PHASES
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_words_for_weights_are_no_paths(weights: str) -> None:
+    model = json.loads(configs(f"model.weights={weights}", "model.image_size=32")["phase1_box"])["model"]
+    assert model.get("weights", "imagenet") == weights
+    assert "weights_fingerprint" not in model
+
+
+def test_equal_configs_are_equal_texts(default: dict[str, str]) -> None:
+    text = default["phase1_box"]
+    assert text == json.dumps(json.loads(text), sort_keys=True, allow_nan=False)
+    assert to_json(from_json(TrainConfig, text, "phase1_box")) == text
+
+    rate, size = "phases.phase1_box.learning_rate", "model.image_size=96"
+    assert configs(f"{rate}=1e-4", size) == configs(size, f"{rate}=0.0001")
+    assert configs(f"{rate}=1") == configs(f"{rate}=1.0")
+    assert configs("profile=quick", "dataset=synthetic") == default
+
+
+def test_a_text_holds_only_what_differs_from_the_defaults() -> None:
+    assert json.loads(configs("evaluate.threshold=0.4")["evaluate"]) == {"threshold": 0.4}
+    full = configs("profile=full", "phases.phase1_box.learning_rate=1e-3")
+    assert (full["records"], full["evaluate"], full["visualize"]) == ("{}", "{}", "{}")
+    assert json.loads(full["phase1_box"]) == {
+        "name": "phase1_box",
+        "phase": {
+            "epochs": 50,
+            "learning_rate": 0.001,
+            "loss_weights": {"boxes": 2.0},
+            "train_heads": ["boxes"],
+        },
+    }
+    assert all("," not in text.replace(", ", "") for text in full.values()), "a dashboard can wrap them"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "null", '{"split":"test","unknown":1}', '{"threshold":NaN}']
+)
+def test_a_text_that_is_no_config_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"^evaluate"):
+        from_json(EvaluateConfig, text, "evaluate")
+
+
+def test_where_a_model_is_published_is_an_absolute_path_or_stays_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given, meant in (
+        ("models", str(tmp_path / "models")),
+        ("gs://bucket/a b", "gs://bucket/a b"),
+        ("''", ""),
+    ):
+        training = configure([f"phases.phase3_finetune.publish_to={given}"]).trainings["phase3_finetune"]
+        assert training.phase.publish_to == meant
+    assert "publish_to is null; give a text." in refusal("phases.phase3_finetune.publish_to=null")
+
+
+def test_an_address_that_is_no_text_is_refused() -> None:
+    assert "dataset.uri is null; give a text." in refusal("dataset=bucket", "dataset.uri=null")
+
+
+def test_what_is_wrong_is_told_of_several_keys_at_once() -> None:
+    message = refusal("training.batch_size=0", "evaluate.threshold=2", "visualize.seed=-1", "model.dropout=1")
+    assert message.count("; give") == 3
+    assert message.endswith("(and 1 more)")

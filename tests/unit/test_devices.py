@@ -1,0 +1,102 @@
+"""Trainings on other hardware: several devices (here two logical CPUs)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from trainings import make_config
+
+from brain_tumor.config import to_json
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.training.devices import choose_jit_compile, choose_precision, out_of_memory_explained
+
+# One epoch on one device, and the same on two. Adam divides a gradient by its size, which makes
+# rounding errors of the smallest ones into whole steps; a large epsilon leaves them small.
+CHILD = """
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from brain_tumor.artifacts.model import open_model
+from brain_tumor.artifacts.records import open_records
+from brain_tumor.config import TrainConfig, from_json
+from brain_tumor.model.saving import load_model
+from brain_tumor.runtime.step import step
+from brain_tumor.training import train as training
+from brain_tumor.training.optimizer import FusedAdamW
+
+config = from_json(TrainConfig, sys.argv[1], "training")
+records, folder = open_records(sys.argv[2]), Path(sys.argv[3])
+keep = FusedAdamW.__init__
+
+def with_large_epsilon(self, *arguments, **options):
+    keep(self, *arguments, epsilon=1.0, **options)
+
+FusedAdamW.__init__ = with_large_epsilon
+models, epochs = [], []
+for name, devices in (("one", []), ("two", ["CPU:0", "CPU:1"])):
+    training.training_devices = lambda: devices
+    with step():
+        training.train(config, records, folder / name)
+    model = open_model(folder / name)
+    models.append(load_model(model))
+    epochs.append(model.description.phases[0].epochs[0])
+for model in models:
+    norms = [
+        layer
+        for layer in model.get_layer("backbone").layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    assert norms and not any(norm.synchronized for norm in norms)
+pairs = zip(models[0].weights, models[1].weights, strict=True)
+print("weights", max(float(np.abs(weight - other).max()) for weight, other in pairs))
+pairs = [(value, epochs[1][name]) for name, value in epochs[0].items() if name != "seconds"]
+print("figures", max(abs(value - other) for value, other in pairs))
+"""
+
+
+def test_two_devices_train_as_one(tiny_overrides: list[str], tiny_records: Path, tmp_path: Path) -> None:
+    # Dropout draws on each device for itself. The norm of 0.1 is one that all steps are clipped to.
+    changes = {"start": "null", "learning_rate": 0.1, "clip_norm": 0.1}
+    config = make_config(tiny_overrides, "phase3_finetune", "model.dropout=0.0", **changes)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, to_json(config), str(tiny_records), str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    differences = {name: float(value) for name, value in map(str.split, done.stdout.splitlines())}
+    assert set(differences) == {"weights", "figures"}
+    # A loss that each device divides by its own boxes differs by some 4e-3.
+    assert all(0 < value < 1e-4 for value in differences.values()), differences
+    assert "on 1 device(s)" in done.stderr and "on 2 device(s)" in done.stderr
+
+
+def test_auto_is_exact_without_a_gpu() -> None:
+    if not tf.config.list_physical_devices("GPU"):
+        assert choose_precision("auto") == "float32"
+    assert choose_precision("bfloat16") == "bfloat16"
+
+
+def test_xla_compiles_for_one_gpu_alone() -> None:
+    assert [choose_jit_compile(devices) for devices in ([], ["GPU:0"], ["GPU:0", "GPU:1"])] == [
+        False,
+        "auto",
+        False,
+    ]
+
+
+@pytest.mark.parametrize(("batch_size", "advice"), [(64, "try 32"), (1, "try a smaller model.image_size")])
+def test_out_of_memory_names_the_batch_size(tiny_overrides: list[str], batch_size: int, advice: str) -> None:
+    tuned = make_config(tiny_overrides, "phase3_finetune", f"training.batch_size={batch_size}")
+    words = f"phase3_finetune: out of memory with training.batch_size={batch_size} at 32 px; {advice}"
+    with pytest.raises(InputError, match=words), out_of_memory_explained(tuned):
+        tf.zeros([1 << 50])

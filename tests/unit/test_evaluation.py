@@ -1,0 +1,234 @@
+"""What is found of predictions: figures and metrics, the artifact, the terminal table and the Markdown."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brain_tumor.artifacts.evaluation import FILE, Evaluation, read_evaluation, write_evaluation
+from brain_tumor.artifacts.predictions import (
+    PREDICTED_BOX,
+    TRUE_BOX,
+    PredictingModel,
+    Predictions,
+    PredictionsManifest,
+    open_predictions,
+    write_predictions,
+)
+from brain_tumor.config import EvaluateConfig
+from brain_tumor.evaluation.figures import with_iou
+from brain_tumor.evaluation.judge import judge
+from brain_tumor.reports.evaluation_tables import DASH, evaluation_markdown, summary_table
+from brain_tumor.runtime.errors import InputError
+
+LABELS = ["label0", "label (1)"]
+CONFIG = EvaluateConfig(bootstrap_samples=200, seed=1)
+TITLES = {
+    "final": "final",
+    "baseline_classification": "baseline classification (frozen random backbone)",
+    "baseline_box": "baseline box (frozen random backbone)",
+    "constant": "constant baseline",
+}
+TRAININGS = {
+    "final": {"phase1": [{"epoch": 1, "loss": 1 / 3}], "phase2": [{"epoch": 1, "loss": 0.1}]},
+    "baseline_box": {"baseline_box": [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]},
+}
+NOTICE = "These figures are about synthetic patients."
+
+
+def make_predictions(path: Path, patients: int, notice: str = "") -> Predictions:
+    """Three slices a patient: label0 in the first, label1 in all. The final model's boxes are 10 px aside."""
+    rows = []
+    for model in TITLES:
+        for patient in range(patients):
+            for image, label in np.ndindex(3, 2):
+                present = label == 1 or image == 0
+                probability = 1.0 if model == "constant" else 0.9 if present else 0.1
+                box = {"final": [30, 20, 80, 70], "baseline_box": [20, 20, 70, 70]}.get(
+                    model, [60, 20, 110, 70]
+                )
+                rows.append(
+                    {
+                        "model": model,
+                        "split": "test",
+                        "source_id": f"test/{patient}_{image}.jpg",
+                        "filename": f"{patient}_{image}.jpg",
+                        "patient_id": str(patient),
+                        "slice": image,
+                        "width": 120,
+                        "height": 100,
+                        "label": LABELS[label],
+                        "present": present,
+                        "probability": np.nan if model == "baseline_box" else probability,
+                        **dict.fromkeys(TRUE_BOX, np.nan),
+                        **dict.fromkeys(PREDICTED_BOX, np.nan),
+                    }
+                )
+                if present:
+                    rows[-1] |= dict(zip(TRUE_BOX, [20.0, 20.0, 70.0, 70.0], strict=True))
+                if model != "baseline_classification":
+                    rows[-1] |= dict(zip(PREDICTED_BOX, map(float, box), strict=True))
+    table = pd.DataFrame(rows).astype({"slice": "Int64"})
+    models = {
+        name: PredictingModel(
+            title=title, heads=[], mlflow_run_id=f"run of {name}", trainings=TRAININGS.get(name, {})
+        )
+        for name, title in TITLES.items()
+    }
+    manifest = PredictionsManifest(labels=LABELS, notice=notice, models=models, config={})
+    return write_predictions(path, with_iou(table), manifest)
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    """Of twelve patients."""
+    return judge(CONFIG, make_predictions(tmp_path_factory.mktemp("run") / "predictions", 12, NOTICE))
+
+
+def test_it_says_what_it_is_about(evaluation: Evaluation) -> None:
+    assert (evaluation.split, evaluation.threshold, evaluation.notice) == ("test", 0.5, NOTICE)
+    assert (evaluation.patients, evaluation.images, evaluation.boxes) == (12, 36, 48)
+    assert {name: model.title for name, model in evaluation.models.items()} == TITLES
+    assert list(evaluation.models) == list(TITLES)
+    assert evaluation.models["final"].mlflow_run_id == "run of final"
+    assert evaluation.label_names == LABELS
+
+
+def test_figures(evaluation: Evaluation) -> None:
+    figures = {name: model.figures for name, model in evaluation.models.items()}
+    assert figures["final"]["macro_f1"] == 1.0
+    assert figures["final"]["mean_iou"] == pytest.approx(2 / 3)
+    assert figures["baseline_box"]["mean_iou"] == 1.0 and figures["baseline_box"]["macro_f1"] is None
+    assert figures["constant"]["macro_f1"] == pytest.approx((0.5 + 1) / 2)
+    assert figures["constant"]["mean_iou"] == pytest.approx(1 / 9)
+    assert evaluation.models["constant"].labels["label0"]["f1"] == 0.5
+    assert evaluation.differences["mean_iou"].value == pytest.approx(2 / 3 - 1 / 9)
+
+
+def test_every_model_with_a_class_head_has_curves(evaluation: Evaluation) -> None:
+    curves = {name: model.curves for name, model in evaluation.models.items()}
+    assert {name: list(own) for name, own in curves.items()} == {
+        "final": LABELS,
+        "baseline_classification": LABELS,
+        "baseline_box": [],
+        "constant": LABELS,
+    }
+    assert curves["final"]["label0"].confusion_matrix == [[24, 0], [0, 12]]
+    assert curves["constant"]["label0"].confusion_matrix == [[0, 24], [0, 12]]
+    assert evaluation.final_curves("label0") == curves["final"]["label0"]
+    assert evaluation.final_curves("label (1)").roc is None  # it is in all slices
+    with pytest.raises(InputError, match=r"no curves of label9 .* it has those of label0, label \(1\)"):
+        evaluation.final_curves("label9")
+
+
+def test_the_trainings_of_all_models_stand_in_their_order(evaluation: Evaluation) -> None:
+    assert list(evaluation.trainings) == ["phase1", "phase2", "baseline_box"]
+    assert evaluation.trainings["baseline_box"] == TRAININGS["baseline_box"]["baseline_box"]
+
+
+def test_metrics_are_flat_sorted_and_finite(evaluation: Evaluation) -> None:
+    metrics = evaluation.metrics()
+    assert list(metrics) == sorted(metrics)
+    assert metrics["final_mean_iou"] == pytest.approx(2 / 3)
+    assert metrics["baseline_box_mean_iou"] == 1.0
+    assert metrics["final_label0_f1"] == 1.0
+    assert metrics["final_label _1__f1"] == 1.0  # MLflow takes no brackets
+    assert "baseline_box_macro_f1" not in metrics and "baseline_classification_mean_iou" not in metrics
+    assert "final_label _1__roc_auc" not in metrics  # it is in all slices
+    assert {type(value) for value in metrics.values()} == {float}
+
+
+def test_what_is_read_is_what_was_written(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "evaluation", evaluation)
+    found = read_evaluation(tmp_path / "evaluation")
+    assert found == evaluation
+    assert found.model_dump_json() == evaluation.model_dump_json()  # in the same order, too
+
+
+@pytest.mark.parametrize("change", ["cut", "old", "empty", "missing"])
+def test_a_damaged_or_old_evaluation_is_refused(evaluation: Evaluation, tmp_path: Path, change: str) -> None:
+    write_evaluation(tmp_path / "evaluation", evaluation)
+    file = tmp_path / "evaluation" / FILE
+    text = file.read_text()
+    if change == "missing":
+        file.unlink()
+    else:
+        old = text.replace('"differences"', '"difference"')
+        file.write_text({"cut": text[: len(text) // 2], "old": old, "empty": ""}[change])
+    with pytest.raises(InputError) as caught:
+        read_evaluation(tmp_path / "evaluation")
+    assert str(caught.value) == (
+        f"{file} is damaged, or another version wrote it; run the step that makes it again."
+    )
+
+
+def test_terminal_table(evaluation: Evaluation) -> None:
+    notes = {"MLflow run": {name: model.mlflow_run_id for name, model in evaluation.models.items()}}
+    lines = summary_table(evaluation, notes).splitlines()
+    assert lines[0].split() == ["model", "macro-F1", "mean", "IoU", "recall@0.5", "MLflow", "run"]
+    assert [line.split("  ")[0] for line in lines[2:]] == list(TITLES.values())
+    assert lines[2].split()[-6:] == ["1.000", "0.667", "1.000", "run", "of", "final"]
+    assert lines[3].split()[-6:-3] == ["1.000", DASH, DASH]
+    assert lines[4].split()[-6:-3] == [DASH, "1.000", "1.000"]
+
+
+def test_markdown_with_intervals(evaluation: Evaluation) -> None:
+    markdown = evaluation_markdown(evaluation)
+    assert f"> {NOTICE}" in markdown
+    assert "Split test: 12 patients, 36 images, 48 true boxes." in markdown
+    cells = [cell.strip() for cell in find_line(markdown, "| final ").split("|")[1:-1]]
+    # Only label0 is absent somewhere: the ROC AUC is its.
+    assert cells == [
+        "final",
+        "1.000 [1.000, 1.000]",
+        "0.667 [0.667, 0.667]",
+        "1.000 [1.000, 1.000]",
+        "0.000",
+        "1.000",
+    ]
+    assert DASH in find_line(markdown, "| baseline box")
+    assert (
+        "final minus constant: +0.556 (95 % interval +0.556 to +0.556, paired bootstrap over 12 patients)"
+        in markdown
+    )
+    assert find_line(markdown, "| label (1)").count(DASH) == 2  # ROC AUC and average precision
+    assert "nan" not in markdown.lower()
+
+
+def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
+    markdown = evaluation_markdown(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
+    assert "[" not in find_line(markdown, "| final ")
+    assert "No interval: only 2 patients, 10 are needed" in markdown
+    assert "+0.556 (no interval: only 2 patients with a true box, 10 are needed)." in markdown
+    assert ">" not in markdown  # no notice
+
+
+def test_another_split_is_refused(tmp_path: Path) -> None:
+    predictions = make_predictions(tmp_path / "predictions", 2)
+    with pytest.raises(InputError, match="split valid"):
+        judge(EvaluateConfig(split="valid"), predictions)
+
+
+def test_a_half_written_artifact_is_refused(tmp_path: Path) -> None:
+    make_predictions(tmp_path / "predictions", 2)
+    (tmp_path / "predictions" / "manifest.json").unlink()
+    with pytest.raises(InputError, match="no predictions artifact"):
+        open_predictions(tmp_path / "predictions")
+
+
+def test_judging_and_its_reports_need_neither_tensorflow_nor_a_window_system() -> None:
+    code = (
+        "import sys, brain_tumor.evaluation.judge\n"
+        "import brain_tumor.reports.evaluation_tables, brain_tumor.reports.prediction_report\n"
+        "print(sorted({'tensorflow', 'keras', 'kfp', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def find_line(text: str, start: str) -> str:
+    (line,) = [line for line in text.splitlines() if line.startswith(start)]
+    return line

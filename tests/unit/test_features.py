@@ -1,0 +1,77 @@
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from streams import SIZE, STEPS, take
+
+from brain_tumor.artifacts.records import open_records
+from brain_tumor.config import HEADS
+from brain_tumor.records.read import load_split
+from brain_tumor.training.batches import evaluation_batches, training_batches
+from brain_tumor.training.features import with_features
+
+IN_A_FILE = 0.0  # GB of memory for a cache
+
+
+@pytest.fixture
+def examples(tiny_records: Path) -> tf.data.Dataset:
+    return load_split(open_records(tiny_records), "train", SIZE)
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where caches that do not fit into memory are written."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("memory_cache_gb", [1.0, IN_A_FILE])
+def test_features_are_computed_once_and_keep_their_targets(
+    examples: tf.data.Dataset, cache_folder: Path, memory_cache_gb: float
+) -> None:
+    calls = []
+
+    def features(images: np.ndarray) -> list[np.ndarray]:
+        calls.append(images.shape)
+        return [images.mean(axis=(1, 2)), images[:, ::8, ::8]]
+
+    def extractor(images: tf.Tensor) -> list[tf.Tensor]:
+        pooled, small = tf.numpy_function(features, [images], [tf.float32, tf.float32])
+        return [tf.ensure_shape(pooled, (None, 3)), tf.ensure_shape(small, (None, 4, 4, 3))]
+
+    batches = training_batches(
+        with_features(examples, extractor, 12), 8, HEADS, None, seed=1, memory_cache_gb=memory_cache_gb
+    )
+    seen = [
+        (*feature, boxes[index])
+        for inputs, boxes, _ in take(batches, 2 * STEPS)
+        for index, feature in enumerate(zip(*inputs, strict=True))
+    ]
+
+    assert calls == [(count, SIZE, SIZE, 3) for count in (12, 12, 8)]
+    truth = {
+        np.repeat(example["image"][::8, ::8], 3, axis=-1).astype(np.float32).tobytes(): example
+        for example in examples.as_numpy_iterator()
+    }
+    for epoch in (seen[:32], seen[32:]):
+        assert {small.tobytes() for _, small, _ in epoch} == set(truth)
+        for pooled, small, boxes in epoch:
+            example = truth[small.tobytes()]
+            np.testing.assert_allclose(pooled, [example["image"].mean()] * 3, rtol=1e-5)
+            np.testing.assert_array_equal(boxes, example["boxes"])
+    assert [small.tobytes() for _, small, _ in seen[:32]] != [small.tobytes() for _, small, _ in seen[32:]]
+
+
+def test_one_feature_map_is_as_good_as_many(examples: tf.data.Dataset) -> None:
+    features = with_features(examples, lambda images: images[:, ::8, ::8], 12)
+    assert int(features.cardinality()) == 32
+    for batches in (
+        training_batches(features, 8, ["labels"], None, seed=1),
+        evaluation_batches(features, 8, ["labels"]),
+    ):
+        for inputs, _ in take(batches):
+            assert [feature.shape for feature in inputs] == [(8, 4, 4, 3)]

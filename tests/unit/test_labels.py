@@ -1,0 +1,237 @@
+"""`dataset.labels=auto`: what each format declares, and what is said where it declares nothing."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exports import directory_config, write_export
+from format_exports import FIVE_LABELS, edit_json, put_bytes, splits_of, write
+from format_writers import Picture
+
+from brain_tumor.config import DirectoryDataset
+from brain_tumor.config.compose import compose
+from brain_tumor.configure import configure
+from brain_tumor.ingest.labels import LISTED_LABELS, read_labels
+from brain_tumor.runtime.errors import InputError
+
+SPLITS = ("train", "valid", "test")
+
+
+def labels_of(folder: Path) -> list[str]:
+    return read_labels(directory_config(folder, labels="auto"))
+
+
+def refusal_of(folder: Path) -> str:
+    """Expects one sentence."""
+    with pytest.raises(InputError) as caught:
+        labels_of(folder)
+    message = str(caught.value)
+    assert message.isprintable() and message.endswith(".")
+    return message
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo", "tfrecord"])
+def test_the_names_come_in_the_order_of_their_numbers(tmp_path: Path, name: str) -> None:
+    assert labels_of(write(tmp_path, name)) == FIVE_LABELS
+    (tmp_path / "b").mkdir()
+    turned = FIVE_LABELS[::-1]
+    assert labels_of(write(tmp_path / "b", name, splits_of(turned), turned)) == turned
+
+
+def test_they_become_the_configs_labels(tmp_path: Path) -> None:
+    folder = write(tmp_path, "coco")
+    config = configure(["dataset=directory", f"dataset.path={folder}", "dataset.labels=auto"]).dataset
+    assert config.labels == FIVE_LABELS
+
+
+def write_categories(folder: Path, categories: list[dict[str, Any]], used: list[int] | None = None) -> Path:
+    """A COCO export with these categories in each split, and annotations of train's with these ids."""
+    picture = [Picture("volume_1_slice_1.jpg")]
+    write(folder, "coco", dict.fromkeys(SPLITS, picture), [])
+    for split in SPLITS:
+        path = folder / "export" / split / "_annotations.coco.json"
+        annotations = [{"image_id": 0, "category_id": each, "bbox": [1, 1, 2, 2]} for each in used or []]
+        content = {"images": [], "categories": categories, "annotations": annotations}
+        path.write_text(json.dumps(content))
+    return folder / "export"
+
+
+def category(number: Any, name: str, parent: Any = "none") -> dict[str, Any]:
+    return {"id": number, "name": name, "supercategory": parent}
+
+
+# The categories, those of them that annotations have, and the labels.
+CATEGORIES: dict[str, tuple[list[dict[str, Any]], list[int], list[str]]] = {
+    "Roboflow's": (
+        [category(0, "project"), category(1, "b", "project"), category(2, "a", "project")],
+        [1],
+        ["b", "a"],
+    ),
+    "the project is named as its label": (
+        [category(0, "tumor"), category(1, "tumor", "tumor")],
+        [1],
+        ["tumor"],
+    ),
+    "a parent with boxes": ([category(1, "tumor"), category(2, "core", "tumor")], [1, 2], ["tumor", "core"]),
+    "its own parent": (
+        [category(1, "person", "person"), category(2, "car", "vehicle")],
+        [],
+        ["person", "car"],
+    ),
+    "ids as texts, unsorted": ([category("10", "c"), category("9", "b"), category(-1, "a")], [], list("abc")),
+    "one name, two ids": ([category(3, "a"), category(1, "b"), category(2, "a")], [], ["b", "a"]),
+    "a parent that is no text": ([category(1, "a", {}), category(2, "b", None)], [], ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize(("categories", "used", "labels"), CATEGORIES.values(), ids=CATEGORIES)
+def test_a_category_that_is_only_a_parent_is_no_label(
+    tmp_path: Path, categories: list[dict[str, Any]], used: list[int], labels: list[str]
+) -> None:
+    assert labels_of(write_categories(tmp_path, categories, used)) == labels
+
+
+def test_the_categories_of_all_splits_count(tmp_path: Path) -> None:
+    folder = write_categories(tmp_path, [category(2, "b")])
+    edit_json(folder, lambda content: content.update(categories=[category(1, "a"), category(3, "c")]))
+    assert labels_of(folder) == ["a", "b", "c"]
+
+
+def test_label_maps_with_all_that_they_may_hold(tmp_path: Path) -> None:
+    folder = write(tmp_path, "tfrecord")
+    for split in SPLITS:
+        (folder / split / "project_label_map.pbtxt").write_text(
+            "# by hand\nitem: < id: 2 name: 'b' display_name: \"B\" >\n"
+            'item {\n  name: "a",\n  id: 1,\n  keypoints { id: 3 label: "x" }\n}\n'
+        )
+    assert labels_of(folder) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "voc"])
+def test_a_format_that_declares_none_is_refused_with_the_names_in_its_boxes(
+    tmp_path: Path, name: str
+) -> None:
+    labels = ["label1", "label0", "tumor-core", "Edema_2"]
+    folder = write(tmp_path, name, splits_of(labels), labels)
+
+    message = refusal_of(folder)
+
+    assert f"{folder} is a {name} export, which says nothing of the labels' order" in message
+    assert "dataset.labels=[Edema_2,label0,label1,tumor-core] in this order" in message
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        FIVE_LABELS,
+        ["null", "True", "1.0", "7"],
+        ["a\\", 'b\\"b', '"c', "d'", "$HOME", "[e]", "f,g", "{x: 1}"],
+    ],
+)
+def test_the_names_can_be_copied_into_a_shell(tmp_path: Path, labels: list[str]) -> None:
+    folder = write(tmp_path, "tensorflow", splits_of(labels), labels)
+
+    message = refusal_of(folder)
+
+    shown = message.split("the names of its boxes, ")[1].removesuffix(" in this order or another.")
+    (override,) = shlex.split(shown)
+    composed = compose(["dataset=directory", f"dataset.path={folder}", override]).dataset
+    assert composed.labels == sorted(labels)
+
+
+def test_rows_that_are_no_box_of_an_image_suggest_no_name(tmp_path: Path) -> None:
+    good, bad = "volume_1_slice_1.jpg", "volume_1_slice_2.jpg"
+    rows = [f"{good},40,30,tumor,1,1,2,2", "absent.jpg,40,30,other,1,1,2,2"]
+    rows += [f"{bad},40,30,{label},1,1,2,2" for label in ("", " a", "macro", "x" * 101, "a\tb")]
+    folder = write_export(tmp_path / "export", train=rows)
+
+    assert "dataset.labels=[tumor] in" in refusal_of(folder)
+
+
+def test_an_export_without_boxes_suggests_how_names_are_given(tmp_path: Path) -> None:
+    assert "give the names, as in dataset.labels=[" in refusal_of(write_export(tmp_path / "export"))
+
+
+def test_too_many_names_are_not_listed(tmp_path: Path) -> None:
+    rows = [f"volume_1_slice_1.jpg,40,30,{n},1,1,2,2" for n in range(LISTED_LABELS + 1)]
+    folder = write_export(tmp_path / "export", train=rows)
+
+    assert f"its boxes have {LISTED_LABELS + 1} different labels" in refusal_of(folder)
+
+
+def test_records_without_a_label_map_declare_none(tmp_path: Path) -> None:
+    labels = ["a", "b"]
+    folder = write(tmp_path, "tfrecord", splits_of(labels), labels)
+    for path in folder.glob("*/*.pbtxt"):
+        path.unlink()
+
+    assert "is a tfrecord export, which says nothing" in refusal_of(folder)
+    assert "dataset.labels=[a,b]" in refusal_of(folder)
+
+
+PBTXT = "train/project_label_map.pbtxt"
+DEFECTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "COCO: no JSON": ("coco", put_bytes("train/_annotations.coco.json", b"{"), "is no JSON"),
+    "COCO: a number with two names": (
+        "coco",
+        lambda folder: edit_json(folder, lambda content: content["categories"][1].update(name="other")),
+        "gives two labels the number 1, 'other' and 'glioma, grade IV'",
+    ),
+    "COCO: an id that is no number": (
+        "coco",
+        lambda folder: edit_json(folder, lambda content: content["categories"][1].update(id="x")),
+        "the category 'glioma, grade IV' has the id 'x', which is no number",
+    ),
+    "YOLO: no data.yaml": ("yolo", lambda folder: (folder / "data.yaml").unlink(), "has no data.yaml"),
+    "TFRecord: no label map": ("tfrecord", put_bytes(PBTXT, b"\xff"), "is no label map that can be read"),
+    "TFRecord: an id that is no number": (
+        "tfrecord",
+        put_bytes(PBTXT, b"item { name: 'a' id: 'b' }"),
+        "is no label map that can be read",
+    ),
+    "TFRecord: nested": ("tfrecord", put_bytes(PBTXT, b"item { a {" * 9000), "is no label map"),
+    "TFRecord: no name": ("tfrecord", put_bytes(PBTXT, b"item { id: 1 }"), "item 1 has no name or no id"),
+    "two formats": ("coco", put_bytes("valid/_annotations.csv", b""), "several formats"),
+}
+
+
+@pytest.mark.parametrize(("name", "spoil", "words"), DEFECTS.values(), ids=DEFECTS)
+def test_what_cannot_be_read_is_one_sentence(
+    tmp_path: Path, name: str, spoil: Callable[[Path], Any], words: str
+) -> None:
+    folder = write(tmp_path, name)
+    spoil(folder)
+    assert words in refusal_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("macro", "is 'macro', as figures over all labels are called"),
+        ("a\nb", r"is 'a\nb', which has a character that cannot be seen"),
+        ("x" * 101, "has 101 characters"),
+        (" a", "is ' a'; give a name without spaces around it"),
+    ],
+)
+def test_a_declared_name_that_no_label_can_have_is_refused(tmp_path: Path, label: str, words: str) -> None:
+    folder = write_categories(tmp_path, [category(1, "good"), category(2, label)])
+    assert f"{folder} names labels that are of no use here: dataset.labels.1 {words}" in refusal_of(folder)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["dataset=synthetic"], ["dataset=roboflow"], ["dataset=bucket", "dataset.uri=gs://bucket/a"]],
+)
+def test_a_source_that_is_no_folder_is_refused(overrides: list[str]) -> None:
+    config = compose([*overrides, "dataset.labels=auto"]).dataset
+    with pytest.raises(InputError, match=rf"and the source is {config.source}; give the names, as in"):
+        read_labels(config)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    config = DirectoryDataset(source="directory", path=str(tmp_path / "gone"))
+    with pytest.raises(InputError, match="gone does not exist"):
+        read_labels(config)

@@ -1,0 +1,74 @@
+"""Phases as configuration: their order, what is judged, and what is refused."""
+
+import pytest
+
+from brain_tumor.config import StepConfigs
+from brain_tumor.configure import configure
+from brain_tumor.runtime.errors import InputError
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        configure(list(overrides))
+    return str(caught.value)
+
+
+def order(steps: StepConfigs) -> list[str]:
+    return list(steps.trainings)
+
+
+def test_phases_stand_behind_the_one_that_they_start_from() -> None:
+    steps = configure(["phases.phase1_box.start=baseline_box", "phases.baseline_box.start=null"])
+    assert order(steps).index("baseline_box") < order(steps).index("phase1_box")
+    moved = configure(["phases.baseline_classification.start=phase3_finetune"])
+    assert order(moved)[-1] == "baseline_classification"
+    assert (moved.final, moved.baselines) == ("phase3_finetune", ["baseline_box", "baseline_classification"])
+
+
+def test_a_sixth_phase_is_configuration_alone() -> None:
+    steps = configure(["+phases.phase4={start: phase3_finetune, learning_rate: 1e-6}", "final=phase4"])
+    assert order(steps)[-1] == "phase4"
+    assert steps.trainings["phase4"].phase.learning_rate == 1e-6
+    assert steps.baselines == ["baseline_classification", "baseline_box"]
+
+
+def test_a_joint_training_ships_for_both_profiles() -> None:
+    for profile, epochs in (("quick", 3), ("full", 100)):
+        steps = configure(["phases=joint", f"profile={profile}"])
+        assert order(steps) == ["baseline_classification", "baseline_box", "joint"]
+        assert (steps.final, steps.trainings["joint"].phase.epochs) == ("joint", epochs)
+        assert steps.trainings["joint"].phase.learning_heads == ["labels", "boxes"]
+
+
+def test_a_phase_can_be_taken_away() -> None:
+    steps = configure(["~phases.baseline_box", "~phases.baseline_classification"])
+    assert order(steps) == ["phase1_box", "phase2_classification", "phase3_finetune"]
+    assert steps.baselines == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["phases.phase1_box.start=phase0"], "phases.phase1_box.start=phase0, which is none of the phases"),
+        (
+            ["phases.phase1_box.start=phase3_finetune"],
+            "phases that start from each other: phase1_box, phase2_classification, phase3_finetune.",
+        ),
+        (["phases.phase1_box.start=phase1_box"], "phases that start from each other: phase1_box, "),
+        (["final=phase9"], "final=phase9, which is none of the phases"),
+        (["final=baseline_box"], "final=baseline_box, but that phase's model lacks one of the heads"),
+        (["+phases.Phase4.epochs=1"], "names a phase 'Phase4'"),
+        (["+phases.records.epochs=1"], "names a phase 'records'"),
+        ([f"+phases.extra{i}.epochs=1" for i in range(3)], "has 5 models to compare with the final one"),
+        (["phases.phase1_box.heads=[]"], "phases.phase1_box has heads=[]"),
+        (["phases.baseline_box.train_heads=[labels]"], "but heads=['boxes'] lack labels"),
+        (["phases.phase1_box.loss_weights.boxes=0"], "loss_weights are 0: nothing would learn"),
+        (["phases.phase1_box.monitor=val_labels_auc"], "which it does not train; give val_boxes_iou."),
+        (
+            ["phases.phase3_finetune.trainable_fraction=0.5"],
+            "phases.phase3_finetune has both trainable_layers and trainable_fraction",
+        ),
+    ],
+)
+def test_phases_that_cannot_be_trained_are_refused(overrides: list[str], words: str) -> None:
+    assert words in refusal(*overrides)

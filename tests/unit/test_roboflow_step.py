@@ -1,0 +1,58 @@
+"""The step as a process of its own, with Roboflow as the source: everything that it says."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import roboflow_service as service
+from roboflow_service import KEY, SIGNATURE, Service
+from roboflow_watch import pack, serve, write_roboflow_export
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Not to be changed."""
+    return write_roboflow_export(tmp_path_factory.mktemp("roboflow") / "export")
+
+
+@pytest.fixture
+def server(export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
+    with serve(pack(export), monkeypatch, tmp_path) as started:
+        yield started
+
+
+def run_step(folder: Path) -> subprocess.CompletedProcess[str]:
+    arguments = ["ingest", "--output", str(folder / "dataset"), "--report", str(folder / "report.html")]
+    return subprocess.run(
+        [sys.executable, "-c", "from brain_tumor.cli import main; main()", *arguments, "dataset=roboflow"],
+        capture_output=True,
+        text=True,
+        cwd=folder / "work",
+    )
+
+
+def said(result: subprocess.CompletedProcess[str]) -> str:
+    assert KEY not in result.stdout + result.stderr and SIGNATURE not in result.stdout + result.stderr
+    return result.stderr
+
+
+def test_the_step_downloads_by_itself(server: Service, tmp_path: Path) -> None:
+    server.on_question = [service.status(500), service.link]
+    result = run_step(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Roboflow answered with status 500" in said(result)
+    assert (tmp_path / "dataset" / "manifest.json").exists()
+
+
+def test_the_step_ends_with_code_2_and_one_sentence(server: Service, tmp_path: Path) -> None:
+    server.on_question = [service.status(401)]
+    result = run_step(tmp_path)
+    assert result.returncode == 2
+    progress, sentence = said(result).splitlines()
+    assert progress.startswith(
+        "Downloading Roboflow's yousef-ghanem-jzj4y/brain-tumor-detection-fpf1f version 2"
+    )
+    assert sentence.startswith("Roboflow refuses the key")
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]

@@ -1,0 +1,343 @@
+import functools
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from mlflow import MlflowClient
+from trainings import HASTY, changed_weights, make_config, without_seconds
+
+from brain_tumor.artifacts.folder import MANIFEST
+from brain_tumor.artifacts.model import MODEL_FILE, Backbone, ModelDescription, open_model
+from brain_tumor.artifacts.records import open_records
+from brain_tumor.boxes.measures import iou, present
+from brain_tumor.cli import main
+from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
+from brain_tumor.model.saving import load_model
+from brain_tumor.records.read import load_split, to_model_input
+from brain_tumor.runtime import tracking
+from brain_tumor.training.tensorboard import PREDICTED, TRUE
+from brain_tumor.training.train import train
+
+TOP_LAYERS = 20
+
+
+@pytest.fixture(scope="module")
+def boxes_model(
+    tiny_overrides: list[str], tiny_records: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The box head's training on a frozen random backbone, until the first epoch that is not better."""
+    output = tmp_path_factory.mktemp("models") / "boxes"
+    config = make_config(tiny_overrides, "phase1_box", **HASTY, epochs=40, early_stopping_patience=1)
+    train(config, open_records(tiny_records), output)
+    return output
+
+
+@pytest.fixture(scope="module")
+def labels_model(tiny_overrides: list[str], tiny_records: Path, boxes_model: Path) -> Path:
+    """Then the class head's, through the frozen backbone, since its images change."""
+    output = boxes_model.parent / "labels"
+    config = make_config(tiny_overrides, "phase2_classification", augment="true")
+    train(config, open_records(tiny_records), output, open_model(boxes_model))
+    return output
+
+
+@pytest.fixture(scope="module")
+def tracked(labels_model: Path) -> str:
+    """The address of an MLflow store for the last training."""
+    return f"sqlite:///{labels_model.parent / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def tuned_model(tiny_overrides: list[str], tiny_records: Path, labels_model: Path, tracked: str) -> Path:
+    """Then both heads' and the top of the backbone, tracked as a part of a pipeline run."""
+    output = labels_model.parent / "tuned"
+    location = (labels_model.parent / "mlflow-artifacts").as_uri()
+    published = labels_model.parent / "published"
+    changes = {"trainable_layers": TOP_LAYERS, "publish_to": published}
+    config = make_config(tiny_overrides, "phase3_finetune", **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", tracked)
+        with tracking.open_run("pipeline", artifact_location=location) as parent:
+            patch.setenv(tracking.PARENT, parent.id)
+            train(config, open_records(tiny_records), output, open_model(labels_model))
+    return output
+
+
+def described(path: Path) -> ModelDescription:
+    return open_model(path).description
+
+
+@functools.cache
+def loaded(path: Path) -> keras.Model:
+    """The model of an artifact that stays as it is."""
+    return load_model(open_model(path))
+
+
+def valid_examples(records: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The validation images (float32) and their true boxes."""
+    examples = list(load_split(open_records(records), "valid", 32).as_numpy_iterator())
+    images = to_model_input(np.stack([example["image"] for example in examples])).numpy()
+    return images, np.stack([example["boxes"] for example in examples])
+
+
+def predict(model: Path, head: str, images: np.ndarray) -> np.ndarray:
+    return loaded(model)(images, training=False)[head].numpy()
+
+
+def test_the_class_heads_training_leaves_the_boxes_as_they_are(
+    boxes_model: Path, labels_model: Path, tiny_records: Path
+) -> None:
+    assert changed_weights(loaded(boxes_model), loaded(labels_model)) == {"labels/kernel", "labels/bias"}
+    images, _ = valid_examples(tiny_records)
+    np.testing.assert_array_equal(
+        predict(boxes_model, "boxes", images), predict(labels_model, "boxes", images)
+    )
+
+
+def test_the_best_epochs_weights_are_handed_on(boxes_model: Path, tiny_records: Path) -> None:
+    phase = described(boxes_model).phases[0]
+    scores = [epoch["val_boxes_iou"] for epoch in phase.epochs]
+    best = int(np.argmax(scores))
+    assert phase.best_epoch == best + 1
+    assert len(scores) == best + 2 < 40, "early stopping ended it an epoch after the best"
+    assert scores[best] - scores[-1] > 1e-4, "else the last weights would do as well"
+
+    images, truth = valid_examples(tiny_records)
+    there = present(truth)
+    mean = iou(predict(boxes_model, "boxes", images)[there], truth[there]).mean()
+    assert mean == pytest.approx(scores[best], abs=1e-5)
+
+
+def test_the_class_heads_figure_is_that_of_the_model(labels_model: Path, tiny_records: Path) -> None:
+    examples = list(load_split(open_records(tiny_records), "valid", 32).as_numpy_iterator())
+    images, _ = valid_examples(tiny_records)
+    auc = keras.metrics.AUC(multi_label=True, num_labels=3)
+    auc.update_state([example["labels"] for example in examples], predict(labels_model, "labels", images))
+    metrics = described(labels_model).metrics
+    assert set(metrics) == {"val_loss", "val_labels_auc"}
+    assert metrics["val_labels_auc"] == pytest.approx(float(auc.result()), abs=1e-3)
+
+
+def test_the_same_seed_gives_the_same_figures_and_weights(
+    tiny_overrides: list[str], boxes_model: Path, tiny_records: Path, tmp_path: Path
+) -> None:
+    """And the best epoch's weights are handed on without early stopping too."""
+    first = described(boxes_model)
+    epochs = first.phases[0].epochs
+    again = make_config(tiny_overrides, "phase1_box", **HASTY, epochs=len(epochs), early_stopping_patience=30)
+
+    metrics = train(again, open_records(tiny_records), tmp_path / "model")
+
+    repeated = described(tmp_path / "model").phases[0].epochs
+    assert without_seconds(repeated) == without_seconds(epochs)
+    assert metrics == first.metrics
+    assert changed_weights(loaded(boxes_model), loaded(tmp_path / "model")) == set()
+
+
+def test_the_description_says_what_the_model_is(
+    boxes_model: Path, labels_model: Path, tuned_model: Path
+) -> None:
+    description = described(tuned_model)
+    assert description.title == "phase3 finetune"
+    assert description.labels == ["label0", "label1", "label2"]
+    assert description.heads == ["labels", "boxes"]
+    assert description.image_size == 32
+    assert description.backbone == Backbone(name="resnet50", weights="none")
+    assert description.box_head == "spatial"
+    assert description.notice == SYNTHETIC_NOTICE
+    phases = description.phases
+    assert [phase.name for phase in phases] == ["phase1_box", "phase2_classification", "phase3_finetune"]
+    assert [phase.trainable_layers for phase in phases] == [0, 0, TOP_LAYERS]
+    assert phases[:2] == described(labels_model).phases
+    assert phases[:1] == described(boxes_model).phases
+    assert phases[2].config["phase"]["trainable_layers"] == TOP_LAYERS
+    assert phases[2].config["model"]["dropout"] == 0.2, "the defaults are in it"
+    assert phases[2].best_epoch == 1
+    assert set(description.metrics) == {
+        "val_loss",
+        "val_boxes_loss",
+        "val_labels_loss",
+        "val_boxes_iou",
+        "val_boxes_recall_at_50",
+        "val_boxes_mse",
+        "val_boxes_mae",
+        "val_labels_auc",
+    }
+    assert description.metrics.items() <= phases[2].epochs[0].items()
+
+
+def test_the_title_tells_of_a_backbone_that_never_learned(boxes_model: Path, labels_model: Path) -> None:
+    assert described(boxes_model).title == "phase1 box (frozen random backbone)"
+    assert described(labels_model).title == "phase2 classification (frozen random backbone)"
+
+
+def test_a_model_file_has_no_optimizer_state(tuned_model: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tuned_model / MODEL_FILE) as archive:
+        assert not json.loads(archive.read("config.json"))["compile_config"]
+        archive.extract("model.weights.h5", tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        assert "optimizer" not in file
+        sizes: list[int] = []
+        file.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
+    weights = loaded(tuned_model).count_params()
+    assert weights <= sum(sizes) < weights + 100  # the random generators' seeds come on top
+
+
+def test_a_training_is_tracked_inside_of_the_pipelines_run(
+    tuned_model: Path, tracked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
+    client = MlflowClient()
+    description = described(tuned_model)
+    run = client.get_run(description.mlflow_run_id)
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+
+    assert parent.info.run_name == "pipeline"
+    assert run.info.run_name == "phase3_finetune"
+    assert run.info.status == parent.info.status == "FINISHED"
+    assert run.data.params["phase.learning_rate"] == "0.0003"
+    assert run.data.params["model.backbone"] == "resnet50"
+    assert run.data.params["model.dropout"] == "0.2", "the defaults are among them"
+    [point] = client.get_metric_history(run.info.run_id, "val_boxes_iou")
+    assert (point.step, point.value) == (1, description.metrics["val_boxes_iou"])
+    assert run.data.metrics["best_val_boxes_iou"] == point.value
+    assert run.data.tags["data"] == "synthetic"
+    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+
+
+def test_a_model_is_published_where_its_phase_says(tuned_model: Path, tracked: str) -> None:
+    [copy] = (tuned_model.parent / "published").iterdir()
+    for name in (MANIFEST, MODEL_FILE):
+        assert (copy / name).read_bytes() == (tuned_model / name).read_bytes()
+    run = MlflowClient(tracked).get_run(described(tuned_model).mlflow_run_id)
+    assert run.data.tags["published"] == str(copy)
+
+
+LOADED_BY_MLFLOW_ALONE = """
+import sys
+
+class NoLibrary:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "brain_tumor" and path is None and not any("code" in p for p in sys.path):
+            raise ModuleNotFoundError("brain_tumor is not installed here")
+
+sys.meta_path.insert(0, NoLibrary())
+sys.path = [path for path in sys.path if not path.rstrip("/").endswith("src")]
+import mlflow
+
+model = mlflow.pyfunc.load_model(sys.argv[1])
+example = model.input_example
+answers = model.predict(example)
+print(type(model.metadata.signature).__name__, example.shape)
+print({name: value.shape for name, value in sorted(answers.items())})
+import brain_tumor
+print(brain_tumor.__file__)
+"""
+
+
+def test_mlflow_loads_its_copy_without_the_library(
+    tuned_model: Path, tracked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
+    client = MlflowClient()
+    run = client.get_run(described(tuned_model).mlflow_run_id)
+    [logged] = client.search_logged_models([run.info.experiment_id])
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_BY_MLFLOW_ALONE, logged.model_uri],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    *_, example, answers, library = done.stdout.splitlines()
+    assert example == "ModelSignature (1, 32, 32, 3)"
+    assert answers == "{'boxes': (1, 3, 4), 'labels': (1, 3)}"
+    assert "/code/" in library
+
+
+SIXTH_PHASE = {
+    "start": "phase3_finetune",
+    "heads": "[labels,boxes]",
+    "train_heads": "[boxes]",
+    "trainable_layers": "0",
+    "loss_weights": "{boxes: 1.0}",
+    "learning_rate": "1e-3",
+    "schedule": "cosine",
+    "weight_decay": "0.0",
+    "epochs": "2",
+    "monitor": "val_boxes_iou",
+    "early_stopping_patience": "3",
+    "reduce_rate_patience": "3",
+    "augment": "false",
+}
+
+
+def test_a_sixth_phase_is_a_change_of_configuration(
+    tiny_overrides: list[str],
+    tuned_model: Path,
+    tiny_records: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keys = ", ".join(f"{key}: {value}" for key, value in SIXTH_PHASE.items())
+    output, logs = tmp_path / "model", tmp_path / "logs"
+    arguments = ["--records", str(tiny_records), "--start", str(tuned_model), "--output", str(output)]
+
+    main(
+        [
+            "train",
+            "phase4_polish",
+            *arguments,
+            "--logs",
+            str(logs),
+            *tiny_overrides,
+            f"+phases.phase4_polish={{{keys}}}",
+        ]
+    )
+
+    description = described(output)
+    assert [phase.name for phase in description.phases] == [
+        "phase1_box",
+        "phase2_classification",
+        "phase3_finetune",
+        "phase4_polish",
+    ]
+    assert json.loads(capsys.readouterr().out) == description.metrics
+    changed = changed_weights(loaded(tuned_model), loaded(output))
+    assert changed == {weight.path for weight in loaded(output).weights if weight.path.startswith("boxes_")}
+    rates = [epoch["learning_rate"] for epoch in description.phases[-1].epochs]
+    assert 0 < rates[0] < 1e-3 and rates[1] == 0, "the cosine ends at 0"
+
+    figures, pictures = read_events(logs / "phase4_polish" / "valid")
+    assert figures["boxes_iou"] == pytest.approx(
+        {epoch["epoch"]: epoch["val_boxes_iou"] for epoch in description.phases[-1].epochs}
+    )
+    assert set(read_events(logs / "phase4_polish" / "train")[0]["learning_rate"]) == {1, 2}
+    assert [step for step, _ in pictures] == [1, 2]
+    for _, images in pictures:
+        assert len(images) == 4
+        for image in images:
+            assert image.shape == (256, 256, 3)
+            assert {TRUE, PREDICTED} <= {tuple(color) for color in image.reshape(-1, 3)}
+
+
+def read_events(folder: Path) -> tuple[dict[str, dict[int, float]], list[tuple[int, list[np.ndarray]]]]:
+    """The scalars of TensorBoard's files, by name and step, and the images, by step."""
+    scalars: dict[str, dict[int, float]] = {}
+    pictures = []
+    for file in sorted(folder.iterdir()):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                array = tf.make_ndarray(value.tensor)
+                if value.metadata.plugin_data.plugin_name == "images":
+                    pictures.append((event.step, [tf.image.decode_png(png).numpy() for png in array[2:]]))
+                elif array.shape == ():
+                    scalars.setdefault(value.tag, {})[event.step] = float(array)
+    return scalars, pictures
