@@ -192,7 +192,7 @@ def test_noise_is_gaussian_and_each_images_own() -> None:
     assert np.abs(between).max() < 5 * error, "no two images share their noise"
     fields = noise.reshape(count, size, size)
     for a, b in ((fields[:, 1:], fields[:, :-1]), (fields[:, :, 1:], fields[:, :, :-1])):
-        assert abs((a * b).mean()) < 0.01, "nor do neighbouring pixels"
+        assert abs((a * b).mean()) < 0.01, "nor do neighboring pixels"
     again = augment(make_batch(images), only(noise=limit), seed(1))["image"].numpy() - 128
     other = again.reshape(count, -1) / again.std(axis=(1, 2, 3))[:, np.newaxis]
     assert np.abs((noise * other).mean(axis=1)).max() < 5 * error, "another seed, other noise"

@@ -1,92 +1,25 @@
 import hashlib
 import json
-import os
-import shutil
-import signal
-import struct
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import directory_config, write_export, write_image
+from exports import write_export, write_image
 from PIL import Image
+from small_records import CONFIG, FIRST_SHARD, make_dataset, plain_records, read
 
 from brain_tumor.artifacts.dataset import Dataset, open_dataset
 from brain_tumor.artifacts.records import Records, open_records
 from brain_tumor.config import RecordsConfig
-from brain_tumor.ingest.ingest import ingest
-from brain_tumor.records.build import build_tfrecords, write_shards
-from brain_tumor.records.read import parse_example
-from brain_tumor.records.statistics import Tally
-from brain_tumor.records.verify import read_back
+from brain_tumor.records.build import build_tfrecords
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import hash_files
 
-CONFIG = RecordsConfig(images_per_shard=4, max_class_weight=10.0)
-FIRST_SHARD = "train-00000-of-00002.tfrecord"
 
-
-def make_dataset(tmp_path: Path, export: Path, **changes: Any) -> Dataset:
-    return ingest(directory_config(export, **changes), tmp_path / "dataset").dataset
-
-
-def read(records: Records, split: Any, num_classes: int = 3) -> dict[str, dict[str, Any]]:
-    """A split's parsed records by file name."""
-    dataset = tf.data.TFRecordDataset(records.shard_paths(split)).map(
-        lambda record: parse_example(record, num_classes)
-    )
-    return {example["filename"].decode(): example for example in dataset.as_numpy_iterator()}
-
-
-def plain_records(path: str | Path) -> Iterator[bytes]:
-    """A TFRecord file's records, by its format: length, its checksum, content, its checksum."""
-    content = Path(path).read_bytes()
-    while content:
-        (length,) = struct.unpack_from("<Q", content)
-        yield content[12 : 12 + length]
-        content = content[12 + length + 4 :]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A dataset artifact of 6, 3 and 3 images, with boxes and without. Not to be changed."""
-    train = [
-        "volume_1_slice_1.jpg,40,30,label1,10,6,20,27",
-        "volume_1_slice_2.jpg,40,30,label2,0,0,40,30",
-        "volume_1_slice_2.jpg,40,30,label0,4,3,8,9",
-    ]
-    valid = ["volume_3_slice_1.jpg,40,30,label2,0,0,40,30", "volume_3_slice_1.jpg,40,30,label1,10,6,20,27"]
-    folder = tmp_path_factory.mktemp("records")
-    return make_dataset(folder, write_export(folder / "export", train=train, valid=valid))
-
-
-@pytest.fixture(scope="module")
-def records(dataset: Dataset) -> Records:
-    """Its records artifact. Not to be changed."""
-    return build_tfrecords(CONFIG, dataset, dataset.path.parent / "records")
-
-
-@pytest.fixture
-def own_dataset(dataset: Dataset, tmp_path: Path) -> Dataset:
-    """A copy of `dataset`."""
-    return open_dataset(shutil.copytree(dataset.path, tmp_path / "own"))
-
-
-@pytest.fixture
-def own_shards(records: Records, tmp_path: Path) -> Path:
-    """A copy of the folder of `records`."""
-    return Path(shutil.copytree(records.path, tmp_path / "shards"))
-
-
-def test_boxes_stand_in_class_slots_normalised_to_the_original(records: Records) -> None:
-    train = read(records, "train")
+def test_boxes_stand_in_class_slots_normalised_to_the_original(small_records: Records) -> None:
+    train = read(small_records, "train")
 
     only_second = train["volume_1_slice_1.jpg"]
     np.testing.assert_array_equal(only_second["labels"], [0, 1, 0])
@@ -125,10 +58,12 @@ def test_a_record_carries_the_original_bytes_and_who_it_is(tmp_path: Path) -> No
     assert {known[name].dtype for name in ("slice", "width", "height")} == {np.dtype(np.int32)}
 
 
-def test_the_keys_and_types_are_those_of_the_object_detection_api(dataset: Dataset, records: Records) -> None:
-    first, second, _ = plain_records(*records.shard_paths("valid"))
+def test_the_keys_and_types_are_those_of_the_object_detection_api(
+    small_dataset: Dataset, small_records: Records
+) -> None:
+    first, second, _ = plain_records(*small_records.shard_paths("valid"))
 
-    content = (dataset.image_folder / "valid" / "volume_3_slice_1.jpg").read_bytes()
+    content = (small_dataset.image_folder / "valid" / "volume_3_slice_1.jpg").read_bytes()
     name = b"volume_3_slice_1.jpg"
     expected: dict[str, list[Any]] = {
         "image/encoded": [content],
@@ -148,7 +83,7 @@ def test_the_keys_and_types_are_those_of_the_object_detection_api(dataset: Datas
         "image/object/class/text": [b"label1", b"label2"],
     }
     assert first == serialized_by_tensorflow(expected)
-    other = (dataset.image_folder / "valid" / "volume_3_slice_2.jpg").read_bytes()
+    other = (small_dataset.image_folder / "valid" / "volume_3_slice_2.jpg").read_bytes()
     assert second == serialized_by_tensorflow(
         expected
         | {key: [] for key in expected if "/object/" in key}
@@ -176,12 +111,12 @@ def serialized_by_tensorflow(features: dict[str, list[Any]]) -> bytes:
     return serialized
 
 
-def test_the_files_are_those_that_tensorflow_would_write(records: Records, tmp_path: Path) -> None:
+def test_the_files_are_those_that_tensorflow_would_write(small_records: Records, tmp_path: Path) -> None:
     with tf.io.TFRecordWriter(str(tmp_path / "other.tfrecord")) as writer:
-        for record in plain_records(records.path / FIRST_SHARD):
+        for record in plain_records(small_records.path / FIRST_SHARD):
             writer.write(record)
 
-    assert (records.path / FIRST_SHARD).read_bytes() == (tmp_path / "other.tfrecord").read_bytes()
+    assert (small_records.path / FIRST_SHARD).read_bytes() == (tmp_path / "other.tfrecord").read_bytes()
 
 
 def test_names_in_any_script_and_a_single_class(tmp_path: Path) -> None:
@@ -202,22 +137,22 @@ def test_names_in_any_script_and_a_single_class(tmp_path: Path) -> None:
     assert (figures[f"class_weight_{label}"], figures["valid_boxes"]) == (6.0, 0)
 
 
-def test_the_manifest_says_whether_all_images_are_grey(records: Records, tmp_path: Path) -> None:
+def test_the_manifest_says_whether_all_images_are_grey(small_records: Records, tmp_path: Path) -> None:
     export = write_export(tmp_path / "export")
     Image.new("RGB", (40, 30), (200, 30, 30)).save(export / "test" / "volume_4_slice_1.jpg", "JPEG")
 
     color = build_tfrecords(CONFIG, make_dataset(tmp_path, export), tmp_path / "color")
 
-    assert (records.manifest.channels, color.manifest.channels) == (1, 3)
+    assert (small_records.manifest.channels, color.manifest.channels) == (1, 3)
 
 
-def test_shards_hold_each_image_once_and_the_manifest_counts(dataset: Dataset, tmp_path: Path) -> None:
-    records = build_tfrecords(CONFIG, dataset, tmp_path / "records")
+def test_shards_hold_each_image_once_and_the_manifest_counts(small_dataset: Dataset, tmp_path: Path) -> None:
+    records = build_tfrecords(CONFIG, small_dataset, tmp_path / "records")
 
     paths = records.shard_paths("train")
     assert [Path(path).name for path in paths] == [FIRST_SHARD, "train-00001-of-00002.tfrecord"]
     assert [len(list(plain_records(path))) for path in paths] == [4, 2]
-    images = (dataset.image_folder / "train").glob("*.jpg")
+    images = (small_dataset.image_folder / "train").glob("*.jpg")
     assert set(read(records, "train")) == {path.name for path in images}
     manifest = open_records(tmp_path / "records").manifest
     assert manifest == records.manifest
@@ -287,12 +222,12 @@ def test_leakage_is_what_ingest_measured(tmp_path: Path) -> None:
 
 
 def test_the_same_dataset_gives_the_same_bytes_from_any_number_of_workers(
-    dataset: Dataset, tmp_path: Path
+    small_dataset: Dataset, tmp_path: Path
 ) -> None:
     config = RecordsConfig(images_per_shard=2, max_class_weight=10.0)
 
     for run, workers in {"default": None, "one": 1, "two": 2, "three": 3}.items():
-        build_tfrecords(config, dataset, tmp_path / run, workers)
+        build_tfrecords(config, small_dataset, tmp_path / run, workers)
 
     hashes = hash_files(tmp_path / "default")
     assert len(hashes) == 3 + 2 + 2 + len(["manifest", "statistics", "images", "annotations"])
@@ -330,162 +265,6 @@ def test_an_image_deleted_after_ingest_is_refused(own_dataset: Dataset, tmp_path
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def rewrite(shard: Path, change: Callable[[list[Any]], None]) -> None:
-    """Changes a shard's examples, and writes them with the right checksums."""
-    examples = [tf.train.Example.FromString(record) for record in plain_records(shard)]
-    change(examples)
-    with tf.io.TFRecordWriter(str(shard)) as writer:
-        for example in examples:
-            writer.write(example.SerializeToString(deterministic=True))
-
-
-def set_label(examples: list[Any]) -> None:
-    examples[1].features.feature["image/object/class/label"].int64_list.value[0] = 2
-
-
-def shift_box(examples: list[Any]) -> None:
-    examples[1].features.feature["image/object/bbox/xmin"].float_list.value[1] += 1e-6
-
-
-def move_box_to_next(examples: list[Any]) -> None:
-    for key, feature in examples[1].features.feature.items():
-        if "/object/" in key:
-            kind = feature.WhichOneof("kind")
-            values = getattr(feature, kind).value
-            getattr(examples[2].features.feature[key], kind).value.append(values.pop())
-
-
-def remove_image(examples: list[Any]) -> None:
-    del examples[0].features.feature["image/encoded"]
-
-
-def test_what_was_written_is_read_back_and_counted(dataset: Dataset, records: Records) -> None:
-    shards = list(read_back(dataset, 4, records.path))
-    assert [(shard.split, len(shard), len(shard.boxes["slot"])) for shard in shards] == [
-        ("train", 4, 3),
-        ("train", 2, 0),
-        ("valid", 3, 2),
-        ("test", 3, 0),
-    ]
-    tally = Tally(dataset.manifest.labels)
-    for shard in shards:
-        tally.add(shard)
-    tally.check(records.manifest.splits)
-    with pytest.raises(RuntimeError, match=r"records of train hold \(12, 6, 2\) .* counts \(6, 3, 2\)"):
-        for shard in shards:
-            tally.add(shard)
-        tally.check(records.manifest.splits)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda examples: examples.pop(), "differs from the dataset in"),
-        (lambda examples: examples.append(examples[0]), "differs from the dataset in"),
-        (lambda examples: examples.reverse(), "differs from the dataset in image/"),
-        (set_label, "differs from the dataset in image/object/class/label "),
-        (shift_box, "differs from the dataset in image/object/bbox/xmin "),
-        (move_box_to_next, "differs from the dataset in image/object/bbox/xmin counts "),
-        (remove_image, "cannot be read back: .*image/encoded"),
-    ],
-)
-def test_reading_back_finds_what_differs(
-    dataset: Dataset, own_shards: Path, change: Callable[[list[Any]], None], words: str
-) -> None:
-    rewrite(own_shards / FIRST_SHARD, change)
-
-    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} .*{words}"):
-        list(read_back(dataset, 4, own_shards))
-
-
-@pytest.mark.parametrize("position", [0, 9, 500, -1])
-def test_reading_back_finds_a_damaged_shard(dataset: Dataset, own_shards: Path, position: int) -> None:
-    content = bytearray((own_shards / FIRST_SHARD).read_bytes())
-    content[position] ^= 1
-    (own_shards / FIRST_SHARD).write_bytes(content)
-
-    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} cannot be read back: "):
-        list(read_back(dataset, 4, own_shards))
-
-
-def test_reading_back_finds_a_missing_and_a_cut_shard(dataset: Dataset, own_shards: Path) -> None:
-    last = own_shards / "train-00001-of-00002.tfrecord"
-    last.write_bytes(last.read_bytes()[:-10])
-    with pytest.raises(RuntimeError, match=f"{last.name} cannot be read back: "):
-        list(read_back(dataset, 4, own_shards))
-    last.unlink()
-    with pytest.raises(RuntimeError, match=f"{last.name} cannot be read back: "):
-        list(read_back(dataset, 4, own_shards))
-
-
-def test_a_shard_that_cannot_be_written_is_named(dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # where a file should go
-
-    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} could not be written: IsADirectoryError"):
-        write_shards(dataset, 4, tmp_path / "full", workers=2)
-
-
-def stall(dataset: Dataset) -> Path:
-    """Puts a named pipe in place of an image: whoever reads it waits until someone has written to it."""
-    path = dataset.image_folder / "train" / "volume_2_slice_3.jpg"
-    path.unlink()
-    os.mkfifo(path)
-    return path
-
-
-def readers(path: Path) -> list[int]:
-    """Which processes have a file open."""
-    found = []
-    for links in Path("/proc").glob("[0-9]*/fd"):
-        try:
-            if any(os.readlink(link) == str(path) for link in links.iterdir()):
-                found.append(int(links.parent.name))
-        except OSError:  # it has ended, or is another user's
-            continue
-    return found
-
-
-def test_the_death_of_a_worker_is_an_error_that_names_its_shard(own_dataset: Dataset, tmp_path: Path) -> None:
-    pipe = stall(own_dataset)
-
-    def kill() -> None:
-        with open(pipe, "wb"):  # waits for the worker
-            for process in set(readers(pipe)) - {os.getpid()}:
-                os.kill(process, signal.SIGKILL)
-
-    threading.Thread(target=kill, daemon=True).start()
-    with pytest.raises(RuntimeError, match=r"A process died .* while it wrote one of .*train-00001-of-00002"):
-        build_tfrecords(CONFIG, own_dataset, tmp_path / "out" / "records", workers=2)
-
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-INTERRUPTED = """
-import sys
-from brain_tumor.config import RecordsConfig
-from brain_tumor.artifacts.dataset import open_dataset
-from brain_tumor.records.build import build_tfrecords
-build_tfrecords(RecordsConfig(images_per_shard=4), open_dataset(sys.argv[1]), sys.argv[2], workers=2)
-"""
-
-
-def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Dataset, tmp_path: Path) -> None:
-    pipe = stall(own_dataset)
-    arguments = [sys.executable, "-c", INTERRUPTED, own_dataset.path, tmp_path / "out" / "records"]
-    step = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-
-    with open(pipe, "wb"):  # waits for a worker of it
-        assert len(readers(pipe)) > 1
-        step.send_signal(signal.SIGINT)
-        _, error = step.communicate(timeout=60)
-        while set(readers(pipe)) - {os.getpid()}:
-            time.sleep(0.05)
-
-    assert step.returncode != 0
-    assert "KeyboardInterrupt" in error
-    assert list((tmp_path / "out").iterdir()) == []
-
-
 def test_records_that_do_not_agree_with_the_dataset_are_an_error(
     own_dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -499,17 +278,19 @@ def test_records_that_do_not_agree_with_the_dataset_are_an_error(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_dataset_is_not_taken_for_records(dataset: Dataset) -> None:
+def test_a_dataset_is_not_taken_for_records(small_dataset: Dataset) -> None:
     with pytest.raises(InputError, match="holds a dataset artifact where a records artifact is needed"):
-        open_records(dataset.path)
+        open_records(small_dataset.path)
 
 
-def test_the_records_have_the_boxes_as_the_export_has_them(dataset: Dataset, records: Records) -> None:
+def test_the_records_have_the_boxes_as_the_export_has_them(
+    small_dataset: Dataset, small_records: Records
+) -> None:
     for split, images in {"train": 6, "valid": 3, "test": 3}.items():
-        own = records.images(split)
-        names = [example["source_id"].decode() for example in read(records, split).values()]
+        own = small_records.images(split)
+        names = [example["source_id"].decode() for example in read(small_records, split).values()]
         assert own["source_id"].tolist() == names
         assert len(own) == images
-    boxes, own = records.annotations("train"), dataset.annotations
+    boxes, own = small_records.annotations("train"), small_dataset.annotations
     assert boxes.to_dict("list") == own[own["split"] == "train"].to_dict("list")
     assert boxes.iloc[0][["xmin", "ymin", "xmax", "ymax"]].tolist() == [10.0, 6.0, 20.0, 27.0]

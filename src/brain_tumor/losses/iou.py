@@ -12,7 +12,7 @@ from brain_tumor.boxes import measures
 class BoxLoss(keras.losses.Loss):
     """A loss over the boxes of present classes; what a pair of boxes costs is the subclass's `cost`.
 
-    Shapes: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalised to 0..1;
+    Shapes: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1;
     an absent class has a row of zeros in the truth. Value and gradient are finite for every pair of boxes,
     also without size or with swapped corners, whose area is 0.
 

@@ -1,7 +1,7 @@
 """How well boxes in class slots lie: metrics over the true boxes of present classes.
 
 Every true box counts once, whatever its batch and whatever the device that saw it. Shapes as in the box
-losses: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalised to 0..1.
+losses: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1.
 """
 
 from typing import Any

@@ -21,7 +21,7 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[Head]) -> 
     Returns:
         A model from letterboxed RGB images (batch, size, size, 3), 0..255, to a dict with the heads' answers:
         `labels`, probabilities (batch, num_classes), and `boxes`, (batch, num_classes, 4), each
-        `[xmin, ymin, xmax, ymax]`, normalised to 0..1 of the letterboxed image, row k for class k.
+        `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the letterboxed image, row k for class k.
         Preprocessing is part of the model.
 
     Raises:

@@ -77,7 +77,7 @@ class BoxFromPlaceAndSize(keras.layers.Layer):
     box has its four numbers.
 
     Input: (batch, num_classes * 4), a class's place in x and y, width and height. Output: (batch,
-    num_classes, 4), each `[xmin, ymin, xmax, ymax]`, normalised to 0..1 of the image.
+    num_classes, 4), each `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the image.
 
     Args:
         num_classes: Number of classes.
@@ -110,7 +110,7 @@ class BoxVotes(keras.layers.Layer):
     a clip that would stop its gradient.
 
     Input: (batch, rows, columns, num_classes * 5). Output: (batch, num_classes, 4), each
-    `[xmin, ymin, xmax, ymax]`, normalised to 0..1 of the image.
+    `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the image.
 
     Args:
         num_classes: Number of classes.

@@ -24,7 +24,7 @@ def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dic
     stays grey.
 
     Args:
-        batch: `image` uint8 (batch, size, size, 1 or 3); `boxes` (batch, num_classes, 4), normalised.
+        batch: `image` uint8 (batch, size, size, 1 or 3); `boxes` (batch, num_classes, 4), normalized.
         config: What may change, and how far.
         seed: An integer tensor (2,); the same seed gives the same changes.
 

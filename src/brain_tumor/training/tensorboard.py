@@ -26,7 +26,7 @@ class _Examples:
 
     Attributes:
         images: uint8 (images, size, size, 1 or 3).
-        boxes: The true boxes, (images, num_classes, 4), normalised.
+        boxes: The true boxes, (images, num_classes, 4), normalized.
         inputs: What the trained model reads of these images.
     """
 
@@ -98,7 +98,7 @@ def draw_boxes(images: np.ndarray, boxes: np.ndarray, predicted: np.ndarray) -> 
 
     Args:
         images: uint8 (images, size, size, 1 or 3).
-        boxes: (images, num_classes, 4), normalised; an absent class a row of zeros, and not drawn.
+        boxes: (images, num_classes, 4), normalized; an absent class a row of zeros, and not drawn.
         predicted: The same shape.
 
     Returns:

@@ -1,0 +1,81 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from small_records import CONFIG, FIRST_SHARD
+
+from brain_tumor.artifacts.dataset import Dataset
+from brain_tumor.records.build import build_tfrecords, write_shards
+
+
+def test_a_shard_that_cannot_be_written_is_named(small_dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # where a file should go
+
+    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} could not be written: IsADirectoryError"):
+        write_shards(small_dataset, 4, tmp_path / "full", workers=2)
+
+
+def stall(small_dataset: Dataset) -> Path:
+    """Puts a named pipe in place of an image: whoever reads it waits until someone has written to it."""
+    path = small_dataset.image_folder / "train" / "volume_2_slice_3.jpg"
+    path.unlink()
+    os.mkfifo(path)
+    return path
+
+
+def readers(path: Path) -> list[int]:
+    """Which processes have a file open."""
+    found = []
+    for links in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            if any(os.readlink(link) == str(path) for link in links.iterdir()):
+                found.append(int(links.parent.name))
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
+
+
+def test_the_death_of_a_worker_is_an_error_that_names_its_shard(own_dataset: Dataset, tmp_path: Path) -> None:
+    pipe = stall(own_dataset)
+
+    def kill() -> None:
+        with open(pipe, "wb"):  # waits for the worker
+            for process in set(readers(pipe)) - {os.getpid()}:
+                os.kill(process, signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(RuntimeError, match=r"A process died .* while it wrote one of .*train-00001-of-00002"):
+        build_tfrecords(CONFIG, own_dataset, tmp_path / "out" / "records", workers=2)
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+INTERRUPTED = """
+import sys
+from brain_tumor.config import RecordsConfig
+from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.records.build import build_tfrecords
+build_tfrecords(RecordsConfig(images_per_shard=4), open_dataset(sys.argv[1]), sys.argv[2], workers=2)
+"""
+
+
+def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Dataset, tmp_path: Path) -> None:
+    pipe = stall(own_dataset)
+    arguments = [sys.executable, "-c", INTERRUPTED, own_dataset.path, tmp_path / "out" / "records"]
+    step = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+
+    with open(pipe, "wb"):  # waits for a worker of it
+        assert len(readers(pipe)) > 1
+        step.send_signal(signal.SIGINT)
+        _, error = step.communicate(timeout=60)
+        while set(readers(pipe)) - {os.getpid()}:
+            time.sleep(0.05)
+
+    assert step.returncode != 0
+    assert "KeyboardInterrupt" in error
+    assert list((tmp_path / "out").iterdir()) == []
