@@ -100,6 +100,7 @@ def process_as_it_was() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     gc.set_threshold(*threshold)
+    gc.unfreeze()
 
 
 @pytest.fixture

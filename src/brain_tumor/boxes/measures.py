@@ -31,8 +31,7 @@ def overlap(a: Any, b: Any, xp: Any = np) -> tuple[Any, Any]:
     A pair without area has an IoU of 0.
     """
     low, high = xp.maximum(a[..., :2], b[..., :2]), xp.minimum(a[..., 2:], b[..., 2:])
-    sides = xp.maximum(high - low, 0)
-    intersection = sides[..., 0] * sides[..., 1]
+    intersection = area(xp.concatenate([low, high], axis=-1), xp)
     union = area(a, xp) + area(b, xp) - intersection
     return intersection / xp.maximum(union, SMALLEST_UNION), union
 

@@ -31,7 +31,18 @@ def load_split(records: Records, split: Split, image_size: int) -> tf.data.Datas
         lambda text: _letterbox_example(parse_example(text, num_classes), image_size, channels),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
-    )
+    ).with_options(without_autotuner())
+
+
+def without_autotuner() -> tf.data.Options:
+    """Fixes how many threads each stage of a stream has: as many as there are processors.
+
+    TensorFlow's autotuner sleeps between its rounds, longer each time and up to a minute, and a stream that
+    is at its end often waits until it wakes. What is made from a data set with these options has them too.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tensor]:
