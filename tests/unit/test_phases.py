@@ -18,9 +18,10 @@ def order(steps: StepConfigs) -> list[str]:
 
 
 def test_phases_stand_behind_the_one_that_they_start_from() -> None:
-    steps = configure(["phases.phase1_box.start=baseline_box", "phases.baseline_box.start=null"])
+    steps = configure(["phases.phase1_box.start=baseline_box", "phases.baseline_box.heads=[boxes,labels]"])
     assert order(steps).index("baseline_box") < order(steps).index("phase1_box")
-    moved = configure(["phases.baseline_classification.start=phase3_finetune"])
+    both = "phases.baseline_classification.heads=[labels,boxes]"
+    moved = configure(["phases.baseline_classification.start=phase3_finetune", both])
     assert order(moved)[-1] == "baseline_classification"
     assert (moved.final, moved.baselines) == ("phase3_finetune", ["baseline_box", "baseline_classification"])
 
@@ -55,6 +56,10 @@ def test_a_phase_can_be_taken_away() -> None:
             "phases that start from each other: phase1_box, phase2_classification, phase3_finetune.",
         ),
         (["phases.phase1_box.start=phase1_box"], "phases that start from each other: phase1_box, "),
+        (
+            ["phases.baseline_box.start=phase1_box"],
+            "phases.baseline_box.heads=['boxes'], but phase1_box, which it starts from, has",
+        ),
         (["final=phase9"], "final=phase9, which is none of the phases"),
         (["final=baseline_box"], "final=baseline_box, but that phase's model lacks one of the heads"),
         (["+phases.Phase4.epochs=1"], "names a phase 'Phase4'"),

@@ -33,7 +33,7 @@ class Statistics(Schema):
     """By label, its negatives / its positives in train, between 1 / max_class_weight and max_class_weight;
     that limit for a label that train does not show."""
     mean_boxes: dict[str, list[float] | None]
-    """By label, the mean of train's boxes, normalised to the original image; None if train has none."""
+    """By label, the mean of train's boxes, normalized to the original image; None if train has none."""
     leakage: Leakage
 
 

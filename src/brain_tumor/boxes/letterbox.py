@@ -1,7 +1,7 @@
 """Letterbox and boxes, forth and back.
 
 A box is `[xmin, ymin, xmax, ymax]`. In a file it is in pixels of its image, xmax and ymax exclusive; in a
-tensor it is normalised to 0..1 of the image that the tensor holds.
+tensor it is normalized to 0..1 of the image that the tensor holds.
 
 The letterbox's functions use only arithmetic that plain numbers, NumPy arrays and TensorFlow tensors share,
 so that the input pipeline and the evaluation cannot disagree.
@@ -36,12 +36,12 @@ def box_to_letterbox(box: Any, placement: Any, size: int) -> tuple[Any, Any, Any
     """Moves a box with its image into the letterboxed square.
 
     Args:
-        box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalised to 0..1 of the original image.
+        box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalized to 0..1 of the original image.
         placement: What `letterbox` says of the image. TensorFlow needs it cast to the box's type.
         size: Side of the square, in pixels.
 
     Returns:
-        The four coordinates normalised to 0..1 of the square.
+        The four coordinates normalized to 0..1 of the square.
     """
     top, left, new_height, new_width = placement
     xmin, ymin, xmax, ymax = box
@@ -57,7 +57,7 @@ def box_from_letterbox(box: Any, height: Any, width: Any, size: int) -> tuple[An
     """Moves a box of the letterboxed square back into its image: the inverse of `box_to_letterbox`.
 
     Args:
-        box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalised to 0..1 of the square.
+        box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalized to 0..1 of the square.
         height: Height of the original image in pixels.
         width: Its width.
         size: Side of the square, in pixels.

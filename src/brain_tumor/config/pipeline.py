@@ -87,6 +87,12 @@ class Config(Schema):
                 f"has final={self.final}, but that phase's model lacks one of the heads labels, boxes"
             )
         order = _in_order(self.phases)
+        for name, phase in order.items():
+            if phase.start and phase.heads != self.phases[phase.start].heads:
+                raise ValueError(
+                    f"has phases.{name}.heads={phase.heads}, but {phase.start}, which it starts from, has "
+                    f"{self.phases[phase.start].heads}"
+                )
         baselines = _baselines(order, self.final)
         if len(baselines) > MOST_BASELINES:
             raise ValueError(

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from brain_tumor.config.base import Schema
 from brain_tumor.config.fields import (
+    HEADS,
     Count,
     CountOrZero,
     Half,
@@ -30,6 +31,10 @@ def _check_weights(weights: str) -> str:
     if not weights.endswith(WEIGHT_FILES):
         raise ValueError(f"is {weights!r}; give imagenet, none or the path of a .keras or .weights.h5 file")
     return absolute(weights)
+
+
+# Always in one order, so that two ways to write the same heads are the same config.
+Heads = Annotated[list[Head], AfterValidator(lambda heads: sorted(heads, key=HEADS.index))]
 
 
 class ModelConfig(Schema):
@@ -86,9 +91,9 @@ class PhaseConfig(Schema):
 
     start: str | None = None
     """The phase whose model this one goes on from, or null for a new model."""
-    heads: list[Head] = ["labels", "boxes"]
-    """The heads that the model has."""
-    train_heads: list[Head] = ["labels", "boxes"]
+    heads: Heads = ["labels", "boxes"]
+    """The heads that the model has; those of the start model, if there is one."""
+    train_heads: Heads = ["labels", "boxes"]
     """Those of them that learn; the others stay as they are."""
     trainable_layers: CountOrZero | None = None
     """How many of the backbone's layers learn, counted from the top."""

@@ -15,7 +15,7 @@ def load_split(records: Records, split: Split, image_size: int) -> tf.data.Datas
 
     Returns:
         A data set of dicts: `image` uint8 (size, size, channels), `labels` float32 (num_classes,), `boxes`
-        float32 (num_classes, 4) normalised to 0..1 of the letterboxed image, an absent class a row of zeros,
+        float32 (num_classes, 4) normalized to 0..1 of the letterboxed image, an absent class a row of zeros,
         and `source_id`, `filename`, `patient_id`, `slice`, `height`, `width` of the original. There is 1
         channel if all images of the records are grey, else 3; `to_model_input` makes 3 of either.
 
@@ -56,7 +56,7 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
         `encoded` (the JPEG's bytes), `source_id` (which image of the dataset it is), `filename` and
         `patient_id` (scalar strings), `slice` (-1 if unknown), `height` and `width` in pixels (scalar int32),
         `labels` (num_classes,) float32, 1 where the label is present, and `boxes` (num_classes, 4) float32
-        `[xmin, ymin, xmax, ymax]`, normalised to 0..1 of the original image, row k for label k, zero where it
+        `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the original image, row k for label k, zero where it
         is absent.
     """
     numbers = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)

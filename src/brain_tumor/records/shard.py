@@ -27,7 +27,7 @@ class Shard:
         split: Its split.
         images: By column of the dataset's images, the values of this shard's images; `slice` is -1 where it
             is unknown.
-        boxes: xmin, ymin, xmax, ymax, normalised to 0..1 of the original image, `slot` (class slot) and
+        boxes: xmin, ymin, xmax, ymax, normalized to 0..1 of the original image, `slot` (class slot) and
             `label` of their boxes, image after image, an image's boxes in the order of their slots.
         box_ends: For each image, where in `boxes` its boxes end and the next image's begin.
     """
