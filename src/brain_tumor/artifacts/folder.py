@@ -101,10 +101,11 @@ def read_manifest(path: str | Path, schema: type[M]) -> M:
         raise InputError(
             f"{path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
         )
-    found = read_json(AnyManifest, file).kind
+    content = file.read_bytes()
+    found = _parse(AnyManifest, content, file).kind
     if found != kind:
         raise InputError(f"{path} holds a {found} artifact where a {kind} artifact is needed.")
-    return read_json(schema, file)
+    return _parse(schema, content, file)
 
 
 def read_json(schema: type[S], file: Path) -> S:
@@ -113,9 +114,13 @@ def read_json(schema: type[S], file: Path) -> S:
     Raises:
         InputError: It is missing, cut, or none of the schema.
     """
+    return _parse(schema, file.read_bytes() if file.is_file() else b"", file)
+
+
+def _parse(schema: type[S], content: bytes, file: Path) -> S:
     try:
-        return from_json(schema, file.read_bytes(), file.name)
-    except (OSError, InputError) as error:
+        return from_json(schema, content, file.name)
+    except InputError as error:
         raise InputError(
             f"{file} is damaged, or another version wrote it; run the step that makes it again."
         ) from error
