@@ -71,6 +71,8 @@ def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Dataset, 
 
     with open(pipe, "wb"):  # waits for a worker of it
         assert len(readers(pipe)) > 1
+        # Interrupted while it still starts its workers, joblib may wait for the one that is held here.
+        time.sleep(1)
         step.send_signal(signal.SIGINT)
         _, error = step.communicate(timeout=60)
         while set(readers(pipe)) - {os.getpid()}:
