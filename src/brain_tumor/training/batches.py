@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from brain_tumor.boxes.measures import present
 from brain_tumor.config import AugmentationConfig, Head
-from brain_tumor.records.read import to_model_input, without_autotuner
+from brain_tumor.records.read import to_model_input
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.training.augmentation import augment
 
@@ -82,7 +82,6 @@ def training_batches(
         epochs.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
-        .with_options(without_autotuner())
     )
 
 
