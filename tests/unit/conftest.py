@@ -1,8 +1,9 @@
-"""A bucket for the tests, a storage emulator on loopback spoken to by the real client, and small records."""
+"""What tests of several rooms share: an emulated bucket, small records, a folder for caches."""
 
 import logging
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,3 +76,12 @@ def own_dataset(small_dataset: "Dataset", tmp_path: Path) -> "Dataset":
 def own_shards(small_records: "Records", tmp_path: Path) -> Path:
     """A copy of the folder of `small_records`."""
     return Path(shutil.copytree(small_records.path, tmp_path / "shards"))
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where caches that do not fit into memory are written."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder

@@ -2,7 +2,6 @@ import logging
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,15 +29,6 @@ def in_color(examples: tf.data.Dataset) -> tf.data.Dataset:
 @pytest.fixture
 def examples(tiny_records: Path) -> tf.data.Dataset:
     return load_split(open_records(tiny_records), "train", SIZE)
-
-
-@pytest.fixture
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where caches that do not fit into memory are written."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 def test_each_epoch_has_another_order_and_the_seed_fixes_them(examples: tf.data.Dataset) -> None:

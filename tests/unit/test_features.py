@@ -1,4 +1,3 @@
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +17,6 @@ IN_A_FILE = 0.0  # GB of memory for a cache
 @pytest.fixture
 def examples(tiny_records: Path) -> tf.data.Dataset:
     return load_split(open_records(tiny_records), "train", SIZE)
-
-
-@pytest.fixture
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where caches that do not fit into memory are written."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 @pytest.mark.parametrize("memory_cache_gb", [1.0, IN_A_FILE])

@@ -33,10 +33,9 @@ LIMITS = {
 
 
 class Schema(BaseModel):
-    """A group of values: unknown keys, other types and numbers out of range are refused, and it never
-    changes.
+    """A group of values that never changes.
 
-    The text below an attribute is its description.
+    Unknown keys, other types and numbers out of range are refused. The text below an attribute describes it.
     """
 
     model_config = ConfigDict(

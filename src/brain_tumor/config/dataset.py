@@ -54,12 +54,11 @@ def metric_name(label: str) -> str:
 def _check_labels(labels: list[str]) -> list[str]:
     if not labels:
         raise ValueError("is empty; give each label's name")
-    for names in (labels, [metric_name(label) for label in labels]):
+    metrics = [metric_name(label) for label in labels]
+    for names, where in ((labels, ""), (metrics, " (where metrics are named)")):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(
-                f"has {twice[0]!r} twice (where metrics are named); give each label its own name"
-            )
+            raise ValueError(f"has {twice[0]!r} twice{where}; give each label its own name")
     return labels
 
 
@@ -105,8 +104,7 @@ class DatasetConfig(Schema):
     )
     """A regular expression with the groups `patient` and `slice`, searched in a file's name."""
     duplicate_boxes: Literal["largest", "union", "error"] = "largest"
-    """Of two boxes of one label in one image: keep the largest, unite them, or count an error of the
-    image."""
+    """Of two boxes of one label in one image: keep the largest, unite them, or take the image for bad."""
     max_bad_fraction: Share = 0.05
     """The share of bad images past which ingest stops instead of setting them aside."""
     split: Literal["provided", "patient"] = "provided"
@@ -141,8 +139,7 @@ class DirectoryDataset(DatasetConfig):
 
 
 class RoboflowDataset(DatasetConfig):
-    """A version of a Roboflow project. Its key is no part of it: see
-    `brain_tumor.ingest.sources.roboflow`."""
+    """A version of a Roboflow project, without its key: see `brain_tumor.ingest.sources.roboflow`."""
 
     source: Literal["roboflow"]
     workspace: str = "yousef-ghanem-jzj4y"

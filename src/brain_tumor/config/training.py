@@ -168,8 +168,7 @@ class TrainingConfig(Schema):
     batch_size: Count = 64
     """Images a step, over all GPUs together."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the layers compute in; `auto` is bfloat16 on a GPU that has it. Weights are float32 in any
-    case."""
+    """What the layers compute in; `auto` is bfloat16 on a GPU that has it. Weights are always float32."""
     memory_cache_gb: NotNegative = 4.0
     """Up to how many GB of a split's decoded images (or a frozen backbone's features) are kept in memory;
     more than that goes to a file in the temporary folder."""

@@ -4,38 +4,16 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import roboflow_service as service
 from roboflow_service import KEY, SIGNATURE, Service
-from roboflow_watch import PATH, Watch, pack, serve, without, write_roboflow_export
+from roboflow_watch import PATH, Watch, pack, without
 
 from brain_tumor.ingest.sources import roboflow
 from brain_tumor.runtime.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed."""
-    return write_roboflow_export(tmp_path_factory.mktemp("roboflow") / "export")
-
-
-@pytest.fixture
-def server(export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
-    with serve(pack(export), monkeypatch, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def archive(export: Path) -> bytes:
-    return pack(export)
-
-
-@pytest.fixture
-def watch(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Watch:
-    return Watch(tmp_path, caplog, capfd)
 
 
 def test_a_version_is_downloaded_and_ingested(server: Service, watch: Watch) -> None:
@@ -261,7 +239,7 @@ def test_a_service_that_is_not_there_is_one_sentence(
 
 
 def test_the_key_file_stays_out_of_git_and_of_the_image() -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     assert ".env" in (root / ".gitignore").read_text().splitlines()
     assert (root / ".dockerignore").read_text().splitlines()[-1] == "**/.env", "no line after it lets one in"
     assert (root / ".env.example").read_text().splitlines()[-1] == f"{roboflow.KEY}="

@@ -2,25 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import roboflow_service as service
 from roboflow_service import KEY, SIGNATURE, Service
-from roboflow_watch import pack, serve, write_roboflow_export
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed."""
-    return write_roboflow_export(tmp_path_factory.mktemp("roboflow") / "export")
-
-
-@pytest.fixture
-def server(export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
-    with serve(pack(export), monkeypatch, tmp_path) as started:
-        yield started
 
 
 def run_step(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import google_crc32c
@@ -11,33 +10,11 @@ import roboflow_service as service
 from buckets import damage, object_names, read
 from gcp_storage_emulator.server import Server
 from roboflow_service import Service
-from roboflow_watch import PATH, Watch, pack, serve, without, write_roboflow_export
+from roboflow_watch import PATH, Watch, pack, without
 
 from brain_tumor.ingest.sources import roboflow
 
 KEPT = f"mirror{PATH}.zip"
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed."""
-    return write_roboflow_export(tmp_path_factory.mktemp("roboflow") / "export")
-
-
-@pytest.fixture
-def server(export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
-    with serve(pack(export), monkeypatch, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def archive(export: Path) -> bytes:
-    return pack(export)
-
-
-@pytest.fixture
-def watch(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Watch:
-    return Watch(tmp_path, caplog, capfd)
 
 
 def test_the_mirror_keeps_the_first_download_and_gives_it_from_then_on(
