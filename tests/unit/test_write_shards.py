@@ -55,8 +55,10 @@ def test_the_death_of_a_worker_is_an_error_that_names_its_shard(own_dataset: Dat
     assert list((tmp_path / "out").iterdir()) == []
 
 
+# A shell that starts the tests in the background lets them, and what they start, ignore interrupts.
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from brain_tumor.config import RecordsConfig
 from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.records.build import build_tfrecords
@@ -71,8 +73,6 @@ def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Dataset, 
 
     with open(pipe, "wb"):  # waits for a worker of it
         assert len(readers(pipe)) > 1
-        # Interrupted while it still starts its workers, joblib may wait for the one that is held here.
-        time.sleep(1)
         step.send_signal(signal.SIGINT)
         _, error = step.communicate(timeout=60)
         while set(readers(pipe)) - {os.getpid()}:
