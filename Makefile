@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KEEP ?= 3
+TARGET ?= local
 OVERRIDES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-compile mlflow-ui tensorboard clean-runs test lint format types lock image benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard clean-runs test lint format types lock image benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +22,14 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-pipeline-run: setup ## Compile the pipeline and run it on this machine (OVERRIDES="profile=full ...")
-	@$(BIN)/python -m pipelines.run $(OVERRIDES)
+pipeline-run: setup ## Compile the pipeline and run it (TARGET=local, OVERRIDES="profile=full ...")
+	@$(BIN)/python -m pipelines.run --target $(TARGET) $(OVERRIDES)
 
-pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (OVERRIDES=...)
-	@$(BIN)/python -m pipelines.compile $(OVERRIDES)
+pipeline-plan: setup ## Say which steps a run would do, which are cached, and why (TARGET, OVERRIDES)
+	@$(BIN)/python -m pipelines.plan --target $(TARGET) $(OVERRIDES)
+
+pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (TARGET, OVERRIDES)
+	@$(BIN)/python -m pipelines.compile --target $(TARGET) $(OVERRIDES)
 
 mlflow-ui: setup ## Open MLflow on the runs, http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"

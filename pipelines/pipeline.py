@@ -1,25 +1,22 @@
 """The pipeline as a story."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Model
 
 from brain_tumor.config import StepConfigs
+from brain_tumor.steps import title
 from components.build_tfrecords import build_tfrecords
 from components.evaluate import evaluate
 from components.ingest import ingest
 from components.label_curves import label_curves
 from components.train import train
 from components.visualize import visualize
+from pipelines.targets.target import Kind, Place
 
 NAME = "brain-tumor"
-
-
-Place = Callable[[dsl.PipelineTask], None]
-"""Adds to a task what the target that it will run on needs."""
 
 
 def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -33,20 +30,20 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
     6. visualize: the pictures on one page.
     """
 
-    def step(task: dsl.PipelineTask, name: str) -> dsl.PipelineTask:
-        place(task.set_display_name(name))
+    def step(task: dsl.PipelineTask, kind: Kind, of: str = "") -> dsl.PipelineTask:
+        place(task.set_display_name(title(kind, of)), kind)
         return task
 
     # 1. to 2. Data.
     dataset = step(ingest(config=config["dataset"]), "ingest").outputs["dataset"]
-    built = step(build_tfrecords(config=config["records"], dataset=dataset), "build TFRecords")
+    built = step(build_tfrecords(config=config["records"], dataset=dataset), "build_tfrecords")
     records = built.outputs["records"]
 
     # 3. The phases of the configuration.
     models: dict[str, Any] = {}
     for name, training in configs.trainings.items():
         start = {"start": models[training.phase.start]} if training.phase.start else {}
-        trained = step(train(config=config[name], records=records, **start), f"train: {title(name)}")
+        trained = step(train(config=config[name], records=records, **start), "train", name)
         models[name] = trained.outputs["model"]
 
     # 4. to 6. Judgement.
@@ -55,7 +52,7 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
     judged = step(evaluate(config=config["evaluate"], records=records, final=final, **others), "evaluate")
     evaluation, predictions = judged.outputs["evaluation"], judged.outputs["predictions"]
     for label in configs.dataset.labels:
-        step(label_curves(label=label, evaluation=evaluation), f"curves: {label}")
+        step(label_curves(label=label, evaluation=evaluation), "label_curves", label)
     drawing = {"dataset": dataset, "predictions": predictions, "evaluation": evaluation}
     drawn = step(visualize(config=config["visualize"], **drawing), "visualize")
     return {"records": records, **models, **drawing, "gallery": drawn.outputs["gallery"]}
@@ -89,8 +86,3 @@ def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.Bas
     brain_tumor.__doc__ = tell_story.__doc__
     description = "Trains and judges a brain-tumor detector on MRI slices."
     return dsl.pipeline(brain_tumor, name=NAME, description=description)
-
-
-def title(phase: str) -> str:
-    """A phase's name as words."""
-    return phase.replace("_", " ")

@@ -17,11 +17,37 @@ from brain_tumor.config import (
     parse_dataset,
 )
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.events import begin
 from brain_tumor.runtime.step import step
+from brain_tumor.runtime.tracking import pipeline_run
 
 if TYPE_CHECKING:
     from brain_tumor.artifacts.evaluation import LabelCurves
     from brain_tumor.artifacts.model import Model
+
+# What the steps are called where a person sees them, by the components' names.
+TITLES = {
+    "ingest": "ingest",
+    "build_tfrecords": "build TFRecords",
+    "train": "train: {}",
+    "evaluate": "evaluate",
+    "label_curves": "curves: {}",
+    "visualize": "visualize",
+}
+
+
+def title(step: str, of: str = "") -> str:
+    """What a step is called where a person sees it.
+
+    Args:
+        step: The component's name.
+        of: The phase that it trains, or the label whose curves it makes.
+
+    Example:
+        >>> title("train", "phase1_box")
+        'train: phase1 box'
+    """
+    return TITLES[step].format(of.replace("_", " ") if step == "train" else of)
 
 
 @step()
@@ -36,6 +62,7 @@ def ingest(config: str, output: Path, report: Path) -> dict[str, float]:
     Returns:
         What was counted, by name.
     """
+    begin(title("ingest"))
     from brain_tumor.ingest.ingest import ingest
 
     ingested = ingest(parse_dataset(config), Path(output))
@@ -58,6 +85,7 @@ def build_tfrecords(config: str, dataset: Path, output: Path) -> dict[str, float
     Returns:
         What was counted, by name.
     """
+    begin(title("build_tfrecords"))
     from brain_tumor.artifacts.dataset import open_dataset
     from brain_tumor.records.build import build_tfrecords
 
@@ -81,10 +109,11 @@ def train(
     Returns:
         The validation figures of the best epoch, by name.
     """
+    parsed = from_json(TrainConfig, config, "training")
+    begin(title("train", parsed.name))
     from brain_tumor.artifacts.model import open_model
     from brain_tumor.artifacts.records import open_records
 
-    parsed = from_json(TrainConfig, config, "training")
     opened, before = open_records(records), open_model(start) if start else None
     from brain_tumor.training.train import train
 
@@ -115,6 +144,7 @@ def evaluate(
     Returns:
         All figures that exist, by name.
     """
+    begin(title("evaluate"))
     from brain_tumor.artifacts.evaluation import write_evaluation
     from brain_tumor.artifacts.records import open_records
     from brain_tumor.stores.files import write_file
@@ -128,6 +158,7 @@ def evaluate(
     found = judge(parsed, predict(parsed, opened, models, Path(predictions)))
     write_evaluation(evaluation, found)
     write_file(report, evaluation_markdown(found))
+    pipeline_run().log_metrics(found.metrics())
     return found.metrics()
 
 
@@ -139,6 +170,7 @@ def label_curves(evaluation: Path, label: str) -> "LabelCurves":
         evaluation: The evaluation artifact.
         label: The label's name.
     """
+    begin(title("label_curves", label))
     from brain_tumor.artifacts.evaluation import read_evaluation
 
     return read_evaluation(evaluation).final_curves(label)
@@ -155,6 +187,7 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
         evaluation: The evaluation artifact.
         output: The page.
     """
+    begin(title("visualize"))
     from brain_tumor.artifacts.dataset import open_dataset
     from brain_tumor.artifacts.evaluation import read_evaluation
     from brain_tumor.artifacts.predictions import open_predictions
@@ -164,12 +197,16 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     from brain_tumor.reports.prediction_report import write_prediction_report
 
     write_prediction_report(Path(output), parsed, table, found, images)
+    # The last thing that a pipeline run does.
+    run = pipeline_run()
+    run.log_text(Path(output).read_text(encoding="utf-8"), "report.html")
+    run.end()
 
 
 def _open_models(final: Path, baselines: list[Path]) -> "dict[str, Model]":
     """Models by their names in tables: `final`, and of the others the phase that made each."""
     from brain_tumor.artifacts.model import open_model
-    from brain_tumor.artifacts.predictions import FINAL
+    from brain_tumor.config.fields import FINAL
 
     models = {FINAL: open_model(final)}
     for path in baselines:

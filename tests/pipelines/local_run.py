@@ -95,13 +95,13 @@ def start(command: list[str], **variables: str) -> subprocess.CompletedProcess[s
 
 def run(root: Path, *overrides: str, store: Path | None = None, **variables: str) -> Outcome:
     result = start(["-c", RUN, str(root), *overrides], **variables)
-    records = sorted((root / "runs" / "history").glob("*.json"))
+    records = [json.loads(path.read_text()) for path in (root / "runs" / "history").glob("*.json")]
     mlflow_runs, models = read_store(store or root / "runs" / "mlflow.db")
     return Outcome(
         result.returncode,
         result.stdout,
         result.stderr,
-        [json.loads(record.read_text()) for record in records],
+        sorted(records, key=lambda record: str(record["started"])),
         mlflow_runs,
         models,
     )

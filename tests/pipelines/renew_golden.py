@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from brain_tumor.configure import configure
-from pipelines.compile import compile_pipeline, load_target
+from pipelines.compile import compile_pipeline
+from pipelines.targets.target import load_target
 
 GOLDEN = Path(__file__).parent / "golden" / "local.yaml"
 

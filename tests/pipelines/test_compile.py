@@ -9,9 +9,10 @@ import yaml
 
 import pipelines.pipeline
 from brain_tumor.configure import configure
-from pipelines.compile import TARGETS, compile_pipeline, load_target
+from pipelines.compile import compile_pipeline
 from pipelines.image import ROOT, image_tag
 from pipelines.pipeline import tell_story
+from pipelines.targets.target import TARGETS, load_target
 from tests.pipelines.renew_golden import GOLDEN, compile_golden
 
 RENEW = "python -m tests.pipelines.renew_golden"

@@ -1,16 +1,135 @@
-import pytest
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
 
+import pytest
+import yaml
+
+from brain_tumor.configure import configure
 from brain_tumor.runtime.errors import InputError
-from pipelines.compile import TARGETS, load_target
+from brain_tumor.steps import TITLES
+from pipelines.compile import compile_pipeline
+from pipelines.image import ROOT
+from pipelines.run import RUNNERS
+from pipelines.targets.target import TARGETS, Kind, Target, load_target
+
+CLUSTER = """
+runner: local
+image: registry.example/brain-tumor:{tag}
+caching: false
+retries: 2
+environment: {CHECKPOINTS: "s3://bucket/checkpoints"}
+secrets:
+  roboflow: {api-key: ROBOFLOW_API_KEY}
+placement:
+  train:
+    cpu: "8"
+    memory: 32Gi
+    gpus: 2
+    node_selector: {pool: gpu}
+    tolerations: [{key: nvidia.com/gpu, effect: NoSchedule}]
+    shared_memory: 8Gi
+  ingest: {memory: 4Gi}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is compiled for a target that uses all there is: the pipeline, and what is Kubernetes's."""
+    folder = tmp_path_factory.mktemp("targets")
+    (folder / "cluster.yaml").write_text(CLUSTER)
+    target = load_target("cluster", folder)
+    compile_pipeline(target, "0123", configure([]), folder / "compiled.yaml")
+    pipeline, platform = yaml.safe_load_all((folder / "compiled.yaml").read_text())
+    return pipeline["deploymentSpec"]["executors"], platform["platforms"]["kubernetes"]["deploymentSpec"][
+        "executors"
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in TARGETS.glob("*.yaml")))
-def test_a_targets_image_takes_the_tag(name: str) -> None:
+def test_a_targets_file_is_one_of_the_schema(name: str) -> None:
     target = load_target(name)
-    assert target.image.format(tag="0123").endswith(":0123")
-    assert isinstance(target.caching, bool)
+    assert "{tag}" in target.image
+    assert target.runner in RUNNERS
 
 
-def test_an_unknown_target_is_refused_and_told_what_exists() -> None:
-    with pytest.raises(InputError, match=r"target lokal is not known; choose one of .*local"):
-        load_target("lokal")
+def test_the_kinds_of_step_are_the_components() -> None:
+    assert set(get_args(Kind)) == set(TITLES)
+    assert set(TITLES) == {path.stem for path in (ROOT / "components").glob("*.py")} - {"__init__"}
+
+
+def test_every_step_gets_what_the_target_says_of_all(cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    executors, platform = cluster
+    assert len(executors) == 12
+    for executor in executors.values():
+        container = executor["container"]
+        assert container["image"] == "registry.example/brain-tumor:0123"
+        assert container["env"] == [{"name": "CHECKPOINTS", "value": "s3://bucket/checkpoints"}]
+    assert platform.keys() == executors.keys()
+    for own in platform.values():
+        [secret] = own["secretAsEnv"]
+        assert secret["secretName"] == "roboflow"
+        assert secret["keyToEnv"] == [{"envVar": "ROBOFLOW_API_KEY", "secretKey": "api-key"}]
+
+
+def test_a_kind_of_step_gets_its_machine(cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    executors, platform = cluster
+    trainings = {name for name in executors if name.startswith("exec-train")}
+    assert len(trainings) == 5
+    for name, executor in executors.items():
+        resources = executor["container"].get("resources", {})
+        own = platform[name]
+        if name in trainings:
+            assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
+            assert resources["accelerator"]["resourceCount"] == "2"
+            assert resources["resourceCpuLimit"] == "8"
+            assert resources["resourceMemoryLimit"] == "32Gi"
+            assert own["nodeSelector"]["labels"] == {"pool": "gpu"}
+            toleration = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+            assert own["tolerations"] == [toleration]
+            [mount] = own["emptyDirMounts"]
+            assert (mount["mountPath"], mount["medium"], mount["sizeLimit"]) == ("/dev/shm", "Memory", "8Gi")
+        else:
+            assert resources.get("resourceMemoryLimit") == ("4Gi" if name == "exec-ingest" else None)
+            assert set(own) == {"secretAsEnv"}
+
+
+def test_retries_and_caching_are_the_targets(tmp_path: Path) -> None:
+    target = Target(runner="local", image="i:{tag}", caching=False, retries=2)
+    compile_pipeline(target, "0", configure([]), tmp_path / "p.yaml")
+    tasks = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]["dag"]["tasks"].values()
+    assert {task["retryPolicy"]["maxRetryCount"] for task in tasks} == {2}
+    assert not any(task["cachingOptions"].get("enableCache") for task in tasks)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("runner: local", r"mine\.yaml\.image is not set"),
+        ("runner: cloud\nimage: 'a:{tag}'", r"mine\.yaml\.runner is 'cloud'; give one of .*local"),
+        ("runner: local\nimage: a:latest", r"mine\.yaml\.image"),
+        (
+            "runner: local\nimage: 'a:{tag}'\nplacment: {}",
+            r"mine\.yaml has no 'placment'; it has .*placement",
+        ),
+        ("runner: local\nimage: 'a:{tag}'\nplacement: {training: {}}", r"training.*train"),
+        ("runner: [", r"mine\.yaml is no YAML at line 1"),
+    ],
+)
+def test_a_file_that_is_none_of_the_schema_is_one_sentence(
+    content: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        load_target("mine", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("module", ["run", "compile", "plan"])
+def test_an_unknown_target_is_refused_and_told_what_exists(module: str) -> None:
+    command = [sys.executable, "-m", f"pipelines.{module}", "--target", "lokal"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert re.fullmatch(r"The target lokal is not known; choose one of .*local.*\.\n", result.stderr)

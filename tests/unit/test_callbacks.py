@@ -9,7 +9,7 @@ import tensorflow as tf
 from brain_tumor.config import PhaseConfig, from_json
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.tracking import Run
-from brain_tumor.training.callbacks import Checkpointer, EpochLog, FiniteLoss, Progress, write
+from brain_tumor.training.callbacks import BestEpoch, Checkpointer, EpochLog, FiniteLoss, write
 from brain_tumor.training.checkpoints import Checkpoints, ProgressState
 
 
@@ -26,7 +26,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_at_its_batch(tmp_path: Pat
     metrics = [keras.metrics.MeanSquaredError(name="boxes_iou")]
     model.compile("sgd", loss="mse", metrics=metrics)
     log = EpochLog("phase1_box", Run())
-    progress = Progress(PhaseConfig(early_stopping_patience=9, reduce_rate_patience=9), model.weights)
+    progress = BestEpoch(PhaseConfig(early_stopping_patience=9, reduce_rate_patience=9), model.weights)
     checkpoints = Checkpoints(str(tmp_path))
     saved = Checkpointer(checkpoints, model.weights, log, progress)
     with pytest.raises(InputError, match=r"phase1_box: the loss is inf at batch 3 of epoch 2 \(step 13\)"):
@@ -68,14 +68,14 @@ def test_schedule_and_early_stopping_go_on(killed_after: int) -> None:
     """The rate is halved after two epochs that are not better, the training ends after four."""
     phase = PhaseConfig(learning_rate=1.0, reduce_rate_patience=2, early_stopping_patience=4)
 
-    def begin() -> tuple[keras.Model, Progress]:
+    def begin() -> tuple[keras.Model, BestEpoch]:
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(1.0))
-        progress = Progress(phase, model.weights)
+        progress = BestEpoch(phase, model.weights)
         progress.set_model(model)
         return model, progress
 
-    def run(model: keras.Model, progress: Progress, epochs: range) -> list[Any]:
+    def run(model: keras.Model, progress: BestEpoch, epochs: range) -> list[Any]:
         seen = []
         for epoch in epochs:
             write(model.weights, [np.full((1, 1), epoch), np.zeros(1)])

@@ -15,10 +15,11 @@ from brain_tumor.artifacts.model import (
     open_model,
     write_model,
 )
-from brain_tumor.artifacts.predictions import CONSTANT, PREDICTED_BOX, TRUE_BOX, Predictions
+from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX, Predictions
 from brain_tumor.artifacts.records import Records
 from brain_tumor.boxes.measures import iou
 from brain_tumor.config import EvaluateConfig, Head, RecordsConfig
+from brain_tumor.config.fields import CONSTANT
 from brain_tumor.evaluation.predict import predict
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.records.build import build_tfrecords

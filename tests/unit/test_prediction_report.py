@@ -15,8 +15,6 @@ from PIL import Image
 from brain_tumor.artifacts.dataset import Dataset, open_dataset
 from brain_tumor.artifacts.evaluation import Evaluation
 from brain_tumor.artifacts.predictions import (
-    CONSTANT,
-    FINAL,
     PREDICTED_BOX,
     TRUE_BOX,
     PredictingModel,
@@ -26,6 +24,7 @@ from brain_tumor.artifacts.predictions import (
 )
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import EvaluateConfig, VisualizeConfig
+from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.judge import judge
 from brain_tumor.reports.gallery import gallery_figure

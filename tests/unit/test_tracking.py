@@ -1,9 +1,12 @@
+import time
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from brain_tumor.runtime.tracking import EXPERIMENT, PARENT, Run, open_run, parent_run_id
+from brain_tumor.runtime import environment, tracking
+from brain_tumor.runtime.events import EventReader
+from brain_tumor.runtime.tracking import EXPERIMENT, NAME_TAG, Run, end_unfinished, open_run, pipeline_run
 
 
 @pytest.fixture(scope="module")
@@ -20,41 +23,119 @@ def client(store: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureR
     return MlflowClient()
 
 
+def nested(client: MlflowClient, parent: str) -> list[str]:
+    """The names of the runs inside of another."""
+    experiment = client.get_run(parent).info.experiment_id
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    return sorted(each.info.run_name for each in found)
+
+
 def test_a_training_is_a_run_inside_of_the_pipelines(
     client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tmp_path / "report.html"
-    page.write_text("<p>")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
-    with open_run("pipeline", artifact_location=(tmp_path / "artifacts").as_uri()) as parent:
-        monkeypatch.setenv(PARENT, parent.id)
-        assert client.get_run(parent.id).info.status == "RUNNING"
-        with open_run("phase1_box", parent_run_id()) as run:
-            run.log_params({"phase": {"learning_rate": 1e-4, "heads": ["labels"]}, "seed": 0})
-            for epoch, value in enumerate([0.25, 0.5], start=1):
-                run.log_metrics({"val_boxes_iou": value, "loss": 1 - value}, step=epoch)
-            run.set_tags({"model": "a/path"})
-        parent.log_file(page)
+    monkeypatch.setenv(environment.RUN, "quick-0504-130201")
+    monkeypatch.setenv(environment.OVERRIDES, "seed=1")
+    monkeypatch.setenv(environment.EVENTS, str(tmp_path / "events.jsonl"))
+    with open_run("phase1_box") as run:
+        run.log_params({"phase": {"learning_rate": 1e-4, "heads": ["labels"]}, "seed": 0})
+        for epoch, value in enumerate([0.25, 0.5], start=1):
+            run.log_metrics({"val_boxes_iou": value, "loss": 1 - value}, step=epoch)
+        run.set_tags({"model": "a/path"})
+    with open_run("phase2_classification"):
+        pass
+    parent = pipeline_run()
+    assert client.get_run(parent.id).info.status == "RUNNING"
+    parent.log_text("<p>", "report.html")
+    parent.end()
 
     # Anything that looks at the store sees it: this is not what the run remembers of itself.
     [experiment] = client.search_experiments(filter_string=f"name = '{EXPERIMENT}'")
     by_name = {found.info.run_name: found for found in client.search_runs([experiment.experiment_id])}
-    assert set(by_name) == {"pipeline", "phase1_box"}
-    child = by_name["phase1_box"]
-    assert child.data.tags["mlflow.parentRunId"] == by_name["pipeline"].info.run_id == parent.id
-    assert "mlflow.parentRunId" not in by_name["pipeline"].data.tags
-    assert child.data.params == {
-        "phase.learning_rate": "0.0001",
-        "phase.heads": "['labels']",
-        "seed": "0",
-    }
+    assert set(by_name) == {"quick-0504-130201", "phase1_box", "phase2_classification"}
+    child, found_parent = by_name["phase1_box"], by_name["quick-0504-130201"]
+    assert nested(client, parent.id) == ["phase1_box", "phase2_classification"]
+    assert found_parent.info.run_id == parent.id
+    assert found_parent.data.params == {"overrides": "seed=1"}
+    assert "mlflow.parentRunId" not in found_parent.data.tags
+    assert child.data.params == {"phase.learning_rate": "0.0001", "phase.heads": "['labels']", "seed": "0"}
     history = client.get_metric_history(child.info.run_id, "val_boxes_iou")
     assert [(point.step, point.value) for point in history] == [(1, 0.25), (2, 0.5)]
     assert child.data.metrics == {"val_boxes_iou": 0.5, "loss": 0.5}
     assert child.data.tags["model"] == "a/path"
     assert {found.info.status for found in by_name.values()} == {"FINISHED"}
-    [logged] = (tmp_path / "artifacts").rglob("report.html")
+    assert {event.text for event in EventReader(tmp_path / "events.jsonl").read()} == {parent.id}
+
+
+def test_the_runs_own_store_holds_its_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment.MLFLOW, str(tmp_path))
+    monkeypatch.setenv(environment.RUN, "quick")
+    pipeline_run().log_text("<p>", "report.html")
+    [logged] = (tmp_path / "mlflow-artifacts").rglob("report.html")
     assert logged.read_text() == "<p>"
+    assert (tmp_path / "mlflow.db").is_file()
+
+
+def test_a_run_that_a_backend_made_for_the_step_is_written_to_and_not_ended(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = client.create_experiment("a backend's")
+    parent = client.create_run(experiment).info.run_id
+    given = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    monkeypatch.setenv(environment.RUN, "not looked at")
+    with open_run("phase1_box") as run:
+        run.log_metrics({"loss": 1.0})
+    assert run.id == given
+    assert client.get_run(given).info.status == "RUNNING"
+    assert client.get_run(given).data.metrics == {"loss": 1.0}
+    assert pipeline_run().id == parent
+    assert len(client.search_runs([experiment])) == 2
+
+    # A backend may tell the pipeline's own run instead.
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent)
+    with open_run("phase2_classification"):
+        pass
+    assert len(nested(client, parent)) == 2
+
+
+def test_two_steps_at_once_make_one_pipeline_run(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(environment.RUN, "at once")
+    real, found = tracking._find, []
+
+    def find_late(*arguments: str) -> str:
+        """Answers at first what it would a moment before the other step has made the run."""
+        found.append(real(*arguments))
+        if len(found) == 1:
+            client.create_run(tracking._experiment(client), tags={NAME_TAG: "at once"})
+            time.sleep(0.01)
+            return ""
+        return real(*arguments)
+
+    monkeypatch.setattr(tracking, "_find", find_late)
+    run = pipeline_run()
+    [only] = client.search_runs([tracking._experiment(client)])
+    assert only.info.run_id == run.id
+
+
+def test_what_killed_processes_left_open_is_ended(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(environment.RUN, "killed")
+    with open_run("phase1_box") as done:
+        pass
+    parent = pipeline_run()
+    left = client.create_run(
+        client.get_run(parent.id).info.experiment_id, tags={"mlflow.parentRunId": parent.id}
+    ).info.run_id
+    end_unfinished(parent.id, "KILLED")
+    states = {run: client.get_run(run).info.status for run in (done.id, parent.id, left)}
+    assert states == {done.id: "FINISHED", parent.id: "KILLED", left: "KILLED"}
+    end_unfinished("0" * 32, "KILLED")
+    assert f"The MLflow run {'0' * 32} is left as it is" in caplog.text
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), SystemExit(2), KeyboardInterrupt()], ids=repr)
@@ -87,10 +168,17 @@ def test_a_run_that_was_killed_is_ended_by_the_one_that_goes_on(
     assert f"The MLflow run {'0' * 32}, which this one goes on from" in caplog.text
 
 
+def test_a_step_by_hand_has_a_run_of_its_own(client: MlflowClient) -> None:
+    assert pipeline_run().id == ""
+    with open_run("phase1_box") as run:
+        pass
+    assert "mlflow.parentRunId" not in client.get_run(run.id).data.tags
+
+
 def test_a_second_run_joins_the_experiment(client: MlflowClient) -> None:
     ids = []
     for _ in range(2):
-        with open_run("pipeline") as run:
+        with open_run("by hand") as run:
             ids.append(run.id)
     [experiment] = client.search_experiments(filter_string="name LIKE 'test_a_second_run%'")
     assert {run.info.run_id for run in client.search_runs([experiment.experiment_id])} == set(ids)
@@ -100,20 +188,22 @@ def test_a_second_run_joins_the_experiment(client: MlflowClient) -> None:
 def test_an_injected_experiment_is_honoured(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     given = client.create_experiment("given by the backend")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", given)
-    with open_run("pipeline") as run:
+    with open_run("by hand") as run:
         pass
     assert client.get_run(run.id).info.experiment_id == given
 
 
 def test_without_a_tracking_address_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv(environment.RUN, "quick")
     monkeypatch.chdir(tmp_path)
-    with open_run("pipeline", "a parent") as run:
+    with open_run("phase1_box") as run:
         assert isinstance(run, Run) and run.id == ""
         run.log_params({"a": 1})
         run.log_metrics({"b": 2.0})
         run.set_tags({"c": "d"})
         run.take_over("e")
-        run.log_file(tmp_path / "missing.html")
+        run.log_text("text", "name.txt")
+        run.end()
         run.log_model(None)
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from brain_tumor.cli import main
 from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from brain_tumor.model.saving import load_model
 from brain_tumor.records.read import load_split, to_model_input
-from brain_tumor.runtime import tracking
+from brain_tumor.runtime import environment
 from brain_tumor.training.tensorboard import PREDICTED, TRUE
 from brain_tumor.training.train import train
 
@@ -58,15 +58,13 @@ def tracked(labels_model: Path) -> str:
 def tuned_model(tiny_overrides: list[str], tiny_records: Path, labels_model: Path, tracked: str) -> Path:
     """Then both heads' and the top of the backbone, tracked as a part of a pipeline run."""
     output = labels_model.parent / "tuned"
-    location = (labels_model.parent / "mlflow-artifacts").as_uri()
     published = labels_model.parent / "published"
     changes = {"trainable_layers": TOP_LAYERS, "publish_to": published}
     config = make_config(tiny_overrides, "phase3_finetune", **changes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", tracked)
-        with tracking.open_run("pipeline", artifact_location=location) as parent:
-            patch.setenv(tracking.PARENT, parent.id)
-            train(config, open_records(tiny_records), output, open_model(labels_model))
+        patch.setenv(environment.MLFLOW, str(labels_model.parent))
+        patch.setenv(environment.RUN, "pipeline")
+        train(config, open_records(tiny_records), output, open_model(labels_model))
     return output
 
 

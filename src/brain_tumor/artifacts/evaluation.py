@@ -8,9 +8,9 @@ from typing import Literal
 
 from brain_tumor.artifacts.folder import Manifest, publish, read_json, read_manifest
 from brain_tumor.artifacts.model import Epoch
-from brain_tumor.artifacts.predictions import FINAL
 from brain_tumor.config import Schema, Split
 from brain_tumor.config.dataset import metric_name
+from brain_tumor.config.fields import FINAL
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_json
 

@@ -16,8 +16,6 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import Head, Schema
 
 TABLE = "predictions.parquet"
-FINAL = "final"
-CONSTANT = "constant"
 # In pixels of the original image; the true box as the export has it.
 TRUE_BOX = [f"true_{name}" for name in COORDINATES]
 PREDICTED_BOX = [f"pred_{name}" for name in COORDINATES]

@@ -9,6 +9,8 @@ Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Head = Literal["labels", "boxes"]
 HEADS: tuple[Head, ...] = ("labels", "boxes")
+# What the model that is the result, and the constant answer beside it, are called in tables.
+FINAL, CONSTANT = "final", "constant"
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]

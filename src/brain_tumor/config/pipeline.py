@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from brain_tumor.config.base import Schema, to_json
 from brain_tumor.config.dataset import AnyDataset
-from brain_tumor.config.fields import Count, CountOrZero, Seed, Share, Split
+from brain_tumor.config.fields import CONSTANT, FINAL, Count, CountOrZero, Seed, Share, Split
 from brain_tumor.config.training import ModelConfig, PhaseConfig, TrainConfig, TrainingConfig
 
 # A model's place beside the final one in a comparison; the components have as many inputs.
@@ -52,7 +52,7 @@ class VisualizeConfig(Schema):
 NO_PHASES = (
     *("dataset", "records", "evaluate", "visualize"),
     *("predictions", "evaluation", "gallery"),
-    *("final", "constant"),
+    *(FINAL, CONSTANT),
 )
 
 

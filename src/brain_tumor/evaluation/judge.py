@@ -3,14 +3,9 @@
 import pandas as pd
 
 from brain_tumor.artifacts.evaluation import Evaluation, ModelEvaluation
-from brain_tumor.artifacts.predictions import (
-    CONSTANT,
-    FINAL,
-    Predictions,
-    PredictionsManifest,
-    has_class_head,
-)
+from brain_tumor.artifacts.predictions import Predictions, PredictionsManifest, has_class_head
 from brain_tumor.config import EvaluateConfig
+from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.evaluation.curves import label_curves
 from brain_tumor.evaluation.figures import label_figures, overall_figures
 from brain_tumor.evaluation.intervals import METRICS, difference, interval

@@ -9,8 +9,6 @@ import tensorflow as tf
 
 from brain_tumor.artifacts.model import Model, ModelDescription
 from brain_tumor.artifacts.predictions import (
-    CONSTANT,
-    FINAL,
     PREDICTED_BOX,
     TRUE_BOX,
     PredictingModel,
@@ -22,6 +20,7 @@ from brain_tumor.artifacts.records import Records
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.boxes.letterbox import box_from_letterbox
 from brain_tumor.config import EvaluateConfig, Split
+from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.model.graphs import as_graph, skip_graph_optimizer_on_cpu
 from brain_tumor.model.saving import load_model

@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from brain_tumor.artifacts.dataset import DatasetDraft
 from brain_tumor.artifacts.tables import COORDINATES
@@ -26,6 +25,7 @@ from brain_tumor.ingest.export import Export, ExportSplit
 from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED, Finding
 from brain_tumor.ingest.image_measures import MEASURES, measure_images
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.progress import Progress
 
 LEFT_EMPTY = "split left empty"
 QUOTED_FINDINGS = 3
@@ -72,7 +72,7 @@ def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Vali
     findings: list[Finding] = []
     good_images = 0
     total = sum(len(split.images) for split in export.splits)
-    with tqdm(total=total, desc="Validating", unit=" images", mininterval=1) as progress:
+    with Progress("Validating", total, "images") as progress:
         for split in export.splits:
             measures, unreadable = measure_images(split, draft.images / split.name, histogram, progress)
             kept, found = _judge(split, measures, unreadable, config)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from tqdm import tqdm
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.artifacts.records import (
@@ -28,6 +27,7 @@ from brain_tumor.records.cut import cut_into_shards, split_shard_names
 from brain_tumor.records.shard import write_shard
 from brain_tumor.records.statistics import Tally
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.progress import Progress
 
 # Fewer images are written sooner than other processes start.
 IMAGES_WORTH_WORKERS = 5000
@@ -115,7 +115,7 @@ def write_shards(dataset: Dataset, images_per_shard: int, folder: Path, workers:
             unfinished.add(shard.name)
             yield joblib.delayed(write_shard)(shard, dataset.image_folder, folder)
 
-    with tqdm(total=dataset.image_count, desc="Writing records", unit=" images", mininterval=1) as progress:
+    with Progress("Writing records", dataset.image_count, "images") as progress:
         try:
             # Closed at once, whatever happens: no process must write to a folder that is being removed.
             with closing(joblib.Parallel(workers, return_as="generator_unordered")(tasks())) as written:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import SPLITS
 from brain_tumor.records.cut import cut_into_shards, split_shard_names
 from brain_tumor.records.shard import Shard
+from brain_tumor.runtime.progress import Progress
 
 # Records that are parsed and compared together: more are hardly faster, and hold more JPEGs in memory.
 READ_BATCH = 64
@@ -55,7 +55,7 @@ def read_back(dataset: Dataset, images_per_shard: int, folder: Path) -> Iterator
     """
     names = [name for split in SPLITS for name in split_shard_names(dataset, split, images_per_shard)]
     batches = _read_batches([str(folder / name) for name in names])
-    with tqdm(total=dataset.image_count, desc="Reading back", unit=" images", mininterval=1) as progress:
+    with Progress("Reading back", dataset.image_count, "images") as progress:
         for shard in cut_into_shards(dataset, images_per_shard):
             for start in range(0, len(shard), READ_BATCH):
                 progress.update(_compare(shard, start, batches))

@@ -3,7 +3,7 @@
 from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import Evaluation, Interval
-from brain_tumor.artifacts.predictions import FINAL
+from brain_tumor.config.fields import FINAL
 
 DASH = "\u2013"  # stands for a figure that a model cannot have
 SUMMARY_COLUMNS = {"macro-F1": "macro_f1", "mean IoU": "mean_iou", "recall@0.5": "recall_at_50"}

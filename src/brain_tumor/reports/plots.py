@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from brain_tumor.artifacts.evaluation import Evaluation, ModelEvaluation
 from brain_tumor.artifacts.model import Epoch
-from brain_tumor.artifacts.predictions import CONSTANT, FINAL
+from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.reports.drawing import GREY, figure_text, panels
 
 FINAL_COLOR, OTHER_COLOR = "#0b62a4", "#d95f02"

@@ -6,8 +6,9 @@ import pandas as pd
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.artifacts.evaluation import Evaluation
-from brain_tumor.artifacts.predictions import FINAL, Predictions
+from brain_tumor.artifacts.predictions import Predictions
 from brain_tumor.config import VisualizeConfig
+from brain_tumor.config.fields import FINAL
 from brain_tumor.reports.evaluation_tables import REPORT_COLUMNS, summary_rows
 from brain_tumor.reports.gallery import choose_images, gallery_figure
 from brain_tumor.reports.page import Section, figure_uri, page

@@ -1,4 +1,5 @@
-"""How a step speaks and ends: logs to stderr, and bad input as one sentence with exit code 2."""
+"""How a step speaks and ends: logs to stderr, events for who follows them (`brain_tumor.runtime.events`), and
+bad input as one sentence with exit code 2."""
 
 import gc
 import logging
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from brain_tumor.runtime import events
 from brain_tumor.runtime.errors import InputError
 
 
@@ -14,6 +16,7 @@ from brain_tumor.runtime.errors import InputError
 def step() -> Iterator[None]:
     """Surrounds a step's work, in a component as on the command line.
 
+    The work calls `events.begin` once it knows what it is called; its end, or that it failed, is told here.
     What imports TensorFlow is imported inside of it: its settings make that import faster and quieter.
 
     Raises:
@@ -27,11 +30,25 @@ def step() -> Iterator[None]:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
     for chatty in ("alembic", "h5py", "absl", "tensorflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    teller = events.MessageHandler()
+    logging.getLogger().addHandler(teller)
     try:
         yield
+        events.end()
     except InputError as error:
+        events.end(failure=str(error))
+        logging.getLogger().removeHandler(teller)  # it has told
         logging.error("%s", error)
         raise SystemExit(2) from None
+    except SystemExit:
+        # After an inner step, such as the one that a command line runs, nothing is begun any more.
+        if events.begun():
+            events.end(failure="")
+        raise
+    except BaseException:
+        events.end(failure="")
+        raise
     finally:
+        logging.getLogger().removeHandler(teller)
         # At its end the interpreter would look through all these objects once more, for over a second.
         gc.freeze()

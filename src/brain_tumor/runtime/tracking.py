@@ -1,8 +1,15 @@
-"""MLflow: one parent run a pipeline run, a nested run a training.
+"""MLflow: one run a pipeline run, and nested in it one a training.
 
-Where to write comes from the environment, never from a parameter: `MLFLOW_TRACKING_URI` (without it nothing
-is tracked) and `MLFLOW_RUN_ID`, the parent's id. A pipeline backend may inject both. MLflow is imported only
-where it is used, since that takes seconds.
+Where to write is found from the environment alone, by every step and wherever it runs:
+
+1. `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_ID` and `MLFLOW_RUN_ID`, which Kubeflow injects: a run for the
+   step, nested in the pipeline run's, which it ends itself. Its id may also be the pipeline run's own.
+2. `MLFLOW_TRACKING_URI` alone, someone's server or store.
+3. `BRAIN_TUMOR_MLFLOW`, a folder for a store of the runs' own.
+
+Without any of these nothing is tracked. The pipeline run's MLflow run is the one that is tagged with the name
+in `BRAIN_TUMOR_RUN`; the first step that looks for it makes it. MLflow is imported only where it is used,
+since that takes seconds.
 """
 
 import logging
@@ -13,8 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from brain_tumor.runtime import environment, events
+
 EXPERIMENT = "brain-tumor"
-PARENT = "MLFLOW_RUN_ID"
+# What a run is found by, and what it is nested in.
+NAME_TAG = "pipeline_run"
+PARENT_TAG = "mlflow.parentRunId"
 PACKAGE = __name__.split(".")[0]
 
 # MLflow reports usage to its makers unless told otherwise; patients' data makes no exception wise.
@@ -75,10 +86,15 @@ class Run:
             except MlflowException as error:  # such as a store that has been cleaned since, or is another
                 logging.warning("The MLflow run %s, which this one goes on from: %s", run_id, error)
 
-    def log_file(self, path: Path) -> None:
-        """Logs a file."""
+    def log_text(self, text: str, name: str) -> None:
+        """Logs a text as a file of that name."""
         if self._client:
-            self._client.log_artifact(self.id, str(path))
+            self._client.log_text(self.id, text, name)
+
+    def end(self, status: str = "FINISHED") -> None:
+        """Ends the run: `FINISHED`, `FAILED` or `KILLED`."""
+        if self._client:
+            self._client.set_terminated(self.id, status)
 
     def log_model(self, model: Any) -> None:
         """Logs a Keras model with its signature and an input example, so that MLflow alone can load it.
@@ -102,6 +118,7 @@ class Run:
             outputs = {name: keras.ops.convert_to_numpy(value) for name, value in model(example).items()}
             layers = {type(layer).__name__: type(layer) for layer in model.layers}
             own = {name: kind for name, kind in layers.items() if kind.__module__.startswith(PACKAGE)}
+            mlflow.set_tracking_uri(self._client.tracking_uri)
             with mlflow.start_run(run_id=self.id):
                 mlflow.tensorflow.log_model(
                     model,
@@ -115,46 +132,126 @@ class Run:
                 )
 
 
+def pipeline_run() -> Run:
+    """The pipeline run's MLflow run: the one that there is, or a new one. Nothing where no run has a name."""
+    client, name = _connect(), os.environ.get(environment.RUN, "")
+    if client is None:
+        return Run()
+    if given := os.environ.get("MLFLOW_RUN_ID"):
+        run_id = client.get_run(given).data.tags.get(PARENT_TAG, given)
+    elif name:
+        run_id = _find(client, name) or _make(client, name)
+    else:
+        return Run()
+    events.tell("tracked", run_id)
+    return Run(client, run_id)
+
+
 @contextmanager
-def open_run(name: str, parent_id: str = "", artifact_location: str | None = None) -> Iterator[Run]:
-    """Opens a run, and ends it as finished, or as failed if an exception passes.
+def open_run(name: str) -> Iterator[Run]:
+    """Opens a training's run, nested in the pipeline run's, and ends it: as failed if an exception passes.
 
     Args:
         name: The run's name.
-        parent_id: The run that it is nested in, if any.
-        artifact_location: Where the files of a new experiment go, if not where MLflow puts them.
     """
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
+    client = _connect()
+    if client is None:
         yield Run()
         return
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    if parent_id:
-        experiment = client.get_run(parent_id).info.experiment_id
-    else:
-        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or _default_experiment(client, artifact_location)
-    tags = {"mlflow.parentRunId": parent_id} if parent_id else {}
+    parent = pipeline_run().id
+    if (given := os.environ.get("MLFLOW_RUN_ID")) and given != parent:
+        # It was made for this step by whoever starts the step, who ends it too.
+        yield Run(client, given)
+        return
+    experiment = client.get_run(parent).info.experiment_id if parent else _experiment(client)
+    tags = {PARENT_TAG: parent} if parent else {}
     run = Run(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
     try:
         yield run
     except BaseException:
-        client.set_terminated(run.id, "FAILED")
+        run.end("FAILED")
         raise
-    client.set_terminated(run.id, "FINISHED")
+    run.end()
 
 
-def parent_run_id() -> str:
-    """The id of the pipeline run's MLflow run, from the environment; empty if there is none."""
-    return os.environ.get(PARENT, "")
+def end_unfinished(run_id: str, status: str) -> None:
+    """Ends a pipeline run's MLflow run whose processes are gone, and the trainings' that they left open.
+
+    Args:
+        run_id: Its id, as an event told it.
+        status: `FAILED` or `KILLED`.
+    """
+    client = _connect()
+    if client is None:
+        return
+    from mlflow import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:  # such as a store that is another than it was then
+        logging.warning("The MLflow run %s is left as it is: %s", run_id, error)
+        return
+    nested = client.search_runs([run.info.experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'")
+    for found in (run, *nested):
+        if found.info.status == "RUNNING":
+            Run(client, found.info.run_id).end(status)
 
 
-def _default_experiment(client: Any, artifact_location: str | None) -> str:
+def _connect() -> Any:
+    """A client of the store (mlflow.MlflowClient), or None where nothing is tracked."""
+    address = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
+    if not address:
+        return None
+    from mlflow import MlflowClient
+
+    return MlflowClient(address)
+
+
+def _own_store() -> str:
+    """The address of the runs' own store, if they have one."""
+    folder = os.environ.get(environment.MLFLOW)
+    return f"sqlite:///{folder}/mlflow.db" if folder else ""
+
+
+def _find(client: Any, name: str) -> str:
+    """The id of the oldest run that is tagged with a name, or an empty text."""
+    tagged = f"tags.{NAME_TAG} = '{name}'"
+    found = client.search_runs([_experiment(client)], tagged, order_by=["attributes.start_time ASC"])
+    return str(found[0].info.run_id) if found else ""
+
+
+def _make(client: Any, name: str) -> str:
+    run = Run(
+        client, client.create_run(_experiment(client), run_name=name, tags={NAME_TAG: name}).info.run_id
+    )
+    # Two steps that look at the same moment both find none: the older run stays.
+    if (oldest := _find(client, name)) != run.id:
+        client.delete_run(run.id)
+        return oldest
+    run.log_params({"overrides": os.environ.get(environment.OVERRIDES) or "none"})
+    return run.id
+
+
+def _experiment(client: Any) -> str:
+    """The id of the experiment for new runs, which is made if there is none."""
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return given
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-    experiment = client.get_experiment_by_name(name)
-    if experiment:
-        return str(experiment.experiment_id)
-    return str(client.create_experiment(name, artifact_location=artifact_location))
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    from mlflow import MlflowException
+
+    # A store in a file would put what is logged into the working folder.
+    own = client.tracking_uri == _own_store()
+    location = (Path(os.environ[environment.MLFLOW]) / "mlflow-artifacts").as_uri() if own else None
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:
+        # Another step has made it since.
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
 
 
 def _flatten(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.config import PhaseConfig
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.progress import Progress
 from brain_tumor.runtime.tracking import Run
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
 
@@ -117,7 +118,32 @@ class FiniteLoss(keras.callbacks.Callback):
                 )
 
 
-class Progress(keras.callbacks.Callback):
+class BatchCount(keras.callbacks.Callback):
+    """Shows how far an epoch is, where epochs are long.
+
+    It may be called in another thread, like `FiniteLoss`.
+    """
+
+    async_safe = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: Progress | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        what = f"epoch {epoch + 1}/{self.params['epochs']}"
+        self._shown = Progress(what, self.params["steps"], "batches")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        assert self._shown, "an epoch has begun"
+        self._shown.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert self._shown, "an epoch has begun"
+        self._shown.close()
+
+
+class BestEpoch(keras.callbacks.Callback):
     """Follows the monitored figure: keeps the best epoch's weights, lowers the rate, ends the training.
 
     Keras has a callback for each, but none whose state can be saved and restored.
@@ -191,7 +217,7 @@ class Checkpointer(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, checkpoints: Checkpoints, variables: list[keras.Variable], log: EpochLog, progress: Progress
+        self, checkpoints: Checkpoints, variables: list[keras.Variable], log: EpochLog, progress: BestEpoch
     ) -> None:
         super().__init__()
         self._checkpoints = checkpoints

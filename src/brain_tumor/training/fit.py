@@ -21,7 +21,14 @@ from brain_tumor.training.batches import (
     training_batches,
     with_loss_weights,
 )
-from brain_tumor.training.callbacks import Checkpointer, EpochLog, FiniteLoss, Preemption, Progress
+from brain_tumor.training.callbacks import (
+    BatchCount,
+    BestEpoch,
+    Checkpointer,
+    EpochLog,
+    FiniteLoss,
+    Preemption,
+)
 from brain_tumor.training.checkpoints import Checkpoints
 from brain_tumor.training.compile import compile_model
 from brain_tumor.training.devices import choose_jit_compile, training_devices
@@ -79,8 +86,14 @@ def fit(
     learning = _skip_frozen_backbone(model, config.phase, train, valid)
     _compile(learning, config, records)
     variables = changing_variables(learning.model)
-    log, progress = EpochLog(config.name, run), Progress(config.phase, variables)
-    callbacks: list[keras.callbacks.Callback] = [preemption, FiniteLoss(config.name), log, progress]
+    log, progress = EpochLog(config.name, run), BestEpoch(config.phase, variables)
+    callbacks: list[keras.callbacks.Callback] = [
+        preemption,
+        BatchCount(),
+        FiniteLoss(config.name),
+        log,
+        progress,
+    ]
     if board:
         callbacks.append(board)
         if "boxes" in learning.model.output:

@@ -22,7 +22,7 @@ from brain_tumor.model.backbone import set_batchnorm_momentum
 from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, select_heads
 from brain_tumor.model.graphs import skip_graph_optimizer_on_cpu
 from brain_tumor.model.saving import load_model
-from brain_tumor.runtime.tracking import Run, open_run, parent_run_id
+from brain_tumor.runtime.tracking import Run, open_run
 from brain_tumor.stores.locations import check_writable
 from brain_tumor.training.callbacks import Preemption
 from brain_tumor.training.checkpoints import open_checkpoints
@@ -79,7 +79,7 @@ def train(
         model = _prepare_model(config, len(records.labels), start)
         trained = select_heads(model, config.phase.learning_heads)
         _log_beginning(config, model, trained, f"in {dtype} on {replicas} device(s)")
-        with open_run(config.name, parent_run_id()) as run:
+        with open_run(config.name) as run:
             run.log_params(config.model_dump(mode="json"))
             board = TensorBoardLog(logs, config.name) if logs else None
             with compute_policy(model, dtype, replicas):

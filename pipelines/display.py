@@ -1,0 +1,140 @@
+"""What a person sees of a run while it goes on."""
+
+import sys
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from brain_tumor.runtime.events import Event
+from pipelines.runners.runner import Result
+
+LAST_LINES = 25
+# Seconds between two words about something long, where lines cannot be written over.
+CALM = 30.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A step of a compiled pipeline.
+
+    Attributes:
+        title: What it is called where a person sees it.
+        after: The names of the steps whose outputs it takes.
+    """
+
+    title: str
+    after: list[str]
+
+
+def read_tasks(compiled: Path) -> dict[str, Task]:
+    """The steps of a compiled pipeline by their names in it."""
+    document = next(yaml.safe_load_all(compiled.read_text()))
+    tasks = document["root"]["dag"]["tasks"]
+    return {
+        name: Task(task["taskInfo"]["name"], task.get("dependentTasks", [])) for name, task in tasks.items()
+    }
+
+
+class Display:
+    """Shows a run's events on stderr, and keeps what they say of its steps.
+
+    A step that tells that it begins ran. One that does not, but whose outputs another takes, was done before.
+
+    Args:
+        tasks: The pipeline's steps.
+
+    Attributes:
+        executed: Titles of the steps that ran.
+        cached: Titles of the steps whose earlier result was taken.
+        seconds: How long each of those that ran took, by title.
+        tracked: The id of the MLflow run, or an empty text.
+    """
+
+    def __init__(self, tasks: dict[str, Task]) -> None:
+        self.executed: list[str] = []
+        self.cached: list[str] = []
+        self.seconds: dict[str, float] = {}
+        self.tracked = ""
+        self._tasks = tasks
+        self._running = ""
+        self._began = 0.0
+        self._failure: Event | None = None
+        self._in_place = sys.stderr.isatty()
+        self._progress_shown = 0.0
+
+    def show(self, event: Event) -> None:
+        """Takes the next event."""
+        match event.kind:
+            case "begin":
+                self._show_cached_before(event.step)
+                self.executed.append(event.step)
+                self._say(f"{self._number()} {event.step}")
+                self._running, self._began = event.step, event.time
+                self._progress_shown = event.time
+            case "message":
+                for line in event.text.splitlines():
+                    self._say(f"        {line}")
+            case "progress":
+                self._show_progress(event)
+            case "tracked":
+                self.tracked = event.text
+            case "end":
+                self.seconds[event.step] = round(event.time - self._began, 2)
+                self._say(f"        {self.seconds[event.step]:.1f} s")
+                self._running = ""
+            case "failed":
+                self._failure = event
+
+    def finish(self) -> None:
+        """The run has succeeded: what did not run was done before."""
+        for task in self._tasks.values():
+            self._show_cached(task.title)
+
+    def explain(self, result: Result, log: Path) -> str:
+        """Why a run has failed: a sentence, and the end of the log where a bug is to be looked for.
+
+        Args:
+            result: What its runner says.
+            log: The steps' output.
+        """
+        failed = self._failure.step if self._failure else self._running
+        step = f"The step '{failed}'" if failed else "A step"
+        if self._failure and self._failure.text:
+            return f"{step} failed: {self._failure.text}\nLog: {log}"
+        again = "the same command goes on from what is done"
+        if result.killed:
+            return f"The run was killed{f' at {failed!r}' if failed else ''}; {again}.\nLog: {log}"
+        if self._running and not self._failure:
+            return f"{step} was killed, by a signal or for want of memory; {again}.\nLog: {log}"
+        with open(log, encoding="utf-8", errors="replace") as file:
+            lines = [f"    {line.rstrip()}" for line in deque(file, LAST_LINES)]
+        why = "" if failed or not result.failure else f" ({result.failure})"
+        return "\n".join([f"{step} failed{why}. The end of its log ({log}):", *lines])
+
+    def _show_cached_before(self, title: str) -> None:
+        [task] = [task for task in self._tasks.values() if task.title == title]
+        for name in task.after:
+            self._show_cached_before(self._tasks[name].title)
+            self._show_cached(self._tasks[name].title)
+
+    def _show_cached(self, title: str) -> None:
+        if title not in self.executed and title not in self.cached:
+            self.cached.append(title)
+            self._say(f"{self._number()} {title}: cached")
+
+    def _number(self) -> str:
+        return f"[{len(self.executed) + len(self.cached):2d}/{len(self._tasks)}]"
+
+    def _show_progress(self, event: Event) -> None:
+        if self._in_place:
+            sys.stderr.write(f"\r\x1b[K        {event}")
+            sys.stderr.flush()
+        elif event.time - self._progress_shown >= CALM:
+            self._progress_shown = event.time
+            self._say(f"        {event}")
+
+    def _say(self, line: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{line}\n" if self._in_place else f"{line}\n")
+        sys.stderr.flush()

@@ -1,0 +1,44 @@
+"""A run's name: short, and made from what it changes and the time."""
+
+import re
+from datetime import datetime
+
+LONGEST = 40
+SHORT_KEYS = {"learning_rate": "lr", "batch_size": "batch", "image_size": "size", "profile": "", "phases": ""}
+
+
+def run_name(overrides: list[str], time: datetime) -> str:
+    """The name of a run, which can be a file's.
+
+    Args:
+        overrides: Hydra's overrides of the configuration.
+        time: When it starts.
+
+    Example:
+        >>> run_name(["phases.phase3_finetune.learning_rate=3e-5"], datetime(2026, 5, 4, 13, 2, 1))
+        'phase3-lr=3e-5-0504-130201'
+        >>> run_name([], datetime(2026, 5, 4, 13, 2, 1))
+        'quick-0504-130201'
+    """
+    words = ""
+    for word in filter(None, map(_shorten, overrides)):
+        if words and len(words) + len(word) >= LONGEST:
+            break
+        words = f"{words}-{word}".strip("-")[:LONGEST]
+    return f"{words or 'quick'}-{time:%m%d-%H%M%S}"
+
+
+def _shorten(override: str) -> str:
+    """An override's key without what leads to it, and its value without folders and odd characters."""
+    key, _, value = override.partition("=")
+    *above, last = key.lstrip("+").split(".")
+    # A phase's own name begins with what tells it from the others.
+    phase = above[1].split("_")[0] if above[:1] == ["phases"] and len(above) > 1 else ""
+    if key.startswith("~"):
+        return f"no-{last}".replace("~", "")
+    whole = not value.startswith(("{", "["))
+    shown = re.sub(r"[^A-Za-z0-9._-]+", "", value.rstrip("/").rsplit("/", 1)[-1]) if whole else ""
+    short = SHORT_KEYS.get(last, last)
+    if phase == last:  # the whole phase is given
+        return phase
+    return "-".join(filter(None, (phase, "=".join(filter(None, (short, shown))))))

@@ -1,0 +1,1 @@
+"""What brings a compiled pipeline to its target: a module a runner, behind the interface of `runner.py`."""

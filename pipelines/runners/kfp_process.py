@@ -1,0 +1,88 @@
+"""kfp.local's process, which `local.py` starts: runs a compiled pipeline, and writes down how it ended.
+
+What it imports is little, since every run waits for it.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+ORDER, ANSWER = "order.json", "answer.json"
+POLL = 0.1
+# Seconds that a step gets to end by itself, before it is killed: a batch's time.
+GRACE = 10.0
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def main() -> None:
+    """kfp.local's process. Its argument is the run's folder."""
+    from kfp import local
+    from kfp.components import load_component_from_file
+
+    folder = Path(sys.argv[1])
+    order = json.loads((folder / ORDER).read_text())
+    # Sent to all of the group, it is for the steps; a handler, unlike ignoring it, is not theirs too.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    threading.Thread(target=_end_with_runner, daemon=True).start()
+    # kfp.local warns that a display name has no effect and that the image is none of Python's.
+    warnings.filterwarnings("ignore", module=r"kfp\.local")
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=order["pipeline_root"],
+        # It makes one if it is given none, and forgets it when it is killed.
+        workspace_root=str(folder / "workspace"),
+        cache_root=order["cache_root"],
+        enable_caching=order["enable_caching"],
+    )
+    try:
+        task = load_component_from_file(order["compiled"])(**order["parameters"])
+    except RuntimeError as error:  # a step failed, and kfp.local says which
+        _answer(folder, {}, COLORS.sub("", str(error)))
+        raise SystemExit(1) from None
+    artifacts = {name: artifact.path for name, artifact in task.outputs.items()}
+    _answer(folder, artifacts)
+
+
+def _answer(folder: Path, artifacts: dict[str, str], failure: str = "") -> None:
+    draft = folder / f".{ANSWER}"
+    draft.write_text(json.dumps({"artifacts": artifacts, "failure": failure}))
+    os.replace(draft, folder / ANSWER)
+
+
+def _end_with_runner() -> None:
+    """Waits for the end of the runner, and ends all of this process's group then."""
+    os.read(sys.stdin.fileno(), 1)
+    end_group(os.getpgrp())
+
+
+def end_group(group: int, leader: subprocess.Popen[bytes] | None = None) -> None:
+    """Ends all processes of a group: asks first, kills later."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal(group, number)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline:
+            if leader:
+                leader.poll()  # or it would stay, as a process that has ended and was never asked how
+            if not _signal(group, 0):
+                return
+            time.sleep(POLL)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Sends a signal to a group, 0 for none; False if nobody is left there."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Runs the compiled pipeline on this machine: kfp.local in a process of its own, a process a step below it.
+
+kfp.local's process gets its orders by a file and answers by another; its output, with that of the steps, is
+the run's log, as it is. It holds the end of a pipe whose other end is the runner's: when the runner is gone,
+however that came, the pipe says so, and the process ends its steps and itself.
+
+While a run goes on there is a folder for it below `runs/running/`. One that is there without a process that
+holds its lock is of a run that was killed: the next run puts away what that left.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from brain_tumor.runtime import environment, tracking
+from brain_tumor.runtime.events import Event, EventReader
+from brain_tumor.stores.files import write_json
+from pipelines.runners import kfp_process
+from pipelines.runners.kfp_process import ANSWER, ORDER, POLL, end_group
+from pipelines.runners.runner import Job, Result
+
+RUNNING = "running"
+LOCK = "lock"
+
+
+class LocalRunner:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._lock = -1
+        self._process: subprocess.Popen[bytes] | None = None
+        self._succeeded = False
+
+    def submit(self, job: Job) -> None:
+        """Starts kfp.local's process."""
+        self._job = job
+        self._folder = job.runs / RUNNING / job.name
+        with _alone(job.runs):
+            _put_away_killed_runs(job.runs)
+            self._folder.mkdir()
+            self._lock = os.open(self._folder / LOCK, os.O_CREAT | os.O_RDWR)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        _scratch(self._folder).mkdir()
+        order = {
+            "compiled": str(job.compiled),
+            "parameters": job.parameters,
+            "pipeline_root": str(_artifacts(job.runs, job.name)),
+            "cache_root": str(job.runs / "cache"),
+            "enable_caching": job.target.caching,
+        }
+        write_json(self._folder / ORDER, order)
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(job.log, "wb") as log:
+            # In a session of its own, so that a Ctrl-C is the runner's to hear, and all steps can be ended.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", kfp_process.__name__, str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._variables()},
+                start_new_session=True,
+                pass_fds=[self._lock],
+            )
+
+    def follow(self) -> Iterator[Event]:
+        """What the steps tell."""
+        assert self._process, "submitted"
+        reader = EventReader(self._job.events)
+        while self._process.poll() is None:
+            yield from reader.read()
+            time.sleep(POLL)
+        yield from reader.read()
+
+    def result(self) -> Result:
+        """What kfp.local's process answered."""
+        assert self._process, "submitted"
+        answer = self._folder / ANSWER
+        if not answer.is_file():
+            return Result({}, killed=self._process.wait() < 0)
+        content = json.loads(answer.read_text())
+        self._succeeded = not content["failure"]
+        return Result({name: Path(path) for name, path in content["artifacts"].items()}, content["failure"])
+
+    def close(self) -> None:
+        """Ends what still runs, and deletes what unfinished steps have left."""
+        if self._lock < 0:
+            return
+        if self._process:
+            assert self._process.stdin, "a pipe"
+            self._process.stdin.close()
+            end_group(self._process.pid, self._process)
+        if not self._succeeded:
+            _end_tracked(self._job.runs, self._job.name, "FAILED")
+        _delete_unfinished(self._job.runs, self._job.name)
+        os.close(self._lock)
+
+    def _variables(self) -> dict[str, str]:
+        """What steps find in their environment. None of it is declared, so none is in a cache's key."""
+        job = self._job
+        return {
+            environment.EVENTS: str(job.events),
+            environment.RUN: job.name,
+            environment.OVERRIDES: " ".join(job.overrides),
+            environment.MLFLOW: str(job.runs),
+            environment.IMAGE: job.tag,
+            environment.CHECKPOINTS: os.environ.get(environment.CHECKPOINTS) or str(job.runs / "checkpoints"),
+            # A step's shell leaves its program there.
+            "TMPDIR": str(_scratch(self._folder)),
+        }
+
+
+@contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    """Keeps other runs from starting, and from putting away what they take for a killed run's."""
+    (runs / RUNNING).mkdir(parents=True, exist_ok=True)
+    lock = os.open(runs / RUNNING, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _put_away_killed_runs(runs: Path) -> None:
+    """Deletes what runs whose processes were killed have left unfinished, and ends them in MLflow."""
+    for folder in sorted((runs / RUNNING).iterdir()):
+        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR)
+        try:
+            if _is_free(lock):
+                _end_tracked(runs, folder.name, "KILLED")
+                _delete_unfinished(runs, folder.name)
+                logging.info("The run %s was killed; this one goes on from what it has done.", folder.name)
+        finally:
+            os.close(lock)
+
+
+def _end_tracked(runs: Path, name: str, status: str) -> None:
+    """Ends a run in MLflow, if its events tell of one there."""
+    events = EventReader(runs / "logs" / f"{name}.jsonl").read()
+    tracked = [event.text for event in events if event.kind == "tracked"]
+    if tracked:
+        os.environ.setdefault(environment.MLFLOW, str(runs))
+        tracking.end_unfinished(tracked[-1], status)
+
+
+def _artifacts(runs: Path, name: str) -> Path:
+    return runs / "artifacts" / name
+
+
+def _scratch(folder: Path) -> Path:
+    """Where a run's processes have their temporary files. Its path is short: sockets' paths must be."""
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"brain-tumor-{name}"
+
+
+def _is_free(lock: int) -> bool:
+    """Whether no process holds a lock. One that was told to end gets a moment for it."""
+    for _ in range(int(1 / POLL)):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(POLL)
+    return False
+
+
+def _delete_unfinished(runs: Path, name: str) -> None:
+    """Deletes the folder of a run that has ended, and those of its steps that did not come to their end."""
+    for step in _artifacts(runs, name).glob("*/*"):
+        # kfp's executor writes it last.
+        if not (step / "executor_output.json").is_file():
+            shutil.rmtree(step)
+    for folder in (*_artifacts(runs, name).glob("*"), _artifacts(runs, name)):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    shutil.rmtree(_scratch(runs / RUNNING / name), ignore_errors=True)
+    shutil.rmtree(runs / RUNNING / name)

@@ -1,0 +1,55 @@
+"""How far something long is."""
+
+import io
+import logging
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from brain_tumor.runtime import events
+
+# Seconds between two words about it: to a terminal or a follower, and in a log.
+LIVELY = 1.0
+CALM = 30.0
+
+
+class Progress(tqdm):  # type: ignore[type-arg]
+    """A bar on a terminal, events where someone follows them, and else a line in the log now and then.
+
+    Args:
+        what: What is under way.
+        total: How much there is of it, if that is known.
+        unit: What is counted, in the plural.
+        items: What to iterate over, if it is used as an iterator.
+
+    Example:
+        >>> with Progress("Reading", 3, "images") as progress:
+        ...     progress.update(2)
+    """
+
+    def __init__(self, what: str, total: int | None, unit: str, items: Any = None) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        lively = self._on_terminal or events.followed()
+        super().__init__(
+            items,
+            desc=what,
+            total=total,
+            unit=f" {unit}",
+            leave=False,
+            file=sys.stderr if self._on_terminal else io.StringIO(),
+            mininterval=LIVELY if lively else CALM,
+            delay=LIVELY if lively else CALM,
+        )
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Shows where it stands. tqdm calls this, at most once an interval."""
+        if self._on_terminal:
+            super().display(msg, pos)
+        elif msg is not None:
+            return  # it is to be wiped off
+        elif events.followed():
+            events.tell("progress", self.desc, int(self.n), int(self.total or 0), self.unit.strip())
+        else:
+            of = f" of {self.total:,}" if self.total else ""
+            logging.info("%s: %s%s%s", self.desc, f"{self.n:,}", of, self.unit)

@@ -1,0 +1,36 @@
+from datetime import datetime
+
+import pytest
+
+from pipelines.naming import LONGEST, run_name
+
+TIME = datetime(2026, 5, 4, 13, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], "quick"),
+        (["profile=full"], "full"),
+        (["profile=full", "phases=joint"], "full-joint"),
+        (["phases.phase3_finetune.learning_rate=3e-5"], "phase3-lr=3e-5"),
+        (["training.batch_size=32", "model=resnet50"], "batch=32-model=resnet50"),
+        (["~phases.baseline_box"], "no-baseline_box"),
+        (["+phases.phase4={start: phase3_finetune, epochs: 5}", "final=phase4"], "phase4-final=phase4"),
+        (
+            ["dataset=directory", "dataset.path=/data/mein Export [1], größe/"],
+            "dataset=directory-path=meinExport1gre",
+        ),
+        (["dataset=bucket", "dataset.uri=s3://bucket/a/export.zip"], "dataset=bucket-uri=export.zip"),
+    ],
+)
+def test_a_name_says_what_a_run_changes(overrides: list[str], words: str) -> None:
+    name = run_name(overrides, TIME)
+    assert name.startswith(words)
+    assert name.endswith("-0504-130201")
+    assert len(name) <= LONGEST + len("-0504-130201")
+    assert not set(name) & set(" /[]{},:'\"*?\\")
+
+
+def test_a_later_run_of_the_same_has_another_name() -> None:
+    assert run_name([], TIME) != run_name([], TIME.replace(second=2))
