@@ -1,12 +1,23 @@
-"""What tests of several rooms share: a tiny synthetic data set and a configuration that trains in seconds."""
+"""What tests of several rooms share: a tiny data set, a configuration that trains in seconds, buckets."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:  # few tests need what this imports
+    from buckets import Bucket, GoogleBucket, S3Bucket
+
 # TensorFlow reads this when it is imported, and so do the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A developer's credentials and checkpoints are not the tests' to use.
+for name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[name]
+os.environ.pop("BRAIN_TUMOR_CHECKPOINTS", None)
+os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 # A developer's MLflow store is not the tests' to write to.
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
     os.environ.pop(name, None)
@@ -56,3 +67,45 @@ def tiny_records(tiny_dataset: Path) -> Path:
 
     build_tfrecords(configure(TINY).records, open_dataset(tiny_dataset), tiny_dataset.parent / "records")
     return tiny_dataset.parent / "records"
+
+
+@pytest.fixture(scope="session")
+def google_server() -> Iterator["GoogleBucket"]:
+    """An emulator of Google Cloud Storage. Stopping it takes half a second, so it serves all tests."""
+    from buckets import serve_google
+
+    with serve_google() as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Bucket"]:
+    """An S3 server. Its start takes seconds, so it serves all tests."""
+    from buckets import serve_s3
+
+    with serve_s3(tmp_path_factory.mktemp("s3")) as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def google_bucket(google_server: "GoogleBucket", monkeypatch: pytest.MonkeyPatch) -> "GoogleBucket":
+    """gs://bucket, empty. It needs no credentials."""
+    google_server.empty()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google_server.endpoint)
+    return google_server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: "S3Bucket", monkeypatch: pytest.MonkeyPatch) -> "S3Bucket":
+    """s3://bucket, empty, and credentials for it in the environment."""
+    s3_server.empty()
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture(params=["google", "s3"])
+def bucket(request: pytest.FixtureRequest) -> "Bucket":
+    """A test with it runs once with a bucket of each store."""
+    found: Bucket = request.getfixturevalue(f"{request.param}_bucket")
+    return found

@@ -1,10 +1,16 @@
 import json
 import os
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from brain_tumor.training.checkpoints import ROOT
 from pipelines.clean_runs import clean_runs
+
+if TYPE_CHECKING:
+    from buckets import Bucket
 
 
 def write_run(runs: Path, name: str, *folders: str) -> None:
@@ -71,14 +77,46 @@ def test_what_a_failed_run_left_goes_once_a_younger_run_has_ended(runs: Path) ->
     assert names(runs / "artifacts") == ["run-01-a", "run-02-a", "run-03-a", "run-04-a", "run-06-a"]
 
 
-def test_checkpoints_go_that_are_older_than_the_oldest_kept_run(runs: Path) -> None:
+def write_checkpoint(root: Path, name: str, age: float) -> Path:
+    folder = root / f"{name}-0123456789abcdef"
+    file = folder / "epoch-00001" / "manifest.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    os.utime(file, (age, age))
+    return folder
+
+
+def test_checkpoints_go_that_are_older_than_the_oldest_kept_run(
+    runs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number, name in enumerate(("run-01", "run-02", "run-03", "run-04")):
         os.utime(runs / "history" / f"{name}.json", (100 * number, 100 * number))
-    for name, age in (("old", 150), ("recent", 250)):
-        (runs / "checkpoints" / name / "epoch-00001").mkdir(parents=True)
-        os.utime(runs / "checkpoints" / name, (age, age))
-    assert runs / "checkpoints" / "old" in clean_runs(runs, keep=2)
-    assert names(runs / "checkpoints") == ["recent"]
+    elsewhere = tmp_path_factory.mktemp("checkpoints")
+    monkeypatch.setenv(ROOT, str(elsewhere))
+    old = [write_checkpoint(root, "old", 150) for root in (runs / "checkpoints", elsewhere)]
+    recent = [write_checkpoint(root, "recent", 250) for root in (runs / "checkpoints", elsewhere)]
+    deleted = clean_runs(runs, keep=2)
+    assert set(old) < set(deleted)
+    assert [folder.exists() for folder in old + recent] == [False, False, True, True]
+
+
+def test_checkpoints_in_a_bucket_go_too(
+    runs: Path, bucket: "Bucket", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOT, f"{bucket.address}/checkpoints")
+    name = "checkpoints/phase1_box-0123456789abcdef/epoch-00001/manifest.json"
+    bucket.put(name, b"{}")
+    for record in (runs / "history").glob("*.json"):
+        os.utime(record, (100, 100))
+    clean_runs(runs, keep=1)
+    assert bucket.names() == [name], "it is younger than the oldest kept run"
+
+    for record in (runs / "history").glob("*.json"):
+        os.utime(record, (time.time() + 100,) * 2)
+    assert [str(path) for path in clean_runs(runs, keep=1)] == [
+        f"{bucket.address}/checkpoints/phase1_box-0123456789abcdef"
+    ]
+    assert bucket.names() == []
 
 
 def test_cleaning_again_deletes_nothing(runs: Path) -> None:

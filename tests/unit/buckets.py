@@ -1,36 +1,211 @@
-"""What tests look up and break in the emulated bucket."""
+"""Buckets for the tests, one of each store, and what tests look up and break in them."""
 
-from typing import Any
+import json
+import logging
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
 
-from gcp_storage_emulator.server import Server
+import boto3
+from gcp_storage_emulator.server import Server, create_server
 
-BUCKET = "bucket"
-
-
-def object_names(emulator: Server) -> list[str]:
-    """The bucket's objects in the order in which they appeared."""
-    return list(emulator._storage.objects.get(BUCKET, {}))
-
-
-def put(name: str, content: bytes) -> None:
-    """Uploads an object, with the real client."""
-    from google.cloud import storage
-
-    storage.Client(project=None).bucket(BUCKET).blob(name).upload_from_string(content)
-
-
-def read(emulator: Server, name: str) -> Any:
-    """An object's bytes."""
-    return emulator._storage.get_file(BUCKET, name)
+NAME = "bucket"
+READY_SECONDS = 60
 
 
-def damage(emulator: Server, name: str) -> None:
-    """Changes an object's first byte, not its checksum, as a failing disk does."""
-    content = read(emulator, name)
-    emulator._storage._store.write_bytes(f"{BUCKET}/{name}", bytes([content[0] ^ 1]) + content[1:])
+class Bucket(Protocol):
+    """What a test can do to either."""
+
+    address: str
+
+    def empty(self) -> None:
+        """Deletes all objects."""
+
+    def put(self, name: str, content: bytes) -> None:
+        """Uploads an object."""
+
+    def names(self) -> list[str]:
+        """The objects' names, sorted."""
+
+    def read(self, name: str) -> bytes:
+        """An object's bytes."""
+
+    def delete(self, name: str) -> None:
+        """Deletes an object."""
 
 
-def add_name(emulator: Server, name: str, like: str) -> None:
-    """Lists an object under a name that the emulator itself would refuse, and the real service does not."""
-    objects = emulator._storage.objects[BUCKET]
-    objects[name] = {**objects[like], "name": name}
+class GoogleBucket:
+    """A bucket of an emulator, whose inside is at hand."""
+
+    address = f"gs://{NAME}"
+
+    def __init__(self, server: Server, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.storage = server._storage
+        self._server = server
+
+    def empty(self) -> None:
+        self._server.wipe(keep_buckets=True)
+
+    def put(self, name: str, content: bytes) -> None:
+        from google.cloud import storage
+
+        storage.Client(project=None).bucket(NAME).blob(name).upload_from_string(content)
+
+    def names(self) -> list[str]:
+        return sorted(self.names_by_age())
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self.storage.get_file(NAME, name)
+        return content
+
+    def delete(self, name: str) -> None:
+        self.storage.delete_file(NAME, name)
+
+    def names_by_age(self) -> list[str]:
+        """The objects' names in the order in which they appeared."""
+        return list(self.storage.objects.get(NAME, {}))
+
+    def damage(self, name: str) -> None:
+        """Changes an object's first byte, not its checksum, as a failing disk does."""
+        content = self.read(name)
+        self.storage._store.write_bytes(f"{NAME}/{name}", bytes([content[0] ^ 1]) + content[1:])
+
+    def forget_contents(self) -> None:
+        """Leaves of the objects what the listing says, and no bytes."""
+        for name in self.names():
+            self.storage._store.remove_file(f"{NAME}/{name}")
+
+    def add_name(self, name: str, like: str) -> None:
+        """Lists an object under a name that the emulator would refuse, and the real service does not."""
+        objects = self.storage.objects[NAME]
+        objects[name] = {**objects[like], "name": name}
+
+
+class S3Bucket:
+    """A bucket of a real server at its own endpoint."""
+
+    address = f"s3://{NAME}"
+    key, secret = "tests", "the-tests-secret"
+    reader_key, reader_secret = "reader", "the-readers-secret"
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.client: Any = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What a user sets to use it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+        }
+
+    def empty(self) -> None:
+        for name in self.names():
+            self.delete(name)
+
+    def put(self, name: str, content: bytes) -> None:
+        self.client.put_object(Bucket=NAME, Key=name, Body=content)
+
+    def names(self) -> list[str]:
+        return sorted(each["Key"] for each in self.client.list_objects_v2(Bucket=NAME).get("Contents", []))
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self.client.get_object(Bucket=NAME, Key=name)["Body"].read()
+        return content
+
+    def delete(self, name: str) -> None:
+        self.client.delete_object(Bucket=NAME, Key=name)
+
+
+@contextmanager
+def serve_google() -> Iterator[GoogleBucket]:
+    """Google Cloud Storage, emulated in memory."""
+    # It logs each request in a thread of its own, to whatever a test's log went to that is closed by then.
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.WARNING)
+    [port] = free_ports(1)
+    with create_server("127.0.0.1", port, in_memory=True, default_bucket=NAME) as server:
+        yield GoogleBucket(server, f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def serve_s3(folder: Path) -> Iterator[S3Bucket]:
+    """SeaweedFS, with one user who may do everything and one who may read."""
+    users = [
+        (S3Bucket.key, S3Bucket.secret, ["Admin", "Read", "Write", "List"]),
+        (S3Bucket.reader_key, S3Bucket.reader_secret, ["Read", "List"]),
+    ]
+    identities = [
+        {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+        for key, secret, actions in users
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    options = {
+        **ports,
+        "s3.port.iceberg": 0,
+        "dir": folder,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "s3.config": folder / "s3.json",
+        "s3.iam": "false",
+        "master.volumeSizeLimitMB": 64,
+        "volume.max": 20,
+    }
+    command = [Path(sys.executable).with_name("weed"), "server", "-filer", "-s3"]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            [*command, *(f"-{name}={value}" for name, value in options.items())],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{ports['s3.port']}/healthz", process, folder / "log")
+        bucket = S3Bucket(f"http://127.0.0.1:{ports['s3.port']}")
+        bucket.client.create_bucket(Bucket=NAME)
+        yield bucket
+    finally:
+        # It would take ten seconds to end in peace, and its data are nobody's.
+        process.kill()
+        process.wait()
+        for port in ports.values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Waits until a server answers.
+
+    Raises:
+        RuntimeError: It ended, or does not answer in a minute.
+    """
+    deadline = time.monotonic() + READY_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(address, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"The S3 server did not start:\n{log.read_text()[-2000:]}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

@@ -1,42 +1,16 @@
-"""What tests of several rooms share: an emulated bucket, small records, a folder for caches."""
+"""What tests of several rooms share: small records, a folder for caches."""
 
-import logging
 import shutil
-import socket
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from buckets import BUCKET
 from exports import write_export
-from gcp_storage_emulator.server import Server, create_server
 
 if TYPE_CHECKING:  # their rooms import what takes seconds, which few tests need
     from brain_tumor.artifacts.dataset import Dataset
     from brain_tumor.artifacts.records import Records
-
-
-@pytest.fixture(scope="session")
-def storage_server() -> Iterator[tuple[Server, str]]:
-    """The emulator and its address. Stopping it takes half a second, so it serves all tests."""
-    # It logs each request in a thread of its own, to whatever a test's log went to that is closed by then.
-    logging.getLogger("gcp_storage_emulator").setLevel(logging.WARNING)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET) as server:
-        yield server, f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture
-def emulator(storage_server: tuple[Server, str], monkeypatch: pytest.MonkeyPatch) -> Server:
-    """The emulator, with an empty bucket gs://bucket. It needs no credentials."""
-    server, address = storage_server
-    server.wipe(keep_buckets=True)
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-    return server
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from buckets import add_name, damage, object_names, put
+from buckets import Bucket, GoogleBucket
 from exports import write_export
-from gcp_storage_emulator.server import Server
 
 from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.config import BucketDataset
@@ -44,10 +43,10 @@ def pack(folder: Path, archive: Path) -> bytes:
     return archive.read_bytes()
 
 
-def put_folder(folder: Path, prefix: str) -> None:
+def put_folder(bucket: Bucket, folder: Path, prefix: str) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            put(f"{prefix}{path.relative_to(folder).as_posix()}", path.read_bytes())
+            bucket.put(f"{prefix}{path.relative_to(folder).as_posix()}", path.read_bytes())
 
 
 @pytest.fixture
@@ -62,20 +61,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_folder_and_an_archive_of_it_are_the_same_data_set(
-    emulator: Server, export: Path, tmp_path: Path
+    bucket: Bucket, export: Path, tmp_path: Path
 ) -> None:
-    put_folder(export, "data/export/")
-    put("data/export/empty/", b"")  # how a console marks a folder
-    put("data/export-2/other.txt", b"another folder, whose name begins alike")
-    put("data/export.zip", pack(export, tmp_path / "export.zip"))
+    put_folder(bucket, export, "data/export/")
+    bucket.put("data/export/empty/", b"")  # how a console marks a folder
+    bucket.put("data/export-2/other.txt", b"another folder, whose name begins alike")
+    bucket.put("data/export.zip", pack(export, tmp_path / "export.zip"))
 
     datasets = []
-    for uri in ("gs://bucket/data/export", "gs://bucket/data/export/", "gs://bucket/data/export.zip"):
+    for place in ("data/export", "data/export/", "data/export.zip"):
+        uri = f"{bucket.address}/{place}"
         name = f"out{len(datasets)}"
         ingest(config_at(uri), tmp_path / name)
         datasets.append(open_dataset(tmp_path / name))
 
-    assert contents(fetch_from("gs://bucket/data/export", tmp_path / "scratch")) == contents(export)
+    assert contents(fetch_from(f"{bucket.address}/data/export", tmp_path / "scratch")) == contents(export)
     for dataset in datasets:
         assert len(dataset.images) == 12
         assert dataset.annotations[["label", "xmin", "ymax"]].values.tolist() == [["label1", 2.0, 20.0]]
@@ -83,36 +83,38 @@ def test_a_folder_and_an_archive_of_it_are_the_same_data_set(
         assert dataset.annotations.equals(datasets[0].annotations)
 
 
-def test_a_whole_bucket_can_be_the_folder(emulator: Server, export: Path, tmp_path: Path) -> None:
-    put_folder(export, "")
-    assert contents(fetch_from("gs://bucket", tmp_path / "scratch")) == contents(export)
+def test_a_whole_bucket_can_be_the_folder(bucket: Bucket, export: Path, tmp_path: Path) -> None:
+    put_folder(bucket, export, "")
+    assert contents(fetch_from(bucket.address, tmp_path / "scratch")) == contents(export)
 
 
-def test_the_config_follows_the_content_behind_the_address(emulator: Server) -> None:
-    put("a/train/x.jpg", b"x")
-    put("a/train/y.jpg", b"y")
-    seen = [fingerprint_of("gs://bucket/a")]
-    assert fingerprint_of("gs://bucket/a") == seen[0]
-    put("a/train/x.jpg", b"x")
-    assert fingerprint_of("gs://bucket/a") == seen[0], "the same bytes, uploaded again, are the same input"
+def test_the_config_follows_the_content_behind_the_address(bucket: Bucket) -> None:
+    bucket.put("a/train/x.jpg", b"x")
+    bucket.put("a/train/y.jpg", b"y")
+    seen = [fingerprint_of(f"{bucket.address}/a")]
+    assert fingerprint_of(f"{bucket.address}/a") == seen[0]
+    bucket.put("a/train/x.jpg", b"x")
+    assert fingerprint_of(f"{bucket.address}/a") == seen[0], (
+        "the same bytes, uploaded again, are the same input"
+    )
 
-    put("a/train/y.jpg", b"z")
-    seen.append(fingerprint_of("gs://bucket/a"))
-    put("a/train/z.jpg", b"z")
-    seen.append(fingerprint_of("gs://bucket/a"))
-    put("a.zip", b"1")
-    seen.append(fingerprint_of("gs://bucket/a.zip"))
-    put("a.zip", b"2")
-    seen.append(fingerprint_of("gs://bucket/a.zip"))
+    bucket.put("a/train/y.jpg", b"z")
+    seen.append(fingerprint_of(f"{bucket.address}/a"))
+    bucket.put("a/train/z.jpg", b"z")
+    seen.append(fingerprint_of(f"{bucket.address}/a"))
+    bucket.put("a.zip", b"1")
+    seen.append(fingerprint_of(f"{bucket.address}/a.zip"))
+    bucket.put("a.zip", b"2")
+    seen.append(fingerprint_of(f"{bucket.address}/a.zip"))
     assert len(set(seen)) == 5
     assert all(seen)
 
 
-def test_a_damaged_object_is_noticed(emulator: Server, export: Path, tmp_path: Path) -> None:
-    put_folder(export, "export/")
-    put("export.zip", pack(export, tmp_path / "export.zip"))
-    damage(emulator, "export/train/volume_1_slice_2.jpg")
-    damage(emulator, "export.zip")
+def test_a_damaged_object_is_noticed(google_bucket: GoogleBucket, export: Path, tmp_path: Path) -> None:
+    put_folder(google_bucket, export, "export/")
+    google_bucket.put("export.zip", pack(export, tmp_path / "export.zip"))
+    google_bucket.damage("export/train/volume_1_slice_2.jpg")
+    google_bucket.damage("export.zip")
     for uri in ("gs://bucket/export", "gs://bucket/export.zip"):
         with pytest.raises(InputError, match=rf"{uri}: what arrived does not have the bucket's checksum"):
             fetch_from(uri, tmp_path / uri[-3:])
@@ -120,18 +122,20 @@ def test_a_damaged_object_is_noticed(emulator: Server, export: Path, tmp_path: P
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "train/../../evil.jpg", "/evil.jpg", "train/.."])
 def test_an_object_whose_name_leaves_the_folder_is_refused(
-    emulator: Server, tmp_path: Path, name: str
+    google_bucket: GoogleBucket, tmp_path: Path, name: str
 ) -> None:
-    put("export/train/good.jpg", b"good")
-    add_name(emulator, f"export/{name}", like="export/train/good.jpg")
+    google_bucket.put("export/train/good.jpg", b"good")
+    google_bucket.add_name(f"export/{name}", like="export/train/good.jpg")
     with pytest.raises(InputError, match=r"gs://bucket/export holds .*, a name that leaves its folder"):
         fetch_from("gs://bucket/export", tmp_path / "inner")
     assert contents(tmp_path) == {}
 
 
-def test_an_object_and_a_folder_of_one_name_are_one_sentence(emulator: Server, tmp_path: Path) -> None:
-    put("export/train", b"a file")
-    put("export/train/a.jpg", b"in a folder")
+def test_an_object_and_a_folder_of_one_name_are_one_sentence(
+    google_bucket: GoogleBucket, tmp_path: Path
+) -> None:
+    google_bucket.put("export/train", b"a file")
+    google_bucket.put("export/train/a.jpg", b"in a folder")
     with pytest.raises(InputError, match=r"gs://bucket/export: .*train.* cannot be written"):
         fetch_from("gs://bucket/export", tmp_path / "scratch")
 
@@ -139,47 +143,34 @@ def test_an_object_and_a_folder_of_one_name_are_one_sentence(emulator: Server, t
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("gs://bucket/nothing", "gs://bucket/nothing holds nothing; dataset.uri must be a zip archive or"),
-        ("gs://bucket/broken.zip", "gs://bucket/broken.zip is no whole zip archive"),
-        ("gs://nowhere/data", "gs://nowhere/data: there is no such bucket or object"),
-        ("gs://", "gs:// is no bucket's address; give it as gs://BUCKET/PATH"),
+        ("SCHEME://bucket/nothing", "/nothing holds nothing; dataset.uri must be a zip archive or"),
+        ("SCHEME://bucket/broken.zip", "/broken.zip is no whole zip archive"),
+        ("SCHEME://nowhere/data", "://nowhere/data: there is no such bucket or object"),
+        ("SCHEME://", ":// is no bucket's address; give it as .*://BUCKET/PATH"),
+        ("SCHEME://bucket/a//b", "/a//b is no bucket's address"),
+        ("SCHEME://bucket/../b", r"/\.\./b is no bucket's address"),
     ],
 )
 def test_an_address_that_gives_no_export_is_one_sentence(
-    emulator: Server, tmp_path: Path, uri: str, message: str
+    bucket: Bucket, tmp_path: Path, uri: str, message: str
 ) -> None:
-    put("broken.zip", b"no zip")
+    bucket.put("broken.zip", b"no zip")
     with pytest.raises(InputError, match=message):
-        fetch_from(uri, tmp_path / "scratch")
+        fetch_from(uri.replace("SCHEME", bucket.address[:2]), tmp_path / "scratch")
 
 
-def test_without_credentials_a_sentence_says_how_to_get_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no look for Google's own machines
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"gs://bucket/data needs Google credentials: run gcloud auth"):
-        fingerprint_of("gs://bucket/data")
-
-    (tmp_path / "key.json").write_text("no key")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
-    with pytest.raises(InputError, match=r"gs://bucket/data needs Google credentials"):
-        fingerprint_of("gs://bucket/data")
-
-
-def test_nothing_is_written_to_the_bucket(emulator: Server, export: Path, tmp_path: Path) -> None:
-    put_folder(export, "export/")
-    before = object_names(emulator)
-    fetch_from("gs://bucket/export", tmp_path / "scratch")
-    assert object_names(emulator) == before
+def test_nothing_is_written_to_the_bucket(bucket: Bucket, export: Path, tmp_path: Path) -> None:
+    put_folder(bucket, export, "export/")
+    before = bucket.names()
+    fetch_from(f"{bucket.address}/export", tmp_path / "scratch")
+    assert bucket.names() == before
 
 
 def test_the_clients_of_remote_sources_are_imported_only_for_them() -> None:
     script = (
         "import sys; from brain_tumor.configure import configure; configure(['dataset=roboflow']); "
-        "print(*sorted({'google.cloud.storage', 'roboflow', 'pandas'} & set(sys.modules)))"
+        "names = {'google.cloud.storage', 'boto3', 'cloudpathlib', 'roboflow', 'pandas'}; "
+        "print(*sorted(names & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr

@@ -2,18 +2,20 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from buckets import BUCKET, damage, object_names, put
-from gcp_storage_emulator.server import Server
+from buckets import Bucket, GoogleBucket
 from trainings import make_config
 
 from brain_tumor.artifacts.folder import MANIFEST, check_files, publish
 from brain_tumor.artifacts.model import Model, ModelManifest, open_model
 from brain_tumor.artifacts.records import Records, open_records
 from brain_tumor.config import TrainConfig, to_json
+from brain_tumor.stores.folders import list_files, upload_file
+from brain_tumor.stores.paths import open_path
 from brain_tumor.training.checkpoints import (
     IMAGE,
     ROOT,
@@ -21,6 +23,7 @@ from brain_tumor.training.checkpoints import (
     Checkpoints,
     ProgressState,
     TrainingState,
+    delete_old_checkpoints,
     open_checkpoints,
 )
 
@@ -46,7 +49,7 @@ def test_other_input_is_another_training(
         monkeypatch.setenv(IMAGE, image)
         checkpoints = open_checkpoints(config, records, start)
         assert checkpoints is not None
-        return checkpoints.address
+        return str(checkpoints.folder)
 
     config, records = make_config(tiny_overrides, "phase3_finetune"), open_records(tiny_records)
     assert open_checkpoints(config, records, None) is None, "no root, no checkpoints"
@@ -80,7 +83,7 @@ def test_a_default_that_changes_is_another_training(
     later = LaterConfig.model_validate(config.model_dump(exclude_defaults=True))
     assert to_json(later) == to_json(config)
     places = [open_checkpoints(each, records, None) for each in (config, later)]
-    assert places[0] and places[1] and places[0].address != places[1].address
+    assert places[0] and places[1] and places[0].folder != places[1].folder
 
 
 @pytest.mark.parametrize("file", ["state.json", "weights.npz", "manifest.json"])
@@ -112,30 +115,59 @@ def test_any_damage_is_found(
 
 
 def test_checkpoints_are_kept_in_a_bucket(
-    emulator: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    bucket: Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoints = Checkpoints(f"gs://{BUCKET}/root/phase1_box-0123")
+    checkpoints = Checkpoints(f"{bucket.address}/root/phase1_box-0123")
     assert checkpoints.load() is None
     for epoch in (1, 2, 3):
         checkpoints.save(epoch, checkpoint(epoch, weights=[np.full(99, epoch), np.zeros(1)]))
-    names = object_names(emulator)
     place = "root/phase1_box-0123/epoch-0000"
-    assert {name.split("/")[2] for name in names} == {"epoch-00002", "epoch-00003"}, "the last two"
-    assert names[-1] == f"{place}3/manifest.json", "what makes it visible comes last"
+    assert {name.split("/")[2] for name in bucket.names()} == {"epoch-00002", "epoch-00003"}, "the last two"
     found = checkpoints.load()
     assert found is not None and len(found.state.epochs) == 3
     np.testing.assert_array_equal(found.arrays["weights"][0], np.full(99, 3))
 
-    damage(emulator, f"{place}3/weights.npz")
+    bucket.put(f"{place}3/weights.npz", b"other bytes")
     assert found_epoch(checkpoints) == 2
-    assert "epoch-00003 is damaged" in caplog.text
+    assert f"{bucket.address}/{place}3 is damaged" in caplog.text
     checkpoints.save(3, checkpoint(3))
-    assert f"{place}3/weights.npz" not in object_names(emulator), "nothing of the damaged one is left"
+    assert f"{place}3/weights.npz" not in bucket.names(), "nothing of the damaged one is left"
     assert found_epoch(checkpoints) == 3
 
     # What a killed upload leaves: the files without the manifest.
-    put(f"{place}4/weights.npz", b"half")
+    bucket.put(f"{place}4/weights.npz", b"half")
     assert found_epoch(checkpoints) == 3
+
+    assert not checkpoints.restore_model(tmp_path / "again")
+    model = finished(tmp_path / "model")
+    checkpoints.keep_model(model)
+    names = bucket.names()
+    assert {name.split("/")[2] for name in names} == {"model"}, "of the half upload nothing is left either"
+    assert checkpoints.load() is None
+    assert checkpoints.restore_model(tmp_path / "again")
+    check_files(tmp_path / "again", open_model(model).manifest)
+
+
+def test_a_checkpoint_in_a_bucket_comes_and_goes_by_its_manifest(
+    google_bucket: GoogleBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints("gs://bucket/root")
+    checkpoints.save(1, checkpoint(1, weights=[np.zeros(1)], optimizer=[np.zeros(1)]))
+    assert google_bucket.names_by_age()[-1] == "root/epoch-00001/manifest.json"
+    assert len(google_bucket.names()) == 4
+
+    deleted = []
+    delete = google_bucket.storage.delete_file
+
+    def watch(bucket: str, name: str) -> None:
+        deleted.append(name)
+        delete(bucket, name)
+
+    monkeypatch.setattr(google_bucket.storage, "delete_file", watch)
+    checkpoints.save(2, checkpoint(2))
+    checkpoints.save(3, checkpoint(3))
+    assert deleted[0] == "root/epoch-00001/manifest.json"
+    assert len(deleted) == 4 and all(name.startswith("root/epoch-00001/") for name in deleted)
 
 
 def finished(folder: Path) -> Path:
@@ -168,3 +200,38 @@ def test_a_damaged_model_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
     assert not checkpoints.restore_model(tmp_path / "again")
     assert "model is damaged, the training is done again" in caplog.text
     assert not (tmp_path / "again").exists()
+
+
+@pytest.fixture
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the checkpoints of several trainings are: a folder, or an address in a bucket."""
+    kind = request.param
+    return str(tmp_path / "root") if kind == "folder" else f"{request.getfixturevalue(kind).address}/root"
+
+
+@pytest.mark.parametrize("root", ["folder", "google_bucket", "s3_bucket"], indirect=True)
+def test_old_checkpoints_are_those_whose_newest_file_is_old(root: str, tmp_path: Path) -> None:
+    old, going_on, finished_late = (f"{name}-0123456789abcdef" for name in ("old", "going-on", "finished"))
+    for name in (old, going_on, finished_late):
+        Checkpoints(f"{root}/{name}").save(1, checkpoint(1))
+    folder = open_path(root)
+    note = tmp_path / "note.txt"
+    note.write_text("another's")
+    for other in ("note.txt", "data-0123456789abcdef/train/note.txt", "models/epoch-00001/manifest.json"):
+        upload_file(note, folder / other)
+    before = max(facts.changed for facts in list_files(folder)) + 0.5
+    time.sleep(1.1)  # a bucket's clock knows whole seconds
+    Checkpoints(f"{root}/{going_on}").save(2, checkpoint(2))
+    Checkpoints(f"{root}/{finished_late}").keep_model(finished(tmp_path / "model"))
+
+    assert delete_old_checkpoints(root, before) == [folder / old]
+
+    assert {facts.name for facts in list_files(folder) if "/epoch-00001/" not in facts.name} == {
+        "note.txt",
+        "data-0123456789abcdef/train/note.txt",
+        *(f"{going_on}/epoch-00002/{name}" for name in ("state.json", "manifest.json")),
+        *(f"{finished_late}/model/{name}" for name in ("model.keras", "manifest.json")),
+    }
+    assert Checkpoints(f"{root}/{old}").load() is None
+    assert found_epoch(Checkpoints(f"{root}/{going_on}")) == 2
+    assert delete_old_checkpoints(root, before) == []

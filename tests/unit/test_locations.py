@@ -1,10 +1,12 @@
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from buckets import object_names, put
-from gcp_storage_emulator.server import Server
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.httpsession import URLLib3Session
+from buckets import Bucket, GoogleBucket, S3Bucket
 
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.locations import check_writable, fingerprint
@@ -40,27 +42,60 @@ def test_the_fingerprint_of_a_file_and_of_nothing(tmp_path: Path) -> None:
     assert first and fingerprint(file) not in ("", first)
 
 
-def test_what_cannot_be_written_to_is_told_beforehand(emulator: Server, tmp_path: Path) -> None:
-    check_writable("gs://bucket/models")
+def test_what_cannot_be_written_to_is_told_beforehand(bucket: Bucket, tmp_path: Path) -> None:
+    check_writable(f"{bucket.address}/models")
     check_writable(str(tmp_path / "new"))
+    assert bucket.names() == [path.name for path in (tmp_path / "new").iterdir()] == [], "no trace"
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(InputError, match=r"file/models cannot be written: Not a directory"):
         check_writable(str(tmp_path / "file" / "models"))
-    with pytest.raises(InputError, match="gs://nowhere/models: there is no such bucket"):
-        check_writable("gs://nowhere/models")
+    nowhere = f"{bucket.address[:5]}nowhere/models"
+    with pytest.raises(InputError, match=f"{nowhere}: there is no such bucket"):
+        check_writable(nowhere)
 
 
-def test_the_fingerprint_of_a_bucket_downloads_nothing(emulator: Server) -> None:
-    put("data/train/one.jpg", b"1")
-    put("data.zip", b"1")
-    put("copy/train/one.jpg", b"1")
-    for name in object_names(emulator):
-        emulator._storage._store.remove_file(f"bucket/{name}")  # only what the bucket says of them is left
-    assert (
-        fingerprint("gs://bucket/data")
-        == fingerprint("gs://bucket/copy/")
-        != fingerprint("gs://bucket/data.zip")
-    )
-    assert fingerprint("gs://bucket/nothing") == ""
-    with pytest.raises(InputError, match="gs://nowhere: there is no such bucket"):
-        fingerprint("gs://nowhere")
+def test_who_may_read_only_is_told_beforehand(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3_bucket.put("data.zip", b"1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_bucket.reader_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_bucket.reader_secret)
+    assert fingerprint("s3://bucket/data.zip")
+    with pytest.raises(InputError, match="s3://bucket/models: these credentials may not do this; give them"):
+        check_writable("s3://bucket/models")
+
+
+def test_the_fingerprint_of_a_bucket_follows_names_and_content(bucket: Bucket) -> None:
+    for name in ("data/train/one.jpg", "data.zip", "data/train/one.jpg.txt", "copy/train/one.jpg"):
+        bucket.put(name, b"1")
+    bucket.put("copy/train/one.jpg.txt", b"1")
+    seen = [
+        fingerprint(f"{bucket.address}/{name}") for name in ("data", "copy/", "data.zip", "dat", "nothing")
+    ]
+    assert seen[0] == seen[1] != seen[2]
+    assert seen[3:] == ["", ""], "the beginning of a name is no name"
+    nowhere = f"{bucket.address[:5]}nowhere"
+    with pytest.raises(InputError, match=f"{nowhere}: there is no such bucket"):
+        fingerprint(nowhere)
+
+
+def test_the_fingerprint_of_a_bucket_downloads_nothing(google_bucket: GoogleBucket) -> None:
+    google_bucket.put("data/train/one.jpg", b"1")
+    before = fingerprint("gs://bucket/data")
+    google_bucket.forget_contents()
+    assert fingerprint("gs://bucket/data") == before
+
+
+def test_the_fingerprint_of_many_objects_takes_a_request_for_a_thousand(
+    s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = []
+    send = URLLib3Session.send
+
+    def count(self: URLLib3Session, request: AWSPreparedRequest) -> AWSResponse:
+        requests.append(request.url)
+        return send(self, request)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: s3_bucket.put(f"many/{number}.jpg", b"1"), range(1001)))
+    monkeypatch.setattr(URLLib3Session, "send", count)
+    assert fingerprint("s3://bucket/many")
+    assert len(requests) == 3, "whether an object has that name, and two pages"

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import BUCKET, object_names
-from gcp_storage_emulator.server import Server
+from buckets import S3Bucket
 from mlflow import MlflowClient
 from trainings import make_config, without_seconds
 
@@ -206,7 +205,7 @@ def test_a_finished_training_returns_at_once(
 
 
 def test_a_training_goes_on_from_a_bucket(
-    emulator: Server,
+    s3_bucket: S3Bucket,
     config: TrainConfig,
     tiny_records: Path,
     uninterrupted: Path,
@@ -214,7 +213,7 @@ def test_a_training_goes_on_from_a_bucket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And tells MLflow of it, which thinks that the killed one still runs."""
-    monkeypatch.setenv(ROOT, f"gs://{BUCKET}/checkpoints")
+    monkeypatch.setenv(ROOT, f"{s3_bucket.address}/checkpoints")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     save = Checkpoints.save
 
@@ -242,7 +241,7 @@ def test_a_training_goes_on_from_a_bucket(
         strict=True,
     ):
         assert weight.numpy().tobytes() == other.numpy().tobytes(), weight.path
-    assert {name.split("/")[2] for name in object_names(emulator)} == {"model"}
+    assert {name.split("/")[2] for name in s3_bucket.names()} == {"model"}
     monkeypatch.setattr(training, "build_detector", lambda *_: pytest.fail("a model was built"))
     train(config, open_records(tiny_records), tmp_path / "again")
     files = [(tmp_path / name / MODEL_FILE).read_bytes() for name in ("model", "again")]

@@ -1,12 +1,10 @@
 """What all artifacts share: a folder that appears whole or not at all, with a typed manifest.
 
 An artifact is what a step hands to the next one. It is written under a temporary name, gets its
-`manifest.json` last, and is renamed, so that no reader ever sees half of one.
+`manifest.json` last, and is renamed or, in a bucket, uploaded with the manifest last, so that no reader ever
+sees half of one.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,8 @@ from pydantic import ConfigDict
 from brain_tumor.config.base import Schema, from_json
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import hash_file, hash_files, write_json
+from brain_tumor.stores.folders import replace_folder
+from brain_tumor.stores.paths import AnyPath
 
 MANIFEST = "manifest.json"
 
@@ -58,8 +58,8 @@ class Draft:
 
 
 @contextmanager
-def publish(path: str | Path, indexed: Collection[str] = ()) -> Iterator[Draft]:
-    """Writes an artifact: yields a draft, and at the end adds the manifest and renames it to `path`.
+def publish(path: str | AnyPath, indexed: Collection[str] = ()) -> Iterator[Draft]:
+    """Writes an artifact: yields a draft, and at the end adds the manifest and puts it to `path`.
 
     On an exception nothing is left under `path`. An artifact that already stands there is replaced.
 
@@ -68,29 +68,21 @@ def publish(path: str | Path, indexed: Collection[str] = ()) -> Iterator[Draft]:
         indexed: Folders in it whose files have their sha256 in another of its files. The manifest's `files`
             leaves them out: with one entry an image it would grow with the data set.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    # mkdtemp's folder is private to the user; another user's pod must be able to read an artifact.
-    temporary.chmod(0o755)
-    replaced = temporary.with_name(f"{temporary.name}-replaced")
-    try:
+    with replace_folder(Path(path) if isinstance(path, str) else path, MANIFEST) as temporary:
         draft = Draft(temporary)
         yield draft
         assert draft.manifest, "a draft ends with its manifest"
         facts = {"files": hash_files(temporary, indexed), "versions": {"brain-tumor": version("brain-tumor")}}
         write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
-        if path.is_dir():
-            # Moved away, not deleted in place: a reader must not see half of the old artifact either.
-            os.rename(path, replaced)
-        os.rename(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
-def read_manifest(path: str | Path, schema: type[M]) -> M:
+def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
     """Reads an artifact's manifest.
+
+    Args:
+        path: The artifact's folder.
+        schema: What its manifest is to be.
+        origin: What a message calls the folder, if it is a copy.
 
     Raises:
         InputError: There is no whole artifact at `path`, or it is of another kind.
@@ -99,13 +91,14 @@ def read_manifest(path: str | Path, schema: type[M]) -> M:
     file = Path(path) / MANIFEST
     if not file.is_file():
         raise InputError(
-            f"{path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
+            f"{origin or path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
         )
     content = file.read_bytes()
-    found = _parse(AnyManifest, content, file).kind
+    name = f"{origin or path}/{MANIFEST}"
+    found = _parse(AnyManifest, content, name).kind
     if found != kind:
-        raise InputError(f"{path} holds a {found} artifact where a {kind} artifact is needed.")
-    return _parse(schema, content, file)
+        raise InputError(f"{origin or path} holds a {found} artifact where a {kind} artifact is needed.")
+    return _parse(schema, content, name)
 
 
 def read_json(schema: type[S], file: Path) -> S:
@@ -114,12 +107,12 @@ def read_json(schema: type[S], file: Path) -> S:
     Raises:
         InputError: It is missing, cut, or none of the schema.
     """
-    return _parse(schema, file.read_bytes() if file.is_file() else b"", file)
+    return _parse(schema, file.read_bytes() if file.is_file() else b"", str(file))
 
 
-def _parse(schema: type[S], content: bytes, file: Path) -> S:
+def _parse(schema: type[S], content: bytes, file: str) -> S:
     try:
-        return from_json(schema, content, file.name)
+        return from_json(schema, content, Path(file).name)
     except InputError as error:
         raise InputError(
             f"{file} is damaged, or another version wrote it; run the step that makes it again."

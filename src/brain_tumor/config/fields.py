@@ -21,7 +21,7 @@ Positive = Annotated[float, Field(gt=0)]
 # NumPy and Keras take no larger one.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
-BUCKET_SCHEMES = ("gs://",)
+BUCKET_SCHEMES = ("gs://", "s3://")
 
 
 def is_bucket(address: str) -> bool:

@@ -8,9 +8,25 @@ import re
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from brain_tumor.runtime.errors import InputError
+
+# Where cloudpathlib may keep copies of what it reads: nowhere. What would make one fails instead.
+NO_CACHE = os.devnull
+
+
+class FileFacts(NamedTuple):
+    """What a listing says of a file."""
+
+    name: str
+    """With slashes."""
+    size: int
+    """In bytes."""
+    checksum: str
+    """What a bucket keeps: of the same kind for all its files, and empty on this machine."""
+    changed: float
+    """When it was last written, in seconds since 1970."""
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -1,64 +1,54 @@
-"""What can be a path of this machine or an address in a bucket."""
+"""What is asked of a path of this machine or an address in a bucket before a run: what it holds, and whether
+it can be written to."""
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
+from uuid import uuid4
 
-from brain_tumor.config.fields import is_bucket
-from brain_tumor.runtime.errors import InputError
-from brain_tumor.stores.buckets import fingerprint_objects, open_bucket
 from brain_tumor.stores.files import hash_file, hash_files
+from brain_tumor.stores.folders import find_file, list_files, upload_file
+from brain_tumor.stores.paths import explain_errors, open_path
 
 
-def fingerprint(path: str | Path) -> str:
+def fingerprint(address: str | Path) -> str:
     """A short hash of a file's, or of all a folder's files', names and bytes; empty if nothing is there.
 
-    Of a gs:// address nothing is downloaded: the names, sizes and checksums that the bucket keeps are hashed.
+    Of a bucket nothing is downloaded: the names, sizes and checksums that it keeps are hashed. S3's (ETags)
+    depend on the size of the parts that a large object came in and on the bucket's encryption, too: the same
+    bytes, uploaded by another program, can be other input there, and other bytes are never the same.
 
     Raises:
         InputError: A bucket cannot be read.
     """
-    if is_bucket(str(path)):
-        return fingerprint_objects(str(path))
-    path = Path(path)
-    if path.is_file():
-        return hash_file(path)[:16]
-    if not path.is_dir():
-        return ""
-    lines = (f"{name} {digest}\n" for name, digest in hash_files(path).items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+    path = open_path(str(address))
+    if isinstance(path, Path):
+        if path.is_file():
+            return hash_file(path)[:16]
+        lines = [f"{name} {digest}\n" for name, digest in hash_files(path).items()] if path.is_dir() else None
+        return "" if lines is None else _short_hash(lines)
+    found = find_file(path)
+    files = [found] if found else sorted(list_files(path))
+    return _short_hash(f"{file.name} {file.size} {file.checksum}\n" for file in files) if files else ""
 
 
 def check_writable(destination: str) -> None:
-    """Finds out before hours of work whether something can be written to a gs:// address or a folder.
+    """Finds out before hours of work whether a folder, anywhere, can be written to.
+
+    No store can be asked that, so a small file is written and deleted.
 
     Raises:
         InputError: It cannot.
     """
-    if not is_bucket(destination):
-        with explain_disk(destination):
-            Path(destination).mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=destination).close()
-        return
-    needed = ["storage.objects.create", "storage.objects.get"]
-    with open_bucket(destination) as (bucket, _):
-        missing = sorted(set(needed) - set(bucket.test_iam_permissions(needed)))
-    if missing:
-        raise InputError(
-            f"{destination}: these credentials lack {' and '.join(missing)}; give them a role that has it."
-        )
+    path = open_path(destination)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / f".brain-tumor-{uuid4().hex}"
+        file.touch()
+        upload_file(file, path / file.name, path)
+    with explain_errors(path):
+        (path / file.name).unlink()
 
 
-@contextmanager
-def explain_disk(destination: str) -> Iterator[None]:
-    """Says of what a full or unwritable disk refuses that it was about `destination`.
-
-    Raises:
-        InputError: It refused something.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{destination} cannot be written: {error.strerror}.") from error
+def _short_hash(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]

@@ -244,7 +244,7 @@ class Checkpointer(keras.callbacks.Callback):
         best = checkpoint.arrays.get("best", checkpoint.arrays["variables"])
         self._progress.restore(checkpoint.state.progress, best)
         self._log.restore(checkpoint.state.epochs, checkpoint.state.mlflow_run_id)
-        logging.info("Goes on after epoch %d from %s", len(self._log.epochs), self._checkpoints.address)
+        logging.info("Goes on after epoch %d from %s", len(self._log.epochs), self._checkpoints.folder)
 
 
 class Preemption(keras.callbacks.Callback):

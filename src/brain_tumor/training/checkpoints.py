@@ -1,8 +1,8 @@
 """Checkpoints: what a training that was killed needs to go on as if nothing had happened.
 
 They live outside of the step's own disk, which a restarted pod does not get back: below the root that
-`BRAIN_TUMOR_CHECKPOINTS` names, a folder or gs://bucket/path. Without it a training keeps none. Each training
-has its own place there, named by a hash of all that its result depends on:
+`BRAIN_TUMOR_CHECKPOINTS` names, a folder or an address in a bucket. Without it a training keeps none. Each
+training has its own place there, named by a hash of all that its result depends on:
 
     epoch-00003/  epoch-00004/    the last two finished epochs
     model/                        the finished model, in their place
@@ -12,26 +12,25 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from brain_tumor.artifacts.folder import MANIFEST, Manifest, artifact_id, check_files, publish, read_manifest
+from brain_tumor.artifacts.folder import MANIFEST, Manifest, artifact_id, publish
 from brain_tumor.artifacts.model import Epoch, Model, ModelManifest
 from brain_tumor.artifacts.records import Records
-from brain_tumor.artifacts.transfer import download, upload
+from brain_tumor.artifacts.transfer import local_copy
 from brain_tumor.config import Schema, TrainConfig, from_json
-from brain_tumor.config.fields import is_bucket
 from brain_tumor.runtime.errors import InputError
-from brain_tumor.stores.buckets import open_bucket
 from brain_tumor.stores.files import write_json
+from brain_tumor.stores.folders import delete_folder, list_files
+from brain_tumor.stores.paths import AnyPath, open_path
 
 ROOT = "BRAIN_TUMOR_CHECKPOINTS"
 IMAGE = "BRAIN_TUMOR_IMAGE"
@@ -39,6 +38,9 @@ KEPT = 2
 EPOCH = "epoch-"
 MODEL = "model"
 STATE_FILE = "state.json"
+# A training's folder and what is in it, half written things included. A bucket may hold other things besides.
+TRAINING = r".+-[0-9a-f]{16}"
+CONTENT = rf"({EPOCH}\d|{MODEL}/|\.)"
 # What reading a damaged file raises, beside the error of one that is not the one of its manifest.
 DAMAGES = (InputError, OSError, ValueError, KeyError, zipfile.BadZipFile)
 
@@ -89,11 +91,14 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Args:
-        address: Their folder or gs:// address.
+        address: Their folder, or its gs:// or s3:// address.
+
+    Raises:
+        InputError: There are no credentials for it.
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.folder = open_path(address)
 
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:
         """Keeps the state after an epoch (from 1), and of the earlier ones only the one before it."""
@@ -104,20 +109,20 @@ class Checkpoints:
                 np.savez(folder / f"{name}.npz", *arrays)
 
         self._put(f"{EPOCH}{epoch:05d}", CheckpointManifest(), write)
-        self._delete(self._epochs()[:-KEPT])
+        self._keep(self._epochs()[-KEPT:])
 
     def load(self) -> Checkpoint | None:
         """The latest state that is whole, or None. A damaged one is passed over with a warning."""
         for name in reversed(self._epochs()):
             try:
-                with self._get(name, CheckpointManifest) as folder:
+                with local_copy(self.folder / name, CheckpointManifest) as folder:
                     file = folder / STATE_FILE
                     state = from_json(TrainingState, file.read_bytes(), str(file))
                     return Checkpoint(state, {file.stem: _read_arrays(file) for file in folder.glob("*.npz")})
             except DAMAGES as error:
                 logging.warning(
                     "The checkpoint %s/%s is damaged, the one before it is taken: %s",
-                    self.address,
+                    self.folder,
                     name,
                     error,
                 )
@@ -126,20 +131,20 @@ class Checkpoints:
     def keep_model(self, model: Path) -> None:
         """Keeps the finished training's model artifact, and deletes the epochs."""
         self._put(MODEL, ModelManifest(), lambda folder: _copy_files(model, folder))
-        self._delete(self._epochs())
+        self._keep([MODEL])
 
     def restore_model(self, output: Path) -> bool:
         """Publishes the model artifact of a finished training; False if there is none, or a damaged one."""
         if MODEL not in self._names():
             return False
         try:
-            with self._get(MODEL, ModelManifest) as folder, publish(output) as draft:
+            with local_copy(self.folder / MODEL, ModelManifest) as folder, publish(output) as draft:
                 _copy_files(folder, draft.path)
                 draft.manifest = ModelManifest()
         except DAMAGES as error:
             logging.warning(
                 "The finished model %s/%s is damaged, the training is done again: %s",
-                self.address,
+                self.folder,
                 MODEL,
                 error,
             )
@@ -151,48 +156,20 @@ class Checkpoints:
 
     def _names(self) -> list[str]:
         """What is there and whole, as far as one can tell without reading it: the manifest comes last."""
-        if is_bucket(self.address):
-            with open_bucket(self.address) as (bucket, prefix):
-                blobs = [blob.name.split("/") for blob in bucket.list_blobs(prefix=f"{prefix}/")]
-            return [parts[-2] for parts in blobs if parts[-1] == MANIFEST]
-        return [path.parent.name for path in Path(self.address).glob(f"[!.]*/{MANIFEST}")]
+        found = [facts.name.split("/") for facts in list_files(self.folder)]
+        # A folder that this machine is still writing has its manifest a moment before its name.
+        return [parts[0] for parts in found if parts[1:] == [MANIFEST] and not parts[0].startswith(".")]
 
     def _put(self, name: str, manifest: Manifest, write: Callable[[Path], None]) -> None:
-        in_bucket = is_bucket(self.address)
-        with tempfile.TemporaryDirectory() if in_bucket else nullcontext(self.address) as parent:
-            folder = Path(parent) / name
-            with publish(folder) as draft:
-                write(draft.path)
-                draft.manifest = manifest
-            if in_bucket:
-                # Another one under this name is one that was found to be damaged.
-                self._delete([name])
-                upload(folder, f"{self.address}/{name}")
+        with publish(self.folder / name) as draft:
+            write(draft.path)
+            draft.manifest = manifest
 
-    @contextmanager
-    def _get(self, name: str, schema: type[Manifest]) -> Iterator[Path]:
-        """Yields a folder with the files, each of them the one of its manifest."""
-        if not is_bucket(self.address):
-            folder = Path(self.address) / name
-            check_files(folder, read_manifest(folder, schema))
-            yield folder
-            return
-        with tempfile.TemporaryDirectory() as scratch:
-            download(f"{self.address}/{name}", Path(scratch) / name)
-            yield Path(scratch) / name
-
-    def _delete(self, names: list[str]) -> None:
-        if not is_bucket(self.address):
-            # What a killed process was writing, under a temporary name, goes too.
-            for path in [*(Path(self.address) / name for name in names), *Path(self.address).glob(".*")]:
-                shutil.rmtree(path, ignore_errors=True)
-            return
-        for name in names:
-            with open_bucket(f"{self.address}/{name}") as (bucket, prefix):
-                blobs = list(bucket.list_blobs(prefix=f"{prefix}/"))
-                # The manifest first: what is left when this is killed is no checkpoint.
-                for blob in sorted(blobs, key=lambda blob: not blob.name.endswith(f"/{MANIFEST}")):
-                    blob.delete()
+    def _keep(self, names: list[str]) -> None:
+        """Deletes all the rest, with what a killed process was writing."""
+        found = {facts.name.split("/")[0] for facts in list_files(self.folder)}
+        for name in found.difference(names):
+            delete_folder(self.folder / name, MANIFEST)
 
 
 def open_checkpoints(config: TrainConfig, records: Records, start: Model | None) -> Checkpoints | None:
@@ -208,6 +185,33 @@ def open_checkpoints(config: TrainConfig, records: Records, start: Model | None)
     parts += [artifact_id(artifact.path) for artifact in (records, start) if artifact]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return Checkpoints(f"{root}/{config.name}-{key}")
+
+
+def delete_old_checkpoints(root: str, before: float) -> list[AnyPath]:
+    """Deletes the checkpoints of trainings that last changed before a moment.
+
+    A training's checkpoints are as old as their newest file. Whatever else lies below the root is left.
+
+    Args:
+        root: The folder or address in a bucket that holds them.
+        before: Seconds since 1970.
+
+    Returns:
+        The deleted folders, a training each.
+
+    Raises:
+        InputError: The root cannot be read, or the checkpoints not be deleted.
+    """
+    folder = open_path(root)
+    changed: dict[str, float] = {}
+    for facts in list_files(folder):
+        training, _, rest = facts.name.partition("/")
+        if re.fullmatch(TRAINING, training) and re.match(CONTENT, rest):
+            changed[training] = max(changed.get(training, 0), facts.changed)
+    old = [training for training, moment in sorted(changed.items()) if moment < before]
+    for training in old:
+        delete_folder(folder / training, MANIFEST)
+    return [folder / training for training in old]
 
 
 def _read_arrays(path: Path) -> list[np.ndarray]:

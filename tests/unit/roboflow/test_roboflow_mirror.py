@@ -1,74 +1,124 @@
 """A bucket that keeps what was downloaded from Roboflow."""
 
-import base64
 import hashlib
+import shutil
 from pathlib import Path
 
-import google_crc32c
 import pytest
 import roboflow_service as service
-from buckets import damage, object_names, read
-from gcp_storage_emulator.server import Server
+from buckets import Bucket, GoogleBucket
 from roboflow_service import Service
 from roboflow_watch import PATH, Watch, pack, without
 
-from brain_tumor.ingest.sources import roboflow
+from brain_tumor.ingest.sources import mirror, roboflow
+from brain_tumor.stores.paths import AnyPath
 
 KEPT = f"mirror{PATH}.zip"
+SHA256 = f"{KEPT}.sha256"
+
+
+def mirrored(bucket: Bucket) -> str:
+    return f"dataset.mirror={bucket.address}/mirror"
 
 
 def test_the_mirror_keeps_the_first_download_and_gives_it_from_then_on(
-    server: Service, emulator: Server, watch: Watch, archive: bytes, monkeypatch: pytest.MonkeyPatch
+    server: Service, bucket: Bucket, watch: Watch, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = watch.fetch("dataset.mirror=gs://bucket/mirror")
-    assert object_names(emulator) == [KEPT]
-    assert read(emulator, KEPT) == archive
-    metadata = emulator._storage.get_file_obj("bucket", KEPT)["metadata"]
-    assert metadata == {"sha256": hashlib.sha256(archive).hexdigest()}
+    first = watch.fetch(mirrored(bucket))
+    assert bucket.names() == [KEPT, SHA256]
+    assert bucket.read(KEPT) == archive
+    assert bucket.read(SHA256).decode() == f"{hashlib.sha256(archive).hexdigest()}\n"
 
     monkeypatch.delenv(roboflow.KEY)
-    assert watch.fetch("dataset.mirror=gs://bucket/mirror/") == first
+    assert watch.fetch(f"{mirrored(bucket)}/") == first
     assert len(server.questions) == len(server.downloads) == 1, "the second run asked the mirror alone"
 
 
 def test_a_failed_download_leaves_nothing_in_the_mirror(
-    server: Service, emulator: Server, watch: Watch, export: Path, archive: bytes
+    server: Service, google_bucket: GoogleBucket, watch: Watch, export: Path, archive: bytes
 ) -> None:
     bad = [archive[:-500], without(export, "train/volume_1_slice_1.jpg"), pack(export, **{"../evil": b""})]
     for content in bad:
         server.on_download = [service.whole(content)]
-        watch.fail("whole|leaves", "dataset.mirror=gs://bucket/mirror")
-    assert object_names(emulator) == []
+        watch.fail("whole|leaves", mirrored(google_bucket))
+    assert google_bucket.names() == []
 
 
 def test_a_damaged_archive_in_the_mirror_is_told_and_left(
-    server: Service, emulator: Server, watch: Watch
+    server: Service, bucket: Bucket, watch: Watch, archive: bytes
 ) -> None:
-    watch.fetch("dataset.mirror=gs://bucket/mirror")
-    # Replaced: the object's own checksum is that of the new bytes, the sha256 kept with it is not.
-    content = read(emulator, KEPT)
-    emulator._storage.create_file(
-        "bucket",
-        KEPT,
-        content + b"more",
-        {
-            **emulator._storage.get_file_obj("bucket", KEPT),
-            "crc32c": base64.b64encode(google_crc32c.Checksum(content + b"more").digest()).decode(),
-            "md5Hash": None,
-            "size": str(len(content) + 4),
-        },
-    )
+    watch.fetch(mirrored(bucket))
+    bucket.put(KEPT, archive + b"more")
     watch.fail(
-        r"gs://bucket/mirror/.*/2/tensorflow\.zip is damaged: its sha256 .*; delete it, and run again",
-        "dataset.mirror=gs://bucket/mirror",
+        rf"{bucket.address}/mirror/.*/2/tensorflow\.zip is damaged: its sha256 .*; delete it, and run again",
+        mirrored(bucket),
     )
-    damage(emulator, KEPT)
-    watch.fail("does not have the bucket's checksum", "dataset.mirror=gs://bucket/mirror")
+    assert bucket.read(KEPT) == archive + b"more"
     assert len(server.downloads) == 1
 
 
-def test_a_mirror_that_cannot_be_written_is_told_before_the_download(
-    server: Service, emulator: Server, watch: Watch
+def test_a_damaged_object_of_the_mirror_is_told(
+    server: Service, google_bucket: GoogleBucket, watch: Watch
 ) -> None:
-    watch.fail("gs://nowhere/mirror: there is no such bucket", "dataset.mirror=gs://nowhere/mirror")
+    watch.fetch(mirrored(google_bucket))
+    google_bucket.damage(KEPT)
+    watch.fail("does not have the bucket's checksum", mirrored(google_bucket))
+    assert len(server.downloads) == 1
+
+
+def test_an_archive_without_its_sha256_is_neither_used_nor_replaced(
+    server: Service, bucket: Bucket, watch: Watch, archive: bytes
+) -> None:
+    bucket.put(KEPT, archive)  # what an earlier version left
+    watch.fail(
+        r"tensorflow\.zip has no tensorflow\.zip\.sha256 beside it to check it against", mirrored(bucket)
+    )
+    assert bucket.names() == [KEPT]
+    assert server.questions == []
+
+    bucket.put(SHA256, hashlib.sha256(archive).hexdigest().encode())
+    watch.fetch(mirrored(bucket))
+    assert server.questions == []
+
+
+def test_a_killed_upload_is_no_mirror(
+    server: Service,
+    bucket: Bucket,
+    watch: Watch,
+    archive: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upload = mirror.upload_file
+
+    def killed(source: Path, path: AnyPath) -> None:
+        if path.suffix == ".zip":
+            raise KeyboardInterrupt
+        upload(source, path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mirror, "upload_file", killed)
+        watch.fetch(mirrored(bucket))
+    assert bucket.names() == [SHA256]
+    shutil.rmtree(tmp_path / "scratch")  # the killed run's
+
+    watch.fetch(mirrored(bucket))
+    assert len(server.downloads) == 2
+    assert bucket.read(KEPT) == archive
+
+
+def test_the_first_archive_stays(bucket: Bucket, tmp_path: Path) -> None:
+    address = f"{bucket.address}/mirror/export.zip"
+    for content in ("first", "second"):
+        (tmp_path / "archive").write_text(content)
+        mirror.keep(tmp_path / "archive", address)
+    assert mirror.take(address, tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "first"
+
+
+def test_a_mirror_that_cannot_be_written_is_told_before_the_download(
+    server: Service, bucket: Bucket, watch: Watch
+) -> None:
+    nowhere = f"{bucket.address[:5]}nowhere/mirror"
+    watch.fail(f"{nowhere}.*: there is no such bucket", f"dataset.mirror={nowhere}")
     assert server.questions == []

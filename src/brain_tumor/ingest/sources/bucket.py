@@ -6,7 +6,8 @@ from pathlib import Path
 from brain_tumor.config import BucketDataset
 from brain_tumor.ingest.sources.archive import unpack
 from brain_tumor.runtime.errors import InputError
-from brain_tumor.stores.buckets import download_file, download_folder
+from brain_tumor.stores.folders import download_file, download_folder
+from brain_tumor.stores.paths import open_path
 
 
 def fetch(config: BucketDataset, scratch: Path) -> Path:
@@ -22,16 +23,16 @@ def fetch(config: BucketDataset, scratch: Path) -> Path:
     Raises:
         InputError: Nothing is there, or it cannot be read or unpacked.
     """
-    uri = config.uri
+    source = open_path(config.uri)
     archive, folder = scratch / "archive.zip", scratch / "export"
-    logging.info("Downloading %s", uri)
-    if download_file(uri, archive):
-        export = unpack(archive, folder, uri)
+    logging.info("Downloading %s", source)
+    if download_file(source, archive):
+        export = unpack(archive, folder, str(source))
         archive.unlink()
         return export
     folder.mkdir()
-    if not download_folder(uri, folder):
+    if not download_folder(source, folder):
         raise InputError(
-            f"{uri} holds nothing; dataset.uri must be a zip archive or the folder of an export."
+            f"{source} holds nothing; dataset.uri must be a zip archive or the folder of an export."
         )
     return folder

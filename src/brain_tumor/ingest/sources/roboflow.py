@@ -33,9 +33,9 @@ from tqdm import tqdm
 
 from brain_tumor.config import RoboflowDataset
 from brain_tumor.ingest.formats.registry import read_export
+from brain_tumor.ingest.sources import mirror
 from brain_tumor.ingest.sources.archive import BrokenArchiveError, unpack
 from brain_tumor.runtime.errors import InputError
-from brain_tumor.stores.buckets import download_file, upload_file
 from brain_tumor.stores.locations import check_writable
 
 KEY = "ROBOFLOW_API_KEY"
@@ -71,23 +71,23 @@ def fetch(config: RoboflowDataset, scratch: Path) -> Path:
             downloaded in five attempts, or the export is not usable.
     """
     path = "/".join(quote(str(part), safe="") for part in _path(config))
-    mirror = f"{config.mirror.rstrip('/')}/{path}.zip" if config.mirror else ""
+    kept = f"{config.mirror.rstrip('/')}/{path}.zip" if config.mirror else ""
     archive, folder = scratch / "export.zip", scratch / path.replace("/", "-")
-    if mirror and download_file(mirror, archive):
-        logging.info("Using what %s keeps", mirror)
-        export = unpack(archive, folder, mirror)
-        _check_export(export, mirror, scratch / "check")
+    if kept and mirror.take(kept, archive):
+        logging.info("Using what %s keeps", kept)
+        export = unpack(archive, folder, kept)
+        _check_export(export, kept, scratch / "check")
     else:
         key = _find_key()
-        if mirror:
+        if kept:
             check_writable(config.mirror)
         logging.info("Downloading %s", _name(config))
         with _without_request_logs():
             export = _download(config, key, path, archive, folder)
         _check_export(export, _name(config), scratch / "check")
-        if mirror:
-            upload_file(archive, mirror)
-            logging.info("Kept as %s", mirror)
+        if kept:
+            mirror.keep(archive, kept)
+            logging.info("Kept as %s", kept)
     archive.unlink()
     return export
 

@@ -1,0 +1,136 @@
+"""S3, Amazon's or another server's: the client, the listing, a download, and what its errors mean.
+
+boto3 takes credentials, region and endpoint (AWS_ENDPOINT_URL) from where Amazon's own tools take them. At an
+endpoint of one's own it names buckets in the path, as such servers want it.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import botocore.session
+from boto3.exceptions import Boto3Error, S3UploadFailedError
+from boto3.session import Session
+from botocore import exceptions
+from botocore.config import Config
+from cloudpathlib import S3Client
+
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.files import NO_CACHE, FileFacts
+
+# It tells at each client where the credentials are from.
+logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
+
+# Eight transfers at a time, and a large one is cut into parts that go at once.
+CONNECTIONS = 32
+REFUSED_CREDENTIALS = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "TokenRefreshRequired",
+    "AuthorizationHeaderMalformed",
+    "RequestTimeTooSkewed",
+    "InvalidSecurity",
+    "401",
+}
+REFUSED_RIGHTS = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
+MISSING = {"NoSuchBucket", "NoSuchKey", "NotFound", "404"}
+
+
+def make_client() -> S3Client:
+    """A client with the credentials that boto3 finds; without any, its first request says so.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: What configures it cannot be read.
+        InputError: AWS_ENDPOINT_URL is no address.
+    """
+    session = botocore.session.Session()
+    session.set_default_client_config(Config(max_pool_connections=CONNECTIONS))
+    try:
+        return S3Client(
+            boto3_session=Session(botocore_session=session),
+            file_cache_mode="persistent",
+            local_cache_dir=NO_CACHE,
+            content_type_method=None,
+        )
+    except ValueError as error:
+        if isinstance(error, exceptions.BotoCoreError):
+            raise
+        raise InputError(
+            "AWS_ENDPOINT_URL is no address; give it as http://HOST:PORT or https://HOST, or unset it for "
+            "Amazon's own S3."
+        ) from None
+
+
+def list_objects(client: S3Client, bucket: str, prefix: str, limit: int | None = None) -> Iterator[FileFacts]:
+    """The objects whose names begin with `prefix`, by name; one request gives a thousand."""
+    pages = client.client.get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, Prefix=prefix, PaginationConfig={"MaxItems": limit, "PageSize": limit}
+    )
+    for page in pages:
+        for item in page.get("Contents", []):
+            yield FileFacts(item["Key"], item["Size"], item["ETag"], item["LastModified"].timestamp())
+
+
+def download_object(client: S3Client, bucket: str, name: str, target: Path) -> None:
+    """Downloads an object. cloudpathlib's own function would ask twice more whether it is there."""
+    client.client.download_file(bucket, name, str(target))
+
+
+def explain(error: BaseException | None) -> str:
+    """What a message says of an error after the address; empty if it is none of the store's.
+
+    It repeats nothing that the service or the client said, which may be signed addresses.
+    """
+    match error:
+        case S3UploadFailedError():
+            # It has the text of the error that it stands for, and not the error.
+            return explain(error.__context__) or f": the upload failed ({type(error).__name__}); try again."
+        case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
+            return (
+                " needs S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and for a server "
+                "that is not Amazon's AWS_ENDPOINT_URL, or run aws configure."
+            )
+        case exceptions.ClientError():
+            return _explain_answer(str(error.response.get("Error", {}).get("Code", "")))
+        case exceptions.FlexibleChecksumError() | exceptions.IncompleteReadError():
+            return ": what arrived does not have the bucket's checksum or size; try again."
+        case exceptions.ParamValidationError():
+            return " is no address that S3 can have; check the bucket's name."
+        case (
+            exceptions.CredentialRetrievalError()
+            | exceptions.SSOError()
+            | exceptions.TokenRetrievalError()
+            | exceptions.ProfileNotFound()
+            | exceptions.ConfigParseError()
+            | exceptions.ConfigNotFound()
+            | exceptions.InvalidConfigError()
+        ):
+            return (
+                f": the S3 credentials cannot be had ({type(error).__name__}); check AWS_PROFILE and what "
+                "aws configure has written, or log in again."
+            )
+        case exceptions.BotoCoreError() | Boto3Error():
+            return (
+                f": the bucket's service failed ({type(error).__name__}); check AWS_ENDPOINT_URL and the "
+                "network, and try again."
+            )
+    return ""
+
+
+def _explain_answer(code: str) -> str:
+    """The same of an answer of the service, by its code."""
+    if code in REFUSED_CREDENTIALS:
+        return (
+            f": S3 does not take these credentials ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
+            "and AWS_ENDPOINT_URL."
+        )
+    if code in REFUSED_RIGHTS:
+        return (
+            ": these credentials may not do this; give them the rights to list the bucket and to get, put "
+            "and delete its objects."
+        )
+    if code in MISSING:
+        return ": there is no such bucket or object; check the address."
+    return f": the bucket's service failed ({code or 'no code'}); try again."
