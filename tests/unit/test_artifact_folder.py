@@ -81,18 +81,19 @@ def test_an_artifact_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
 # Where the process is killed: a line that is put before, or into, the writing.
 KILLED = {
     "while it writes": "(draft.path / 'second.txt').write_text('half'); die()",
-    "before the rename": "artifact.os.rename = die",
+    "before the rename": "folders.os.rename = die",
 }
 SCRIPT = """
 import os, shutil, signal, sys
 from pathlib import Path
-from brain_tumor.artifacts import folder as artifact
+from brain_tumor.artifacts.folder import publish
 from brain_tumor.artifacts.model import ModelManifest
+from brain_tumor.stores import folders
 
 def die(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
-with artifact.publish(sys.argv[1]) as draft:
+with publish(sys.argv[1]) as draft:
     draft.manifest = ModelManifest()
     (draft.path / "file.txt").write_text("new")
     {line}
@@ -125,7 +126,7 @@ def test_a_process_killed_while_it_deletes_the_old_artifact_leaves_no_half(tmp_p
     # The first deletion of something takes one file away and dies, as a process killed amid many files.
     run_and_die(
         path,
-        "artifact.shutil.rmtree = lambda path, **_: "
+        "folders.shutil.rmtree = lambda path, **_: "
         "Path(path).exists() and (Path(path, 'file.txt').unlink(), die())",
     )
 

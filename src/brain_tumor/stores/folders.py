@@ -81,10 +81,11 @@ def download_file(path: AnyPath, target: Path) -> bool:
     Raises:
         InputError: It cannot be read, or `target` not be written.
     """
-    if find_file(path) is None:
+    facts = find_file(path)
+    if facts is None:
         return False
     with explain_errors(path):
-        _download(path, "", target)
+        _download(path, facts, target)
     return True
 
 
@@ -97,13 +98,13 @@ def download_folder(folder: AnyPath, target: Path) -> int:
     Raises:
         InputError: The bucket cannot be read, or a file's name leaves the folder; then nothing is written.
     """
-    names = [facts.name for facts in list_files(folder)]
-    targets = [safe_path(target, name, str(folder)) for name in names]
+    files = list(list_files(folder))
+    targets = [safe_path(target, facts.name, str(folder)) for facts in files]
     with explain_errors(folder):
         for path in targets:
             path.parent.mkdir(parents=True, exist_ok=True)
-        _in_threads(partial(_download, folder), "download", names, targets)
-    return len(names)
+        _in_threads(partial(_download, folder), "download", files, targets)
+    return len(files)
 
 
 @contextmanager
@@ -213,13 +214,13 @@ def delete_folder(folder: AnyPath, mark: str) -> None:
             shutil.rmtree(folder)
 
 
-def _download(folder: AnyPath, name: str, target: Path) -> None:
-    """Copies a file below a folder, or with an empty name the file itself."""
+def _download(folder: AnyPath, facts: FileFacts, target: Path) -> None:
+    """Copies a file below a folder or, with an empty name, what is not a folder."""
     if isinstance(folder, Path):
-        shutil.copyfile(folder / name, target)
+        shutil.copyfile(folder / facts.name, target)
         return
-    full_name = "/".join(filter(None, (_object_name(folder), name)))
-    store_of(folder).download_object(folder.client, folder.drive, full_name, target)
+    name = "/".join(filter(None, (_object_name(folder), facts.name)))
+    store_of(folder).download_object(folder.client, folder.drive, facts._replace(name=name), target)
 
 
 def _object_name(path: AnyPath) -> str:

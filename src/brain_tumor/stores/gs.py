@@ -38,9 +38,9 @@ def list_objects(client: GSClient, bucket: str, prefix: str, limit: int | None =
         yield FileFacts(blob.name, blob.size, blob.crc32c or "", blob.updated.timestamp())
 
 
-def download_object(client: GSClient, bucket: str, name: str, target: Path) -> None:
+def download_object(client: GSClient, bucket: str, facts: FileFacts, target: Path) -> None:
     """Downloads an object. cloudpathlib's own function would ask three times more whether it is there."""
-    client.client.bucket(bucket).blob(name).download_to_filename(str(target))
+    client.client.bucket(bucket).blob(facts.name).download_to_filename(str(target))
 
 
 def explain(error: Exception) -> str:
