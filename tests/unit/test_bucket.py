@@ -15,6 +15,7 @@ from brain_tumor.ingest.ingest import ingest
 from brain_tumor.ingest.sources.fetch import fetch
 from brain_tumor.runtime.errors import InputError
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20"], "test": []}
 
 
@@ -166,11 +167,23 @@ def test_nothing_is_written_to_the_bucket(bucket: Bucket, export: Path, tmp_path
     assert bucket.names() == before
 
 
-def test_the_clients_of_remote_sources_are_imported_only_for_them() -> None:
-    script = (
-        "import sys; from brain_tumor.configure import configure; configure(['dataset=roboflow']); "
-        "names = {'google.cloud.storage', 'boto3', 'cloudpathlib', 'roboflow', 'pandas'}; "
-        "print(*sorted(names & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    "script",
+    [
+        "from brain_tumor.configure import configure; configure(['dataset=roboflow'])",
+        "from brain_tumor.training.checkpoints import Checkpoints; Checkpoints('/nowhere').load()",
+        "from brain_tumor.stores.locations import *; fingerprint('/nowhere'); import pipelines.clean_runs",
+    ],
+    ids=["configure", "checkpoints", "locations"],
+)
+def test_the_clients_of_remote_sources_are_imported_only_for_them(script: str) -> None:
+    names = "{'google.cloud.storage', 'boto3', 'cloudpathlib', 'roboflow'}"
+    script = f"{script}; import sys; print(*sorted({names} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
+def test_a_configuration_is_composed_without_pandas() -> None:
+    script = "from brain_tumor.configure import *; import sys; configure([]); print('pandas' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (result.returncode, result.stdout.strip()) == (0, "False"), result.stderr
