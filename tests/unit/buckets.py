@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,14 +114,15 @@ class S3Bucket:
         }
 
     def empty(self) -> None:
-        for name in self.names():
-            self.delete(name)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(self.delete, self.names()))
 
     def put(self, name: str, content: bytes) -> None:
         self.client.put_object(Bucket=NAME, Key=name, Body=content)
 
     def names(self) -> list[str]:
-        return sorted(each["Key"] for each in self.client.list_objects_v2(Bucket=NAME).get("Contents", []))
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=NAME)
+        return sorted(each["Key"] for page in pages for each in page.get("Contents", []))
 
     def read(self, name: str) -> bytes:
         content: bytes = self.client.get_object(Bucket=NAME, Key=name)["Body"].read()
