@@ -8,7 +8,7 @@ TARGET ?= local
 OVERRIDES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard clean-runs test lint format types lock image benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard clean-runs test test-all lint format types lock image benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
 
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-all: setup ## Run the tests and the campaigns, which take an hour more
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ""
 
 lint: setup ## Check style, imports and the order of the library's rooms
 	@$(BIN)/ruff check .

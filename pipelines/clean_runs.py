@@ -4,13 +4,17 @@ import json
 import os
 import shutil
 import sys
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from brain_tumor.runtime import environment
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.step import step
 from brain_tumor.stores.paths import AnyPath
-from brain_tumor.training import checkpoints
+from brain_tumor.training.checkpoints import delete_old_checkpoints
 from pipelines.image import ROOT
+from pipelines.runners.local import RUNNING
 
 
 def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
@@ -32,32 +36,36 @@ def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
     Raises:
         InputError: A bucket with checkpoints cannot be read, or nothing can be deleted there.
     """
-    records = sorted((runs / "history").glob("*.json"), reverse=True)
-    folders = sorted(path for path in (runs / "artifacts").glob("*") if path.is_dir())
-    needed: set[str] = set()
-    for record in records[:keep]:
-        paths = json.loads(record.read_text())["artifacts"].values()
-        needed |= {Path(path).relative_to(runs / "artifacts").parts[0] for path in paths}
-    newest = max(needed, default="")
+    records = [(json.loads(file.read_text()), file) for file in (runs / "history").glob("*.json")]
+    records.sort(key=lambda found: _started(found[0]), reverse=True)
+    if not records:
+        return []
+    kept = [record for record, _ in records[:keep]]
+    newest, oldest = _started(kept[0]), _started(kept[-1])
+    needed = {path.name for path in (runs / RUNNING).glob("*")}
+    for record in kept:
+        paths = [Path(path).relative_to(runs / "artifacts") for path in record["artifacts"].values()]
+        needed |= {path.parts[0] for path in paths}
     deleted: list[AnyPath] = []
-    if records:
-        before = records[:keep][-1].stat().st_mtime
-        roots = {str(runs / "checkpoints"), os.environ.get(checkpoints.ROOT, "")} - {""}
-        for root in sorted(roots):
-            deleted += checkpoints.delete_old_checkpoints(root, before)
-    for folder in folders:
-        if folder.name not in needed and folder.name < newest:
+    for root in sorted({str(runs / "checkpoints"), os.environ.get(environment.CHECKPOINTS, "")} - {""}):
+        deleted += delete_old_checkpoints(root, oldest)
+    for folder in sorted((runs / "artifacts").glob("*")):
+        if folder.name not in needed and folder.stat().st_mtime < newest:
             shutil.rmtree(folder)
             (runs / "reports" / f"{folder.name}.html").unlink(missing_ok=True)
             deleted.append(folder)
-    for record in records[keep:]:
-        record.unlink()
+    for _, file in records[keep:]:
+        file.unlink()
     # Runs that failed, or that ran no step, have a log but no record.
-    oldest = records[:keep][-1].stem if records else ""
-    for file in (*(runs / "logs").glob("*.log"), *(runs / "pipelines").glob("*.yaml")):
-        if file.stem < oldest:
+    for file in (*(runs / "logs").glob("*"), *(runs / "pipelines").glob("*")):
+        if file.stem not in needed and file.stat().st_mtime < oldest:
             file.unlink()
     return deleted
+
+
+def _started(record: dict[str, Any]) -> float:
+    """When a run on record started, in seconds since 1970."""
+    return datetime.fromisoformat(record["started"]).timestamp()
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What a person sees of a run while it goes on."""
 
+import re
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from brain_tumor.runtime.events import Event
 from pipelines.runners.runner import Result
 
 LAST_LINES = 25
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
 # Seconds between two words about something long, where lines cannot be written over.
 CALM = 30.0
 
@@ -93,25 +95,27 @@ class Display:
             self._show_cached(task.title)
 
     def explain(self, result: Result, log: Path) -> str:
-        """Why a run has failed: a sentence, and the end of the log where a bug is to be looked for.
+        """Why a run has failed: a sentence, and the end of the log where that is to be looked for there.
 
         Args:
             result: What its runner says.
             log: The steps' output.
         """
         failed = self._failure.step if self._failure else self._running
-        step = f"The step '{failed}'" if failed else "A step"
         if self._failure and self._failure.text:
-            return f"{step} failed: {self._failure.text}\nLog: {log}"
-        again = "the same command goes on from what is done"
+            return f"{_called(failed)} failed: {self._failure.text}\nLog: {log}"
         if result.killed:
-            return f"The run was killed{f' at {failed!r}' if failed else ''}; {again}.\nLog: {log}"
-        if self._running and not self._failure:
-            return f"{step} was killed, by a signal or for want of memory; {again}.\nLog: {log}"
+            where = f" at the step '{failed}'" if failed else ""
+            return f"The run was killed{where}; the same command goes on from what is done.\nLog: {log}"
+        if failed and not self._failure:
+            why = "was killed, by a signal or for want of memory"
+            return f"{_called(failed)} {why}; the same command goes on from what is done.\nLog: {log}"
+        why = (
+            "failed" if failed else f"ended before it told anything ({result.failure or 'kfp.local failed'})"
+        )
         with open(log, encoding="utf-8", errors="replace") as file:
-            lines = [f"    {line.rstrip()}" for line in deque(file, LAST_LINES)]
-        why = "" if failed or not result.failure else f" ({result.failure})"
-        return "\n".join([f"{step} failed{why}. The end of its log ({log}):", *lines])
+            lines = [f"    {COLORS.sub('', line.rstrip())}" for line in deque(file, LAST_LINES)]
+        return "\n".join([f"{_called(failed)} {why}. The end of its log ({log}):", *lines])
 
     def _show_cached_before(self, title: str) -> None:
         [task] = [task for task in self._tasks.values() if task.title == title]
@@ -138,3 +142,7 @@ class Display:
     def _say(self, line: str) -> None:
         sys.stderr.write(f"\r\x1b[K{line}\n" if self._in_place else f"{line}\n")
         sys.stderr.flush()
+
+
+def _called(step: str) -> str:
+    return f"The step '{step}'" if step else "A step"

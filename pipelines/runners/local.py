@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brain_tumor.runtime import environment, tracking
+from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import Event, EventReader
 from brain_tumor.stores.files import write_json
 from pipelines.runners import kfp_process
@@ -47,6 +48,8 @@ class LocalRunner:
         self._folder = job.runs / RUNNING / job.name
         with _alone(job.runs):
             _put_away_killed_runs(job.runs)
+            if self._folder.exists():
+                raise InputError(f"A run called {job.name} goes on already; start again in a second.")
             self._folder.mkdir()
             self._lock = os.open(self._folder / LOCK, os.O_CREAT | os.O_RDWR)
             fcntl.flock(self._lock, fcntl.LOCK_EX)

@@ -36,12 +36,21 @@ QUICK = [
     "phases.phase3_finetune.trainable_layers=20",
     *(f"phases.{phase}.epochs={2 if phase == 'phase2_classification' else 1}" for phase in PHASES),
 ]
-# The command line itself, but for the folder that takes everything.
-RUN = """
-import pathlib, sys
-import pipelines.run
-pipelines.run.ROOT = pathlib.Path(sys.argv.pop(1))
-pipelines.run.main()
+# One training in place of five.
+JOINT = [
+    *(override for override in QUICK if not override.startswith("phases.")),
+    "phases=joint",
+    "~phases.baseline_box",
+    "~phases.baseline_classification",
+    "phases.joint.epochs=2",
+    "phases.joint.trainable_layers=20",
+]
+# A command line itself, but for the folder that takes everything.
+COMMAND = """
+import importlib, pathlib, sys
+module = importlib.import_module(sys.argv.pop(1))
+module.ROOT = pathlib.Path(sys.argv.pop(1))
+module.main()
 """
 
 
@@ -85,22 +94,37 @@ class Outcome:
         return re.findall(r"^\[ ?\d+/\d+\] (.+)$", self.stderr, re.MULTILINE)
 
 
-def start(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+def start(command: list[str], **variables: str) -> subprocess.Popen[str]:
     """Starts a Python process in the project, without whatever MLflow this environment speaks of."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment | variables, capture_output=True, text=True
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
+def start_run(root: Path, *overrides: str, **variables: str) -> subprocess.Popen[str]:
+    """Starts a run as a user does, in a folder of its own."""
+    return start(["-c", COMMAND, "pipelines.run", str(root), *overrides], **variables)
+
+
 def run(root: Path, *overrides: str, store: Path | None = None, **variables: str) -> Outcome:
-    result = start(["-c", RUN, str(root), *overrides], **variables)
+    return finish(start_run(root, *overrides, **variables), root, store)
+
+
+def finish(process: subprocess.Popen[str], root: Path, store: Path | None = None) -> Outcome:
+    """Waits for a run's end."""
+    stdout, stderr = process.communicate()
     records = [json.loads(path.read_text()) for path in (root / "runs" / "history").glob("*.json")]
     mlflow_runs, models = read_store(store or root / "runs" / "mlflow.db")
     return Outcome(
-        result.returncode,
-        result.stdout,
-        result.stderr,
+        process.returncode,
+        stdout,
+        stderr,
         sorted(records, key=lambda record: str(record["started"])),
         mlflow_runs,
         models,

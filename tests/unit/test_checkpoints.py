@@ -14,11 +14,10 @@ from brain_tumor.artifacts.folder import MANIFEST, check_files, publish
 from brain_tumor.artifacts.model import Model, ModelManifest, open_model
 from brain_tumor.artifacts.records import Records, open_records
 from brain_tumor.config import TrainConfig, to_json
+from brain_tumor.runtime import environment
 from brain_tumor.stores.folders import list_files, upload_file
 from brain_tumor.stores.paths import open_path
 from brain_tumor.training.checkpoints import (
-    IMAGE,
-    ROOT,
     Checkpoint,
     Checkpoints,
     ProgressState,
@@ -46,14 +45,14 @@ def test_other_input_is_another_training(
     tiny_overrides: list[str], tiny_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def place(config: TrainConfig, records: Records, start: Model | None, image: str) -> str:
-        monkeypatch.setenv(IMAGE, image)
+        monkeypatch.setenv(environment.IMAGE, image)
         checkpoints = open_checkpoints(config, records, start)
         assert checkpoints is not None
         return str(checkpoints.folder)
 
     config, records = make_config(tiny_overrides, "phase3_finetune"), open_records(tiny_records)
     assert open_checkpoints(config, records, None) is None, "no root, no checkpoints"
-    monkeypatch.setenv(ROOT, str(tmp_path))
+    monkeypatch.setenv(environment.CHECKPOINTS, str(tmp_path))
     manifest = json.loads((tiny_records / MANIFEST).read_text())
     (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "notice": "other"}))
     with publish(tmp_path / "start") as draft:
@@ -77,7 +76,7 @@ def test_a_default_that_changes_is_another_training(
     class LaterConfig(TrainConfig):
         memory_cache_gb: float = 8.0
 
-    monkeypatch.setenv(ROOT, str(tmp_path))
+    monkeypatch.setenv(environment.CHECKPOINTS, str(tmp_path))
     records = open_records(tiny_records)
     config = make_config(tiny_overrides, "phase3_finetune")
     later = LaterConfig.model_validate(config.model_dump(exclude_defaults=True))

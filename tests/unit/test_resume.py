@@ -16,8 +16,9 @@ from brain_tumor.artifacts.model import MODEL_FILE, ModelDescription, open_model
 from brain_tumor.artifacts.records import open_records
 from brain_tumor.config import TrainConfig, to_json
 from brain_tumor.model.saving import load_model
+from brain_tumor.runtime.environment import CHECKPOINTS
 from brain_tumor.training import train as training
-from brain_tumor.training.checkpoints import ROOT, Checkpoint, Checkpoints
+from brain_tumor.training.checkpoints import Checkpoint, Checkpoints
 from brain_tumor.training.train import train
 
 EPOCHS = 4
@@ -107,7 +108,7 @@ def killed(
     for moment in ("epoch", "checkpoint", "preemption", "final save"):
         process = subprocess.run(
             [sys.executable, "-c", CHILD, moment, to_json(config), str(tiny_records), str(left["output"])],
-            env={**os.environ, ROOT: str(root)},
+            env={**os.environ, CHECKPOINTS: str(root)},
             capture_output=True,
             text=True,
         )
@@ -156,7 +157,7 @@ def resumed(killed: dict[str, Any], config: TrainConfig, tiny_records: Path) -> 
     logging.getLogger().addHandler(handler)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(ROOT, str(killed["root"]))
+            patch.setenv(CHECKPOINTS, str(killed["root"]))
             metrics = train(config, open_records(tiny_records), killed["output"])
     finally:
         logging.getLogger().removeHandler(handler)
@@ -192,7 +193,7 @@ def test_a_finished_training_returns_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert [path.name for path in resumed["place"].iterdir()] == ["model"]
-    monkeypatch.setenv(ROOT, str(resumed["root"]))
+    monkeypatch.setenv(CHECKPOINTS, str(resumed["root"]))
     monkeypatch.setattr(training, "build_detector", lambda *_: pytest.fail("a model was built"))
 
     metrics = train(config, open_records(tiny_records), tmp_path / "again", logs=tmp_path / "logs")
@@ -213,7 +214,7 @@ def test_a_training_goes_on_from_a_bucket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And tells MLflow of it, which thinks that the killed one still runs."""
-    monkeypatch.setenv(ROOT, f"{s3_bucket.address}/checkpoints")
+    monkeypatch.setenv(CHECKPOINTS, f"{s3_bucket.address}/checkpoints")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     save = Checkpoints.save
 

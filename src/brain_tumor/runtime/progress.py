@@ -3,7 +3,6 @@
 import io
 import logging
 import sys
-from typing import Any
 
 from tqdm import tqdm
 
@@ -21,18 +20,16 @@ class Progress(tqdm):  # type: ignore[type-arg]
         what: What is under way.
         total: How much there is of it, if that is known.
         unit: What is counted, in the plural.
-        items: What to iterate over, if it is used as an iterator.
 
     Example:
         >>> with Progress("Reading", 3, "images") as progress:
         ...     progress.update(2)
     """
 
-    def __init__(self, what: str, total: int | None, unit: str, items: Any = None) -> None:
+    def __init__(self, what: str, total: int | None, unit: str) -> None:
         self._on_terminal = sys.stderr.isatty()
         lively = self._on_terminal or events.followed()
         super().__init__(
-            items,
             desc=what,
             total=total,
             unit=f" {unit}",

@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tqdm import tqdm
-
+from brain_tumor.runtime.progress import Progress
 from brain_tumor.stores.files import FileFacts, safe_path
 from brain_tumor.stores.paths import AnyPath, explain_errors, store_of
 
@@ -103,7 +102,7 @@ def download_folder(folder: AnyPath, target: Path) -> int:
     with explain_errors(folder):
         for path in targets:
             path.parent.mkdir(parents=True, exist_ok=True)
-        _in_threads(partial(_download, folder), "download", files, targets)
+        _in_threads(partial(_download, folder), "Downloading", files, targets)
     return len(files)
 
 
@@ -160,7 +159,7 @@ def upload_folder(source: Path, folder: AnyPath, mark: str) -> None:
                 os.rename(shutil.copytree(source, Path(scratch) / "folder"), folder)
             return
         names = sorted(facts.name for facts in list_files(source) if facts.name != mark)
-        _in_threads(lambda name: upload_file(source / name, folder / name, folder), "upload", names)
+        _in_threads(lambda name: upload_file(source / name, folder / name, folder), "Uploading", names)
         upload_file(source / mark, folder / mark, folder)
 
 
@@ -209,7 +208,7 @@ def delete_folder(folder: AnyPath, mark: str) -> None:
         (marks if PurePosixPath(name).name == mark else others).append(name)
     with explain_errors(folder):
         for names in (marks, others):
-            _in_threads(lambda name: (folder / name).unlink(), "delete", names)
+            _in_threads(lambda name: (folder / name).unlink(), "Deleting", names)
         if isinstance(folder, Path) and folder.is_dir():
             shutil.rmtree(folder)
 
@@ -232,7 +231,7 @@ def _in_threads(call: Callable[..., object], what: str, *arguments: list[Any]) -
     """Calls a function with each item of lists, some at a time. After an error no further call is begun."""
     with (
         ThreadPoolExecutor(TRANSFERS) as pool,
-        tqdm(desc=what, total=len(arguments[0]), unit=" files", disable=None) as bar,
+        Progress(what, len(arguments[0]), "files") as progress,
     ):
         for _ in pool.map(call, *arguments):
-            bar.update()
+            progress.update()

@@ -27,13 +27,12 @@ from brain_tumor.artifacts.model import Epoch, Model, ModelManifest
 from brain_tumor.artifacts.records import Records
 from brain_tumor.artifacts.transfer import local_copy
 from brain_tumor.config import Schema, TrainConfig, from_json
+from brain_tumor.runtime import environment
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_json
 from brain_tumor.stores.folders import delete_folder, list_files
 from brain_tumor.stores.paths import AnyPath, open_path
 
-ROOT = "BRAIN_TUMOR_CHECKPOINTS"
-IMAGE = "BRAIN_TUMOR_IMAGE"
 KEPT = 2
 EPOCH = "epoch-"
 MODEL = "model"
@@ -178,10 +177,13 @@ def open_checkpoints(config: TrainConfig, records: Records, start: Model | None)
     Their place depends on the whole config, the image's tag (`BRAIN_TUMOR_IMAGE`), the records and the start
     model, so that a training goes on from none but its own.
     """
-    root = os.environ.get(ROOT, "").rstrip("/")
+    root = os.environ.get(environment.CHECKPOINTS, "").rstrip("/")
     if not root:
         return None
-    parts = [json.dumps(config.model_dump(mode="json"), sort_keys=True), os.environ.get(IMAGE, "")]
+    parts = [
+        json.dumps(config.model_dump(mode="json"), sort_keys=True),
+        os.environ.get(environment.IMAGE, ""),
+    ]
     parts += [artifact_id(artifact.path) for artifact in (records, start) if artifact]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return Checkpoints(f"{root}/{config.name}-{key}")

@@ -8,10 +8,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tqdm import tqdm
-
 from brain_tumor.ingest.split_folders import SPLIT_FOLDERS
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.progress import Progress
 from brain_tumor.stores.files import safe_path
 
 COPIED_BYTES = 1 << 20  # at a time
@@ -39,11 +38,13 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
     """
     folder.mkdir()
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with zipfile.ZipFile(archive) as opened, Progress("Unpacking", None, "files") as progress:
             # macOS adds a shadow of each file.
             members = [name for name in opened.infolist() if not name.filename.startswith("__MACOSX/")]
             _check_members(members, folder, origin)
-            for member in tqdm(members, "unpack", unit=" files", disable=None):
+            progress.total = len(members)
+            for member in members:
+                progress.update()
                 if not member.is_dir():
                     target = safe_path(folder, member.filename, origin)
                     target.parent.mkdir(parents=True, exist_ok=True)

@@ -29,13 +29,13 @@ from tenacity import (
     stop_after_attempt,
     wait_exponential_jitter,
 )
-from tqdm import tqdm
 
 from brain_tumor.config import RoboflowDataset
 from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.ingest.sources import mirror
 from brain_tumor.ingest.sources.archive import BrokenArchiveError, unpack
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.progress import Progress
 from brain_tumor.stores.locations import check_writable
 
 KEY = "ROBOFLOW_API_KEY"
@@ -220,14 +220,14 @@ def _stream(link: str, path: Path) -> None:
         size, md5, problem = 0, hashlib.md5(usedforsecurity=False), ""
         with (
             open(path, "wb") as file,
-            tqdm(desc="download", total=announced, unit="B", unit_scale=True, disable=None) as bar,
+            Progress("Downloading", announced, "bytes") as progress,
         ):
             try:
                 for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
                     md5.update(chunk)
                     size += len(chunk)
-                    bar.update(len(chunk))
+                    progress.update(len(chunk))
             except requests.RequestException as error:
                 problem = f" ({type(error).__name__})"
     if problem or announced not in (None, size):
