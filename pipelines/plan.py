@@ -48,7 +48,9 @@ def plan(job: Job) -> list[Plan]:
     from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
     spec = load_component_from_file(str(job.compiled)).pipeline_spec
-    kept, store = cache.LocalCache(str(job.runs / "cache")), io.IOStore()
+    # It makes its folder; where there is none, that must not be in the runs'.
+    kept = cache.LocalCache(str(job.runs / "cache" if (job.runs / "cache").is_dir() else job.compiled.parent))
+    store = io.IOStore()
     for name, value in job.parameters.items():
         store.put_parent_input(name, value)
     executors = spec.deployment_spec["executors"]

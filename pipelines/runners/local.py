@@ -4,8 +4,9 @@ kfp.local's process gets its orders by a file and answers by another; its output
 the run's log, as it is. It holds the end of a pipe whose other end is the runner's: when the runner is gone,
 however that came, the pipe says so, and the process ends its steps and itself.
 
-While a run goes on there is a folder for it below `runs/running/`. One that is there without a process that
-holds its lock is of a run that was killed: the next run puts away what that left.
+While a run goes on there is a folder for it below `runs/running/`, with a lock that the runner holds and one
+that kfp.local's process holds. A folder whose runner is gone is of a run that was killed: the next run waits
+for the rest of its processes, and puts away what it left.
 """
 
 import fcntl
@@ -31,14 +32,14 @@ from pipelines.runners.kfp_process import ANSWER, ORDER, POLL, end_group
 from pipelines.runners.runner import Job, Result
 
 RUNNING = "running"
-LOCK = "lock"
+RUNNER_LOCK, STEPS_LOCK = "runner.lock", "steps.lock"
 
 
 class LocalRunner:
     """See the module."""
 
     def __init__(self) -> None:
-        self._lock = -1
+        self._locks: list[int] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._succeeded = False
 
@@ -51,8 +52,9 @@ class LocalRunner:
             if self._folder.exists():
                 raise InputError(f"A run called {job.name} goes on already; start again in a second.")
             self._folder.mkdir()
-            self._lock = os.open(self._folder / LOCK, os.O_CREAT | os.O_RDWR)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._locks = [_open_lock(self._folder / name) for name in (RUNNER_LOCK, STEPS_LOCK)]
+            for lock in self._locks:
+                fcntl.flock(lock, fcntl.LOCK_EX)
         _scratch(self._folder).mkdir()
         order = {
             "compiled": str(job.compiled),
@@ -72,7 +74,7 @@ class LocalRunner:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self._variables()},
                 start_new_session=True,
-                pass_fds=[self._lock],
+                pass_fds=self._locks[1:],
             )
 
     def follow(self) -> Iterator[Event]:
@@ -96,7 +98,7 @@ class LocalRunner:
 
     def close(self) -> None:
         """Ends what still runs, and deletes what unfinished steps have left."""
-        if self._lock < 0:
+        if not self._locks:
             return
         if self._process:
             assert self._process.stdin, "a pipe"
@@ -105,7 +107,8 @@ class LocalRunner:
         if not self._succeeded:
             _end_tracked(self._job.runs, self._job.name, "FAILED")
         _delete_unfinished(self._job.runs, self._job.name)
-        os.close(self._lock)
+        for lock in self._locks:
+            os.close(lock)
 
     def _variables(self) -> dict[str, str]:
         """What steps find in their environment. None of it is declared, so none is in a cache's key."""
@@ -137,14 +140,19 @@ def _alone(runs: Path) -> Iterator[None]:
 def _put_away_killed_runs(runs: Path) -> None:
     """Deletes what runs whose processes were killed have left unfinished, and ends them in MLflow."""
     for folder in sorted((runs / RUNNING).iterdir()):
-        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR)
+        locks = [_open_lock(folder / name) for name in (RUNNER_LOCK, STEPS_LOCK)]
         try:
-            if _is_free(lock):
-                _end_tracked(runs, folder.name, "KILLED")
-                _delete_unfinished(runs, folder.name)
-                logging.info("The run %s was killed; this one goes on from what it has done.", folder.name)
+            if not _take(locks[0]):
+                continue  # it goes on
+            if not _take(locks[1]):
+                logging.info("Waiting for the processes of %s, which was killed, to end.", folder.name)
+                fcntl.flock(locks[1], fcntl.LOCK_EX)
+            _end_tracked(runs, folder.name, "KILLED")
+            _delete_unfinished(runs, folder.name)
+            logging.info("The run %s was killed; this one goes on from what it has done.", folder.name)
         finally:
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
 
 
 def _end_tracked(runs: Path, name: str, status: str) -> None:
@@ -166,15 +174,17 @@ def _scratch(folder: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"brain-tumor-{name}"
 
 
-def _is_free(lock: int) -> bool:
-    """Whether no process holds a lock. One that was told to end gets a moment for it."""
-    for _ in range(int(1 / POLL)):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(POLL)
-    return False
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_RDWR)
+
+
+def _take(lock: int) -> bool:
+    """Takes a lock; False if a process holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _delete_unfinished(runs: Path, name: str) -> None:

@@ -296,7 +296,9 @@ def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
     assert outcome.stdout == ""
     assert outcome.executed == ["ingest"]
     sentence, log = outcome.stderr.splitlines()[-2:]
-    assert sentence.startswith(f"The step 'ingest' failed: {data} holds none of train/, valid/, test/")
+    assert sentence.startswith(
+        f"The step 'ingest' failed: The dataset folder {data} holds none of train/, valid/, test/"
+    )
     assert Path(log.removeprefix("Log: ")).is_file()
     assert outcome.history == []
 

@@ -1,0 +1,75 @@
+"""What a plan says, beside what a run then does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.local_run import COMMAND, JOINT, JUDGEMENT, Outcome, run, start
+
+STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT
+
+
+def plan(root: Path, *overrides: str) -> dict[str, tuple[str, str]]:
+    """What a plan says of each step: whether it runs, and why."""
+    process = start(["-c", COMMAND, "pipelines.plan", str(root), *overrides])
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    header, _, *lines = stdout.splitlines()
+    assert header.split() == ["step", "would", "be", "why"]
+    rows = [re.split(r"\s{2,}", line) for line in lines if re.search(r"\S\s{2,}\S", line)]
+    found = {title: (state, why) for title, state, why in rows}
+    running = [title for title, (state, _) in found.items() if state == "runs"]
+    assert lines[-1] == f"{len(running)} steps would run, {len(found) - len(running)} are cached."
+    return found
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("project")
+
+
+@pytest.fixture(scope="module")
+def first(root: Path) -> Outcome:
+    planned = plan(root, *JOINT)
+    assert {title: state for title, (state, _) in planned.items()} == dict.fromkeys(STEPS, "runs")
+    assert planned["ingest"] == ("runs", "no run on record")
+    assert planned["build TFRecords"] == ("runs", "after ingest")
+    assert not (root / "runs").exists(), "a plan leaves nothing"
+    outcome = run(root, *JOINT)
+    assert outcome.code == 0, outcome.stderr
+    return outcome
+
+
+def test_a_single_joint_training_is_configuration_alone(first: Outcome) -> None:
+    assert set(first.executed) == STEPS
+    assert list(first.rows) == ["model", "final model", "constant baseline"]
+    assert "joint" in {found.info.run_name for found in first.mlflow_runs}
+
+
+def test_the_unchanged_is_all_cached(root: Path, first: Outcome) -> None:
+    assert plan(root, *JOINT) == dict.fromkeys(STEPS, ("cached", "unchanged"))
+
+
+def test_what_changes_is_named_and_what_follows_runs_after_it(root: Path, first: Outcome) -> None:
+    changes = ["evaluate.threshold=0.4", "visualize.gallery_images=3"]
+    planned = plan(root, *JOINT, *changes)
+    assert planned["evaluate"] == ("runs", "threshold its default -> 0.4")
+    assert planned["visualize"] == ("runs", "after evaluate")
+    assert planned["train: joint"] == ("cached", "unchanged")
+
+    outcome = run(root, *JOINT, *changes)
+    assert set(outcome.executed) == {title for title, (state, _) in planned.items() if state == "runs"}
+    assert set(outcome.cached) == {title for title, (state, _) in planned.items() if state == "cached"}
+
+
+def test_what_was_deleted_is_made_again(root: Path, first: Outcome) -> None:
+    records = Path(first.history[0]["artifacts"]["records"])
+    moved = records.rename(records.with_name("elsewhere"))
+    try:
+        planned = plan(root, *JOINT)
+    finally:
+        moved.rename(records)
+    assert planned["ingest"] == ("cached", "unchanged")
+    assert planned["build TFRecords"] == ("runs", "not done before, or what it made is gone")
+    assert planned["train: joint"] == ("runs", "after build TFRecords")
