@@ -123,6 +123,10 @@ def test_the_report_is_a_page_that_says_synthetic_data(first: Outcome) -> None:
     assert page.startswith("<!doctype html>")
     assert SYNTHETIC_NOTICE in page
     assert "data:image/" in page
+    name = first.history[0]["name"]
+    assert f"<p>Run {name}</p>" in page
+    report = Path(first.history[0]["artifacts"]["evaluation"]).with_name("report")
+    assert f"\nRun {name}\n" in report.read_text()
 
 
 def test_mlflow_has_one_parent_run_and_a_nested_run_a_training(first: Outcome) -> None:

@@ -1,9 +1,12 @@
 """An evaluation to read: as a table in the terminal, as Markdown, and in sentences."""
 
+import os
+
 from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import Evaluation, Interval
 from brain_tumor.config.fields import FINAL
+from brain_tumor.runtime import environment
 
 DASH = "\u2013"  # stands for a figure that a model cannot have
 SUMMARY_COLUMNS = {"macro-F1": "macro_f1", "mean IoU": "mean_iou", "recall@0.5": "recall_at_50"}
@@ -53,14 +56,16 @@ def summary_table(evaluation: Evaluation, notes: dict[str, dict[str, str]] | Non
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
-    """The whole evaluation as a Markdown page."""
+    """The whole evaluation as a Markdown page, which names the run that it is of, if that has a name."""
+    run = os.environ.get(environment.RUN)
     counts = (
         f"Split {evaluation.split}: {_count(evaluation.patients, 'patient')}, "
         f"{_count(evaluation.images, 'image')}, {_count(evaluation.boxes, 'true box', 'true boxes')}. "
         f"A label counts as predicted from a probability of {evaluation.threshold:g}."
     )
     header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
-    parts = ["# Evaluation", f"> {evaluation.notice}" if evaluation.notice else "", counts]
+    parts = ["# Evaluation", f"Run {run}" if run else ""]
+    parts += [f"> {evaluation.notice}" if evaluation.notice else "", counts]
     parts += [_markdown_table(header, rows), _about_intervals(evaluation), describe_difference(evaluation)]
     if final := evaluation.models.get(FINAL):
         cells = [

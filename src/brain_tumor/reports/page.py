@@ -2,10 +2,13 @@
 
 import base64
 import io
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jinja2
+
+from brain_tumor.runtime import environment
 
 _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
     """<!doctype html>
@@ -25,6 +28,9 @@ img { max-width: 100%; }
 </head>
 <body>
 <h1>{{ title }}</h1>
+{% if run %}
+<p>Run {{ run }}</p>
+{% endif %}
 {% if notice %}
 <p class="notice">{{ notice }}</p>
 {% endif %}
@@ -71,14 +77,15 @@ class Section:
 
 
 def page(title: str, sections: list[Section], notice: str = "") -> str:
-    """An HTML page that needs no other file and no network.
+    """An HTML page that needs no other file and no network, and names the run that it is of.
 
     Args:
         title: Title and first heading.
         sections: The page's parts.
         notice: A line that the reader must not miss, shown above everything.
     """
-    return _PAGE.render(title=title, sections=sections, notice=notice)
+    run = os.environ.get(environment.RUN)
+    return _PAGE.render(title=title, run=run, sections=sections, notice=notice)
 
 
 def figure_uri(figure: Any, dpi: int = 80, encoding: Literal["png", "webp"] = "png") -> str:

@@ -1,4 +1,4 @@
-"""What a step finds in its environment. Each may be absent, and none changes what a step makes.
+"""What a step finds in its environment. Each may be absent, and none changes what a step computes.
 
 So none of them enters the key of a cache: not as a parameter, nor as a variable that a compiled pipeline
 declares with a value of one run.
