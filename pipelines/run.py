@@ -126,12 +126,15 @@ def _print_result(evaluation: "Evaluation", page: Path, display: Display, name: 
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # At once, since a step may take some seconds to end.
+    print("Interrupted; the same command goes on from what is done.", file=sys.stderr)
     raise KeyboardInterrupt
 
 
 def main() -> None:
     """The command line. Exit code 2 for bad input, 1 for a failed step, 130 for an interrupt."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with step():
         name, overrides = parse_arguments("Compile the pipeline and run it.")
         try:
@@ -140,7 +143,6 @@ def main() -> None:
             print(error, file=sys.stderr)
             raise SystemExit(1) from None
         except KeyboardInterrupt:
-            print("Interrupted; the same command goes on from what is done.", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
 
 
