@@ -101,8 +101,10 @@ BOX_LOSSES = {"iou": IoULoss, "giou": GIoULoss, "diou": DIoULoss, "ciou": CIoULo
 
 def _hull(a: Any, b: Any) -> Any:
     """The smallest boxes around pairs of boxes (..., 4), whichever of their corners is which."""
-    corners = ops.stack([a[..., :2], a[..., 2:], b[..., :2], b[..., 2:]], axis=-1)
-    return ops.concatenate([ops.min(corners, axis=-1), ops.max(corners, axis=-1)], axis=-1)
+    # Pair by pair: the gradient of a minimum over an axis is NaN under XLA where corners are equal.
+    first, second = (ops.minimum(box[..., :2], box[..., 2:]) for box in (a, b))
+    third, fourth = (ops.maximum(box[..., :2], box[..., 2:]) for box in (a, b))
+    return ops.concatenate([ops.minimum(first, second), ops.maximum(third, fourth)], axis=-1)
 
 
 def _center_distance(a: Any, b: Any) -> Any:
