@@ -46,7 +46,8 @@ def main() -> None:
         runs = Path(folder)
         first, output = timed_run(runs, sys.argv[1:])
         second, _ = timed_run(runs, sys.argv[1:])
-        size = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file())
+        # Checkpoints and artifacts share files: the same one counts once.
+        files = {path.stat().st_ino: path.stat().st_size for path in runs.rglob("*") if path.is_file()}
         [record] = (runs / "history").glob("*.json")
         steps: dict[str, float] = json.loads(record.read_text())["executed"]
     between = first - sum(steps.values())
@@ -58,7 +59,7 @@ def main() -> None:
     )
     print(f"{'first run':40} {first:7.1f} s")
     print(f"{'unchanged second run':40} {second:7.1f} s")
-    print(f"{'disk':40} {size / 1e9:7.2f} GB")
+    print(f"{'disk':40} {sum(files.values()) / 1e9:7.2f} GB")
     print(f"{'machine':40} {os.cpu_count()} cores")
 
 
