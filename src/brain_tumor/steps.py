@@ -158,7 +158,6 @@ def evaluate(
     found = judge(parsed, predict(parsed, opened, models, Path(predictions)))
     write_evaluation(evaluation, found)
     write_file(report, evaluation_markdown(found))
-    pipeline_run().log_metrics(found.metrics())
     return found.metrics()
 
 
@@ -197,8 +196,9 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     from brain_tumor.reports.prediction_report import write_prediction_report
 
     write_prediction_report(Path(output), parsed, table, found, images)
-    # The last thing that a pipeline run does.
+    # The last thing that a pipeline run does. The figures come along, for MLflow takes seconds to import.
     run = pipeline_run()
+    run.log_metrics(found.metrics())
     run.log_text(Path(output).read_text(encoding="utf-8"), "report.html")
     run.end()
 
