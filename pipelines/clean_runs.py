@@ -6,7 +6,6 @@ import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from brain_tumor.runtime import environment
 from brain_tumor.runtime.errors import InputError
@@ -36,16 +35,15 @@ def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
     Raises:
         InputError: A bucket with checkpoints cannot be read, or nothing can be deleted there.
     """
-    records = [(json.loads(file.read_text()), file) for file in (runs / "history").glob("*.json")]
-    records.sort(key=lambda found: _started(found[0]), reverse=True)
+    records = sorted((runs / "history").glob("*.json"), key=_started, reverse=True)
     if not records:
         return []
-    kept = [record for record, _ in records[:keep]]
+    kept = records[:keep]
     newest, oldest = _started(kept[0]), _started(kept[-1])
     needed = {path.name for path in (runs / RUNNING).glob("*")}
     for record in kept:
-        paths = [Path(path).relative_to(runs / "artifacts") for path in record["artifacts"].values()]
-        needed |= {path.parts[0] for path in paths}
+        paths = json.loads(record.read_text())["artifacts"].values()
+        needed |= {Path(path).relative_to(runs / "artifacts").parts[0] for path in paths}
     deleted: list[AnyPath] = []
     for root in sorted({str(runs / "checkpoints"), os.environ.get(environment.CHECKPOINTS, "")} - {""}):
         deleted += delete_old_checkpoints(root, oldest)
@@ -54,8 +52,8 @@ def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
             shutil.rmtree(folder)
             (runs / "reports" / f"{folder.name}.html").unlink(missing_ok=True)
             deleted.append(folder)
-    for _, file in records[keep:]:
-        file.unlink()
+    for record in records[keep:]:
+        record.unlink()
     # Runs that failed, or that ran no step, have a log but no record.
     for file in (*(runs / "logs").glob("*"), *(runs / "pipelines").glob("*")):
         if file.stem not in needed and file.stat().st_mtime < oldest:
@@ -63,9 +61,10 @@ def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
     return deleted
 
 
-def _started(record: dict[str, Any]) -> float:
-    """When a run on record started, in seconds since 1970."""
-    return datetime.fromisoformat(record["started"]).timestamp()
+def _started(record: Path) -> float:
+    """When a run on record started, in seconds since 1970; of an earlier version's record, when it ended."""
+    started = json.loads(record.read_text()).get("started")
+    return datetime.fromisoformat(started).timestamp() if started else record.stat().st_mtime
 
 
 def main() -> None:

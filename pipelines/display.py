@@ -114,8 +114,9 @@ class Display:
             "failed" if failed else f"ended before it told anything ({result.failure or 'kfp.local failed'})"
         )
         with open(log, encoding="utf-8", errors="replace") as file:
-            lines = [f"    {COLORS.sub('', line.rstrip())}" for line in deque(file, LAST_LINES)]
-        return "\n".join([f"{_called(failed)} {why}. The end of its log ({log}):", *lines])
+            lines = [f"    {line.rstrip()}" for line in deque(file, LAST_LINES)]
+        message = [f"{_called(failed)} {why}. The end of its log ({log}):", *lines]
+        return COLORS.sub("", "\n".join(message))
 
     def _show_cached_before(self, title: str) -> None:
         [task] = [task for task in self._tasks.values() if task.title == title]

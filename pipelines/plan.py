@@ -82,8 +82,10 @@ def plan(job: Job) -> list[Plan]:
 
 
 def _last_record(runs: Path) -> dict[str, Any]:
+    """The newest run's record; those of earlier versions of this project do not say what is compared."""
     records = [json.loads(path.read_text()) for path in (runs / "history").glob("*.json")]
-    return max(records, key=lambda record: str(record["started"]), default={})
+    comparable = [record for record in records if "parameters" in record]
+    return max(comparable, key=lambda record: str(record["started"]), default={})
 
 
 def _why(job: Job, task: Any, last: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ What it imports is little, since every run waits for it.
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ ORDER, ANSWER = "order.json", "answer.json"
 POLL = 0.1
 # Seconds that a step gets to end by itself, before it is killed: a batch's time.
 GRACE = 10.0
-COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main() -> None:
@@ -44,7 +42,7 @@ def main() -> None:
     try:
         task = load_component_from_file(order["compiled"])(**order["parameters"])
     except RuntimeError as error:  # a step failed, and kfp.local says which
-        _answer(folder, {}, COLORS.sub("", str(error)))
+        _answer(folder, {}, str(error))
         raise SystemExit(1) from None
     artifacts = {name: artifact.path for name, artifact in task.outputs.items()}
     _answer(folder, artifacts)

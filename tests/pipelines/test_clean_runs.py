@@ -96,6 +96,13 @@ def test_what_a_failed_run_left_goes_once_a_younger_run_has_ended(runs: Path) ->
     assert names(runs / "artifacts") == ["four", "one", "six", "three", "two"]
 
 
+def test_a_record_of_an_earlier_version_counts_by_its_age(runs: Path) -> None:
+    old = runs / "history" / "brain-tumor-2026-01-01-00-00-00.json"
+    write_file(old, 50, json.dumps({"artifacts": {}}))
+    clean_runs(runs, keep=4)
+    assert names(runs / "history") == ["four.json", "one.json", "three.json", "two.json"]
+
+
 def test_a_run_that_goes_on_stays_however_old(runs: Path) -> None:
     write_run(runs, "six", 600)
     (runs / "running" / "five").mkdir(parents=True)

@@ -43,10 +43,11 @@ class Progress(tqdm):  # type: ignore[type-arg]
         """Shows where it stands. tqdm calls this, at most once an interval."""
         if self._on_terminal:
             super().display(msg, pos)
-        elif msg is not None:
+            return
+        if msg is not None:
             return  # it is to be wiped off
-        elif events.followed():
-            events.tell("progress", self.desc, int(self.n), int(self.total or 0), self.unit.strip())
+        progress = self.desc, int(self.n), int(self.total or 0), self.unit.strip()
+        if events.followed():
+            events.tell("progress", *progress)
         else:
-            of = f" of {self.total:,}" if self.total else ""
-            logging.info("%s: %s%s%s", self.desc, f"{self.n:,}", of, self.unit)
+            logging.info("%s", events.Event("progress", "", *progress))
