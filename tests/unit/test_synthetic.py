@@ -104,14 +104,6 @@ def test_regions_and_their_boxes_are_nested(export: Path) -> None:
             with_all += len(boxes) == 3
     assert with_all >= 6
 
-    rng = np.random.default_rng(0)
-    patient = make_patient(rng)
-    pixels, (core, whole, ring) = draw_slice(patient, float(patient.tumor_center[2]), rng)
-    assert pixels.shape == core.shape == (patient.height, patient.width)
-    assert 0 < core.sum() < ring.sum() < whole.sum()
-    assert not (core & ~ring).any()
-    assert not (ring & ~whole).any()
-
 
 def test_a_box_encloses_its_region_exactly(export: Path) -> None:
     rng = np.random.default_rng([0, 1])
@@ -123,8 +115,8 @@ def test_a_box_encloses_its_region_exactly(export: Path) -> None:
     }
 
     seen = 0
-    for index, z in enumerate(np.linspace(-0.8, 0.8, 16), start=1):
-        _, masks = draw_slice(patient, float(z), rng)
+    for index, height in enumerate(patient.heights(16), start=1):
+        _, masks = draw_slice(patient, height, rng)
         found = boxes.get(str(index), {})
         for label, mask in zip(("core", "whole", "ring"), masks, strict=True):
             assert (label in found) == mask.any()
@@ -147,11 +139,14 @@ def test_a_tumor_grows_and_shrinks_along_the_slices(export: Path) -> None:
             areas.setdefault(patient, [0] * 16)[int(index) - 1] = int(area(np.array(box)))
         for along in areas.values():
             present = [index for index, extent in enumerate(along) if extent]
+            if not present:
+                continue  # a patient without a tumor
             assert 3 <= len(present) < 16  # some slices show no tumor
             assert present == list(range(present[0], present[-1] + 1))
-            top = along.index(max(along))
-            assert all(a <= b for a, b in itertools.pairwise(along[: top + 1]))
-            assert all(a >= b for a, b in itertools.pairwise(along[top:]))
+            # But for a surface that is rough, it only grows, and then only shrinks.
+            rough, top = 0.1 * max(along), along.index(max(along))
+            assert all(a <= b + rough for a, b in itertools.pairwise(along[: top + 1]))
+            assert all(a >= b - rough for a, b in itertools.pairwise(along[top:]))
 
 
 def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,182 @@
+"""The tumor of a synthetic patient: three nested regions of any size, place and contrast.
+
+All is in the slices' frame (p, q, s), see `synthetic_patient`. The regions are numbered as the labels are:
+label1 is the whole tumor, label2 lies within it and label0 within label2. Either may be missing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Point = tuple[float, float, float]
+
+REGIONS = 3  # of a tumor, one a label
+INWARDS = (1, 2, 0)  # labels from the outermost region to the innermost
+# A region of fewer pixels gets no box: an expert would not draw one either.
+SMALLEST_REGION = 10
+# Of a tumor's largest section, as a share of the picture's side, before its surface is made irregular.
+SMALLEST, LARGEST = 0.04, 0.5
+WITH_RING, WITH_CORE = 0.7, 0.95  # chance of label2, and of label0 where there is a label2
+
+# How often a tumor is brighter than the tissue, hardly different, darker, or a bright ring.
+KINDS = ("bright", "faint", "dark", "ring")
+SHARES: dict[str, tuple[float, float, float, float]] = {
+    "t1": (0.2, 0.15, 0.6, 0.05),
+    "t1_contrast": (0.5, 0.1, 0.05, 0.35),
+    "t2": (0.75, 0.1, 0.05, 0.1),
+    "flair": (0.75, 0.12, 0.03, 0.1),
+}
+
+
+@dataclass(frozen=True)
+class Region:
+    """One region: the whole tumor's shape, smaller, and perhaps not in its middle."""
+
+    shift: Point  # of its center, in half axes of the whole tumor
+    scale: float  # of its size, relative to the whole tumor
+    level: float  # grey level by which it differs from the tissue
+    opacity: float  # 1 hides the tissue's own pattern, 0 leaves all of it
+
+
+@dataclass(frozen=True)
+class Around:
+    """A tumor's middle section in a picture, float32 (height, width) each."""
+
+    dp: Array  # from the center, in half axes
+    dq: Array
+    square: Array  # squared distance from the center, in half axes
+    lobes: Array  # how far the surface is there, 1 on average
+    push: Array  # how far the tumor pushes the tissue aside, as a share of the distance from the center
+
+
+@dataclass(frozen=True)
+class Tumor:
+    """A tumor. Lengths in half sizes of the head."""
+
+    kind: str  # of KINDS
+    center: Point
+    axes: Point  # half axes of the whole tumor
+    lobes: NDArray[np.float64]  # amplitudes and phases that make its surface irregular, (lobes, 2)
+    roughness: float  # how much its surface follows the tissue's pattern
+    pressure: float  # how far it pushes the tissue aside
+    regions: tuple[Region | None, ...]  # by label
+
+    def around(self, p: Array, q: Array) -> Around:
+        """What does not depend on the height, for pixels at p and q."""
+        dp, dq = (p - self.center[0]) / self.axes[0], (q - self.center[1]) / self.axes[1]
+        direction, square = np.arctan2(dq, dp), dp**2 + dq**2
+        lobes = np.ones_like(direction)
+        for k, (amplitude, phase) in enumerate(self.lobes.tolist(), start=2):
+            lobes += amplitude * np.cos(k * direction + phase)
+        push = np.asarray(self.pressure * np.exp(-square / 3), np.float32)
+        return Around(dp, dq, square, lobes, push)
+
+    def masks(self, around: Around, s: float, pattern: Array, brain: Mask) -> list[Mask]:
+        """The regions' sections at height s: a mask (height, width) for each label, empty if it is uncut.
+
+        Args:
+            around: The tumor's middle section.
+            s: The height.
+            pattern: The tissue's pattern at that height, which makes the surface rough.
+            brain: Where the brain is: there is no tumor outside of it.
+        """
+        masks: list[Mask] = [np.zeros_like(brain)] * REGIONS
+        outer = brain
+        for label in INWARDS:
+            region = self.regions[label]
+            if region is None:
+                continue
+            a, b, c = region.shift
+            left = region.scale**2 - ((s - self.center[2]) / self.axes[2] - c) ** 2
+            if left <= 0:
+                continue
+            square = around.square - (2 * a) * around.dp - (2 * b) * around.dq + (a * a + b * b)
+            surface = around.lobes + self.roughness * pattern
+            inside = (square < left * surface * np.abs(surface)) & outer
+            if np.count_nonzero(inside) >= SMALLEST_REGION:
+                masks[label] = outer = inside
+            else:
+                break  # what lies within it is smaller still
+        return masks
+
+
+def draw_tumor(
+    rng: np.random.Generator, sequence: str, center: Point, picture: tuple[int, int], zoom: float
+) -> Tumor:
+    """Draws a tumor at a place.
+
+    Args:
+        rng: Where the numbers come from.
+        sequence: It decides how the tumor looks, see SHARES.
+        center: Its center, in the slices' frame.
+        picture: Width and height in pixels: the tumor is about as wide as it is high.
+        zoom: Half of the picture's size for each half size of the head.
+    """
+    kind = KINDS[rng.choice(len(KINDS), p=SHARES[sequence])]
+    # On a logarithmic scale, with more of the large: half are wider than a fifth of the picture, as in MRI.
+    size = SMALLEST * (LARGEST / SMALLEST) ** float(rng.random() ** 0.5) / zoom
+    stretch = float(np.exp(rng.normal(0, 0.18)))
+    side = max(picture)
+    axes = (
+        min(size * stretch, LARGEST / zoom) * side / picture[0],
+        min(size / stretch, LARGEST / zoom) * side / picture[1],
+        size * float(rng.uniform(0.8, 1.4)),
+    )
+    ring = float(rng.uniform(0.6, 0.92))
+    core = ring * float(rng.uniform(0.7, 0.9) if kind == "ring" else rng.uniform(0.6, 0.92))
+    levels = _draw_levels(rng, kind, sequence)
+    # The inner regions' centers are off the middle, yet as far as they stay within.
+    direction = rng.normal(0, 1, 3)
+    direction *= rng.uniform(0, 0.8) * (1 - ring) / np.linalg.norm(direction)
+    further = rng.normal(0, 1, 3)
+    further = direction + further * rng.uniform(0, 0.6) * (ring - core) / np.linalg.norm(further)
+    opacity = float(rng.uniform(0.5, 0.95))
+    has_ring = kind == "ring" or rng.random() < WITH_RING
+    has_core = has_ring and rng.random() < WITH_CORE
+    whole = Region((0.0, 0.0, 0.0), 1.0, levels[1], opacity)
+    return Tumor(
+        kind=kind,
+        center=center,
+        axes=axes,
+        lobes=np.stack([rng.normal(0, 0.07, 4), rng.uniform(0, 2 * np.pi, 4)], axis=1),
+        roughness=float(rng.uniform(0.02, 0.12)),
+        pressure=float(rng.uniform(0, 0.5)) * min(1.0, size / 0.3),
+        regions=(
+            Region(_point(further), core, levels[0], 0.85) if has_core else None,
+            whole,
+            Region(_point(direction), ring, levels[2], 0.85) if has_ring else None,
+        ),
+    )
+
+
+def _point(array: NDArray[np.float64]) -> Point:
+    a, b, c = array.tolist()
+    return a, b, c
+
+
+def _draw_levels(rng: np.random.Generator, kind: str, sequence: str) -> tuple[float, float, float]:
+    """By how much label0, label1 and label2 differ from the tissue, in grey levels 0..1."""
+    sign = float(rng.choice([-1, 1]))
+    match kind:
+        case "bright":
+            whole = rng.uniform(0.2, 0.5)
+            ring = whole + sign * rng.uniform(0.08, 0.2)
+            core = ring - rng.uniform(0.12, 0.4)
+        case "faint":
+            whole = sign * rng.uniform(0.07, 0.13)
+            step = rng.choice([-1, 1])
+            ring = whole + step * rng.uniform(0.07, 0.12)
+            core = ring - step * rng.uniform(0.07, 0.14)
+        case "dark":
+            whole = -rng.uniform(0.16, 0.34)
+            ring = whole + rng.uniform(0.08, 0.2)
+            core = whole - rng.uniform(0.02, 0.12)
+        case _:
+            edema = rng.uniform(0.06, 0.16)
+            whole = -edema if sequence.startswith("t1") else edema
+            ring = rng.uniform(0.22, 0.48)
+            core = -rng.uniform(0.02, 0.3)
+    return float(core), float(whole), float(ring)
