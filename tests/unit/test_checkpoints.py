@@ -27,8 +27,10 @@ from brain_tumor.training.checkpoints import (
 )
 
 
-def checkpoint(epoch: int, **arrays: list[np.ndarray]) -> Checkpoint:
-    progress = ProgressState(best_epoch=epoch, score=0.1 * epoch, waited=0, rate_waited=0)
+def checkpoint(epoch: int, best: int | None = None, **arrays: list[np.ndarray]) -> Checkpoint:
+    """A checkpoint whose best epoch is its own, if not another."""
+    best = epoch if best is None else best
+    progress = ProgressState(best_epoch=best, score=0.1 * best, waited=epoch - best, rate_waited=0)
     epochs = [{"epoch": number, "loss": 0.1 / number} for number in range(1, epoch + 1)]
     return Checkpoint(TrainingState(epochs=epochs, progress=progress, mlflow_run_id="run"), arrays)
 
@@ -37,7 +39,8 @@ def found_epoch(checkpoints: Checkpoints) -> int:
     """The epoch after which a training would go on."""
     found = checkpoints.load()
     assert found is not None
-    assert found.state == checkpoint(len(found.state.epochs)).state, "to the last digit"
+    epoch = len(found.state.epochs)
+    assert found.state == checkpoint(epoch, found.state.progress.best_epoch).state, "to the last digit"
     return len(found.state.epochs)
 
 
@@ -145,6 +148,81 @@ def test_checkpoints_are_kept_in_a_bucket(
     assert checkpoints.load() is None
     assert checkpoints.restore_model(tmp_path / "again")
     check_files(tmp_path / "again", open_model(model).manifest)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a training's checkpoints are: a folder, or an address in a bucket."""
+    kind = request.param
+    return str(tmp_path / "place") if kind == "folder" else f"{request.getfixturevalue(kind).address}/place"
+
+
+def save(checkpoints: Checkpoints, epoch: int, best: int) -> None:
+    checkpoints.save(epoch, checkpoint(epoch, best, variables=[np.full(9, epoch)], optimizer=[np.zeros(1)]))
+
+
+def kept(checkpoints: Checkpoints) -> list[int]:
+    """The epochs whose checkpoints are there."""
+    names = {facts.name.split("/")[0] for facts in list_files(checkpoints.folder)}
+    return sorted(int(name.removeprefix("epoch-")) for name in names)
+
+
+@pytest.mark.parametrize("place", ["folder", "google_bucket", "s3_bucket"], indirect=True)
+def test_the_best_epoch_is_kept_as_long_as_one_refers_to_it(place: str, tmp_path: Path) -> None:
+    """Its weights are not written again, also not by a process that goes on."""
+    bests = {1: 1, 2: 1, 3: 1, 4: 1, 5: 5, 6: 5, 7: 7}
+    left = {1: [1], 2: [1, 2], 3: [1, 2, 3], 4: [1, 3, 4], 5: [1, 4, 5], 6: [5, 6], 7: [5, 6, 7]}
+    for epoch, best in bests.items():
+        checkpoints = Checkpoints(place)
+        save(checkpoints, epoch, best)
+        assert kept(checkpoints) == left[epoch], epoch
+        found = Checkpoints(place).load()
+        assert found is not None and found.best is not None and len(found.state.epochs) == epoch
+        np.testing.assert_array_equal(found.best[0], np.full(9, best))
+        np.testing.assert_array_equal(found.arrays["variables"][0], np.full(9, epoch))
+    files = {facts.name.split("/")[1] for facts in list_files(checkpoints.folder)}
+    assert files == {"state.json", "variables.npz", "optimizer.npz", MANIFEST}
+    checkpoints.keep_model(finished(tmp_path / "model"))
+    assert {facts.name.split("/")[0] for facts in list_files(checkpoints.folder)} == {"model"}
+
+
+@pytest.mark.parametrize("file", ["variables.npz", "state.json", MANIFEST])
+def test_an_epoch_whose_best_is_damaged_is_damaged(
+    file: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(str(tmp_path))
+    for epoch, best in ((1, 1), (2, 2), (3, 2), (4, 2)):
+        save(checkpoints, epoch, best)
+    assert kept(checkpoints) == [2, 3, 4]
+    (tmp_path / "epoch-00002" / file).unlink()
+
+    assert checkpoints.load() is None
+
+    assert "epoch-00004 is damaged" in caplog.text and "epoch-00003 is damaged" in caplog.text
+    # What was passed over is not kept in the place of what is whole.
+    save(checkpoints, 1, 1)
+    assert kept(checkpoints) == [1]
+    assert found_epoch(checkpoints) == 1
+
+
+def test_a_best_epoch_alone_is_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(str(tmp_path))
+    for epoch, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
+        save(checkpoints, epoch, best)
+    for epoch in (4, 5):
+        (tmp_path / f"epoch-0000{epoch}" / "optimizer.npz").write_bytes(b"other bytes")
+    assert found_epoch(checkpoints) == 2
+    save(checkpoints, 3, 2)
+    assert kept(checkpoints) == [2, 3]
+
+
+def test_the_start_model_is_no_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(str(tmp_path))
+    for epoch in (1, 2, 3):
+        save(checkpoints, epoch, 0)
+    assert kept(checkpoints) == [2, 3]
+    found = checkpoints.load()
+    assert found is not None and found.best is None
 
 
 def test_a_checkpoint_in_a_bucket_comes_and_goes_by_its_manifest(

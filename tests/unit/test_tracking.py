@@ -16,8 +16,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def client(store: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> MlflowClient:
+def client(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> MlflowClient:
     """A client of the store that the environment names, with an experiment of the test's own."""
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the files that go with a store in a file
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
     return MlflowClient()
@@ -205,5 +208,5 @@ def test_without_a_tracking_address_nothing_is_done(tmp_path: Path, monkeypatch:
         run.take_over("e")
         run.log_text("text", "name.txt")
         run.end()
-        run.log_model(None)
+        run.log_model(Path("f.py"), [], 32, {}, {})
     assert list(tmp_path.iterdir()) == []

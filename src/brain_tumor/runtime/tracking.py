@@ -14,9 +14,10 @@ since that takes seconds.
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ EXPERIMENT = "brain-tumor"
 # What a run is found by, and what it is nested in.
 NAME_TAG = "pipeline_run"
 PARENT_TAG = "mlflow.parentRunId"
-PACKAGE = __name__.split(".")[0]
 
 # MLflow reports usage to its makers unless told otherwise; patients' data makes no exception wise.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -96,40 +96,51 @@ class Run:
         if self._client:
             self._client.set_terminated(self.id, status)
 
-    def log_model(self, model: Any) -> None:
-        """Logs a Keras model with its signature and an input example, so that MLflow alone can load it.
+    def log_model(
+        self,
+        loader: Path,
+        files: list[Path],
+        size: int,
+        answers: dict[str, tuple[int, ...]],
+        metadata: dict[str, Any],
+    ) -> None:
+        """Logs a model of images that MLflow loads by itself: without this library.
 
-        The library's source goes along, for the layers of its own. The example is a black image: a patient's
-        has no place in a tracking server.
+        MLflow's signature would admit a single type of images, so it has the answers alone, and the example
+        shows an input. That is a black image: a patient's has no place in a tracking server.
 
         Args:
-            model: A model from images (batch, size, size, 3) to a dict of answers.
+            loader: A Python file that sets an `mlflow.pyfunc.PythonModel`, see "models from code" there.
+            files: What it loads the model from, each of another name.
+            size: The images' side in pixels; the example is (1, size, size, 3), uint8.
+            answers: The shapes of the model's answers by name, -1 for the batch; all are float32.
+            metadata: What one must know of the model, for MLflow to keep beside it.
         """
-        if self._client:
-            import keras
-            import mlflow
-            import numpy as np
-            import tensorflow as tf
-            from mlflow.models import infer_signature
+        if not self._client:
+            return
+        import keras
+        import mlflow
+        import numpy as np
+        import tensorflow as tf
+        from mlflow.types.schema import Schema, TensorSpec
 
-            # MLflow tries the copy on the example, and Keras would draw a progress bar for it.
-            keras.config.disable_interactive_logging()
-            example = np.zeros((1, *model.input_shape[1:]), np.float32)
-            outputs = {name: keras.ops.convert_to_numpy(value) for name, value in model(example).items()}
-            layers = {type(layer).__name__: type(layer) for layer in model.layers}
-            own = {name: kind for name, kind in layers.items() if kind.__module__.startswith(PACKAGE)}
-            mlflow.set_tracking_uri(self._client.tracking_uri)
-            with mlflow.start_run(run_id=self.id):
-                mlflow.tensorflow.log_model(
-                    model,
-                    name="model",
-                    signature=infer_signature(example, outputs),
-                    input_example=example,
-                    custom_objects=own,
-                    code_paths=[str(Path(__file__).parents[1])],
-                    # Left to itself MLflow starts a process that imports everything again to find these.
-                    pip_requirements=[f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"],
-                )
+        outputs = [TensorSpec(np.dtype("float32"), shape, name) for name, shape in answers.items()]
+        # Results alone go to stdout, and at the run's end MLflow says there where it is.
+        with (
+            redirect_stdout(sys.stderr),
+            _default_store(self._client.tracking_uri),
+            mlflow.start_run(run_id=self.id),
+        ):
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(loader),
+                artifacts={file.stem: str(file) for file in files},
+                signature=mlflow.models.ModelSignature(outputs=Schema(outputs)),
+                input_example=np.zeros((1, size, size, 3), np.uint8),
+                metadata=metadata,
+                # Left to itself MLflow starts a process that imports everything again to find these.
+                pip_requirements=[f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"],
+            )
 
 
 def pipeline_run() -> Run:
@@ -205,6 +216,21 @@ def _connect() -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(address)
+
+
+@contextmanager
+def _default_store(address: str) -> Iterator[None]:
+    """Lets MLflow's own functions write to a store: they take no client. Then it is the environment's."""
+    import mlflow
+
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(address)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        if given is not None:  # MLflow has changed the environment too
+            os.environ["MLFLOW_TRACKING_URI"] = given
 
 
 def _own_store() -> str:

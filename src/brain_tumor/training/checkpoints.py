@@ -5,6 +5,7 @@ They live outside of the step's own disk, which a restarted pod does not get bac
 training has its own place there, named by a hash of all that its result depends on:
 
     epoch-00003/  epoch-00004/    the last two finished epochs
+    epoch-00002/                  and the best one of each of them, whose weights they do not repeat
     model/                        the finished model, in their place
 """
 
@@ -30,13 +31,15 @@ from brain_tumor.config import Schema, TrainConfig, from_json
 from brain_tumor.runtime import environment
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_json
-from brain_tumor.stores.folders import delete_folder, list_files
+from brain_tumor.stores.folders import delete_folder, list_files, read_file
 from brain_tumor.stores.paths import AnyPath, open_path
 
-KEPT = 2
 EPOCH = "epoch-"
 MODEL = "model"
 STATE_FILE = "state.json"
+# Names of arrays: what the training changes in the model, and in the optimizer.
+VARIABLES = "variables"
+OPTIMIZER = "optimizer"
 # A training's folder and what is in it, half written things included. A bucket may hold other things besides.
 TRAINING = r".+-[0-9a-f]{16}"
 CONTENT = rf"({EPOCH}\d|{MODEL}/|\.)"
@@ -54,7 +57,7 @@ class ProgressState(Schema):
     """How the monitored figure has gone so far."""
 
     best_epoch: int
-    """The epoch with the highest figure, from 1; 0 before the first."""
+    """The epoch with the highest figure, from 1; 0 where that is the start model."""
     score: float
     """That figure."""
     waited: int
@@ -79,11 +82,14 @@ class Checkpoint:
 
     Attributes:
         state: What is no array.
-        arrays: Lists of arrays by name, such as the weights.
+        arrays: Lists of arrays by name: `variables`, `optimizer`.
+        best: The `variables` after the best epoch, where `Checkpoints.load` has it; None where that is the
+            start model. To save them is not needed: they are in the best epoch's own checkpoint.
     """
 
     state: TrainingState
     arrays: dict[str, list[np.ndarray]]
+    best: list[np.ndarray] | None = None
 
 
 class Checkpoints:
@@ -100,24 +106,34 @@ class Checkpoints:
         self.folder = open_path(address)
 
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:
-        """Keeps the state after an epoch (from 1), and of the earlier ones only the one before it."""
+        """Keeps the state after an epoch (from 1).
+
+        Of the earlier ones it keeps only the one before it, and the best epochs that these two refer to.
+        Later ones, which `load` has passed over, go.
+        """
 
         def write(folder: Path) -> None:
             write_json(folder / STATE_FILE, checkpoint.state.model_dump(mode="json"))
             for name, arrays in checkpoint.arrays.items():
                 np.savez(folder / f"{name}.npz", *arrays)
 
-        self._put(f"{EPOCH}{epoch:05d}", CheckpointManifest(), write)
-        self._keep(self._epochs()[-KEPT:])
+        name = _epoch_name(epoch)
+        self._put(name, CheckpointManifest(), write)
+        *_, before = ["", *(other for other in self._epochs() if other < name)]
+        needed = [name, before, _best_name(checkpoint.state), self._best_of(before)]
+        self._keep([each for each in needed if each])
 
     def load(self) -> Checkpoint | None:
-        """The latest state that is whole, or None. A damaged one is passed over with a warning."""
+        """The latest state that is whole, or None.
+
+        A damaged one is passed over with a warning, and so is one whose best epoch's is damaged.
+        """
         for name in reversed(self._epochs()):
             try:
-                with local_copy(self.folder / name, CheckpointManifest) as folder:
-                    file = folder / STATE_FILE
-                    state = from_json(TrainingState, file.read_bytes(), str(file))
-                    return Checkpoint(state, {file.stem: _read_arrays(file) for file in folder.glob("*.npz")})
+                state, arrays = self._read(name)
+                best = _best_name(state)
+                others = arrays if best == name else self._read(best, VARIABLES)[1] if best else {}
+                return Checkpoint(state, arrays, others.get(VARIABLES))
             except DAMAGES as error:
                 logging.warning(
                     "The checkpoint %s/%s is damaged, the one before it is taken: %s",
@@ -149,6 +165,20 @@ class Checkpoints:
             )
             return False
         return True
+
+    def _read(self, name: str, wanted: str = "*") -> tuple[TrainingState, dict[str, list[np.ndarray]]]:
+        """An epoch's state and its arrays, or those of a name. Raises one of `DAMAGES` if it is not whole."""
+        with local_copy(self.folder / name, CheckpointManifest) as folder:
+            state = _parse_state((folder / STATE_FILE).read_bytes(), f"{self.folder}/{name}")
+            return state, {file.stem: _read_arrays(file) for file in folder.glob(f"{wanted}.npz")}
+
+    def _best_of(self, name: str) -> str:
+        """The checkpoint that another one refers to as its best epoch's; an empty text if there is none."""
+        content = read_file(self.folder / name / STATE_FILE) if name else None
+        try:
+            return _best_name(_parse_state(content, f"{self.folder}/{name}")) if content else ""
+        except InputError:
+            return ""
 
     def _epochs(self) -> list[str]:
         return sorted(name for name in self._names() if name.startswith(EPOCH))
@@ -214,6 +244,20 @@ def delete_old_checkpoints(root: str, before: float) -> list[AnyPath]:
     for training in old:
         delete_folder(folder / training, MANIFEST)
     return [folder / training for training in old]
+
+
+def _epoch_name(epoch: int) -> str:
+    return f"{EPOCH}{epoch:05d}"
+
+
+def _best_name(state: TrainingState) -> str:
+    """The best epoch's checkpoint; an empty text where that is the start model, which has none."""
+    best = state.progress.best_epoch
+    return _epoch_name(best) if best else ""
+
+
+def _parse_state(content: bytes, origin: str) -> TrainingState:
+    return from_json(TrainingState, content, f"{origin}/{STATE_FILE}")
 
 
 def _read_arrays(path: Path) -> list[np.ndarray]:
