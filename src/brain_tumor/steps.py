@@ -18,7 +18,7 @@ from brain_tumor.config import (
 )
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import begin
-from brain_tumor.runtime.step import step
+from brain_tumor.runtime.step import import_tensorflow, step
 from brain_tumor.runtime.tracking import pipeline_run
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def build_tfrecords(config: str, dataset: Path, output: Path) -> dict[str, float
     """
     begin(title("build_tfrecords"))
     from brain_tumor.artifacts.dataset import open_dataset
+
+    import_tensorflow()
     from brain_tumor.records.build import build_tfrecords
 
     parsed = from_json(RecordsConfig, config, "records")
@@ -115,6 +117,7 @@ def train(
     from brain_tumor.artifacts.records import open_records
 
     opened, before = open_records(records), open_model(start) if start else None
+    import_tensorflow()
     from brain_tumor.training.train import train
 
     return train(parsed, opened, Path(output), before, Path(logs) if logs else None)
@@ -151,6 +154,7 @@ def evaluate(
 
     parsed = from_json(EvaluateConfig, config, "evaluate")
     opened, models = open_records(records), _open_models(final, baselines or [])
+    import_tensorflow()
     from brain_tumor.evaluation.judge import judge
     from brain_tumor.evaluation.predict import predict
     from brain_tumor.reports.evaluation_tables import evaluation_markdown

@@ -37,6 +37,7 @@ def test_the_function_trains_a_model(baseline: Model) -> None:
         "val_boxes_recall_at_50",
         "val_boxes_mse",
         "val_boxes_mae",
+        *(f"val_boxes_{figure}_label{slot}" for figure in ("iou", "ap50") for slot in range(3)),
     }
     assert all(math.isfinite(value) for value in baseline.metadata.values())
     # No store was named, so nothing was tracked.
@@ -45,7 +46,7 @@ def test_the_function_trains_a_model(baseline: Model) -> None:
 
 def test_the_trained_model_answers(baseline: Model) -> None:
     answers = load_model(open_model(baseline.path)).predict(np.zeros((2, 32, 32, 3), np.float32), verbose=0)
-    assert set(answers) == {"boxes"}
+    assert set(answers) == {"boxes", "scores"}
     assert answers["boxes"].shape == (2, 3, 4)
 
 

@@ -86,9 +86,11 @@ class Outcome:
 
     @property
     def rows(self) -> dict[str, list[str]]:
-        """The table's cells by the model's title: macro-F1, mean IoU, recall@0.5, perhaps an MLflow run."""
-        lines = [re.split(r"\s{2,}", line.strip()) for line in self.stdout.splitlines()]
-        return {cells[0]: cells[1:] for cells in lines if len(cells) in (4, 5) and "--" not in cells[0]}
+        """The first table's cells by the model's title: macro-F1, mean IoU, recall@0.5, AP50, perhaps an
+        MLflow run."""
+        table, _, _ = self.stdout.partition("\nfinal, minus")
+        lines = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
+        return {cells[0]: cells[1:] for cells in lines if len(cells) in (5, 6) and "--" not in cells[0]}
 
     def _begun(self) -> list[str]:
         return re.findall(r"^\[ ?\d+/\d+\] (.+)$", self.stderr, re.MULTILINE)

@@ -13,6 +13,7 @@ from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.artifacts.evaluation import read_evaluation
 from brain_tumor.artifacts.model import open_model
 from brain_tumor.config import SyntheticDataset
+from brain_tumor.config.training import BOTH, MONITORS
 from brain_tumor.configure import configure
 from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from brain_tumor.ingest.sources.synthetic import write_export
@@ -97,13 +98,13 @@ def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first:
         "baseline box (frozen random backbone)",
         "constant baseline",
     ]
-    assert rows["model"] == ["macro-F1", "mean IoU", "recall@0.5", "MLflow run"]
+    assert rows["model"] == ["macro-F1", "mean IoU", "recall@0.5", "AP50", "MLflow run"]
     shown = {title: [cell != DASH for cell in cells[:3]] for title, cells in rows.items()}
     assert shown["final model"] == [True, True, True]
     assert shown["baseline classification (frozen random backbone)"] == [True, False, False]
     assert shown["baseline box (frozen random backbone)"] == [False, True, True]
     assert shown["constant baseline"] == [True, True, True]
-    figures = [float(cell) for title in list(rows)[1:] for cell in rows[title][:3] if cell != DASH]
+    figures = [float(cell) for title in list(rows)[1:] for cell in rows[title][:4] if cell != DASH]
     assert all(0 <= figure <= 1 for figure in figures)
 
 
@@ -111,9 +112,8 @@ def test_the_result_says_what_it_is_about(first: Outcome) -> None:
     assert first.stdout.strip().startswith(SYNTHETIC_NOTICE)
     assert re.search(r"^Split test: 2 patients, 16 images, \d+ true boxes\.$", first.stdout, re.MULTILINE)
     # Under ten patients there is no interval, and the reason is.
-    assert re.search(
-        r"Difference in mean IoU, final minus constant: [+-]0\.\d{3} \(no interval: .*patients", first.stdout
-    )
+    assert re.search(r"^constant +all labels +[+-]0\.\d{3} +[+-]0\.\d{3} ", first.stdout, re.MULTILINE)
+    assert re.search(r"^No interval: only 2 patients", first.stdout, re.MULTILINE)
 
 
 def test_the_report_is_a_page_that_says_synthetic_data(first: Outcome) -> None:
@@ -149,10 +149,14 @@ def test_mlflow_has_the_figures_of_every_epoch(root: Path, first: Outcome) -> No
         run_id = nested[phase].info.run_id
         epochs = [1, 2] if phase == "phase2_classification" else [1]
         monitored = nested[phase].data.params["phase.monitor"]
-        for name in ("loss", "val_loss", "learning_rate", monitored):
-            assert [metric.step for metric in client.get_metric_history(run_id, name)] == epochs
-        best = max(metric.value for metric in client.get_metric_history(run_id, monitored))
-        assert nested[phase].data.metrics[f"best_{monitored}"] == best
+        # What a phase goes on from is measured before its first epoch.
+        measured = [0, *epochs] if nested[phase].data.params["phase.start"] != "None" else epochs
+        for name, steps in {"loss": epochs, "learning_rate": epochs, "val_loss": measured}.items():
+            assert [metric.step for metric in client.get_metric_history(run_id, name)] == steps
+        names = list(MONITORS.values()) if monitored == BOTH else [monitored]
+        histories = [[each.value for each in client.get_metric_history(run_id, name)] for name in names]
+        best = max(zip(*histories, strict=True), key=sum)
+        assert tuple(nested[phase].data.metrics[f"best_{name}"] for name in names) == best
 
 
 def test_mlflow_has_the_final_figures_and_the_report(root: Path, first: Outcome) -> None:
@@ -172,10 +176,10 @@ def test_mlflow_has_the_final_model_once(root: Path, first: Outcome) -> None:
 def test_the_table_names_the_mlflow_runs_of_the_models(first: Outcome, artifacts: dict[str, Path]) -> None:
     nested = {found.info.run_name: found.info.run_id for found in first.mlflow_runs}
     rows = first.rows
-    assert rows["final model"][3] == nested["phase3_finetune"]
-    assert rows["baseline classification (frozen random backbone)"][3] == nested["baseline_classification"]
-    assert rows["baseline box (frozen random backbone)"][3] == nested["baseline_box"]
-    assert len(rows["constant baseline"]) == 3
+    assert rows["final model"][4] == nested["phase3_finetune"]
+    assert rows["baseline classification (frozen random backbone)"][4] == nested["baseline_classification"]
+    assert rows["baseline box (frozen random backbone)"][4] == nested["baseline_box"]
+    assert len(rows["constant baseline"]) == 4
     for phase in PHASES:
         assert open_model(artifacts[phase]).description.mlflow_run_id == nested[phase]
 
@@ -271,7 +275,7 @@ def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, thi
     older = {found.info.run_id for found in first.mlflow_runs}
     newer = {found.info.run_id: found for found in third.mlflow_runs if found.info.run_id not in older}
     parent = third.history[1]["mlflow_run_id"]
-    final = third.rows["final model"][3]
+    final = third.rows["final model"][4]
     assert set(newer) == {parent, final}
     assert newer[final].data.tags["mlflow.parentRunId"] == parent
     assert newer[final].data.params["phase.learning_rate"] == "0.0001"

@@ -9,7 +9,7 @@ from brain_tumor.training.augmentation import augment
 
 SIZE = 32
 UNCHANGED = AugmentationConfig(
-    flip=False, shift=0.0, scale=0.0, brightness=0.0, contrast=0.0, noise=0.0, saturation=0.0, hue=0.0
+    **(dict.fromkeys(AugmentationConfig.model_fields, 0.0) | {"flip": False, "flip_vertical": False})
 )
 
 
@@ -55,8 +55,14 @@ def find_rectangle(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "config",
-    [only(flip=True), only(shift=0.1), only(scale=0.2), only(flip=True, shift=0.1, scale=0.2)],
-    ids=["flip", "shift", "scale", "all"],
+    [
+        only(flip=True),
+        only(flip_vertical=True),
+        only(shift=0.1),
+        only(scale=0.2),
+        only(flip=True, flip_vertical=True, shift=0.1, scale=0.2),
+    ],
+    ids=["flip", "flip_vertical", "shift", "scale", "all"],
 )
 def test_boxes_move_exactly_with_the_pixels(config: AugmentationConfig) -> None:
     batch = batch_of_rectangles(64)
@@ -105,11 +111,11 @@ def test_what_comes_into_view_is_black() -> None:
     assert (images[:, 10, 10] == 200).all()
 
 
-@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"flip": True, "flip_vertical": True}, {"rotation": 15.0}])
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.5])
 @pytest.mark.parametrize("scale", [0.0, 0.1, 0.5])
 def test_a_label_that_is_present_always_has_a_box_that_can_be_seen(
-    flip: bool, shift: float, scale: float
+    changes: dict[str, Any], shift: float, scale: float
 ) -> None:
     count = 2000
     rng = np.random.default_rng(0)
@@ -123,14 +129,16 @@ def test_a_label_that_is_present_always_has_a_box_that_can_be_seen(
     present = batch["labels"].numpy() > 0
     assert count > present.sum() > 0.7 * count
 
-    after = augment(batch, only(flip=flip, shift=shift, scale=scale), seed(0))["boxes"].numpy()
+    after = augment(batch, only(**changes, shift=shift, scale=scale), seed(0))["boxes"].numpy()
 
     assert (after >= 0).all() and (after <= 1).all()
     sides = after[..., 2:] - after[..., :2]
     np.testing.assert_array_equal((sides > 0).all(axis=-1), present)
     np.testing.assert_array_equal(after.any(axis=-1), present)
     kept = np.prod(sides[present], axis=-1) / areas[present[:, 1]]
-    assert kept.min() > 0.499 * (1 - scale) ** 2 and kept.max() < 1.001 * (1 + scale) ** 2
+    assert kept.min() > 0.499 * (1 - scale) ** 2
+    if not changes.get("rotation"):  # the box around the corners of a thin one is much larger
+        assert kept.max() < 1.001 * (1 + scale) ** 2
 
 
 def test_an_image_stays_where_a_box_would_leave_it() -> None:
@@ -160,82 +168,72 @@ def test_brightness_and_contrast_are_two_draws_of_each_image() -> None:
     contrast = (bright - dark) / 120 - 1
     brightness = (result.mean(axis=(1, 2, 3)) - image.mean()) / 255
     for values, limit in ((contrast, 0.2), (brightness, 0.1)):
-        assert len(np.unique(values)) == 200
-        assert 0.95 * limit < np.abs(values).max() <= limit + 1e-4 and abs(values.mean()) < 0.2 * limit
+        assert len(np.unique(values)) > 40, "of whole grey levels"
+        assert 0.95 * limit < np.abs(values).max() <= limit + 0.01 and abs(values.mean()) < 0.2 * limit
     assert abs(np.corrcoef(contrast, brightness)[0, 1]) < 0.2
 
 
 def test_what_is_too_bright_or_too_dark_is_cut_off() -> None:
     images = np.tile(np.uint8([0, 255]), (16, 8, 4))[..., np.newaxis]
-    result = augment(make_batch(images), only(brightness=1.0, noise=0.5), seed(0))["image"].numpy()
+    result = augment(make_batch(images), only(brightness=1.0), seed(0))["image"].numpy()
     assert result.min() == 0 and result.max() == 255
 
 
-def test_noise_is_gaussian_and_each_images_own() -> None:
-    count, size, limit = 40, 100, 0.04
-    images = np.full((count, size, size, 1), 128, np.uint8)
-    result = augment(make_batch(images), only(noise=limit), seed(0))["image"].numpy() - 128
-    noise = result.reshape(count, -1).astype(np.float64)
-
-    deviations = noise.std(axis=1)
-    assert deviations.max() <= 1.03 * limit * 255 and deviations.min() < 0.15 * limit * 255
-    assert deviations.mean() == pytest.approx(limit * 255 / 2, rel=0.25)
-    noise /= deviations[:, np.newaxis]
-    error = size**-1  # of a mean of size * size draws
-    assert np.abs(noise.mean(axis=1)).max() < 4.5 * error
-    assert np.abs((noise**3).mean()) < 0.02
-    assert (noise**4).mean() == pytest.approx(3, abs=0.15)
-    # The share within one, two and three deviations.
-    for width, share in ((1, 0.6827), (2, 0.9545), (3, 0.9973)):
-        assert (np.abs(noise) < width).mean() == pytest.approx(share, abs=0.01)
-    between = np.corrcoef(noise) - np.eye(count)
-    assert np.abs(between).max() < 5 * error, "no two images share their noise"
-    fields = noise.reshape(count, size, size)
-    for a, b in ((fields[:, 1:], fields[:, :-1]), (fields[:, :, 1:], fields[:, :, :-1])):
-        assert abs((a * b).mean()) < 0.01, "nor do neighboring pixels"
-    again = augment(make_batch(images), only(noise=limit), seed(1))["image"].numpy() - 128
-    other = again.reshape(count, -1) / again.std(axis=(1, 2, 3))[:, np.newaxis]
-    assert np.abs((noise * other).mean(axis=1)).max() < 5 * error, "another seed, other noise"
-
-
-def test_saturation_and_hue_change_colors_and_leave_grey_and_luma() -> None:
+def test_half_of_the_images_stand_on_their_heads() -> None:
     rng = np.random.default_rng(0)
-    images = rng.integers(100, 156, (50, 12, 12, 3), np.uint8)
-    images[:, :6] = images[:, :6, :, :1]
-    before = tf.image.rgb_to_yiq(tf.cast(images, tf.float32)).numpy()
-    chroma = before[:, 6:, :, 1] + 1j * before[:, 6:, :, 2]
-    for config in (only(saturation=0.5), only(hue=0.1), only(saturation=0.5, hue=0.1)):
-        result = augment(make_batch(images), config, seed(0))["image"].numpy()
-        np.testing.assert_allclose(result[:, :6], images[:, :6], atol=1e-2)
-        after = tf.image.rgb_to_yiq(result).numpy()
-        np.testing.assert_allclose(after[..., 0], before[..., 0], atol=1e-2)
-        factor = (after[:, 6:, :, 1] + 1j * after[:, 6:, :, 2]) / chroma
-        one_an_image = factor.reshape(50, -1).mean(axis=1)
-        np.testing.assert_allclose(factor, one_an_image[:, None, None] * np.ones((1, 6, 12)), atol=1e-2)
-        saturation, hue = np.abs(one_an_image) - 1, np.angle(one_an_image) / (2 * np.pi)
-        for values, limit in ((saturation, config.saturation), (hue, config.hue)):
-            assert 0.9 * limit - 1e-3 <= np.abs(values).max() <= limit + 1e-3
+    images = rng.integers(0, 256, (64, 16, 16, 3), np.uint8)
+    result = augment(make_batch(images), only(flip_vertical=True), seed(0))["image"].numpy()
+    turned = [not np.array_equal(image, before) for image, before in zip(result, images, strict=True)]
+    for image, before, flipped in zip(result, images, turned, strict=True):
+        np.testing.assert_array_equal(image, before[::-1] if flipped else before)
+    assert 20 < sum(turned) < 44
+
+
+def test_a_rotated_box_holds_what_it_held_and_no_more_than_its_corners_need() -> None:
+    batch = batch_of_rectangles(64)
+    result = augment(batch, only(rotation=20.0), seed(0))
+    angles = []
+    for image, boxes, before in zip(
+        result["image"].numpy(), result["boxes"].numpy()[:, 1], batch["boxes"].numpy()[:, 1], strict=True
+    ):
+        found = find_rectangle(image)
+        # The grey of a corner's pixel is cut by half at most.
+        np.testing.assert_allclose(boxes, found, atol=2.1 / len(image))
+        width, height = before[2:] - before[:2]
+        if boxes.min() > 0.01 and boxes.max() < 0.99:
+            # The sides of the box around a rectangle turned by an angle.
+            grown = boxes[2] - boxes[0]
+            tried = np.radians(np.linspace(0, 20, 2001))
+            sides = width * np.cos(tried) + height * np.sin(tried)
+            angles.append(np.degrees(tried[np.abs(sides - grown).argmin()]))
+    assert len(angles) > 10 and max(angles) > 12
+
+
+def test_gamma_leaves_black_and_white_and_moves_what_is_between() -> None:
+    images = np.tile(np.uint8([0, 64, 128, 255]), (100, 8, 2))[..., np.newaxis]
+    result = augment(make_batch(images), only(gamma=0.3), seed(0))["image"].numpy()[:, 0, :4, 0]
+    assert (result[:, 0] == 0).all() and (result[:, 3] == 255).all()
+    exponents = np.log(result[:, 2] / 255) / np.log(128 / 255)
+    assert 0.95 * 0.3 < np.abs(np.log(exponents)).max() <= 0.3 + 0.02
+    assert abs(np.log(exponents).mean()) < 0.06
+    np.testing.assert_allclose(result[:, 1], 255 * (64 / 255) ** exponents, atol=2)
 
 
 def test_without_changes_a_batch_stays_as_it_is() -> None:
     batch = batch_of_rectangles(4)
     result = augment(batch, UNCHANGED, seed(0))
     np.testing.assert_array_equal(result["boxes"], batch["boxes"])
-    np.testing.assert_array_equal(result["image"], tf.cast(batch["image"], tf.float32))
+    np.testing.assert_array_equal(result["image"], batch["image"])
 
 
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
         (UNCHANGED, set()),
-        (only(flip=True), {"GatherV2"}),
-        (only(shift=0.1), {"GatherV2"}),
-        (only(scale=0.1), {"GatherV2"}),
-        (only(brightness=0.1), set()),
-        (only(contrast=0.1), {"Mean"}),
-        (only(noise=0.1), {"PopulationCount"}),
-        (only(hue=0.1), {"Cos"}),
-        (only(saturation=0.1), {"Cos"}),
+        (only(flip=True), {"ImageProjectiveTransformV3"}),
+        (only(rotation=1.0), {"ImageProjectiveTransformV3"}),
+        (only(brightness=0.1), {"Pow"}),
+        (only(gamma=0.1), {"Pow"}),
     ],
 )
 def test_what_is_off_costs_nothing(config: AugmentationConfig, expected: set[str]) -> None:
@@ -247,4 +245,4 @@ def test_what_is_off_costs_nothing(config: AugmentationConfig, expected: set[str
     graph = traced.get_concrete_function(spec, tf.TensorSpec((2,), tf.int64)).graph.as_graph_def()
     functions = [graph.node, *(function.node_def for function in graph.library.function)]
     operations = {node.op for nodes in functions for node in nodes}
-    assert operations & {"GatherV2", "Mean", "PopulationCount", "Cos"} == expected
+    assert operations & {"ImageProjectiveTransformV3", "Pow"} == expected

@@ -9,7 +9,8 @@ import tensorflow as tf
 from brain_tumor.config import PhaseConfig, from_json
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.tracking import Run
-from brain_tumor.training.callbacks import BestEpoch, Checkpointer, EpochLog, FiniteLoss, write
+from brain_tumor.training.callbacks import BestEpoch, EpochLog, FiniteLoss, write
+from brain_tumor.training.checkpointing import Checkpointer
 from brain_tumor.training.checkpoints import Checkpoints, ProgressState
 
 
@@ -29,7 +30,8 @@ def test_a_loss_that_is_not_finite_stops_the_training_at_its_batch(tmp_path: Pat
     progress = BestEpoch(PhaseConfig(early_stopping_patience=9, reduce_rate_patience=9), model.weights)
     checkpoints = Checkpoints(str(tmp_path))
     saved = Checkpointer(checkpoints, model.weights, log, progress)
-    with pytest.raises(InputError, match=r"phase1_box: the loss is inf at batch 3 of epoch 2 \(step 13\)"):
+    says = r"phase1_box: the loss is inf at batch 3 of epoch 2 \(step 13\)"
+    with pytest.raises(InputError, match=says), saved:
         model.fit(
             endless_batches(12),
             steps_per_epoch=10,
@@ -97,3 +99,38 @@ def test_schedule_and_early_stopping_go_on(killed_after: int) -> None:
     assert seen + run(other, resumed, range(killed_after, len(SCORES))) == expected
     resumed.restore_best()
     assert other.get_weights()[0] == 2
+
+
+def a_model() -> keras.Model:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0))
+    return model
+
+
+@pytest.mark.parametrize("monitor", ["val_boxes_iou", "val_both"])
+def test_a_start_model_that_no_epoch_betters_is_handed_on(monitor: Any) -> None:
+    """Also by a process that goes on after an epoch."""
+    phase = PhaseConfig(start="phase0", monitor=monitor, reduce_rate_patience=9, early_stopping_patience=3)
+    model = a_model()
+    started = model.get_weights()
+    progress = BestEpoch(phase, model.weights)
+    progress.set_model(model)
+    progress.begin({"val_boxes_iou": 0.5, "val_labels_auc": 0.8})
+    write(model.weights, [np.ones((1, 1)), np.ones(1)])
+    # Neither a figure as good as the start model's is better, nor one alone where both count.
+    progress.on_epoch_end(0, {"val_boxes_iou": 0.5, "val_labels_auc": 0.8})
+    other = BestEpoch(phase, model.weights)
+    other.set_model(model)
+    other.restore(from_json(ProgressState, progress.state().model_dump_json(), "state"), progress.best)
+    for epoch in (1, 2):
+        assert not other.finished
+        other.on_epoch_end(epoch, {"val_boxes_iou": 0.4, "val_labels_auc": 0.89})
+    assert other.finished and other.best_epoch == 0
+    other.restore_best()
+    assert all(np.array_equal(weight, old) for weight, old in zip(model.get_weights(), started, strict=True))
+
+
+def test_both_figures_count_alike_where_a_phase_monitors_both() -> None:
+    phase = PhaseConfig(monitor="val_both")
+    assert phase.judge({"val_boxes_iou": 0.5, "val_labels_auc": 0.75, "val_loss": 9.0}) == 0.625
+    assert PhaseConfig().judge({"val_boxes_iou": 0.5, "val_labels_auc": 0.75}) == 0.5

@@ -112,10 +112,10 @@ def test_an_unusable_value_is_refused(overrides: list[str], sentence: str) -> No
     [
         ("training.precision=half", "auto, float32, bfloat16"),
         ("model.backbone=vgg16", "resnet50, resnet101, resnet152, resnet101v2"),
-        ("model.box_head=dense", "spatial, pooled"),
+        ("model.box_head=spatial", "dense, pooled"),
         ("phases.phase1_box.box_loss=l2", "iou, giou, diou, ciou"),
         ("phases.phase1_box.schedule=step", "plateau, cosine"),
-        ("phases.phase1_box.monitor=val_loss", "val_labels_auc, val_boxes_iou"),
+        ("phases.phase1_box.monitor=val_loss", "val_labels_auc, val_boxes_iou, val_both"),
         ("phases.phase1_box.heads=[labels,masks]", "labels, boxes"),
         ("dataset.duplicate_boxes=first", "largest, union, error"),
         ("dataset.split=random", "provided, patient"),
@@ -138,14 +138,18 @@ def test_an_unknown_choice_is_refused_and_told_the_others(override: str, choices
         ("training.batch_size=0", "training.batch_size is 0; give at least 1."),
         ("training.memory_cache_gb=inf", "training.memory_cache_gb is Infinity; give a finite number."),
         ("training.seed=4294967296", "training.seed is 4294967296; give at most 4294967295."),
-        ("training.augmentation.hue=0.7", "training.augmentation.hue is 0.7; give at most 0.5."),
+        ("training.augmentation.shift=0.7", "training.augmentation.shift is 0.7; give at most 0.5."),
+        ("training.augmentation.rotation=46", "training.augmentation.rotation is 46; give at most 45."),
         ("model.image_size=16", "model.image_size is 16; give at least 32."),
-        ("model.head_width=12", "model.head_width is 12; give a multiple of 8."),
+        ("model.head_width=4", "model.head_width is 4; give at least 8."),
         (
             "phases.phase1_box.learning_rate=0",
             "phases.phase1_box.learning_rate is 0; give a number above 0.",
         ),
-        ("phases.phase1_box.l1_weight=-1", "phases.phase1_box.l1_weight is -1; give at least 0."),
+        (
+            "phases.phase1_box.loss_weights.scores=-1",
+            "phases.phase1_box.loss_weights.scores is -1; give at least 0.",
+        ),
         (
             "phases.phase3_finetune.clip_norm=0",
             "phases.phase3_finetune.clip_norm is 0; give a number above 0.",
@@ -351,7 +355,6 @@ def test_a_text_holds_only_what_differs_from_the_defaults() -> None:
         "phase": {
             "epochs": 50,
             "learning_rate": 0.001,
-            "loss_weights": {"boxes": 2.0},
             "train_heads": ["boxes"],
         },
     }

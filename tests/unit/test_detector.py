@@ -11,8 +11,10 @@ from brain_tumor.model.detector import (
     build_detector,
     count_trainable_layers,
     freeze,
-    select_heads,
-    split_at_backbone,
+    leaf_layers,
+    set_batchnorm_momentum,
+    split_where_learning_begins,
+    training_model,
 )
 from brain_tumor.model.saving import load_model
 from brain_tumor.runtime.errors import InputError
@@ -32,7 +34,7 @@ def pooled() -> keras.Model:
 @pytest.mark.parametrize("head", ["detector", "pooled"])
 def test_one_pass_gives_labels_and_boxes_in_class_slots(head: str, request: pytest.FixtureRequest) -> None:
     answers = answer(request.getfixturevalue(head), images(6))
-    assert set(answers) == {"labels", "boxes"}
+    assert set(answers) == {"labels", "boxes"} | ({"scores"} if head == "detector" else set())
     assert answers["labels"].shape == (6, CLASSES)
     assert answers["boxes"].shape == (6, CLASSES, 4)
     assert ((answers["labels"] > 0) & (answers["labels"] < 1)).all()
@@ -41,13 +43,60 @@ def test_one_pass_gives_labels_and_boxes_in_class_slots(head: str, request: pyte
     assert len(np.unique(answers["boxes"].reshape(-1, 4), axis=0)) == 6 * CLASSES
 
 
+def test_a_boxs_score_is_its_own_times_the_labels_probability(detector: keras.Model) -> None:
+    answers = answer(detector, images(4))
+    own = answer(training_model(detector, ["boxes"]), images(4))["boxes"][..., 4]
+    assert answers["scores"].shape == (4, CLASSES)
+    np.testing.assert_allclose(answers["scores"], answers["labels"] / (1 + np.exp(-own)), rtol=1e-4)
+
+    alone = build_detector(model_config(), CLASSES, ["boxes"])
+    own = answer(training_model(alone, ["boxes"]), images(4))["boxes"][..., 4]
+    np.testing.assert_allclose(answer(alone, images(4))["scores"], 1 / (1 + np.exp(-own)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_may_be_grey_or_rgb_bytes_or_floats(
+    detector: keras.Model, channels: int, kind: type
+) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1))
+    expected = answer(detector, np.repeat(grey, 3, axis=-1).astype(np.float32))
+    found = answer(detector, np.repeat(grey, channels, axis=-1).astype(kind))
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name])
+    color = answer(detector, images(3))
+    assert not np.allclose(color["labels"], answer(detector, images(3)[..., ::-1])["labels"], atol=1e-6)
+
+
+def test_an_image_may_have_any_size() -> None:
+    """Whose maps are odd: 9, 5, 3 and 2 positions a side."""
+    answers = answer(small_detector(image_size=33), images(2, 33))
+    check_boxes(answers["boxes"])
+
+
 @pytest.mark.parametrize("head", ["labels", "boxes"])
 def test_a_model_with_one_head_has_nothing_of_the_other(head: Head) -> None:
     model = build_detector(model_config(), CLASSES, [head])
     other = {"labels": "boxes", "boxes": "labels"}[head]
-    assert set(model.output) == {head}
+    assert set(model.output) == {"labels": {"labels"}, "boxes": {"boxes", "scores"}}[head]
     assert not [layer.name for layer in model.layers if layer.name.startswith(other)]
     assert answer(model, images(2))[head].shape[:2] == (2, CLASSES)
+
+
+@pytest.mark.parametrize("head", ["detector", "pooled"])
+def test_the_momentum_of_all_moving_statistics_is_the_configs(
+    head: str, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(head)
+    norms = [layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in norms} == {0.87}
+    of_heads = {layer.name.split("_")[0] for layer in norms if layer in model.layers}
+    assert of_heads == ({"labels", "boxes"} if head == "detector" else {"labels"})
+    try:
+        set_batchnorm_momentum(model, 0.6)
+        assert {layer.momentum for layer in norms} == {0.6}
+    finally:
+        set_batchnorm_momentum(model, 0.87)
 
 
 def test_resnet101_trains_its_top_150_layers_not_all_but_the_first_150() -> None:
@@ -110,38 +159,79 @@ def test_more_layers_than_there_are_cannot_learn() -> None:
         count_trainable_layers(345, 346, None)
 
 
-def test_selected_heads_share_the_weights(detector: keras.Model) -> None:
-    labels = select_heads(detector, ["labels"])
+def test_a_training_model_shares_the_weights_and_has_no_other_heads_answers(detector: keras.Model) -> None:
+    boxes = training_model(detector, ["boxes"])
+    assert set(boxes.output) == {"boxes", "boxes_map"}
+    assert not [layer.name for layer in boxes.layers if layer.name.startswith("labels")]
+    labels = training_model(detector, ["labels"])
     assert set(labels.output) == {"labels"}
-    assert not [layer.name for layer in labels.layers if layer.name.startswith("boxes")]
-    assert labels.get_layer("backbone") is detector.get_layer("backbone")
+    for part in (boxes, labels):
+        assert {id(weight) for weight in part.weights} <= {id(weight) for weight in detector.weights}
+
+
+@pytest.mark.parametrize("head", ["detector", "pooled"])
+def test_a_training_model_answers_as_the_detector(head: str, request: pytest.FixtureRequest) -> None:
+    detector = request.getfixturevalue(head)
+    expected = answer(detector, images(3))
+    found = answer(training_model(detector, BOTH), images(3))
+    np.testing.assert_allclose(1 / (1 + np.exp(-found["labels"])), expected["labels"], atol=1e-6)
+    np.testing.assert_allclose(found["boxes"][..., :4], expected["boxes"], atol=1e-6)
+    if head == "pooled":
+        assert set(found) == {"labels", "boxes"}
+        return
+    assert found["boxes_map"].shape == (3, 8, 8, CLASSES, 5)
+    best = found["boxes_map"][..., 4].max(axis=(1, 2))
+    np.testing.assert_array_equal(found["boxes"][..., 4], best)
 
 
 @pytest.mark.parametrize(
-    ("head", "heads", "maps"),
+    ("head", "heads", "layers", "kept"),
     [
-        ("detector", ["labels"], 1),
-        ("detector", ["boxes"], 3),
-        ("detector", ["labels", "boxes"], 3),
-        ("pooled", ["boxes"], 1),
-        ("pooled", ["labels", "boxes"], 1),
+        # The mean of the last map, the maximum of the pyramid and each class's score, in one vector.
+        ("detector", ["labels"], 0, [(2048 + 16 + CLASSES,)]),
+        ("detector", ["boxes"], 0, [(8, 8, 256), (4, 4, 512), (2, 2, 1024), (1, 1, 2048)]),
+        ("detector", BOTH, 0, [(8, 8, 256), (4, 4, 512), (2, 2, 1024), (1, 1, 2048), (2048,)]),
+        ("pooled", ["labels"], 0, [(2048,)]),
+        ("pooled", ["boxes"], 0, [(2048,)]),
+        ("pooled", BOTH, 0, [(2048,), (2048,)]),
+        ("detector", BOTH, 20, [(32, 32, 3)]),
     ],
 )
 def test_a_model_is_the_sum_of_its_parts(
-    head: str, heads: list[Head], maps: int, request: pytest.FixtureRequest
+    head: str,
+    heads: list[Head],
+    layers: int,
+    kept: list[tuple[int, ...]],
+    request: pytest.FixtureRequest,
 ) -> None:
     detector = request.getfixturevalue(head)
-    extractor, rest = split_at_backbone(select_heads(detector, heads))
+    freeze(detector, heads, layers)
+    whole = training_model(detector, heads)
+    extractor, rest = split_where_learning_begins(whole)
+
     features = extractor(images(3), training=False)
-    assert len(keras.tree.flatten(features)) == maps
-    answers = answer(rest, features)
-    assert set(answers) == set(heads)
-    whole = answer(detector, images(3))
-    for head in heads:
-        np.testing.assert_allclose(answers[head], whole[head], rtol=0, atol=1e-6)
-    detectors = {id(weight) for weight in detector.weights}
-    assert {id(weight) for weight in rest.weights} <= detectors
-    assert not {weight.path for weight in rest.weights} & backbone_paths(detector.get_layer("backbone"))
+    shapes = [tuple(each.shape[1:]) for each in keras.tree.flatten(features)]
+    assert sorted(shapes) == sorted(kept)
+    answers, expected = answer(rest, features), answer(whole, images(3))
+    assert set(answers) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(answers[name], values, rtol=0, atol=1e-6)
+
+    assert {id(weight) for weight in rest.weights} <= {id(weight) for weight in detector.weights}
+    learned = {weight.path for weight in whole.trainable_weights}
+    assert {weight.path for weight in rest.trainable_weights} == learned
+    assert {path.split("_")[0] for path in learned if not path.startswith("conv")} >= set(heads)
+    if not layers:
+        assert not {weight.path for weight in rest.weights} & backbone_paths(detector.get_layer("backbone"))
+
+
+def test_what_dropout_drops_changes_in_each_epoch(pooled: keras.Model) -> None:
+    """So what lies behind it is not kept, even where nothing there learns."""
+    freeze(pooled, ["boxes"], 0)
+    extractor, rest = split_where_learning_begins(training_model(pooled, BOTH))
+    kept = [tuple(each.shape[1:]) for each in keras.tree.flatten(extractor.output)]
+    assert kept == [(2048,), (2048,)]
+    assert "labels_dropout" in {layer.name for layer in rest.layers}
 
 
 @pytest.mark.parametrize("head", ["detector", "pooled"])
@@ -156,7 +246,7 @@ def test_a_model_artifact_predicts_as_the_model_did(
         image_size=32,
         notice="",
         backbone=Backbone(name="resnet50", weights="none"),
-        box_head="spatial",
+        box_head="dense",
         phases=[],
         metrics={},
         mlflow_run_id="",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brain_tumor.artifacts.evaluation import FILE, Evaluation, read_evaluation, write_evaluation
+from brain_tumor.artifacts.evaluation import ALL, FILE, Evaluation, read_evaluation, write_evaluation
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
@@ -65,6 +65,7 @@ def make_predictions(path: Path, patients: int, notice: str = "") -> Predictions
                         "probability": np.nan if model == "baseline_box" else probability,
                         **dict.fromkeys(TRUE_BOX, np.nan),
                         **dict.fromkeys(PREDICTED_BOX, np.nan),
+                        "score": np.nan if model == "baseline_classification" else probability,
                     }
                 )
                 if present:
@@ -104,8 +105,15 @@ def test_figures(evaluation: Evaluation) -> None:
     assert figures["baseline_box"]["mean_iou"] == 1.0 and figures["baseline_box"]["macro_f1"] is None
     assert figures["constant"]["macro_f1"] == pytest.approx((0.5 + 1) / 2)
     assert figures["constant"]["mean_iou"] == pytest.approx(1 / 9)
+    ranked = {name: own["box_ap50"] for name, own in figures.items()}
+    assert ranked == {"final": 1, "baseline_classification": None, "baseline_box": 1, "constant": 0}
     assert evaluation.models["constant"].labels["label0"]["f1"] == 0.5
-    assert evaluation.differences["mean_iou"].value == pytest.approx(2 / 3 - 1 / 9)
+    differences = evaluation.differences
+    assert list(differences) == ["baseline_classification", "baseline_box", "constant"]
+    assert differences["constant"][ALL]["mean_iou"].value == pytest.approx(2 / 3 - 1 / 9)
+    assert differences["constant"]["label0"]["macro_f1"].value == 0.5
+    assert differences["baseline_box"]["label (1)"]["mean_iou"].value == pytest.approx(2 / 3 - 1)
+    assert differences["baseline_classification"][ALL]["mean_iou"].value is None
 
 
 def test_every_model_with_a_class_head_has_curves(evaluation: Evaluation) -> None:
@@ -134,7 +142,7 @@ def test_metrics_are_flat_sorted_and_finite(evaluation: Evaluation) -> None:
     assert list(metrics) == sorted(metrics)
     assert metrics["final_mean_iou"] == pytest.approx(2 / 3)
     assert metrics["baseline_box_mean_iou"] == 1.0
-    assert metrics["final_label0_f1"] == 1.0
+    assert metrics["final_label0_f1"] == metrics["final_label0_box_ap50"] == 1.0
     assert metrics["final_label _1__f1"] == 1.0  # MLflow takes no brackets
     assert "baseline_box_macro_f1" not in metrics and "baseline_classification_mean_iou" not in metrics
     assert "final_label _1__roc_auc" not in metrics  # it is in all slices
@@ -168,11 +176,11 @@ def test_a_damaged_or_old_evaluation_is_refused(evaluation: Evaluation, tmp_path
 def test_terminal_table(evaluation: Evaluation) -> None:
     notes = {"MLflow run": {name: model.mlflow_run_id for name, model in evaluation.models.items()}}
     lines = summary_table(evaluation, notes).splitlines()
-    assert lines[0].split() == ["model", "macro-F1", "mean", "IoU", "recall@0.5", "MLflow", "run"]
+    assert lines[0].split() == ["model", "macro-F1", "mean", "IoU", "recall@0.5", "AP50", "MLflow", "run"]
     assert [line.split("  ")[0] for line in lines[2:]] == list(TITLES.values())
-    assert lines[2].split()[-6:] == ["1.000", "0.667", "1.000", "run", "of", "final"]
-    assert lines[3].split()[-6:-3] == ["1.000", DASH, DASH]
-    assert lines[4].split()[-6:-3] == [DASH, "1.000", "1.000"]
+    assert lines[2].split()[-7:] == ["1.000", "0.667", "1.000", "1.000", "run", "of", "final"]
+    assert lines[3].split()[-7:-3] == ["1.000", DASH, DASH, DASH]
+    assert lines[4].split()[-7:-3] == [DASH, "1.000", "1.000", "1.000"]
 
 
 def test_markdown_with_intervals(evaluation: Evaluation) -> None:
@@ -186,14 +194,19 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
         "1.000 [1.000, 1.000]",
         "0.667 [0.667, 0.667]",
         "1.000 [1.000, 1.000]",
+        "1.000 [1.000, 1.000]",
+        "0.400",  # found up to an IoU of 0.65, at four of ten thresholds
         "0.000",
         "1.000",
     ]
-    assert DASH in find_line(markdown, "| baseline box")
-    assert (
-        "final minus constant: +0.556 (95 % interval +0.556 to +0.556, paired bootstrap over 12 patients)"
-        in markdown
-    )
+    assert DASH in find_line(markdown, "| baseline box ")
+    minus = find_line(markdown, f"| constant | {ALL} ").split("|")
+    assert [cell.strip() for cell in minus[2:5]] == [
+        ALL,
+        "+0.250 [+0.250, +0.250]",
+        "+0.556 [+0.556, +0.556]",
+    ]
+    assert "paired bootstrap over patients" in markdown
     assert find_line(markdown, "| label (1)").count(DASH) == 2  # ROC AUC and average precision
     assert "nan" not in markdown.lower()
 
@@ -202,7 +215,8 @@ def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
     markdown = evaluation_markdown(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
     assert "[" not in find_line(markdown, "| final ")
     assert "No interval: only 2 patients, 10 are needed" in markdown
-    assert "+0.556 (no interval: only 2 patients with a true box, 10 are needed)." in markdown
+    assert " +0.556 |" in find_line(markdown, f"| constant | {ALL} ")
+    assert "only 2 patients with a true box, 10 are needed." in markdown
     assert ">" not in markdown  # no notice
 
 
@@ -230,5 +244,6 @@ def test_judging_and_its_reports_need_neither_tensorflow_nor_a_window_system() -
 
 
 def find_line(text: str, start: str) -> str:
-    (line,) = [line for line in text.splitlines() if line.startswith(start)]
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    (line,) = [line for line in lines if line.startswith(start)]
     return line

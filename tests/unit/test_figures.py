@@ -13,7 +13,8 @@ LABELS = ["label0", "label1", "label2"]
 
 
 def make_predictions(present: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
-    """One row an image and label of (images, labels) arrays; boxes are predicted 10 px aside."""
+    """One row an image and label of (images, labels) arrays; boxes are predicted 10 px aside, and ranked as
+    the labels are."""
     rows = []
     for image, label in np.ndindex(*present.shape):
         is_present = bool(present[image, label])
@@ -27,6 +28,7 @@ def make_predictions(present: np.ndarray, probability: np.ndarray) -> pd.DataFra
                 "label": LABELS[label],
                 "present": is_present,
                 "probability": probability[image, label],
+                "score": probability[image, label],
                 **dict(zip(TRUE_BOX, true_box, strict=True)),
                 **dict(zip(PREDICTED_BOX, [30.0, 20.0, 70.0, 60.0], strict=True)),
             }
@@ -43,8 +45,9 @@ def random_table() -> tuple[np.ndarray, np.ndarray]:
 
 def figures(predictions: pd.DataFrame, names: list[str] = LABELS) -> tuple[Figures, dict[str, Figures]]:
     """Over all labels and by label, at the threshold 0.5."""
+    predictions = with_iou(predictions)
     labels = label_figures(predictions, names, 0.5)
-    return overall_figures(with_iou(predictions), labels, 0.5), labels
+    return overall_figures(predictions, labels, 0.5), labels
 
 
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
@@ -100,7 +103,7 @@ def test_one_label_alone_is_judged_by_its_positives():
 def test_boxes_by_hand():
     table = make_predictions(np.array([[1, 1, 0], [1, 1, 0]], bool), np.zeros((2, 3)))
     table.loc[0, PREDICTED_BOX] = [20.0, 20.0, 60.0, 60.0]  # exact; the three others are 10 px aside: 30 / 50
-    found, _ = figures(table)
+    found, labels = figures(table)
     absent = np.nan
     np.testing.assert_allclose(with_iou(table)["iou"], [1, 0.6, absent, 0.6, 0.6, absent])
     assert found["mean_iou"] == pytest.approx(0.7)
@@ -111,25 +114,51 @@ def test_boxes_by_hand():
     # 10 px of 200 in xmin and xmax, nothing in ymin and ymax, in three of four boxes.
     assert found["coordinate_mae"] == pytest.approx(0.05 / 2 * 3 / 4)
     assert found["coordinate_mse"] == pytest.approx(0.05**2 / 2 * 3 / 4)
+    # A label's own: label0 has the exact one.
+    names = ("mean_iou", "recall_at_50", "box_ap50")
+    assert [labels["label0"][name] for name in names] == pytest.approx([0.8, 1, 1])
+    assert [labels["label1"][name] for name in names] == pytest.approx([0.6, 1, 1])
+    assert {labels["label2"][name] for name in (*names, "box_ap")} == {None}
+
+
+def test_a_false_box_costs_average_precision_alone():
+    present = np.array([[1, 1, 0], [0, 1, 0], [1, 1, 0]], bool)
+    # label0: found, of an image without it, found; label1: found in all three.
+    probability = np.array([[0.9, 0.9, 0.0], [0.8, 0.2, 0.0], [0.7, 0.1, 0.0]])
+    found, labels = figures(make_predictions(present, probability))
+    assert labels["label0"]["recall_at_50"] == labels["label1"]["box_ap50"] == found["recall_at_50"] == 1
+    assert labels["label0"]["box_ap50"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+    for name in ("box_ap50", "box_ap"):  # label2 has no box, so no figure
+        assert found[name] == pytest.approx((labels["label0"][name] + labels["label1"][name]) / 2)
 
 
 def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(random_table):
     table = make_predictions(*random_table)
     both, labels = figures(table)
-    no_class_head, no_labels = figures(table.assign(probability=np.nan))
-    no_box_head, same_labels = figures(table.assign(**dict.fromkeys(PREDICTED_BOX, np.nan)))
-    assert no_labels == {label: dict.fromkeys(own) for label, own in labels.items()}
-    assert same_labels == labels
-    assert both.keys() == no_class_head.keys() == no_box_head.keys()
-    of_boxes = {"mean_iou", "median_iou", "recall_at_50", "recall_at_75", "coordinate_mse", "coordinate_mae"}
-    assert {name for name, value in no_class_head.items() if value is not None} == of_boxes
-    assert {name for name, value in no_box_head.items() if value is None} == of_boxes
-    for name, value in both.items():
-        assert value is not None and np.isfinite(value)
-        assert (no_class_head if name in of_boxes else no_box_head)[name] == value
+    no_class_head, without = figures(table.assign(probability=np.nan))
+    no_boxes = dict.fromkeys([*PREDICTED_BOX, "score"], np.nan)
+    no_box_head, alone = figures(table.assign(**no_boxes))
+    for own, found, of_labels in ((both, no_class_head, no_box_head), *zip_values(labels, without, alone)):
+        assert own.keys() == found.keys() == of_labels.keys()
+        assert {name for name, value in found.items() if value is not None} == OF_BOXES & own.keys()
+        assert {name for name, value in of_labels.items() if value is None} == OF_BOXES & own.keys()
+        for name, value in own.items():
+            assert value is not None and np.isfinite(value)
+            assert (found if name in OF_BOXES else of_labels)[name] == value
+
+
+OF_BOXES = {
+    *("mean_iou", "median_iou", "recall_at_50", "recall_at_75"),
+    *("coordinate_mse", "coordinate_mae", "box_ap50", "box_ap"),
+}
+
+
+def zip_values(*tables: dict[str, Figures]) -> list[tuple[Figures, ...]]:
+    """The figures of each label in all tables."""
+    return list(zip(*(table.values() for table in tables), strict=True))
 
 
 def test_without_a_true_box_there_is_no_figure_of_boxes():
     found, _ = figures(make_predictions(np.zeros((3, 3), bool), np.full((3, 3), 0.9)))
-    assert found["mean_iou"] is None and found["coordinate_mse"] is None and found["macro_roc_auc"] is None
+    assert {found[name] for name in (*OF_BOXES, "macro_roc_auc")} == {None}
     assert found["macro_f1"] == found["weighted_f1"] == 0.0

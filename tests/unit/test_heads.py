@@ -3,15 +3,7 @@ import numpy as np
 import pytest
 from models import check_boxes
 
-from brain_tumor.model.heads import BOX_HEADS, BoxFromPlaceAndSize, BoxVotes
-
-
-@pytest.mark.parametrize("scale", [1, 100, 10_000])
-def test_boxes_are_valid_whatever_the_votes(scale: int) -> None:
-    votes = np.random.default_rng(scale).normal(0, scale, (20, 4, 7, 3 * 5)).astype(np.float32)
-    boxes = np.array(BoxVotes(3)(votes))
-    assert boxes.shape == (20, 3, 4)
-    check_boxes(boxes)
+from brain_tumor.model.heads import BoxFromPlaceAndSize, label_head, pooled_box_head
 
 
 @pytest.mark.parametrize("scale", [1, 100, 10_000])
@@ -31,27 +23,50 @@ def test_every_valid_box_has_its_four_numbers() -> None:
     np.testing.assert_allclose(BoxFromPlaceAndSize(1)(numbers)[:, 0], boxes, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BOX_HEADS)
-def test_what_moves_the_boxes(name: str) -> None:
-    """Features that change places change a spatial head's boxes, and no pooled head's."""
+def test_a_pooled_head_does_not_see_where_features_are() -> None:
     rng = np.random.default_rng(0)
     maps = [rng.random((1, size, size, 8), dtype=np.float32) for size in (8, 4, 2)]
     inputs = [keras.Input(values.shape[1:]) for values in maps]
     keras.utils.set_random_seed(0)
-    head = keras.Model(inputs, BOX_HEADS[name](inputs, 3, 16))
-    before, after = np.array(head(maps)), np.array(head([values[:, :, ::-1] for values in maps]))
-    assert np.allclose(before, after, atol=1e-6) == (name == "pooled")
+    head = keras.Model(inputs, pooled_box_head(inputs, 3, 16))
+    before, after, other = (
+        np.array(head([change(values) for values in maps]))
+        for change in (lambda x: x, lambda x: x[:, :, ::-1], lambda x: x**2)
+    )
+    np.testing.assert_allclose(before, after, atol=1e-6)
+    assert not np.allclose(before, other, atol=1e-3), "but it sees what they are"
 
 
-def test_a_vote_comes_from_where_it_stands() -> None:
-    rows, columns, classes = 2, 5, 3
-    votes = np.zeros((1, rows, columns, classes, 5), np.float32)
-    votes[..., 1:] = -BoxVotes.INITIAL_DISTANCE  # each side half of the way to the image's edge
-    for slot, (row, column) in enumerate([(0, 0), (0, 4), (1, 3)]):
-        votes[0, row, column, slot, 0] = 100
+def small_label_head(sizes: tuple[int, ...], dropout: float = 0.0) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((size,)) for size in sizes]
+    return keras.Model(inputs, label_head(inputs, 3, dropout))
 
-    boxes = np.array(BoxVotes(classes)(votes.reshape(1, rows, columns, -1)))[0]
 
-    # The centers of these positions: (0.1, 0.25), (0.9, 0.25) and (0.7, 0.75).
-    expected = [[0.05, 0.125, 0.55, 0.625], [0.45, 0.125, 0.95, 0.625], [0.35, 0.375, 0.85, 0.875]]
-    np.testing.assert_allclose(boxes, expected, atol=1e-6)
+def test_labels_are_judged_by_all_vectors() -> None:
+    head = small_label_head((5, 4, 3))
+    vectors = [np.random.default_rng(size).normal(size=(6, size)).astype(np.float32) for size in (5, 4, 3)]
+    answers = np.array(head(vectors))
+    assert answers.shape == (6, 3) and ((answers > 0) & (answers < 1)).all()
+    for index in range(3):
+        changed = [values + (index == other) for other, values in enumerate(vectors)]
+        assert (np.abs(np.array(head(changed)) - answers) > 1e-6).all()
+    logits = keras.Model(head.input, head.get_layer("labels_logits").output)(vectors)
+    np.testing.assert_allclose(answers, 1 / (1 + np.exp(-np.array(logits))), atol=1e-6)
+
+
+def test_the_scale_of_a_vector_does_not_decide_what_it_teaches() -> None:
+    """A large one would learn alone, and the others not."""
+    head = small_label_head((5, 4))
+    vectors = [np.random.default_rng(size).normal(0, 10, (64, size)).astype(np.float32) for size in (5, 4)]
+    expected = np.array(head(vectors, training=True))
+    scaled = np.array(head([1000 * vectors[0] + 7, vectors[1]], training=True))
+    np.testing.assert_allclose(scaled, expected, atol=1e-3)
+
+
+def test_dropout_is_the_configs() -> None:
+    vector = np.random.default_rng(0).normal(size=(4, 50)).astype(np.float32)
+    for dropout in (0.0, 0.5):
+        head = small_label_head((50,), dropout)
+        once, again = (np.array(head([vector], training=True)) for _ in range(2))
+        assert np.array_equal(once, again) == (dropout == 0)

@@ -40,6 +40,7 @@ def make_predictions(patients: int, seed: int = 0, spread: float = 6.0) -> pd.Da
                             "label": label,
                             "present": bool(present),
                             "probability": probability,
+                            "score": 0.3 * present + rng.random() if model == "final" else 1.0,
                             **dict(zip(TRUE_BOX, true_box if present else [np.nan] * 4, strict=True)),
                             **dict(zip(PREDICTED_BOX, true_box + error, strict=True)),
                         }
@@ -106,7 +107,7 @@ def test_constant_data_has_an_interval_without_width():
     box = np.array([20.0, 20.0, 70.0, 70.0])
     table.loc[table["present"], TRUE_BOX] = box
     table[PREDICTED_BOX] = box + np.array([10, 0, 10, 0])
-    table["probability"] = table["present"].astype(float)
+    table["probability"] = table["score"] = table["present"].astype(float)
     table = with_iou(table)
     for metric in METRICS:
         found = interval(table, "final", metric, CONFIG)

@@ -1,9 +1,20 @@
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 from brain_tumor.boxes.measures import iou
-from brain_tumor.metrics import BoxIoU, BoxMeanAbsoluteError, BoxMeanSquaredError, BoxRecall
+from brain_tumor.evaluation.coco import coco_figures
+from brain_tumor.metrics import (
+    BoxAP50,
+    BoxIoU,
+    BoxMeanAbsoluteError,
+    BoxMeanSquaredError,
+    BoxRecall,
+    MeanAUC,
+)
 
 # What each metric is, in NumPy: from true and predicted boxes (n, 4).
 METRICS = {
@@ -81,11 +92,130 @@ def test_an_iou_of_the_threshold_is_enough_for_recall() -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_keras_can_name_and_restore_them(name: str) -> None:
-    kind = type(METRICS[name][0]())
-    options = {"threshold": 0.75} if kind is BoxRecall else {}
+def test_a_score_behind_the_box_is_no_part_of_it(name: str) -> None:
+    truth, predicted, _ = boxes_and_answers(6)
+    metric, scored = METRICS[name][0](), METRICS[name][0]()
+    metric.update_state(truth, predicted)
+    scored.update_state(truth, np.concatenate([predicted, np.full((6, 3, 1), 9, np.float32)], axis=-1))
+    assert float(scored.result()) == float(metric.result())
+
+
+@pytest.mark.parametrize("slot", range(3))
+def test_one_labels_boxes_alone(slot: int) -> None:
+    truth, predicted, there = boxes_and_answers(24)
+    metric = BoxIoU(slot)
+    metric.update_state(truth[:10], predicted[:10])
+    metric.update_state(truth[10:], predicted[10:])
+    own = there[:, slot]
+    expected = iou(truth[own, slot], predicted[own, slot]).mean()
+    assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
+    metric.reset_state()
+    metric.update_state(truth * (np.arange(3) != slot)[:, None], predicted)
+    assert float(metric.result()) == 0, "the other labels' boxes are not its"
+
+
+def ranked_boxes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """True boxes and answers with scores that know a bit of whether and how well a box is found."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 0.5, (count, 3, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(0.2, 0.5, (count, 3, 2))], axis=-1)
+    error = rng.choice([0.01, 0.05, 0.2], (count, 3, 1))
+    predicted = boxes + error * rng.normal(size=boxes.shape)
+    predicted = np.sort(predicted.reshape(count, 3, 2, 2), axis=2).reshape(boxes.shape)
+    there = rng.random((count, 3)) < 0.6
+    scores = 2 * there - 4 * error[..., 0] + rng.normal(size=(count, 3)) - 1
+    answers = np.concatenate([predicted, scores[..., None]], axis=-1)
+    return (boxes * there[..., None]).astype(np.float32), answers.astype(np.float32)
+
+
+@pytest.mark.parametrize("slot", range(3))
+def test_average_precision_is_near_coco_s(slot: int) -> None:
+    truth, answers = ranked_boxes(400)
+    metric = BoxAP50(slot)
+    for start in range(0, 400, 64):
+        metric.update_state(truth[start : start + 64], answers[start : start + 64])
+    true, own = truth[:, slot].astype(float), answers[:, slot]
+    present = true.any(axis=-1)
+    true[~present] = np.nan
+    table = pd.DataFrame({"present": present, "score": own[:, 4]})
+    table[TRUE_BOX], table[PREDICTED_BOX] = true, own[:, :4]
+    expected = coco_figures(table)["box_ap50"]
+    assert expected is not None and 0.3 < expected < 0.9
+    assert float(metric.result()) == pytest.approx(expected, abs=0.02)
+
+
+def test_average_precision_by_hand() -> None:
+    """By falling score: found, of an image without the label, found; a fourth that is there is missed."""
+    box, aside = [0.2, 0.2, 0.6, 0.6], [0.7, 0.7, 0.9, 0.9]
+    truth = np.array([[box], [[0.0] * 4], [box], [box]], np.float32)
+    answers = np.array([[[*box, 3]], [[*box, 1]], [[*box, -1]], [[*aside, -2]]], np.float32)
+    metric = BoxAP50(0)
+    assert float(metric.result()) == 0
+    metric.update_state(truth, answers)
+    assert float(metric.result()) == pytest.approx((1 + 2 / 3) / 3)
+    # Where the false box comes last, it costs nothing.
+    metric.reset_state()
+    answers[1, 0, 4] = -3
+    metric.update_state(truth, answers)
+    assert float(metric.result()) == pytest.approx((1 + 1) / 3)
+    # Beyond the bins all scores are alike: none of three is ahead.
+    metric.reset_state()
+    answers[..., 4] = [[1e4], [50], [30], [20]]
+    metric.update_state(truth, answers)
+    assert float(metric.result()) == pytest.approx(2 * (2 / 4) / 3)
+
+
+def test_average_precision_weighs_images() -> None:
+    truth, answers = ranked_boxes(40)
+    weighted, repeated = BoxAP50(1), BoxAP50(1)
+    weights = np.random.default_rng(2).integers(0, 3, 40)
+    weighted.update_state(truth, answers, sample_weight=weights)
+    repeated.update_state(truth.repeat(weights, axis=0), answers.repeat(weights, axis=0))
+    assert float(weighted.result()) == pytest.approx(float(repeated.result()), rel=1e-5)
+
+
+def test_mean_auc_is_scikit_learns_over_the_labels_that_have_one() -> None:
+    rng = np.random.default_rng(0)
+    truth = (rng.random((600, 4)) < [0.2, 0.5, 1.0, 0.8]).astype(np.float32)
+    assert truth[:, 2].all(), "a label that is always there has no curve"
+    logits = (rng.normal(0, 1.5, (600, 4)) + truth * [0.5, 1, 2, 3]).astype(np.float32)
+    metric = MeanAUC(4)
+    for start in range(0, 600, 128):
+        metric.update_state(truth[start : start + 128], logits[start : start + 128])
+    areas = [roc_auc_score(truth[:, label], logits[:, label]) for label in (0, 1, 3)]
+    assert float(metric.result()) == pytest.approx(np.mean(areas), abs=2e-3)
+    assert np.ptp(areas) > 0.1
+
+    metric.reset_state()
+    metric.update_state(1 - truth, logits)
+    assert float(metric.result()) == pytest.approx(1 - np.mean(areas), abs=2e-3), "and one that never is"
+
+
+def test_mean_auc_where_no_label_has_one_is_that_of_guessing() -> None:
+    metric = MeanAUC(2)
+    assert float(metric.result()) == 0.5
+    metric.update_state(np.float32([[1, 0], [1, 0]]), np.float32([[3, -1], [-2, 5]]))
+    assert float(metric.result()) == 0.5
+    metric.update_state(np.float32([[0, 0]]), np.float32([[-5, 0]]))
+    assert float(metric.result()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (BoxIoU, {"slot": 2}),
+        (BoxIoU, {}),
+        (BoxRecall, {"threshold": 0.75}),
+        (BoxMeanSquaredError, {}),
+        (BoxMeanAbsoluteError, {}),
+        (BoxAP50, {"slot": 1}),
+        (MeanAUC, {"num_labels": 3}),
+    ],
+)
+def test_keras_can_name_and_restore_them(kind: type[keras.metrics.Metric], options: dict[str, float]) -> None:
     metric = kind(name="boxes_figure", **options)
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert type(restored) is kind
     assert restored.name == "boxes_figure"
-    assert getattr(restored, "threshold", None) == options.get("threshold")
+    assert restored.get_config() == metric.get_config()
+    assert {key: getattr(restored, key) for key in options} == options

@@ -2,6 +2,8 @@ import keras
 import numpy as np
 import pytest
 
+from brain_tumor.config import PhaseConfig
+from brain_tumor.training.compile import build_optimizer
 from brain_tumor.training.optimizer import FusedAdamW
 
 STEPS = 8
@@ -73,3 +75,37 @@ def test_a_changed_rate_takes_effect() -> None:
     model.train_on_batch(x, y)
     for weight, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, other)
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_weight_decay_leaves_biases_and_normalizations_alone(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any gradient, what shrinks does by weight decay. Other backends have Keras's own AdamW."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            keras.layers.Conv2D(4, 3, bias_initializer="ones"),
+            keras.layers.BatchNormalization(beta_initializer="ones"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, bias_initializer="ones"),
+            keras.layers.LayerNormalization(beta_initializer="ones"),
+        ]
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.backend, "backend", lambda: backend)
+        optimizer = build_optimizer(PhaseConfig(learning_rate=0.1, weight_decay=0.5), 10)
+    assert type(optimizer) is (FusedAdamW if backend == "tensorflow" else keras.optimizers.AdamW)
+    before = {variable.path: variable.numpy() for variable in model.trainable_variables}
+    optimizer.build(model.trainable_variables)
+
+    optimizer.apply([np.zeros(variable.shape, np.float32) for variable in model.trainable_variables])
+
+    seen = set()
+    for variable in model.trainable_variables:
+        factor = 1 - 0.1 * 0.5 if variable.name == "kernel" else 1
+        np.testing.assert_allclose(variable, factor * before[variable.path], rtol=1e-6)
+        assert np.abs(before[variable.path]).min() > 0
+        seen.add(variable.name)
+    assert seen == {"kernel", "bias", "gamma", "beta"}

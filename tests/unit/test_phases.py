@@ -34,7 +34,7 @@ def test_a_sixth_phase_is_configuration_alone() -> None:
 
 
 def test_a_joint_training_ships_for_both_profiles() -> None:
-    for profile, epochs in (("quick", 3), ("full", 100)):
+    for profile, epochs in (("quick", 7), ("full", 100)):
         steps = configure(["phases=joint", f"profile={profile}"])
         assert order(steps) == ["baseline_classification", "baseline_box", "joint"]
         assert (steps.final, steps.trainings["joint"].phase.epochs) == ("joint", epochs)
@@ -69,6 +69,8 @@ def test_a_phase_can_be_taken_away() -> None:
         (["phases.baseline_box.train_heads=[labels]"], "but heads=['boxes'] lack labels"),
         (["phases.phase1_box.loss_weights.boxes=0"], "loss_weights are 0: nothing would learn"),
         (["phases.phase1_box.monitor=val_labels_auc"], "which it does not train; give val_boxes_iou."),
+        (["phases.phase1_box.monitor=val_both"], "which it does not train; give val_boxes_iou."),
+        (["phases.phase2_classification.monitor=val_both"], "does not train; give val_labels_auc."),
         (
             ["phases.phase3_finetune.trainable_fraction=0.5"],
             "phases.phase3_finetune has both trainable_layers and trainable_fraction",

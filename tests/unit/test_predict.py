@@ -22,6 +22,7 @@ from brain_tumor.config import EvaluateConfig, Head, RecordsConfig
 from brain_tumor.config.fields import CONSTANT
 from brain_tumor.evaluation.predict import predict
 from brain_tumor.ingest.ingest import ingest
+from brain_tumor.model.rgb import Rgb
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.runtime.errors import InputError
 
@@ -29,20 +30,23 @@ SIZE = 40
 LABELS = ["label0", "label1", "label2"]
 PROBABILITIES = [0.25, 0.5, 0.75]
 BOXES = [[0.25, 0.25, 0.75, 0.5], [0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5]]
+SCORES = [0.75, 0.125, 0.375]
 CONFIG = EvaluateConfig(batch_size=3)
 EPOCHS = [{"epoch": 1.0, "loss": 0.5}]
 
 
-def write_stand_in(folder: Path, heads: Sequence[Head], labels: Sequence[str] = LABELS) -> Model:
+def write_stand_in(
+    folder: Path, heads: Sequence[Head], labels: Sequence[str] = LABELS, scored: bool = False
+) -> Model:
     """A model that gives every image the answers above, whatever it shows."""
-    image = keras.Input((SIZE, SIZE, 3), name="image")
-    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    image = keras.Input((SIZE, SIZE, None), name="image")
+    pooled = keras.layers.GlobalAveragePooling2D()(Rgb()(image))
     outputs = {}
-    for head, answer in (("labels", PROBABILITIES), ("boxes", BOXES)):
-        if head in heads:
+    for name, answer in (("labels", PROBABILITIES), ("boxes", BOXES), ("scores", SCORES)):
+        if name in heads or (name == "scores" and scored):
             values = np.array(answer, np.float32)
             dense = keras.layers.Dense(values.size, kernel_initializer="zeros")
-            outputs[head] = keras.layers.Reshape(values.shape, name=head)(dense(pooled))
+            outputs[name] = keras.layers.Reshape(values.shape, name=name)(dense(pooled))
             dense.bias.assign(values.ravel())
     phase = TrainedPhase(
         name=f"training of {folder.name}",
@@ -94,10 +98,11 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
 
 @pytest.fixture(scope="module")
 def predictions(records: Records, tmp_path_factory: pytest.TempPathFactory) -> Predictions:
-    """Three stand-ins' answers."""
+    """Four stand-ins' answers."""
     folder = tmp_path_factory.mktemp("predictions")
     models = {
-        "final": write_stand_in(folder / "final", ["labels", "boxes"]),
+        "final": write_stand_in(folder / "final", ["labels", "boxes"], scored=True),
+        "pooled": write_stand_in(folder / "pooled", ["labels", "boxes"]),
         "baseline_classification": write_stand_in(folder / "labels", ["labels"]),
         "baseline_box": write_stand_in(folder / "boxes", ["boxes"]),
     }
@@ -119,7 +124,7 @@ def rows(table: pd.DataFrame, model: str, filename: str) -> pd.DataFrame:
 
 def test_every_model_answers_for_every_image_and_class(table: pd.DataFrame) -> None:
     """Four images in batches of three: the last, smaller batch is among them."""
-    models = ["final", "baseline_classification", "baseline_box", CONSTANT]
+    models = ["final", "pooled", "baseline_classification", "baseline_box", CONSTANT]
     assert list(table["model"].unique()) == models
     images = [*(f"volume_4_slice_{index}.jpg" for index in (1, 2, 3)), "volume_5_slice_9.jpg"]
     for model in models:
@@ -133,7 +138,7 @@ def test_valid_is_predicted_too_so_that_thresholds_can_be_tuned(
     records: Records, predictions: Predictions, tmp_path: Path
 ) -> None:
     table = predictions.table
-    assert table.groupby("split").size().to_dict() == {"test": 4 * 4 * 3, "valid": 4 * 3 * 3}
+    assert table.groupby("split").size().to_dict() == {"test": 5 * 4 * 3, "valid": 5 * 3 * 3}
     valid = table[(table["split"] == "valid") & table["present"]]
     assert valid[["source_id", "label"]].drop_duplicates().to_numpy().tolist() == [
         ["valid/volume_3_slice_1.jpg", "label2"]
@@ -183,9 +188,17 @@ def test_probabilities_stand_at_their_label(table: pd.DataFrame) -> None:
             np.testing.assert_allclose(rows(table, model, filename)["probability"], PROBABILITIES)
 
 
+def test_boxes_are_ranked_by_their_scores_or_what_stands_in(table: pd.DataFrame) -> None:
+    """The labels' probabilities, where the box head has no scores; without either, all boxes are alike."""
+    expected = {"final": SCORES, "pooled": PROBABILITIES, "baseline_box": [1] * 3, CONSTANT: [1] * 3}
+    for model, scores in expected.items():
+        for filename in ("volume_4_slice_2.jpg", "volume_5_slice_9.jpg"):
+            np.testing.assert_allclose(rows(table, model, filename)["score"], scores)
+
+
 def test_what_a_model_does_not_predict_is_null(table: pd.DataFrame) -> None:
     labels_alone = table[table["model"] == "baseline_classification"]
-    assert labels_alone[PREDICTED_BOX].isna().all(axis=None)
+    assert labels_alone[[*PREDICTED_BOX, "score"]].isna().all(axis=None)
     assert labels_alone["probability"].notna().all()
     boxes_alone = table[table["model"] == "baseline_box"]
     assert boxes_alone["probability"].isna().all()
@@ -208,6 +221,7 @@ def test_the_manifest_says_which_models_answered(predictions: Predictions) -> No
     assert manifest.notice == ""
     assert {name: (model.title, model.heads) for name, model in manifest.models.items()} == {
         "final": ("final model", ["labels", "boxes"]),
+        "pooled": ("stand-in with labels and boxes", ["labels", "boxes"]),
         "baseline_classification": ("stand-in with labels", ["labels"]),
         "baseline_box": ("stand-in with boxes", ["boxes"]),
         CONSTANT: ("constant baseline", ["labels", "boxes"]),

@@ -78,8 +78,9 @@ def predictions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> P
                     }
                 )
     table = pd.DataFrame(rows).astype({"slice": "Int64"})
+    table["score"] = table["probability"]
     table.loc[table["model"] == "only_boxes", "probability"] = np.nan
-    table.loc[table["model"] == "only_labels", PREDICTED_BOX] = np.nan
+    table.loc[table["model"] == "only_labels", [*PREDICTED_BOX, "score"]] = np.nan
     return publish(tmp_path_factory.mktemp("run") / "predictions", table)
 
 

@@ -33,7 +33,7 @@ def test_the_full_profile_has_the_missions_model_and_batch(full: dict[str, Train
                 "learning_rate": 3e-4,
                 "clip_norm": None,
                 "epochs": 50,
-                "loss_weights": LossWeights(boxes=2.0),
+                "loss_weights": LossWeights(),
                 "trainable_layers": None,
                 "trainable_fraction": None,
                 "monitor": "val_boxes_iou",
@@ -61,10 +61,10 @@ def test_the_full_profile_has_the_missions_model_and_batch(full: dict[str, Train
                 "learning_rate": 1e-5,
                 "clip_norm": 1.0,
                 "epochs": 70,
-                "loss_weights": LossWeights(labels=0.1, boxes=2.0),
+                "loss_weights": LossWeights(),
                 "trainable_layers": 150,
                 "trainable_fraction": None,
-                "monitor": "val_boxes_iou",
+                "monitor": "val_both",
             },
         ),
         (
@@ -87,7 +87,7 @@ def test_the_full_profile_has_the_missions_figures(
 def test_a_profile_says_what_differs_for_the_phases_that_are_configured() -> None:
     quick = configure([]).trainings
     assert list(quick) == list(PHASES)
-    assert [config.phase.epochs for config in quick.values()] == [5, 5, 2, 5, 1]
+    assert [config.phase.epochs for config in quick.values()] == [20, 5, 5, 20, 2]
     assert {config.model.image_size for config in quick.values()} == {64}
     frozen = {name for name, config in quick.items() if config.phase.trainable_fraction == 0}
     assert frozen == {"baseline_classification", "baseline_box", "phase2_classification"}

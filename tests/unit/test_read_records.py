@@ -2,8 +2,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-import tensorflow as tf
 from exports import directory_config, write_export
 from PIL import Image
 
@@ -14,7 +12,7 @@ from brain_tumor.boxes.letterbox import box_to_letterbox, letterbox
 from brain_tumor.config import SPLITS, RecordsConfig
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.records.build import build_tfrecords
-from brain_tumor.records.read import load_split, to_model_input
+from brain_tumor.records.read import load_split
 
 SIZE = 32
 
@@ -78,11 +76,3 @@ def test_color_images_keep_their_channels(tmp_path: Path) -> None:
     assert examples.element_spec["image"].shape == (40, 40, 3)
     image = next(e["image"] for e in examples.as_numpy_iterator() if e["filename"] == b"volume_1_slice_1.jpg")
     np.testing.assert_allclose(image[5:35], color, atol=3)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_models_input_has_three_channels(channels: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, channels), np.uint8)
-    result = to_model_input(tf.constant(images)).numpy()
-    assert result.dtype == np.float32
-    np.testing.assert_array_equal(result, np.broadcast_to(images, (2, 4, 4, 3)))

@@ -63,7 +63,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("model.image_size=64", ["image_size 32", "needs 64"]),
         ("model.backbone=resnet101", ["backbone is resnet50", "resnet101"]),
-        ("model.box_head=pooled", ["box head is spatial", "pooled"]),
+        ("model.box_head=pooled", ["box head is dense", "pooled"]),
     ],
 )
 def test_a_start_model_that_does_not_fit_is_refused_before_training(

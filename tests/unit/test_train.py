@@ -1,26 +1,25 @@
 import functools
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import h5py
 import keras
+import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
 from mlflow import MlflowClient
 from trainings import HASTY, changed_weights, make_config, without_seconds
 
-from brain_tumor.artifacts.folder import MANIFEST
+from brain_tumor.artifacts.folder import MANIFEST, artifact_id
 from brain_tumor.artifacts.model import MODEL_FILE, Backbone, ModelDescription, open_model
 from brain_tumor.artifacts.records import open_records
 from brain_tumor.boxes.measures import iou, present
 from brain_tumor.cli import main
 from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from brain_tumor.model.saving import load_model
-from brain_tumor.records.read import load_split, to_model_input
+from brain_tumor.records.read import load_split
 from brain_tumor.runtime import environment
 from brain_tumor.training.tensorboard import PREDICTED, TRUE
 from brain_tumor.training.train import train
@@ -43,7 +42,9 @@ def boxes_model(
 def labels_model(tiny_overrides: list[str], tiny_records: Path, boxes_model: Path) -> Path:
     """Then the class head's, through the frozen backbone, since its images change."""
     output = boxes_model.parent / "labels"
-    config = make_config(tiny_overrides, "phase2_classification", augment="true")
+    # Of so few patients almost nothing can be learned that holds for others: many tries, far apart.
+    changes = {"augment": "true", "learning_rate": 3e-2, "epochs": 16, "early_stopping_patience": 16}
+    config = make_config(tiny_overrides, "phase2_classification", "training.batch_size=4", **changes)
     train(config, open_records(tiny_records), output, open_model(boxes_model))
     return output
 
@@ -81,7 +82,7 @@ def loaded(path: Path) -> keras.Model:
 def valid_examples(records: Path) -> tuple[np.ndarray, np.ndarray]:
     """The validation images (float32) and their true boxes."""
     examples = list(load_split(open_records(records), "valid", 32).as_numpy_iterator())
-    images = to_model_input(np.stack([example["image"] for example in examples])).numpy()
+    images = np.stack([example["image"] for example in examples])
     return images, np.stack([example["boxes"] for example in examples])
 
 
@@ -92,7 +93,8 @@ def predict(model: Path, head: str, images: np.ndarray) -> np.ndarray:
 def test_the_class_heads_training_leaves_the_boxes_as_they_are(
     boxes_model: Path, labels_model: Path, tiny_records: Path
 ) -> None:
-    assert changed_weights(loaded(boxes_model), loaded(labels_model)) == {"labels/kernel", "labels/bias"}
+    changed = changed_weights(loaded(boxes_model), loaded(labels_model))
+    assert changed and {path.split("/")[0] for path in changed} == {"labels_norm", "labels_logits"}
     images, _ = valid_examples(tiny_records)
     np.testing.assert_array_equal(
         predict(boxes_model, "boxes", images), predict(labels_model, "boxes", images)
@@ -148,7 +150,7 @@ def test_the_description_says_what_the_model_is(
     assert description.heads == ["labels", "boxes"]
     assert description.image_size == 32
     assert description.backbone == Backbone(name="resnet50", weights="none")
-    assert description.box_head == "spatial"
+    assert description.box_head == "dense"
     assert description.notice == SYNTHETIC_NOTICE
     phases = description.phases
     assert [phase.name for phase in phases] == ["phase1_box", "phase2_classification", "phase3_finetune"]
@@ -158,17 +160,11 @@ def test_the_description_says_what_the_model_is(
     assert phases[2].config["phase"]["trainable_layers"] == TOP_LAYERS
     assert phases[2].config["model"]["dropout"] == 0.2, "the defaults are in it"
     assert phases[2].best_epoch == 1
-    assert set(description.metrics) == {
-        "val_loss",
-        "val_boxes_loss",
-        "val_labels_loss",
-        "val_boxes_iou",
-        "val_boxes_recall_at_50",
-        "val_boxes_mse",
-        "val_boxes_mae",
-        "val_labels_auc",
-    }
-    assert description.metrics.items() <= phases[2].epochs[0].items()
+    labels = [f"{name}_{label}" for name in ("iou", "ap50") for label in description.labels]
+    of_boxes = ["map_loss", "iou", "recall_at_50", "mse", "mae", *labels]
+    of_both = {"val_loss", "val_labels_loss", "val_labels_auc", *(f"val_boxes_{name}" for name in of_boxes)}
+    assert set(description.metrics) == of_both
+    assert description.metrics.items() <= phases[2].epochs[1].items()
 
 
 def test_the_title_tells_of_a_backbone_that_never_learned(boxes_model: Path, labels_model: Path) -> None:
@@ -203,9 +199,10 @@ def test_a_training_is_tracked_inside_of_the_pipelines_run(
     assert run.data.params["phase.learning_rate"] == "0.0003"
     assert run.data.params["model.backbone"] == "resnet50"
     assert run.data.params["model.dropout"] == "0.2", "the defaults are among them"
-    [point] = client.get_metric_history(run.info.run_id, "val_boxes_iou")
-    assert (point.step, point.value) == (1, description.metrics["val_boxes_iou"])
-    assert run.data.metrics["best_val_boxes_iou"] == point.value
+    points = client.get_metric_history(run.info.run_id, "val_boxes_iou")
+    assert [point.step for point in points] == [0, 1], "the start model's is among them"
+    best = points[description.phases[-1].best_epoch].value
+    assert run.data.metrics["best_val_boxes_iou"] == description.metrics["val_boxes_iou"] == best
     assert run.data.tags["data"] == "synthetic"
     assert len(client.search_logged_models([run.info.experiment_id])) == 1
 
@@ -218,46 +215,26 @@ def test_a_model_is_published_where_its_phase_says(tuned_model: Path, tracked: s
     assert run.data.tags["published"] == str(copy)
 
 
-LOADED_BY_MLFLOW_ALONE = """
-import sys
-
-class NoLibrary:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "brain_tumor" and path is None and not any("code" in p for p in sys.path):
-            raise ModuleNotFoundError("brain_tumor is not installed here")
-
-sys.meta_path.insert(0, NoLibrary())
-sys.path = [path for path in sys.path if not path.rstrip("/").endswith("src")]
-import mlflow
-
-model = mlflow.pyfunc.load_model(sys.argv[1])
-example = model.input_example
-answers = model.predict(example)
-print(type(model.metadata.signature).__name__, example.shape)
-print({name: value.shape for name, value in sorted(answers.items())})
-import brain_tumor
-print(brain_tumor.__file__)
-"""
-
-
-def test_mlflow_loads_its_copy_without_the_library(
-    tuned_model: Path, tracked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_mlflow_gets_a_copy_of_the_model(
+    tuned_model: Path, tiny_records: Path, tracked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And what one must know of it. `test_served` loads such a copy where the library is not."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
-    client = MlflowClient()
-    run = client.get_run(described(tuned_model).mlflow_run_id)
-    [logged] = client.search_logged_models([run.info.experiment_id])
-    done = subprocess.run(
-        [sys.executable, "-c", LOADED_BY_MLFLOW_ALONE, logged.model_uri],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    *_, example, answers, library = done.stdout.splitlines()
-    assert example == "ModelSignature (1, 32, 32, 3)"
-    assert answers == "{'boxes': (1, 3, 4), 'labels': (1, 3)}"
-    assert "/code/" in library
+    run = MlflowClient().get_run(described(tuned_model).mlflow_run_id)
+    [logged] = MlflowClient().search_logged_models([run.info.experiment_id])
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    images, _ = valid_examples(tiny_records)
+    answers = model.predict(images)
+    assert set(answers) == {"boxes", "labels", "scores"}
+    for head, values in answers.items():
+        np.testing.assert_allclose(values, predict(tuned_model, head, images), atol=1e-6)
+    metadata = model.metadata.metadata
+    assert metadata["labels"] == ["label0", "label1", "label2"]
+    assert metadata["code"] == {**open_model(tuned_model).manifest.versions, "image": ""}
+    assert metadata["data"] == {"source": "synthetic", "records": artifact_id(tiny_records)}
+    assert metadata["precision"] == {"training": "float32", "weights": "float32"}
+    shapes = {spec.name: spec.shape for spec in model.metadata.signature.outputs}
+    assert shapes == {"boxes": (-1, 3, 4), "labels": (-1, 3), "scores": (-1, 3)}
 
 
 SIXTH_PHASE = {
@@ -269,9 +246,9 @@ SIXTH_PHASE = {
     "learning_rate": "1e-3",
     "schedule": "cosine",
     "weight_decay": "0.0",
-    "epochs": "2",
+    "epochs": "4",
     "monitor": "val_boxes_iou",
-    "early_stopping_patience": "3",
+    "early_stopping_patience": "4",
     "reduce_rate_patience": "3",
     "augment": "false",
 }
@@ -310,15 +287,16 @@ def test_a_sixth_phase_is_a_change_of_configuration(
     assert json.loads(capsys.readouterr().out) == description.metrics
     changed = changed_weights(loaded(tuned_model), loaded(output))
     assert changed == {weight.path for weight in loaded(output).weights if weight.path.startswith("boxes_")}
-    rates = [epoch["learning_rate"] for epoch in description.phases[-1].epochs]
-    assert 0 < rates[0] < 1e-3 and rates[1] == 0, "the cosine ends at 0"
+    start, *epochs = description.phases[-1].epochs
+    rates = [epoch["learning_rate"] for epoch in epochs]
+    assert 0 < rates[0] < 1e-3 and rates[-1] == 0, "the cosine ends at 0"
 
     figures, pictures = read_events(logs / "phase4_polish" / "valid")
     assert figures["boxes_iou"] == pytest.approx(
-        {epoch["epoch"]: epoch["val_boxes_iou"] for epoch in description.phases[-1].epochs}
+        {epoch["epoch"]: epoch["val_boxes_iou"] for epoch in (start, *epochs)}
     )
-    assert set(read_events(logs / "phase4_polish" / "train")[0]["learning_rate"]) == {1, 2}
-    assert [step for step, _ in pictures] == [1, 2]
+    assert set(read_events(logs / "phase4_polish" / "train")[0]["learning_rate"]) == {1, 2, 3, 4}
+    assert [step for step, _ in pictures] == [1, 2, 3, 4]
     for _, images in pictures:
         assert len(images) == 4
         for image in images:

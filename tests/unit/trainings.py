@@ -5,8 +5,14 @@ from typing import Any
 from brain_tumor.config import TrainConfig
 from brain_tumor.config.compose import compose
 
-# On features that are computed once, at a rate so high that the model soon gets worse again.
-HASTY: dict[str, Any] = {"trainable_fraction": 0.0, "augment": "false", "learning_rate": 1e-2}
+# On features that are computed once, at a rate so high that the model soon gets worse again, and that is the
+# same however many epochs there are.
+HASTY: dict[str, Any] = {
+    "trainable_fraction": 0.0,
+    "augment": "false",
+    "learning_rate": 1e-2,
+    "schedule": "plateau",
+}
 
 
 def make_config(overrides: list[str], name: str, *more: str, **phase: Any) -> TrainConfig:

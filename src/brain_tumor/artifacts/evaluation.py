@@ -16,6 +16,8 @@ from brain_tumor.stores.files import write_json
 
 FILE = "evaluation.json"
 CATEGORIES = ["absent", "present"]
+# Stands for a label's name where a figure is over all of them.
+ALL = "all labels"
 
 Figures = dict[str, float | None]
 """Figures by name; None for one that a model cannot have."""
@@ -86,8 +88,9 @@ class Evaluation(Schema):
     """True boxes."""
     models: dict[str, ModelEvaluation]
     """In the order of the reports, see `PredictionsManifest.models`."""
-    differences: dict[str, Interval]
-    """By figure: the final model's minus the constant answer's, on the same resamples."""
+    differences: dict[str, dict[str, dict[str, Interval]]]
+    """The final model's figures minus another's, on the same resamples: by the other model's name, then by
+    label, with `ALL` for the figures over all labels, then by figure."""
     trainings: dict[str, list[Epoch]]
     """The epochs of each training behind the models, by its name."""
 

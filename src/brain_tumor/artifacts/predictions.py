@@ -69,7 +69,8 @@ class Predictions:
 
         Columns: model, split, source_id, filename, patient_id, slice (nullable integer), width, height (of
         the original image), label, present, `TRUE_BOX` (missing where the label is absent), probability
-        (missing if the model has no class head), `PREDICTED_BOX` (missing if it has no box head), iou (of the
+        (missing if the model has no class head), `PREDICTED_BOX` and its score, 0..1, by which
+        the boxes of a label are ranked (missing if it has no box head), iou (of the
         true box with the predicted one, missing where one of them is).
         """
         return pd.read_parquet(self.path / TABLE)

@@ -122,10 +122,10 @@ class SyntheticDataset(DatasetConfig):
 
     source: Literal["synthetic"]
     seed: Seed = 0
-    train_patients: Count = 40
-    valid_patients: Count = 12
-    test_patients: Count = 24
-    slices_per_patient: Count = 12
+    train_patients: Count = 120
+    valid_patients: Count = 30
+    test_patients: Count = 60
+    slices_per_patient: Count = 4
 
 
 class DirectoryDataset(DatasetConfig):

@@ -1,6 +1,7 @@
 """The schemas of a training: the detector's architecture, how images change, a phase, and what phases
 share."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -22,6 +23,8 @@ from brain_tumor.config.fields import (
 
 # The figure of each head that can choose the best epoch; higher is better.
 MONITORS: dict[Head, str] = {"labels": "val_labels_auc", "boxes": "val_boxes_iou"}
+# The mean of both.
+BOTH = "val_both"
 WEIGHT_FILES = (".keras", ".h5")
 
 
@@ -49,11 +52,12 @@ class ModelConfig(Schema):
     image_size: Annotated[int, Field(ge=32)] = 240
     """Side of the square that slices are letterboxed to, in pixels."""
     batchnorm_momentum: Share = 0.99
-    """Momentum of the backbone's moving statistics; short trainings need a low one."""
-    box_head: Literal["spatial", "pooled"] = "spatial"
-    """`spatial` reads boxes from feature maps at three strides, `pooled` from the last one's mean."""
-    head_width: Annotated[int, Field(ge=8, multiple_of=8)] = 128
-    """Channels of the heads' hidden layers; they are normalized in eight groups."""
+    """Momentum of the moving statistics in backbone and heads; short trainings need a low one."""
+    box_head: Literal["dense", "pooled"] = "dense"
+    """`dense` finds boxes by a score at each position of a fine map, `pooled` reads them from the coarsest
+    feature map's mean."""
+    head_width: Annotated[int, Field(ge=8)] = 64
+    """Channels of the box head's hidden layers."""
     dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.2
     """Dropout rate in the class head."""
 
@@ -63,27 +67,29 @@ class AugmentationConfig(Schema):
 
     flip: bool = True
     """Whether to mirror left and right (boxes too) with probability 0.5."""
-    shift: Half = 0.05
+    flip_vertical: bool = False
+    """The same for up and down."""
+    shift: Half = 0.1
     """Largest shift in x and in y (boxes too), as a fraction of the image's side."""
-    scale: Half = 0.1
+    scale: Half = 0.25
     """Largest relative change of size (boxes too)."""
+    rotation: Annotated[float, Field(ge=0, le=45)] = 0.0
+    """Largest rotation in degrees (boxes too: those around the rotated corners)."""
     brightness: Share = 0.1
     """Largest shift of the grey level, as a fraction of 255."""
     contrast: Share = 0.2
     """Largest relative change of the contrast."""
-    noise: Share = 0.02
-    """Largest standard deviation of Gaussian noise, as a fraction of 255."""
-    saturation: Share = 0.0
-    """Largest relative change of the saturation; color images only."""
-    hue: Half = 0.0
-    """Largest shift of the hue, as a fraction of the color circle; color images only."""
+    gamma: Share = 0.0
+    """Largest logarithm of an exponent of the grey levels."""
 
 
 class LossWeights(Schema):
     """How much each head's loss counts, where the head learns."""
 
-    labels: NotNegative = 1.0
-    boxes: NotNegative = 1.0
+    labels: NotNegative = 0.5
+    boxes: NotNegative = 4.0
+    scores: NotNegative = 2.0
+    """Of the dense box head's scores; they learn with its boxes."""
 
 
 class PhaseConfig(Schema):
@@ -104,10 +110,8 @@ class PhaseConfig(Schema):
     """
     loss_weights: LossWeights = LossWeights()
     """Weight of each head's loss."""
-    box_loss: Literal["iou", "giou", "diou", "ciou"] = "diou"
-    """The box head's loss."""
-    l1_weight: NotNegative = 0.0
-    """Weight of the coordinates' mean absolute error in the box head's loss."""
+    box_loss: Literal["iou", "giou", "diou", "ciou"] = "ciou"
+    """What a predicted box costs."""
     learning_rate: Positive = 1e-4
     """AdamW's rate."""
     schedule: Literal["plateau", "cosine"] = "plateau"
@@ -119,8 +123,9 @@ class PhaseConfig(Schema):
     """Largest norm of all gradients together, or null."""
     epochs: Count = 100
     """Epochs at most."""
-    monitor: Literal["val_labels_auc", "val_boxes_iou"] = "val_boxes_iou"
-    """The figure that early stopping, rate reduction and the choice of the best epoch look at."""
+    monitor: Literal["val_labels_auc", "val_boxes_iou", "val_both"] = "val_boxes_iou"
+    """The figure that early stopping, rate reduction and the choice of the best epoch look at; `val_both` is
+    the mean of the two others. A phase that goes on from a model hands that on if no epoch is better."""
     early_stopping_patience: Count = 10
     """Epochs without improvement before training stops."""
     reduce_rate_patience: Count = 4
@@ -146,6 +151,8 @@ class PhaseConfig(Schema):
                 f"has train_heads={self.train_heads} whose loss_weights are 0: nothing would learn"
             )
         monitors = [MONITORS[head] for head in self.learning_heads]
+        if len(monitors) == len(MONITORS):
+            monitors.append(BOTH)
         if self.monitor not in monitors:
             raise ValueError(
                 f"has monitor={self.monitor}, which it does not train; give {' or '.join(monitors)}"
@@ -158,6 +165,11 @@ class PhaseConfig(Schema):
     def learning_heads(self) -> list[Head]:
         """The heads that learn and whose loss counts."""
         return [head for head in self.train_heads if getattr(self.loss_weights, head)]
+
+    def judge(self, figures: Mapping[str, float]) -> float:
+        """The monitored figure of an epoch's."""
+        names = list(MONITORS.values()) if self.monitor == BOTH else [self.monitor]
+        return sum(figures[name] for name in names) / len(names)
 
 
 class TrainingConfig(Schema):

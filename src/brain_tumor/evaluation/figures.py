@@ -9,9 +9,11 @@ from brain_tumor.artifacts.evaluation import Figures
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX, has_box_head, has_class_head
 from brain_tumor.boxes.measures import iou
 from brain_tumor.config.dataset import AVERAGES
+from brain_tumor.evaluation.coco import COCO_FIGURES, coco_figures
 
 DECISION_FIGURES = ("precision", "recall", "f1")
 RANKING_FIGURES = {"roc_auc": roc_auc_score, "average_precision": average_precision_score}
+LABEL_BOX_FIGURES = ("mean_iou", "recall_at_50")
 BOX_FIGURES = ("mean_iou", "median_iou", "recall_at_50", "recall_at_75", "coordinate_mse", "coordinate_mae")
 
 
@@ -34,15 +36,22 @@ def label_figures(predictions: pd.DataFrame, labels: list[str], threshold: float
         threshold: Probability from which a label counts as predicted.
 
     Returns:
-        By label `precision`, `recall`, `f1`, `roc_auc` and `average_precision`.
+        By label `precision`, `recall`, `f1`, `roc_auc` and `average_precision` of its presence; and of its
+        boxes `mean_iou`, `recall_at_50`, `box_ap50` and `box_ap`.
 
-        A figure that the model cannot have is None: it lacks the class head, or the label is present in all
-        slices or in none (ROC AUC, average precision). A ratio whose denominator is 0 is 0.
+        A figure that the model cannot have is None: it lacks the head, or the label is present in all slices
+        or in none (ROC AUC, average precision), or in none (boxes). A ratio whose denominator is 0 is 0.
     """
-    if not has_class_head(predictions):
-        return {label: dict.fromkeys((*DECISION_FIGURES, *RANKING_FIGURES)) for label in labels}
     # Label by label as a binary problem: scikit-learn takes a table of one label for another kind of problem.
-    return {label: _binary_figures(predictions[predictions["label"] == label], threshold) for label in labels}
+    return {label: _label_figures(predictions[predictions["label"] == label], threshold) for label in labels}
+
+
+def _label_figures(rows: pd.DataFrame, threshold: float) -> Figures:
+    boxes = _box_figures(rows)
+    found = {name: boxes[name] for name in LABEL_BOX_FIGURES} | coco_figures(rows)
+    if not has_class_head(rows):
+        return {**dict.fromkeys((*DECISION_FIGURES, *RANKING_FIGURES)), **found}
+    return {**_binary_figures(rows, threshold), **found}
 
 
 def overall_figures(predictions: pd.DataFrame, labels: dict[str, Figures], threshold: float) -> Figures:
@@ -57,12 +66,22 @@ def overall_figures(predictions: pd.DataFrame, labels: dict[str, Figures], thres
         `{macro,micro,weighted}_{precision,recall,f1}`, `macro_{roc_auc,average_precision}`, and over the true
         boxes `mean_iou`, `median_iou`, `recall_at_50`, `recall_at_75` (share with an IoU of at least 0.5 and
         0.75), `coordinate_mse` and `coordinate_mae` (coordinates as fractions of the image's width and
-        height).
+        height); and the labels' means of `box_ap50` and `box_ap`.
 
-        A figure that the model cannot have is None: it lacks the head, or there is no true box. The macro ROC
-        AUC and average precision are over the labels that have one, and None if no label has.
+        A figure that the model cannot have is None: it lacks the head, or there is no true box. A mean over
+        labels is over those that have the figure, and None if no label has.
     """
-    return {**_average_figures(predictions, labels, threshold), **_box_figures(predictions)}
+    return {
+        **_average_figures(predictions, labels, threshold),
+        **_box_figures(predictions),
+        **{name: _mean(labels, name) for name in COCO_FIGURES},
+    }
+
+
+def _mean(labels: dict[str, Figures], name: str) -> float | None:
+    """The mean of a figure over the labels that have it."""
+    values = [value for own in labels.values() if (value := own[name]) is not None]
+    return float(np.mean(values)) if values else None
 
 
 def _binary_figures(rows: pd.DataFrame, threshold: float) -> Figures:
@@ -98,10 +117,7 @@ def _average_figures(predictions: pd.DataFrame, labels: dict[str, Figures], thre
     for average in AVERAGES:
         for figure, value in zip(DECISION_FIGURES, averages[average], strict=True):
             found[f"{average}_{figure}"] = float(value)
-    for figure in RANKING_FIGURES:
-        values = [value for own in labels.values() if (value := own[figure]) is not None]
-        found[f"macro_{figure}"] = float(np.mean(values)) if values else None
-    return found
+    return found | {f"macro_{figure}": _mean(labels, figure) for figure in RANKING_FIGURES}
 
 
 def _box_figures(predictions: pd.DataFrame) -> Figures:

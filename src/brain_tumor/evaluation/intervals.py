@@ -1,12 +1,13 @@
 """How sure a figure is: bootstrap over patients.
 
-Slices of one patient resemble each other, so it is patients that are drawn, each with all of its slices. A
-figure is made of sums over patients, so a resample is a weighted sum and all of them are one matrix product.
+Slices of one patient resemble each other, so it is patients that are drawn, each with all of its slices. Most
+figures are made of sums over patients: a resample is a weighted sum, and all of them are one matrix product.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,27 @@ from numpy.typing import NDArray
 from brain_tumor.artifacts.evaluation import Interval
 from brain_tumor.artifacts.predictions import has_box_head, has_class_head
 from brain_tumor.config import EvaluateConfig
+from brain_tumor.evaluation.coco import resampled_ap50
 from brain_tumor.runtime.errors import InputError
 
 Array = NDArray[np.float64]
 
-METRICS = ("macro_f1", "mean_iou", "recall_at_50")
+METRICS = ("macro_f1", "mean_iou", "recall_at_50", "box_ap50")
+OF_TRUE_BOXES = ("mean_iou", "recall_at_50")
 FEWEST_PATIENTS = 10
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A figure of one model.
+
+    Attributes:
+        patients: Those that it is about.
+        of: From how often each patient counts, (resamples, patients), to the figure of each resample.
+    """
+
+    patients: pd.Index
+    of: Callable[[Array], Array]
 
 
 def interval(predictions: pd.DataFrame, model: str, metric: str, config: EvaluateConfig) -> Interval:
@@ -32,11 +48,10 @@ def interval(predictions: pd.DataFrame, model: str, metric: str, config: Evaluat
         metric: One of `METRICS`.
         config: Threshold (for macro_f1), number of resamples and their seed.
     """
-    sums = _patient_sums(predictions, model, metric, config.threshold)
-    if sums is None:
+    figure = _figure(predictions, model, metric, config.threshold)
+    if figure is None:
         return Interval(value=None, reason=_no_figure(model, metric))
-    table = sums.to_numpy(float)
-    return _percentile_interval(lambda counts: _value(metric, counts @ table), len(table), metric, config)
+    return _percentile_interval(figure.of, len(figure.patients), metric, config)
 
 
 def difference(
@@ -49,21 +64,19 @@ def difference(
     Raises:
         InputError: The two models were not judged on the same patients.
     """
-    sums_a = _patient_sums(predictions, model_a, metric, config.threshold)
-    sums_b = _patient_sums(predictions, model_b, metric, config.threshold)
-    if sums_a is None or sums_b is None:
-        return Interval(value=None, reason=_no_figure(model_a if sums_a is None else model_b, metric))
-    if not sums_a.index.equals(sums_b.index):
+    a, b = (_figure(predictions, model, metric, config.threshold) for model in (model_a, model_b))
+    if a is None or b is None:
+        return Interval(value=None, reason=_no_figure(model_a if a is None else model_b, metric))
+    if not a.patients.equals(b.patients):
         raise InputError(
             f"The models {model_a} and {model_b} were judged on different patients, so they cannot be"
             " compared; make the predictions of both on the same split."
         )
-    table_a, table_b = sums_a.to_numpy(float), sums_b.to_numpy(float)
 
     def statistic(counts: Array) -> Array:
-        return _value(metric, counts @ table_a) - _value(metric, counts @ table_b)
+        return a.of(counts) - b.of(counts)
 
-    return _percentile_interval(statistic, len(table_a), metric, config)
+    return _percentile_interval(statistic, len(a.patients), metric, config)
 
 
 def _no_figure(model: str, metric: str) -> str:
@@ -73,52 +86,73 @@ def _no_figure(model: str, metric: str) -> str:
 def _percentile_interval(
     statistic: Callable[[Array], Array], patients: int, metric: str, config: EvaluateConfig
 ) -> Interval:
-    """`statistic` takes how often each patient counts, (..., patients), and gives the figure, (...)."""
-    value = float(statistic(np.ones(patients)))
+    """`statistic` is a `_Figure.of`."""
+    value = float(statistic(np.ones((1, patients)))[0])
     if patients < FEWEST_PATIENTS:
         who = ("patient" if patients == 1 else "patients") + (
-            "" if metric == "macro_f1" else " with a true box"
+            " with a true box" if metric in OF_TRUE_BOXES else ""
         )
         reason = f"only {patients} {who}, {FEWEST_PATIENTS} are needed"
         return Interval(value=value, patients=patients, reason=reason)
     rng = np.random.default_rng(config.seed)
     counts = rng.multinomial(patients, np.full(patients, 1 / patients), size=config.bootstrap_samples)
-    low, high = np.quantile(statistic(counts.astype(float)), [0.025, 0.975])
+    # A resample may lack what a figure needs, such as any box of a rare label.
+    low, high = np.nanquantile(statistic(counts.astype(float)), [0.025, 0.975])
     return Interval(value=value, low=float(low), high=float(high), patients=patients)
 
 
-def _patient_sums(
-    predictions: pd.DataFrame, model: str, metric: str, threshold: float
-) -> pd.DataFrame | pd.Series | None:
-    """What `_value` makes the figure from, one row a patient; None if the model has no such figure.
+def _figure(predictions: pd.DataFrame, model: str, metric: str, threshold: float) -> _Figure | None:
+    """A model's figure, or None if it has no such figure.
 
-    The figures of boxes are about the patients who have one: the others add nothing to them, and a resample
+    Means over true boxes are about the patients who have one: the others add nothing to them, and a resample
     of such patients alone would have no figure.
     """
     rows = predictions[predictions["model"] == model]
+    needed = has_class_head if metric == "macro_f1" else has_box_head
+    if rows.empty or not needed(rows):
+        return None
     if metric == "macro_f1":
-        if rows.empty or not has_class_head(rows):
-            return None
         predicted = rows["probability"] >= threshold
         counts = {
             "true_positives": rows["present"] & predicted,
             "false_positives": ~rows["present"] & predicted,
             "false_negatives": rows["present"] & ~predicted,
         }
-        table = pd.DataFrame(counts).groupby([rows["patient_id"], rows["label"]]).sum()
-        return table.unstack("label", fill_value=0)
+        grouped = pd.DataFrame(counts).groupby([rows["patient_id"], rows["label"]]).sum()
+        return _of_sums(grouped.unstack("label", fill_value=0), _macro_f1)
     boxes = rows[rows["present"]]
-    if boxes.empty or not has_box_head(rows):
+    if boxes.empty:
         return None
+    if metric == "box_ap50":
+        patients = pd.Index(sorted(rows["patient_id"].unique()))
+        return _Figure(patients, lambda counts: _mean_ap50(rows, patients, counts))
     score = boxes["iou"] if metric == "mean_iou" else (boxes["iou"] >= 0.5).astype(float)
-    return pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
+    sums = pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
+    return _of_sums(sums, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
 
 
-def _value(metric: str, sums: Array) -> Array:
-    """The figure from its sums, (..., columns of `_patient_sums`) to (...)."""
-    if metric == "macro_f1":
-        true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
-        denominator = 2 * true_positives + false_positives + false_negatives
-        f1 = np.divide(2 * true_positives, denominator, out=np.zeros_like(denominator), where=denominator > 0)
-        return np.asarray(f1.mean(axis=-1))
-    return np.asarray(sums[..., 0] / sums[..., 1])
+def _of_sums(sums: pd.DataFrame | pd.Series, value: Callable[[Array], Array]) -> _Figure:
+    """A figure that is made of sums over patients, one row a patient."""
+    table = sums.to_numpy(float)
+    return _Figure(sums.index, lambda counts: value(counts @ table))
+
+
+def _macro_f1(sums: Array) -> Array:
+    true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
+    denominator = 2 * true_positives + false_positives + false_negatives
+    f1 = np.divide(2 * true_positives, denominator, out=np.zeros_like(denominator), where=denominator > 0)
+    return np.asarray(f1.mean(axis=-1))
+
+
+def _mean_ap50(rows: pd.DataFrame, patients: pd.Index, counts: Array) -> Array:
+    """The mean over the labels that a resample has boxes of."""
+    values = []
+    for _, own in rows.groupby("label", sort=False):
+        places = patients.get_indexer(pd.Index(own["patient_id"]))
+        values.append(resampled_ap50(own, np.take(counts, places, axis=1)))
+    table = np.array(values)
+    known = ~np.isnan(table)
+    total = np.where(known, table, 0).sum(axis=0)
+    means = np.full(len(counts), np.nan)
+    np.divide(total, known.sum(axis=0), out=means, where=known.any(axis=0))
+    return means

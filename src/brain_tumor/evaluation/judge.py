@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from brain_tumor.artifacts.evaluation import Evaluation, ModelEvaluation
+from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval, ModelEvaluation
 from brain_tumor.artifacts.predictions import Predictions, PredictionsManifest, has_class_head
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.config.fields import CONSTANT, FINAL
+from brain_tumor.config.fields import FINAL
 from brain_tumor.evaluation.curves import label_curves
 from brain_tumor.evaluation.figures import label_figures, overall_figures
 from brain_tumor.evaluation.intervals import METRICS, difference, interval
@@ -38,7 +38,11 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
         images=int(rows["source_id"].nunique()),
         boxes=int(rows["present"].sum()),
         models={name: _judge_model(name, table, manifest, config) for name in manifest.models},
-        differences={metric: difference(table, FINAL, CONSTANT, metric, config) for metric in METRICS},
+        differences={
+            name: _differences(name, table, manifest.labels, config)
+            for name in manifest.models
+            if name != FINAL
+        },
         trainings={
             name: epochs for model in manifest.models.values() for name, epochs in model.trainings.items()
         },
@@ -63,3 +67,14 @@ def _judge_model(
         intervals={metric: interval(table, name, metric, config) for metric in METRICS},
         curves=curves,
     )
+
+
+def _differences(
+    other: str, table: pd.DataFrame, labels: list[str], config: EvaluateConfig
+) -> dict[str, dict[str, Interval]]:
+    """Of the final model from another one, over all labels and for each."""
+    parts = {ALL: table} | {label: table[table["label"] == label] for label in labels}
+    return {
+        label: {metric: difference(part, FINAL, other, metric, config) for metric in METRICS}
+        for label, part in parts.items()
+    }

@@ -24,7 +24,7 @@ from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.model.graphs import as_graph, skip_graph_optimizer_on_cpu
 from brain_tumor.model.saving import load_model
-from brain_tumor.records.read import load_split, to_model_input
+from brain_tumor.records.read import load_split
 from brain_tumor.runtime.errors import InputError
 
 IMAGE_COLUMNS = ["split", "source_id", "filename", "patient_id", "slice", "width", "height"]
@@ -62,7 +62,7 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
         for split, truth in truths.items():
             answers = _answers(forward, load_split(records, split, size), config.batch_size)
             boxes = _to_pixels(answers["boxes"], truth, size) if "boxes" in answers else None
-            tables.append(_rows(name, truth, answers.get("labels"), boxes))
+            tables.append(_rows(name, truth, answers.get("labels"), boxes, answers.get("scores")))
     tables += [_constant_rows(truth, records) for truth in truths.values()]
     manifest = PredictionsManifest(
         labels=records.labels,
@@ -100,7 +100,7 @@ def _read_truth(records: Records, split: Split) -> pd.DataFrame:
 
 def _answers(forward: Any, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
     """What a model says of each example, by head: arrays (images, ...)."""
-    batches = examples.map(lambda example: example["image"]).batch(batch_size).map(to_model_input).prefetch(2)
+    batches = examples.map(lambda example: example["image"]).batch(batch_size).prefetch(2)
     parts = [forward(batch) for batch in batches]
     answers = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
     for head, values in answers.items():
@@ -125,15 +125,26 @@ def _constant_rows(truth: pd.DataFrame, records: Records) -> pd.DataFrame:
     boxes = np.array([means[label] or [0.0, 0.0, 1.0, 1.0] for label in records.labels])
     sides = truth[["width", "height", "width", "height"]].to_numpy()
     repeated = np.tile(boxes, (len(truth) // len(boxes), 1)) * sides
-    return _rows(CONSTANT, truth, np.ones(len(truth)), repeated)
+    return _rows(CONSTANT, truth, np.ones(len(truth)), repeated, None)
 
 
 def _rows(
-    name: str, truth: pd.DataFrame, labels: np.ndarray | None, boxes: np.ndarray | None
+    name: str,
+    truth: pd.DataFrame,
+    labels: np.ndarray | None,
+    boxes: np.ndarray | None,
+    scores: np.ndarray | None,
 ) -> pd.DataFrame:
     """The rows of one model: the truth beside its answers, where it has them."""
     table = truth.copy()
     table.insert(0, "model", name)
-    table["probability"] = np.nan if labels is None else labels.reshape(-1).astype(np.float64)
+    table["probability"] = _column(labels)
     table[PREDICTED_BOX] = np.nan if boxes is None else boxes
+    # A box head without scores of its own ranks its boxes by the label's probability, or not at all.
+    ranked = labels if scores is None else scores
+    table["score"] = np.nan if boxes is None else 1.0 if ranked is None else _column(ranked)
     return table
+
+
+def _column(values: np.ndarray | None) -> Any:
+    return np.nan if values is None else values.reshape(-1).astype(np.float64)

@@ -17,18 +17,11 @@ class BoxLoss(keras.losses.Loss):
     also without size or with swapped corners, whose area is 0.
 
     Args:
-        l1_weight: Weight of the mean absolute error of a box's coordinates, which is added to its cost.
         reduction: `sum_over_batch_size` gives the mean over the batch's present boxes, whatever the number of
             empty slots; a batch without any box has loss 0. `sum` gives their sum. Where several devices
             share a batch, each with another number of boxes, take `sum`, and one over the number of boxes in
             the whole batch as every image's `sample_weight`.
     """
-
-    def __init__(
-        self, l1_weight: float = 0.0, reduction: str = "sum_over_batch_size", name: str | None = None
-    ) -> None:
-        super().__init__(name=name, reduction=reduction)
-        self.l1_weight = float(l1_weight)
 
     def cost(self, y_true: Any, y_pred: Any) -> Any:
         """What each pair of boxes costs: (batch, num_classes)."""
@@ -36,17 +29,11 @@ class BoxLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         mask = ops.cast(measures.present(y_true), y_pred.dtype)
-        cost = self.cost(y_true, y_pred)
-        if self.l1_weight:
-            cost += self.l1_weight * ops.mean(ops.abs(y_true - y_pred), axis=-1)
-        losses = ops.sum(cost * mask, axis=-1)
+        losses = ops.sum(self.cost(y_true, y_pred) * mask, axis=-1)
         if self.reduction == "sum":
             return losses
         # Keras takes the mean over images; over the mean number of boxes, that is the mean over boxes.
         return ops.divide_no_nan(losses, ops.mean(ops.sum(mask, axis=-1)))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "l1_weight": self.l1_weight}
 
 
 @keras.saving.register_keras_serializable("brain_tumor")

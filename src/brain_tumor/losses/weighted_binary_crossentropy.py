@@ -12,8 +12,8 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
 
     With negatives / positives as weights, the present and the absent cases of a label weigh the same.
 
-    Shapes: truth (0 or 1) and probabilities (batch, num_classes). An image's loss is the mean over its
-    classes.
+    Shapes: truth (0 or 1) and logits (batch, num_classes). An image's loss is the mean over its classes. It
+    takes logits since the logarithm of a probability that is rounded to 0 has no gradient.
 
     Args:
         class_weights: One weight a class. They are part of the saved config.
@@ -30,12 +30,11 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
         self.class_weights = [float(weight) for weight in class_weights]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        y_pred = ops.clip(y_pred, keras.config.epsilon(), 1 - keras.config.epsilon())
         y_true = ops.cast(y_true, y_pred.dtype)
         weights = ops.convert_to_tensor(self.class_weights, dtype=y_pred.dtype)
-        present = weights * y_true * ops.log(y_pred)
-        absent = (1 - y_true) * ops.log(1 - y_pred)
-        return -ops.mean(present + absent, axis=-1)
+        present = weights * y_true * ops.softplus(-y_pred)
+        absent = (1 - y_true) * ops.softplus(y_pred)
+        return ops.mean(present + absent, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "class_weights": self.class_weights}

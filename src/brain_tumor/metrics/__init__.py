@@ -1,5 +1,6 @@
-"""Keras metrics of the box head."""
+"""Keras metrics of the two heads."""
 
-from brain_tumor.metrics.boxes import BoxIoU, BoxMeanAbsoluteError, BoxMeanSquaredError, BoxRecall
+from brain_tumor.metrics.boxes import BoxAP50, BoxIoU, BoxMeanAbsoluteError, BoxMeanSquaredError, BoxRecall
+from brain_tumor.metrics.labels import MeanAUC
 
-__all__ = ["BoxIoU", "BoxMeanAbsoluteError", "BoxMeanSquaredError", "BoxRecall"]
+__all__ = ["BoxAP50", "BoxIoU", "BoxMeanAbsoluteError", "BoxMeanSquaredError", "BoxRecall", "MeanAUC"]

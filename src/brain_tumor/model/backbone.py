@@ -1,4 +1,4 @@
-"""The backbone: a ResNet of keras.applications that gives feature maps at three strides."""
+"""The backbone: a ResNet of keras.applications that gives feature maps at four strides."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,29 +33,32 @@ class Architecture:
 
     Attributes:
         build: Its function there.
-        features: Names of the layers that give the last activations at strides 8, 16 and 32.
+        features: Names of the layers that give the last activations at strides 4, 8, 16 and 32.
         preprocess: From RGB images, 0..255, to what it was trained with.
     """
 
     build: Callable[..., keras.Model]
-    features: tuple[str, str, str]
+    features: tuple[str, str, str, str]
     preprocess: Callable[[Any], Any] = _centered_bgr
 
 
 BACKBONES = {
     "resnet50": Architecture(
-        keras.applications.ResNet50, ("conv3_block4_out", "conv4_block6_out", "conv5_block3_out")
+        keras.applications.ResNet50,
+        ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
     ),
     "resnet101": Architecture(
-        keras.applications.ResNet101, ("conv3_block4_out", "conv4_block23_out", "conv5_block3_out")
+        keras.applications.ResNet101,
+        ("conv2_block3_out", "conv3_block4_out", "conv4_block23_out", "conv5_block3_out"),
     ),
     "resnet152": Architecture(
-        keras.applications.ResNet152, ("conv3_block8_out", "conv4_block36_out", "conv5_block3_out")
+        keras.applications.ResNet152,
+        ("conv2_block3_out", "conv3_block8_out", "conv4_block36_out", "conv5_block3_out"),
     ),
     # Its blocks are activated where the next one begins, and the last block of a stage halves the resolution.
     "resnet101v2": Architecture(
         keras.applications.ResNet101V2,
-        ("conv3_block4_preact_relu", "conv4_block23_preact_relu", "post_relu"),
+        ("conv2_block3_preact_relu", "conv3_block4_preact_relu", "conv4_block23_preact_relu", "post_relu"),
         _minus_one_to_one,
     ),
 }
@@ -66,7 +69,7 @@ def build_backbone(config: ModelConfig) -> keras.Model:
 
     Returns:
         A model named `backbone` from preprocessed images (batch, size, size, 3) to the last feature maps at
-        strides 8, 16 and 32. Its layers are those of keras.applications, in its order.
+        strides 4, 8, 16 and 32. Its layers are those of keras.applications, in its order.
 
     Raises:
         InputError: The weights cannot be had, or do not fit.
@@ -90,15 +93,7 @@ def build_backbone(config: ModelConfig) -> keras.Model:
     backbone = keras.Model(base.input, features, name="backbone")
     if config.weights not in ("imagenet", "none"):
         load_weights(backbone, Path(config.weights))
-    set_batchnorm_momentum(backbone, config.batchnorm_momentum)
     return backbone
-
-
-def set_batchnorm_momentum(backbone: keras.Model, momentum: float) -> None:
-    """Sets how slowly the moving statistics follow; keras.applications has no argument for it."""
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = momentum
 
 
 def load_weights(backbone: keras.Model, path: Path) -> None:

@@ -1,12 +1,16 @@
-"""The detector: backbone and heads, and which of its weights learn."""
+"""The detector: backbone and heads, which of its weights learn, and what of it a training runs."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
+from keras import ops
 
 from brain_tumor.config import HEADS, Head, ModelConfig
 from brain_tumor.model.backbone import BACKBONES, build_backbone
-from brain_tumor.model.heads import BOX_HEADS, label_head
+from brain_tumor.model.dense_head import BestAnswers, dense_box_head, feature_pyramid
+from brain_tumor.model.heads import label_head, pooled_box_head
+from brain_tumor.model.rgb import Rgb
 from brain_tumor.runtime.errors import InputError
 
 
@@ -19,52 +23,105 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[Head]) -> 
         heads: The heads that the model gets.
 
     Returns:
-        A model from letterboxed RGB images (batch, size, size, 3), 0..255, to a dict with the heads' answers:
-        `labels`, probabilities (batch, num_classes), and `boxes`, (batch, num_classes, 4), each
-        `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the letterboxed image, row k for class k.
+        A model from letterboxed images (batch, size, size, 1 or 3), grey or RGB, 0..255, bytes or floats, to
+        a dict with the heads' answers: `labels`, probabilities (batch, num_classes); `boxes`, (batch,
+        num_classes, 4), each `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the letterboxed image, row k
+        for class k; and from the dense box head `scores`, 0..1, (batch, num_classes), by which the boxes of a
+        class are ranked: the box's own score, times the label's probability where there is a class head.
         Preprocessing is part of the model.
 
     Raises:
         InputError: The backbone's start weights cannot be had, or do not fit.
     """
-    image = keras.Input((config.image_size, config.image_size, 3), name="image")
-    features = build_backbone(config)(BACKBONES[config.backbone].preprocess(image))
+    image = keras.Input((config.image_size, config.image_size, None), name="image")
+    rgb = Rgb(dtype="float32", name="rgb")(image)
+    features = build_backbone(config)(BACKBONES[config.backbone].preprocess(rgb))
     outputs = {}
+    # What the class head judges by. The mean of the last map alone would not tell a small thing.
+    vectors = [keras.layers.GlobalAveragePooling2D(name="labels_pool")(features[-1])]
+    if "boxes" in heads and config.box_head == "pooled":
+        outputs["boxes"] = pooled_box_head(features, num_classes, config.head_width)
+    elif "boxes" in heads:
+        pyramid = feature_pyramid(features, config.head_width)
+        answers = dense_box_head(pyramid, num_classes, config.head_width)
+        best = BestAnswers(dtype="float32", name="boxes_best")(answers)
+        outputs["boxes"], score = best[..., :4], best[..., 4]
+        vectors += [keras.layers.GlobalMaxPooling2D(name="labels_peak")(pyramid), score]
+        outputs["scores"] = ops.sigmoid(score)
     if "labels" in heads:
-        outputs["labels"] = label_head(features[-1], num_classes, config.dropout)
-    if "boxes" in heads:
-        outputs["boxes"] = BOX_HEADS[config.box_head](features, num_classes, config.head_width)
-    return keras.Model(image, outputs, name="detector")
+        outputs["labels"] = label_head(vectors, num_classes, config.dropout)
+    if {"labels", "scores"} <= set(outputs):
+        outputs["scores"] *= outputs["labels"]
+    model = keras.Model(image, outputs, name="detector")
+    set_batchnorm_momentum(model, config.batchnorm_momentum)
+    return model
 
 
-def select_heads(model: keras.Model, heads: list[Head]) -> keras.Model:
-    """The same weights with only some of the outputs: nothing is computed for a head that is left out.
+def training_model(model: keras.Model, heads: list[Head]) -> keras.Model:
+    """The same weights with the outputs that a training reads: nothing is computed for other heads.
 
     Args:
         model: A detector.
-        heads: Some of its heads.
-    """
-    return keras.Model(model.input, {head: model.output[head] for head in heads}, name=model.name)
-
-
-def split_at_backbone(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Cuts a model where the backbone ends, for trainings in which the backbone does not change.
-
-    Args:
-        model: A detector, or a part of one from `select_heads`.
+        heads: Those of its heads that learn.
 
     Returns:
-        A model from images to the list of feature maps that the heads read, and one from these to the model's
-        outputs. Both share the detector's weights.
+        A model with the outputs `labels`, the logits; `boxes`, (batch, num_classes, 4), or from the dense
+        head (batch, num_classes, 5), the fifth number the box's score as a logit; and from the dense head
+        `boxes_map`, the answers of all positions, which its loss reads.
     """
-    stems = [
-        layer
-        for layer in model.layers
-        if layer.name.startswith(("labels_pool", "boxes_lateral", "boxes_pool"))
-    ]
-    # Two heads may read the same map.
-    features = list({id(stem.input): stem.input for stem in stems}.values())
-    return keras.Model(model.input, features), keras.Model(features, model.output)
+    layers = {layer.name for layer in model.layers}
+    outputs = {}
+    if "labels" in heads:
+        outputs["labels"] = model.get_layer("labels_logits").output
+    if "boxes" in heads and "boxes_map" in layers:
+        outputs["boxes_map"] = model.get_layer("boxes_map").output
+        outputs["boxes"] = model.get_layer("boxes_best").output
+    elif "boxes" in heads:
+        outputs["boxes"] = model.output["boxes"]
+    return keras.Model(model.input, outputs, name=model.name)
+
+
+def split_where_learning_begins(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cuts a model behind all that answers the same in each epoch.
+
+    Args:
+        model: From `training_model`, of heads that learn, with what does not learn frozen.
+
+    Returns:
+        A model from images to a list of tensors, and one from these to the model's outputs. Both share the
+        model's weights.
+    """
+    changing: dict[str, bool] = {}
+    border: dict[int, Any] = {}
+
+    def visit(tensor: Any) -> bool:
+        """Whether a tensor changes from epoch to epoch, for the same image."""
+        layer, node_index, _ = tensor._keras_history
+        if layer.name not in changing:
+            inputs = (
+                []
+                if isinstance(layer, keras.layers.InputLayer)
+                else layer._inbound_nodes[node_index].input_tensors
+            )
+            moved = [visit(each) for each in inputs]
+            changing[layer.name] = _learns(layer) or any(moved)
+            if changing[layer.name]:
+                border.update(
+                    {id(each): each for each, moves in zip(inputs, moved, strict=True) if not moves}
+                )
+        return changing[layer.name]
+
+    for tensor in model.output.values():
+        visit(tensor)
+    tensors = list(border.values())
+    return keras.Model(model.input, tensors), keras.Model(tensors, model.output)
+
+
+def _learns(operation: Any) -> bool:
+    """Whether what a layer, or a function in its place, makes of the same input may change."""
+    if isinstance(operation, keras.layers.Dropout):
+        return bool(operation.rate > 0)
+    return isinstance(operation, keras.layers.Layer) and bool(operation.trainable_weights)
 
 
 def freeze(model: keras.Model, train_heads: list[Head], trainable_layers: int) -> None:
@@ -89,6 +146,13 @@ def freeze(model: keras.Model, train_heads: list[Head], trainable_layers: int) -
         head = layer.name.split("_")[0]
         if head in HEADS:
             layer.trainable = head in train_heads
+
+
+def set_batchnorm_momentum(model: keras.Model, momentum: float) -> None:
+    """Sets how slowly the moving statistics follow, in backbone and heads."""
+    for layer in leaf_layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = momentum
 
 
 def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: float | None) -> int:

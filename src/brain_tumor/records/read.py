@@ -17,7 +17,7 @@ def load_split(records: Records, split: Split, image_size: int) -> tf.data.Datas
         A data set of dicts: `image` uint8 (size, size, channels), `labels` float32 (num_classes,), `boxes`
         float32 (num_classes, 4) normalized to 0..1 of the letterboxed image, an absent class a row of zeros,
         and `source_id`, `filename`, `patient_id`, `slice`, `height`, `width` of the original. There is 1
-        channel if all images of the records are grey, else 3; `to_model_input` makes 3 of either.
+        channel if all images of the records are grey, else 3.
 
     Raises:
         InputError: The records have no such split.
@@ -112,9 +112,3 @@ def _letterbox_example(example: dict[str, Any], size: int, channels: int) -> dic
     # The padding moves the zeros of an absent class's row too: take them back.
     boxes = tf.reshape(corners, example["boxes"].shape) * example["labels"][:, tf.newaxis]
     return {**example, "image": tf.ensure_shape(image, (size, size, channels)), "boxes": boxes}
-
-
-def to_model_input(images: Any) -> Any:
-    """Grey or RGB images (batch, size, size, 1 or 3) as RGB, float32 (batch, size, size, 3)."""
-    images = tf.cast(images, tf.float32)
-    return images if images.shape[-1] == 3 else tf.image.grayscale_to_rgb(images)

@@ -4,19 +4,32 @@ import os
 
 from tabulate import tabulate
 
-from brain_tumor.artifacts.evaluation import Evaluation, Interval
+from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval
 from brain_tumor.config.fields import FINAL
 from brain_tumor.runtime import environment
 
 DASH = "\u2013"  # stands for a figure that a model cannot have
-SUMMARY_COLUMNS = {"macro-F1": "macro_f1", "mean IoU": "mean_iou", "recall@0.5": "recall_at_50"}
-REPORT_COLUMNS = SUMMARY_COLUMNS | {"recall@0.75": "recall_at_75", "ROC AUC": "macro_roc_auc"}
+SUMMARY_COLUMNS = {
+    "macro-F1": "macro_f1",
+    "mean IoU": "mean_iou",
+    "recall@0.5": "recall_at_50",
+    "AP50": "box_ap50",
+}
+REPORT_COLUMNS = SUMMARY_COLUMNS | {
+    "AP50:95": "box_ap",
+    "recall@0.75": "recall_at_75",
+    "ROC AUC": "macro_roc_auc",
+}
 LABEL_COLUMNS = {
     "precision": "precision",
     "recall": "recall",
     "F1": "f1",
     "ROC AUC": "roc_auc",
     "average precision": "average_precision",
+    "mean IoU": "mean_iou",
+    "recall@0.5": "recall_at_50",
+    "AP50": "box_ap50",
+    "AP50:95": "box_ap",
 }
 
 
@@ -66,7 +79,14 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
     parts = ["# Evaluation", f"Run {run}" if run else ""]
     parts += [f"> {evaluation.notice}" if evaluation.notice else "", counts]
-    parts += [_markdown_table(header, rows), _about_intervals(evaluation), describe_difference(evaluation)]
+    parts += [_markdown_table(header, rows), _about_intervals(evaluation)]
+    if evaluation.differences:
+        header, rows = difference_rows(evaluation, [ALL, *evaluation.label_names])
+        parts += [
+            "## Final model minus the others",
+            _markdown_table(header, rows),
+            about_differences(evaluation),
+        ]
     if final := evaluation.models.get(FINAL):
         cells = [
             [label, *(_number(figures[name]) for name in LABEL_COLUMNS.values())]
@@ -76,18 +96,38 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def describe_difference(evaluation: Evaluation) -> str:
-    """A sentence: the difference in mean IoU, final minus constant, and its interval or why there is none."""
-    found = evaluation.differences["mean_iou"]
-    if found.value is None:
-        return f"No difference in mean IoU, final minus constant: {found.reason}."
-    sentence = f"Difference in mean IoU, final minus constant: {found.value:+.3f}"
-    if found.low is None:
-        return f"{sentence} (no interval: {found.reason})."
-    return (
-        f"{sentence} (95 % interval {found.low:+.3f} to {found.high:+.3f}, paired bootstrap over "
-        f"{_count(found.patients, 'patient')})."
-    )
+def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a table of the final model's figures minus the others', with intervals.
+
+    Args:
+        evaluation: What was found of them.
+        labels: The labels that get a row for each other model; `ALL` is one.
+    """
+    rows = []
+    for name, by_label in evaluation.differences.items():
+        for label in labels:
+            found = [by_label[label][figure] for figure in SUMMARY_COLUMNS.values()]
+            rows.append([name, label, *(_number(each.value, "+") + _brackets(each, "+") for each in found)])
+    return ["final, minus", "label", *SUMMARY_COLUMNS], rows
+
+
+def difference_table(evaluation: Evaluation) -> str:
+    """The differences over all labels as a plain-text table for the terminal, with what it means."""
+    header, rows = difference_rows(evaluation, [ALL])
+    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
+    return f"{table}\n\n{about_differences(evaluation)}"
+
+
+def about_differences(evaluation: Evaluation) -> str:
+    """How sure the differences are, in a sentence or two."""
+    known = [found for by_label in evaluation.differences.values() for found in by_label[ALL].values()]
+    sentences = []
+    if any(found.low is not None for found in known):
+        sentences.append(
+            "In brackets: 95 % intervals, paired bootstrap over patients. "
+            "A difference whose interval holds 0 may be chance."
+        )
+    return " ".join(sentences + _reasons(known))
 
 
 def _about_intervals(evaluation: Evaluation) -> str:
@@ -95,11 +135,13 @@ def _about_intervals(evaluation: Evaluation) -> str:
     sentences = []
     if any(interval.low is not None for interval in known):
         sentences.append("In brackets: 95 % intervals, bootstrap over patients.")
-    # A figure that does not exist is a dash, which needs no reason.
+    return " ".join(sentences + _reasons(known))
+
+
+def _reasons(known: list[Interval]) -> list[str]:
+    """A sentence that says why there are no intervals, if some lack; a dash needs no reason."""
     reasons = [interval.reason for interval in known if interval.value is not None and interval.reason]
-    if reasons:
-        sentences.append(f"No interval: {'; '.join(dict.fromkeys(reasons))}.")
-    return " ".join(sentences)
+    return [f"No interval: {'; '.join(dict.fromkeys(reasons))}."] if reasons else []
 
 
 def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
@@ -110,12 +152,12 @@ def _alignment(header: list[str]) -> list[str]:
     return ["left"] + ["right"] * (len(header) - 1)
 
 
-def _number(value: float | None) -> str:
-    return DASH if value is None else f"{value:.3f}"
+def _number(value: float | None, sign: str = "") -> str:
+    return DASH if value is None else f"{value:{sign}.3f}"
 
 
-def _brackets(found: Interval | None) -> str:
-    return "" if found is None or found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
+def _brackets(found: Interval | None, sign: str = "") -> str:
+    return "" if found is None or found.low is None else f" [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 def _count(number: int, one: str, many: str = "") -> str:

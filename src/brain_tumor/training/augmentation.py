@@ -18,10 +18,9 @@ SMALLEST_VISIBLE_SHARE = 0.5
 def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dict[str, Any]:
     """Changes the images of a batch, each in its own way, and their boxes with them.
 
-    Boxes are clipped to the image. Where one would keep less than half of its area, its image is neither
-    shifted nor scaled: a label that is present always has a box that can be seen. What comes into view from
-    outside is black, as the letterbox's padding is. Noise is the same in all channels, so that a grey image
-    stays grey.
+    A rotated box is the box around its four corners. Boxes are clipped to the image. Where one would keep
+    less than half of its area, its image is mirrored at most: a label that is present always has a box that
+    can be seen. What comes into view from outside is black, as the letterbox's padding is.
 
     Args:
         batch: `image` uint8 (batch, size, size, 1 or 3); `boxes` (batch, num_classes, 4), normalized.
@@ -29,153 +28,110 @@ def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dic
         seed: An integer tensor (2,); the same seed gives the same changes.
 
     Returns:
-        The batch with changed `image` (float32, 0..255) and `boxes`.
+        The batch with changed `image` (uint8) and `boxes`.
     """
     images, boxes = batch["image"], batch["boxes"]
-    count, size, channels = tf.shape(images)[0], images.shape[1], images.shape[-1]
-    draw_seed, noise_seed = tf.unstack(tf.random.split(seed))
-    mirror, right, down, growth, brightness, contrast, noise, saturation, hue = tf.unstack(
-        # Every change has its column: switching one off leaves the others as they were.
-        tf.random.stateless_uniform((count, 9), draw_seed, -1.0, 1.0),
-        axis=1,
+    shape = images.shape
+    # Every change has its column: switching one off leaves the others as they were.
+    draws = tf.unstack(tf.random.stateless_uniform((tf.shape(images)[0], 9), seed, -1.0, 1.0), axis=1)
+    flip, flip_vertical, right, down, growth, turn, brightness, contrast, gamma = draws
+
+    images = tf.cast(images, tf.float32)
+    if config.flip or config.flip_vertical or config.shift or config.scale or config.rotation:
+        mirror = [_mirror(flip, config.flip), _mirror(flip_vertical, config.flip_vertical)]
+        factor, angle = 1 + config.scale * growth, math.radians(config.rotation) * turn
+        matrices, shift = _matrices(mirror, factor, angle), config.shift * tf.stack([right, down], axis=1)
+        stays = _loses_boxes(boxes, matrices, shift)[:, tf.newaxis]
+        mirrored = _matrices(mirror, tf.ones_like(factor), tf.zeros_like(angle))
+        matrices = tf.where(stays[..., tf.newaxis], mirrored, matrices)
+        shift = tf.where(stays, 0.0, shift)
+        boxes = tf.clip_by_value(_move_boxes(boxes, matrices, shift), 0, 1)
+        images = _resample(images, matrices, shift)
+    if config.brightness or config.contrast or config.gamma:
+        gain, offset = 1 + config.contrast * contrast, 255 * config.brightness * brightness
+        images = _recolor(images, tf.exp(config.gamma * gamma), gain, offset)
+    else:
+        images = _to_bytes(images)
+    return {**batch, "image": tf.ensure_shape(images, shape), "boxes": boxes}
+
+
+def _mirror(draw: Any, wanted: bool) -> Any:
+    """-1 for a half of the images, if that is wanted, else 1: (batch,)."""
+    return tf.where(draw < 0, -1.0, 1.0) if wanted else tf.ones_like(draw)
+
+
+def _matrices(mirror: list[Any], factor: Any, angle: Any) -> Any:
+    """Matrices (batch, 2, 2) that mirror, scale and then rotate column vectors (x, y)."""
+    cosine, sine = factor * tf.cos(angle), factor * tf.sin(angle)
+    x, y = mirror
+    return tf.stack(
+        [tf.stack([x * cosine, -y * sine], axis=1), tf.stack([x * sine, y * cosine], axis=1)], axis=1
     )
 
-    axes = colors = levels = grain = None
-    if config.flip or config.shift or config.scale:
-        mirror = tf.where(mirror < 0, -1.0, 1.0) if config.flip else tf.ones_like(mirror)
-        sides = tf.stack([mirror, tf.ones_like(mirror)], axis=1)
-        factor = sides * (1 + config.scale * growth)[:, tf.newaxis]
-        shift = config.shift * tf.stack([right, down], axis=1)
-        stays = _loses_boxes(boxes, factor, shift)[:, tf.newaxis]
-        factor, shift = tf.where(stays, sides, factor), tf.where(stays, 0.0, shift)
-        boxes = tf.clip_by_value(_move_boxes(boxes, factor, shift), 0, 1)
-        axes = [_source_pixels(factor[:, axis], shift[:, axis], size) for axis in (0, 1)]
-    if channels == 3 and (config.saturation or config.hue):
-        colors = _color_matrices(1 + config.saturation * saturation, 2 * math.pi * config.hue * hue)
-    if config.brightness or config.contrast:
-        gain, offset = 1 + config.contrast * contrast, 255 * config.brightness * brightness
-        if config.contrast:
-            offset += (1 - gain) * tf.reduce_mean(tf.cast(images, tf.float32), axis=(1, 2, 3))
-        levels = gain, offset
-    if config.noise:
-        seeds = tf.random.stateless_uniform((count,), noise_seed, None, None, tf.uint32)
-        grain = seeds, 255 * config.noise * (noise + 1) / 2
-    return {**batch, "image": _render(images, axes, colors, levels, grain), "boxes": boxes}
+
+def _move_boxes(boxes: Any, matrices: Any, shift: Any) -> Any:
+    """Boxes (batch, classes, 4) after a matrix about the middle, (batch, 2, 2), and a shift, (batch, 2)."""
+    xmin, ymin, xmax, ymax = tf.unstack(boxes - 0.5, axis=-1)
+    # (batch, 2, classes * 4): x and y of all corners
+    corners = tf.stack(
+        [tf.concat([xmin, xmax, xmin, xmax], axis=1), tf.concat([ymin, ymin, ymax, ymax], axis=1)], axis=1
+    )
+    moved = matrices @ corners + shift[:, :, tf.newaxis] + 0.5
+    moved = tf.reshape(moved, (-1, 2, 4, boxes.shape[1]))
+    low, high = tf.reduce_min(moved, axis=2), tf.reduce_max(moved, axis=2)
+    sides = tf.transpose(tf.concat([low, high], axis=1), (0, 2, 1))
+    return tf.where(present(boxes)[..., tf.newaxis], sides, 0.0)
 
 
-def _move_boxes(boxes: Any, factor: Any, shift: Any) -> Any:
-    """Boxes (batch, classes, 4) after scaling about the middle and a shift, by axis: both (batch, 2)."""
-    corners = tf.reshape(boxes, (-1, boxes.shape[1], 2, 2)) - 0.5
-    corners = corners * factor[:, tf.newaxis, tf.newaxis] + 0.5 + shift[:, tf.newaxis, tf.newaxis]
-    # A mirrored box's left corner has become its right one.
-    moved = tf.concat([tf.reduce_min(corners, axis=2), tf.reduce_max(corners, axis=2)], axis=-1)
-    return tf.where(present(boxes)[..., tf.newaxis], moved, 0.0)
-
-
-def _loses_boxes(boxes: Any, factor: Any, shift: Any) -> Any:
+def _loses_boxes(boxes: Any, matrices: Any, shift: Any) -> Any:
     """Whether a box of the image would keep too little of itself: (batch,) booleans."""
-    moved = _move_boxes(boxes, factor, shift)
+    moved = _move_boxes(boxes, matrices, shift)
     visible = area(tf.clip_by_value(moved, 0, 1), tf)
     return tf.reduce_any(visible < SMALLEST_VISIBLE_SHARE * area(moved, tf), axis=1)
 
 
-def _source_pixels(factor: Any, shift: Any, size: int) -> tuple[Any, Any, Any, Any]:
-    """Which two pixels of an axis each new pixel lies between.
-
-    Returns:
-        The index and the weight of the lower one, and of the upper one, (batch, size) each. A pixel outside
-        of the image has the weight 0.
-    """
-    half = size / 2
-    target = tf.range(size, dtype=tf.float32)[tf.newaxis] + 0.5 - half
-    source = (target - size * shift[:, tf.newaxis]) / factor[:, tf.newaxis] + half - 0.5
-    lower = tf.floor(source)
-    part = source - lower
-
-    def neighbor(position: Any, weight: Any) -> tuple[Any, Any]:
-        inside = (position >= 0) & (position < size)
-        index = tf.cast(tf.clip_by_value(position, 0, size - 1), tf.int32)
-        return index, tf.where(inside, weight, 0.0)
-
-    return *neighbor(lower, 1 - part), *neighbor(lower + 1, part)
-
-
-def _color_matrices(saturation: Any, angle: Any) -> Any:
-    """Matrices (batch, 3, 3) that change saturation and hue of RGB row vectors and leave grey as it is."""
-    to_yiq = tf.image.rgb_to_yiq(tf.eye(3))
-    zero, one = tf.zeros_like(angle), tf.ones_like(angle)
-    cosine, sine = saturation * tf.cos(angle), saturation * tf.sin(angle)
-    turn = tf.stack([one, zero, zero, zero, cosine, sine, zero, -sine, cosine], axis=1)
-    return to_yiq @ tf.reshape(turn, (-1, 3, 3)) @ tf.linalg.inv(to_yiq)
+def _resample(images: Any, matrices: Any, shift: Any) -> Any:
+    """Images (batch, size, size, channels), float32, moved as `_move_boxes` moves boxes."""
+    size = images.shape[1]
+    inverse = tf.linalg.inv(matrices)
+    # Of the middle of pixel 0: what lies there comes from this place, in pixels.
+    middle = (size - 1) / 2
+    offset = middle - tf.linalg.matvec(inverse, middle + size * shift)
+    rows = tf.concat([inverse, offset[:, :, tf.newaxis]], axis=2)
+    transforms = tf.concat([tf.reshape(rows, (-1, 6)), tf.zeros_like(offset)], axis=1)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=transforms,
+        output_shape=(size, size),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )
 
 
 # XLA makes one loop over the pixels of what would be dozens of passes through memory.
 @tf.function(jit_compile=True, autograph=False)
-def _render(images: Any, axes: Any, colors: Any, levels: Any, grain: Any) -> Any:
-    """Changes images (batch, size, size, channels). What is None is left out.
+def _recolor(images: Any, exponent: Any, gain: Any, offset: Any) -> Any:
+    """Changes the grey levels of images (batch, size, size, channels), float32, 0..255.
 
     Args:
-        images: uint8.
-        axes: What `_source_pixels` says of x and of y.
-        colors: Matrices (batch, 3, 3) for the pixels' RGB.
-        levels: Factor and summand of each image's grey levels, both (batch,).
-        grain: Seed (uint32) and standard deviation of each image's noise, both (batch,).
+        images: The images.
+        exponent: Of the levels as fractions of 255, (batch,).
+        gain: The factor of their distance from the image's mean, (batch,).
+        offset: What is added then, (batch,).
+
+    Returns:
+        uint8, of the same shape.
     """
-    count, size, channels = tf.shape(images)[0], images.shape[1], images.shape[-1]
-    result = tf.cast(images, tf.float32)
-    if axes is not None:
-        result = _resample(images, *axes)
-    if colors is not None:
-        result = tf.reshape(tf.reshape(result, (count, size * size, 3)) @ colors, tf.shape(images))
-    if levels is not None:
-        gain, offset = levels
-        result = result * _per_image(gain) + _per_image(offset)
-    if grain is not None:
-        seeds, deviation = grain
-        result += tf.reshape(_noise(seeds, size * size), (count, size, size, 1)) * _per_image(deviation)
-    return tf.ensure_shape(tf.clip_by_value(result, 0, 255), (None, size, size, channels))
+    images = 255 * tf.pow(tf.clip_by_value(images / 255, 0, 1), _per_image(exponent))
+    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    images = mean + (images - mean) * _per_image(gain) + _per_image(offset)
+    return _to_bytes(images)
 
 
 def _per_image(values: Any) -> Any:
     return tf.reshape(values, (-1, 1, 1, 1))
 
 
-def _resample(images: Any, x: Any, y: Any) -> Any:
-    """Bilinear interpolation, along the rows and then along the columns."""
-    count, size, channels = tf.shape(images)[0], images.shape[1], images.shape[-1]
-    pixels = tf.reshape(images, (count * size * size, channels))
-    row_starts = tf.reshape(tf.range(count * size) * size, (count, size, 1))
-
-    def column(index: Any, weight: Any) -> Any:
-        taken = tf.gather(pixels, row_starts + index[:, tf.newaxis])
-        return tf.cast(taken, tf.float32) * weight[:, tf.newaxis, :, tf.newaxis]
-
-    rows = tf.reshape(column(*x[:2]) + column(*x[2:]), (count * size, size * channels))
-    image_starts = tf.reshape(tf.range(count) * size, (count, 1))
-
-    def row(index: Any, weight: Any) -> Any:
-        return tf.gather(rows, image_starts + index) * weight[..., tf.newaxis]
-
-    return tf.reshape(row(*y[:2]) + row(*y[2:]), (count, size, size, channels))
-
-
-def _noise(seeds: Any, pixels: int) -> Any:
-    """Nearly normal noise of mean 0 and deviation 1, (batch, pixels), from a seed (uint32) for each image.
-
-    TensorFlow's normals cost more than all the rest of the pipeline. Here a pixel's number and its image's
-    seed are hashed by MurmurHash3's finalizer to 32 fair bits: how many of 24 of them are 1 is a binomial,
-    the other 8 spread it evenly up to the next whole number. Its excess kurtosis is -0.08.
-    """
-    numbers = tf.bitcast(tf.range(pixels), tf.uint32) * _uint32(0x9E3779B9)
-    bits = numbers[tf.newaxis] + seeds[:, tf.newaxis]
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, _uint32(shift))) * _uint32(factor)
-    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, _uint32(16)))
-    ones = tf.raw_ops.PopulationCount(x=tf.bitwise.right_shift(bits, _uint32(8)))
-    part = tf.cast(tf.bitcast(tf.bitwise.bitwise_and(bits, _uint32(255)), tf.int32), tf.float32) / 256
-    variance = 24 / 4 + (1 - 1 / 256**2) / 12
-    return (tf.cast(ones, tf.float32) + part - 12 - 255 / 512) / math.sqrt(variance)
-
-
-def _uint32(value: int) -> Any:
-    return tf.constant(value, tf.uint32)
+def _to_bytes(images: Any) -> Any:
+    return tf.cast(tf.clip_by_value(images, 0, 255) + 0.5, tf.uint8)

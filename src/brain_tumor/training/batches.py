@@ -10,7 +10,6 @@ any epoch as if it had never stopped.
 """
 
 import atexit
-import logging
 import math
 import shutil
 import tempfile
@@ -21,8 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from brain_tumor.boxes.measures import present
-from brain_tumor.config import AugmentationConfig, Head
-from brain_tumor.records.read import to_model_input
+from brain_tumor.config import AugmentationConfig
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.training.augmentation import augment
 
@@ -38,7 +36,7 @@ def steps_per_epoch(examples: tf.data.Dataset, batch_size: int) -> int:
 def training_batches(
     examples: tf.data.Dataset,
     batch_size: int,
-    heads: Sequence[Head],
+    outputs: Sequence[str],
     augmentation: AugmentationConfig | None,
     seed: int,
     first_epoch: int = 0,
@@ -53,7 +51,7 @@ def training_batches(
         examples: From `load_split`, or from `features.with_features` if there is no augmentation.
         batch_size: Images a batch. A last, smaller batch is left out (of another order each epoch), unless it
             is the only one.
-        heads: The targets that a batch has.
+        outputs: Names of the outputs whose truth a batch has, see `training_model`.
         augmentation: How images are changed; None if they are not.
         seed: Seed of the order and of the changes.
         first_epoch: Number of the epoch to begin with.
@@ -61,22 +59,19 @@ def training_batches(
             a file, and shuffled within a window of that size.
 
     Returns:
-        Batches of `(images, targets)`: float32 (batch, size, size, 3), 0..255, or the features in their
-        place, and a dict of the heads' truths.
+        Batches of `(images, targets)`: uint8 (batch, size, size, 1 or 3), or the features in their place, and
+        a dict of the outputs' truths.
 
     Raises:
         InputError: The disk is too small.
     """
     examples = examples.map(lambda example: {key: example[key] for key in ("image", "labels", "boxes")})
-    colors = augmentation and (augmentation.saturation or augmentation.hue)
-    if colors and examples.element_spec["image"].shape[-1] == 1:
-        logging.warning("All images are grey: augmentation.saturation and augmentation.hue change nothing.")
     epochs = _shuffled_epochs(examples, batch_size, seed, first_epoch, memory_cache_gb)
 
     def finish(batch_seed: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         if augmentation:
             batch = augment(batch, augmentation, batch_seed)
-        return _inputs_and_targets(batch, heads, _to_model_input_compiled)
+        return _inputs_and_targets(batch, outputs)
 
     return (
         epochs.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
@@ -109,29 +104,22 @@ def _shuffled_epochs(
 
 
 def evaluation_batches(
-    examples: tf.data.Dataset, batch_size: int, heads: Sequence[Head], memory_cache_gb: float = math.inf
+    examples: tf.data.Dataset, batch_size: int, outputs: Sequence[str], memory_cache_gb: float = math.inf
 ) -> tf.data.Dataset:
     """Batches in order and unchanged, each image once: `(images, targets)` as in `training_batches`."""
-    examples = examples.map(lambda example: {key: example[key] for key in ("image", *heads)})
+    kept = {"image": "image"} | {output.split("_")[0]: output for output in outputs}
+    examples = examples.map(lambda example: {key: example[key] for key in kept})
     cached, _ = _cache(examples, memory_cache_gb)
     return (
         cached.batch(batch_size)
-        .map(lambda batch: _inputs_and_targets(batch, heads, to_model_input))
+        .map(lambda batch: _inputs_and_targets(batch, outputs))
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-# Compiled it takes a third of the time, but each size of a batch is compiled anew.
-_to_model_input_compiled = tf.function(to_model_input, jit_compile=True, autograph=False)
-
-
-def _inputs_and_targets(
-    batch: dict[str, Any], heads: Sequence[Head], convert: Any
-) -> tuple[Any, dict[str, Any]]:
-    inputs = batch["image"]
-    if not isinstance(inputs, tuple):  # of features
-        inputs = convert(inputs)
-    return inputs, {head: batch[head] for head in heads}
+def _inputs_and_targets(batch: dict[str, Any], outputs: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    # An output's truth is that of its head.
+    return batch["image"], {output: batch[output.split("_")[0]] for output in outputs}
 
 
 def _cache(examples: tf.data.Dataset, memory_cache_gb: float) -> tuple[tf.data.Dataset, int]:
@@ -159,8 +147,8 @@ def with_loss_weights(inputs: Any, targets: dict[str, Any]) -> tuple[Any, dict[s
     of its loss, one over the number of boxes (for the labels, of images) in the whole batch.
     """
     weights = {}
-    for head, truth in targets.items():
+    for output, truth in targets.items():
         images = tf.shape(truth)[0]
-        count = tf.reduce_sum(tf.cast(present(truth), tf.int32)) if head == "boxes" else images
-        weights[head] = tf.fill([images], 1 / tf.cast(tf.maximum(count, 1), tf.float32))
+        count = images if output == "labels" else tf.reduce_sum(tf.cast(present(truth), tf.int32))
+        weights[output] = tf.fill([images], 1 / tf.cast(tf.maximum(count, 1), tf.float32))
     return inputs, targets, weights

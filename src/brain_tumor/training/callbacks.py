@@ -17,7 +17,7 @@ from brain_tumor.config import PhaseConfig
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
 from brain_tumor.runtime.tracking import Run
-from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
+from brain_tumor.training.checkpoints import ProgressState
 
 # What a shell says of a process that SIGTERM has ended.
 TERMINATED = 128 + signal.SIGTERM
@@ -48,6 +48,18 @@ class EpochLog(keras.callbacks.Callback):
         self._run.take_over(run_id)
         for figures in epochs:
             self._send(figures)
+
+    @property
+    def done(self) -> int:
+        """How many epochs are done."""
+        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+
+    def begin(self, figures: Epoch) -> None:
+        """Takes the start model's figures as those of epoch 0."""
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in sorted(figures.items()))
+        logging.info("%s: before the first epoch  %s", self._name, shown)
+        self.epochs.append({"epoch": 0, "seconds": 0.0, **figures})
+        self._send(self.epochs[-1])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started = time.perf_counter()
@@ -153,7 +165,7 @@ class BestEpoch(keras.callbacks.Callback):
         variables: What the training changes.
 
     Attributes:
-        best_epoch: The epoch with the highest figure so far, from 1; 0 before the first.
+        best_epoch: The epoch with the highest figure so far, from 1; 0 where that is the start model.
         best: The values of the variables after it.
     """
 
@@ -163,13 +175,17 @@ class BestEpoch(keras.callbacks.Callback):
         self.best: list[np.ndarray] = []
         self._phase = phase
         self._variables = variables
-        self._score = 0.0
+        self._score = -math.inf
         self._waited = 0
         self._rate_waited = 0
 
+    def begin(self, figures: Epoch) -> None:
+        """Takes the model as it is for the best so far."""
+        self._score, self.best = self._phase.judge(figures), read(self._variables)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        score = float((logs or {})[self._phase.monitor])
-        if not self.best_epoch or score > self._score:
+        score = float(self._phase.judge(logs or {}))
+        if score > self._score:
             self.best_epoch, self._score = epoch + 1, score
             self.best = read(self._variables)
             self._waited = self._rate_waited = 0
@@ -206,52 +222,12 @@ class BestEpoch(keras.callbacks.Callback):
         write(self._variables, self.best)
 
 
-class Checkpointer(keras.callbacks.Callback):
-    """Saves the training's state after each epoch, and brings it back.
-
-    Args:
-        checkpoints: Where.
-        variables: What the training changes.
-        log: Has the figures of the epochs.
-        progress: Has run before this in every epoch.
-    """
-
-    def __init__(
-        self, checkpoints: Checkpoints, variables: list[keras.Variable], log: EpochLog, progress: BestEpoch
-    ) -> None:
-        super().__init__()
-        self._checkpoints = checkpoints
-        self._variables = variables
-        self._log = log
-        self._progress = progress
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        arrays = {"variables": read(self._variables), "optimizer": read(self.model.optimizer.variables)}
-        if self._progress.best_epoch != epoch + 1:
-            arrays["best"] = self._progress.best
-        state = TrainingState(
-            epochs=self._log.epochs, progress=self._progress.state(), mlflow_run_id=self._log.run_id
-        )
-        self._checkpoints.save(epoch + 1, Checkpoint(state, arrays))
-
-    def restore(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Takes up the latest whole checkpoint, if there is one."""
-        checkpoint = self._checkpoints.load()
-        if checkpoint is None:
-            return
-        write(self._variables, checkpoint.arrays["variables"])
-        write(optimizer.variables, checkpoint.arrays["optimizer"])
-        best = checkpoint.arrays.get("best", checkpoint.arrays["variables"])
-        self._progress.restore(checkpoint.state.progress, best)
-        self._log.restore(checkpoint.state.epochs, checkpoint.state.mlflow_run_id)
-        logging.info("Goes on after epoch %d from %s", len(self._log.epochs), self._checkpoints.folder)
-
-
 class Preemption(keras.callbacks.Callback):
     """Ends the process at SIGTERM with exit code 143, which a pod gets some seconds before it is killed.
 
-    Between the first and the last batch it waits for the batch in hand, or for a checkpoint that is being
-    written; before and after them it ends at once. What is written by renaming stays whole or absent.
+    Between the first and the last batch it waits for the batch in hand; before and after them it ends at
+    once. A checkpoint that is being written is still waited for, by `Checkpointer`. What is written by
+    renaming stays whole or absent.
     """
 
     def __init__(self) -> None:

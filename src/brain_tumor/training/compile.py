@@ -7,8 +7,16 @@ import keras
 from keras import ops
 
 from brain_tumor.config import PhaseConfig
-from brain_tumor.losses import BOX_LOSSES, WeightedBinaryCrossentropy
-from brain_tumor.metrics import BoxIoU, BoxMeanAbsoluteError, BoxMeanSquaredError, BoxRecall
+from brain_tumor.config.dataset import metric_name
+from brain_tumor.losses import BOX_LOSSES, DetectionLoss, WeightedBinaryCrossentropy
+from brain_tumor.metrics import (
+    BoxAP50,
+    BoxIoU,
+    BoxMeanAbsoluteError,
+    BoxMeanSquaredError,
+    BoxRecall,
+    MeanAUC,
+)
 
 # The share of a cosine schedule's steps in which the rate rises to its height.
 WARMUP_SHARE = 0.05
@@ -17,58 +25,76 @@ WARMUP_SHARE = 0.05
 def compile_model(
     model: keras.Model,
     phase: PhaseConfig,
-    class_weights: list[float],
+    class_weights: dict[str, float],
     steps: int,
     jit_compile: bool | str = "auto",
     reduction: str = "sum_over_batch_size",
 ) -> None:
-    """Compiles a model with the phase's losses, metrics and optimizer. Metrics are named `<head>_<metric>`.
+    """Compiles a model with the phase's losses, metrics and optimizer.
+
+    Metrics are named `<head>_<metric>`, those of one label's boxes `boxes_<metric>_<label>`.
 
     Args:
-        model: A model whose outputs are the heads that learn.
+        model: From `training_model`.
         phase: The phase.
-        class_weights: Weight of each present label in the class loss.
+        class_weights: Each label's weight in the class loss where it is present, in slot order.
         steps: Training steps of the whole phase, over which a cosine schedule goes.
         jit_compile: Keras's argument: whether XLA compiles the step.
         reduction: The losses' own; see `brain_tumor.losses.BoxLoss`.
     """
-    heads = list(model.output)
+    outputs = list(model.output)
+    weights = phase.loss_weights
     losses = {
-        "labels": WeightedBinaryCrossentropy(class_weights, reduction=reduction),
-        "boxes": BOX_LOSSES[phase.box_loss](phase.l1_weight, reduction=reduction),
+        "labels": WeightedBinaryCrossentropy(list(class_weights.values()), reduction=reduction),
+        "boxes": BOX_LOSSES[phase.box_loss](reduction=reduction),
+        "boxes_map": DetectionLoss(phase.box_loss, weights.boxes, weights.scores, reduction=reduction),
     }
-    metrics = {
-        "labels": [keras.metrics.AUC(multi_label=True, num_labels=len(class_weights), name="auc")],
-        "boxes": [
-            BoxIoU(name="iou"),
-            BoxRecall(0.5, name="recall_at_50"),
-            BoxMeanSquaredError(name="mse"),
-            BoxMeanAbsoluteError(name="mae"),
-        ],
-    }
-    if len(heads) == 1:
+    learning = [name for name in outputs if not (name == "boxes" and "boxes_map" in outputs)]
+    # The detection loss has its weights inside.
+    shares = {"labels": weights.labels, "boxes": weights.boxes, "boxes_map": 1.0}
+    metrics = _metrics(list(class_weights), "boxes_map" in outputs)
+    if len(outputs) == 1:
         # Keras puts the output's name before the metric's only where there are several outputs.
-        for metric in metrics[heads[0]]:
-            metric.name = f"{heads[0]}_{metric.name}"
+        for metric in metrics[outputs[0]]:
+            metric.name = f"{outputs[0]}_{metric.name}"
     model.compile(
         build_optimizer(phase, steps),
-        loss={head: losses[head] for head in heads},
-        loss_weights={head: getattr(phase.loss_weights, head) for head in heads},
-        metrics={head: metrics[head] for head in heads},
+        loss={name: losses[name] for name in learning},
+        loss_weights={name: shares[name] for name in learning},
+        metrics={name: metrics[name] for name in outputs if name in metrics},
         jit_compile=jit_compile,
     )
-    _create_variables(model)
+    _create_variables(model, len(class_weights))
 
 
-def _create_variables(model: keras.Model) -> None:
+def _metrics(labels: list[str], ranked: bool) -> dict[str, list[keras.metrics.Metric]]:
+    """What each head is watched with; `ranked` says whether boxes have scores."""
+    # A mean over labels hides the one whose boxes are all wrong.
+    own = {metric_name(label): slot for slot, label in enumerate(labels)}
+    of_boxes: list[keras.metrics.Metric] = [
+        BoxIoU(name="iou"),
+        BoxRecall(0.5, name="recall_at_50"),
+        BoxMeanSquaredError(name="mse"),
+        BoxMeanAbsoluteError(name="mae"),
+        *(BoxIoU(slot, name=f"iou_{label}") for label, slot in own.items()),
+    ]
+    if ranked:
+        of_boxes += [BoxAP50(slot, name=f"ap50_{label}") for label, slot in own.items()]
+    return {"labels": [MeanAUC(len(labels))], "boxes": of_boxes}
+
+
+def _create_variables(model: keras.Model, num_classes: int) -> None:
     """Creates what the optimizer, the losses and the metrics keep.
 
     Left to the first step, each of these makes Keras trace that step twice, which is most of its time.
     """
     model.optimizer.build(model.trainable_variables)
-    answers = {head: ops.zeros((1, *output.shape[1:])) for head, output in model.output.items()}
-    model.compute_loss(y=answers, y_pred=answers)
-    model.compute_metrics(x=None, y=answers, y_pred=answers)
+    answers = {name: ops.zeros((1, *output.shape[1:])) for name, output in model.output.items()}
+    truth = {
+        name: ops.zeros((1, num_classes) if name == "labels" else (1, num_classes, 4)) for name in answers
+    }
+    model.compute_loss(y=truth, y_pred=answers)
+    model.compute_metrics(x=None, y=truth, y_pred=answers)
     model.reset_metrics()
 
 
@@ -88,4 +114,7 @@ def build_optimizer(phase: PhaseConfig, steps: int) -> keras.optimizers.Optimize
     adamw = keras.optimizers.AdamW
     if keras.backend.backend() == "tensorflow":
         from brain_tumor.training.optimizer import FusedAdamW as adamw  # noqa: N813
-    return adamw(rate, weight_decay=phase.weight_decay, global_clipnorm=phase.clip_norm)
+    optimizer = adamw(rate, weight_decay=phase.weight_decay, global_clipnorm=phase.clip_norm)
+    # A normalization's factor that shrinks takes its channel with it, and a bias has nothing to overfit.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

@@ -20,6 +20,19 @@ def build_strategy(devices: list[str]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
+def copied_ahead(batches: tf.data.Dataset, devices: list[str]) -> tf.data.Dataset:
+    """Batches on the one device that a training uses, two of them there before they are needed.
+
+    Args:
+        batches: The batches, in the host's memory.
+        devices: From `training_devices`. Where there is none, the batches stay as they are, and several take
+            theirs from a strategy.
+    """
+    if len(devices) != 1:
+        return batches
+    return batches.apply(tf.data.experimental.prefetch_to_device(devices[0], buffer_size=2))
+
+
 def choose_jit_compile(devices: list[str]) -> bool | str:
     """Whether XLA compiles the training step: on one GPU.
 

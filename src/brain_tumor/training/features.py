@@ -5,8 +5,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from brain_tumor.records.read import to_model_input
-
 
 def with_features(
     examples: tf.data.Dataset, extractor: Callable[[Any], Any], batch_size: int
@@ -17,7 +15,7 @@ def with_features(
 
     Args:
         examples: From `load_split`.
-        extractor: A function from images (batch, size, size, 3), float32, to a list of feature maps.
+        extractor: A function from images (batch, size, size, 1 or 3) to a list of tensors.
         batch_size: Images a call.
     """
     count = examples.cardinality()
@@ -32,4 +30,4 @@ def with_features(
 def extract_features(extractor: Callable[[Any], Any], images: Any) -> tuple[Any, ...]:
     """What a model that begins behind the backbone reads in place of images (as in `load_split`)."""
     # Keras answers with a tensor in place of a list of one.
-    return tuple(tf.nest.flatten(extractor(to_model_input(images))))
+    return tuple(tf.nest.flatten(extractor(images)))

@@ -1,6 +1,8 @@
 """The epochs of a training: a model learns from the records until it no longer improves."""
 
+import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,9 +13,9 @@ import tensorflow as tf
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.artifacts.records import Records
 from brain_tumor.config import PhaseConfig, TrainConfig
-from brain_tumor.model.detector import changing_variables, split_at_backbone
+from brain_tumor.model.detector import changing_variables, split_where_learning_begins
 from brain_tumor.model.graphs import as_graph, flatten_graphs
-from brain_tumor.records.read import load_split, to_model_input
+from brain_tumor.records.read import load_split
 from brain_tumor.runtime.tracking import Run
 from brain_tumor.training.batches import (
     evaluation_batches,
@@ -24,14 +26,14 @@ from brain_tumor.training.batches import (
 from brain_tumor.training.callbacks import (
     BatchCount,
     BestEpoch,
-    Checkpointer,
     EpochLog,
     FiniteLoss,
     Preemption,
 )
+from brain_tumor.training.checkpointing import Checkpointer
 from brain_tumor.training.checkpoints import Checkpoints
 from brain_tumor.training.compile import compile_model
-from brain_tumor.training.devices import choose_jit_compile, training_devices
+from brain_tumor.training.devices import choose_jit_compile, copied_ahead, training_devices
 from brain_tumor.training.features import extract_features, with_features
 from brain_tumor.training.tensorboard import TensorBoardLog
 
@@ -87,25 +89,28 @@ def fit(
     _compile(learning, config, records)
     variables = changing_variables(learning.model)
     log, progress = EpochLog(config.name, run), BestEpoch(config.phase, variables)
-    callbacks: list[keras.callbacks.Callback] = [
-        preemption,
-        BatchCount(),
-        FiniteLoss(config.name),
-        log,
-        progress,
-    ]
+    callbacks: list[keras.callbacks.Callback] = [preemption, BatchCount(), FiniteLoss(config.name)]
+    callbacks += [log, progress]
     if board:
         callbacks.append(board)
         if "boxes" in learning.model.output:
             board.choose_images(valid, learning.read)
-    if checkpoints:
-        checkpointer = Checkpointer(checkpoints, variables, log, progress)
+    checkpointer = Checkpointer(checkpoints, variables, log, progress) if checkpoints else None
+    if checkpointer:
         checkpointer.restore(learning.model.optimizer)
         callbacks.append(checkpointer)
+    validation = _validation_batches(learning, config)
+    if config.phase.start and not log.epochs:
+        # A phase may make nothing better: then it hands on the model that it was given.
+        found = learning.model.evaluate(validation, verbose=0, return_dict=True)
+        figures = {f"val_{name}": float(value) for name, value in found.items()}
+        log.begin(figures)
+        progress.begin(figures)
     if board:
         board.write_epochs(log.epochs)
-    if len(log.epochs) < config.phase.epochs and not progress.finished:
-        _run_epochs(learning, config, len(log.epochs), callbacks)
+    if log.done < config.phase.epochs and not progress.finished:
+        with checkpointer or nullcontext():
+            _run_epochs(learning, config, validation, log.done, callbacks)
     progress.restore_best()
     return log.epochs
 
@@ -115,8 +120,8 @@ def _skip_frozen_backbone(
 ) -> _Learning:
     """Takes the backbone out of the epochs where it answers the same in each: its answers are kept."""
     if phase.augment or model.get_layer("backbone").trainable_weights:
-        return _Learning(model, train, valid, to_model_input)
-    extractor, rest = split_at_backbone(model)
+        return _Learning(model, train, valid, lambda images: images)
+    extractor, rest = split_where_learning_begins(model)
     extract = as_graph(extractor)
     train, valid = (with_features(examples, extract, FEATURES_BATCH) for examples in (train, valid))
     return _Learning(rest, train, valid, partial(extract_features, extract))
@@ -128,13 +133,13 @@ def _compile(learning: _Learning, config: TrainConfig, records: Records) -> None
     compile_model(
         learning.model,
         config.phase,
-        [class_weights[label] for label in records.labels],
+        {label: class_weights[label] for label in records.labels},
         steps_per_epoch(learning.train, config.batch_size) * config.phase.epochs,
         jit_compile,
         "sum" if shared else "sum_over_batch_size",
     )
-    if not shared and not jit_compile:
-        flatten_graphs(learning.model)
+    if not shared:
+        flatten_graphs(learning.model, training=not jit_compile)
 
 
 def _is_shared() -> bool:
@@ -142,23 +147,31 @@ def _is_shared() -> bool:
     return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
 
 
+def _validation_batches(learning: _Learning, config: TrainConfig) -> tf.data.Dataset:
+    batches = evaluation_batches(
+        learning.valid, config.batch_size, list(learning.model.output), config.memory_cache_gb
+    )
+    return batches.map(with_loss_weights) if _is_shared() else batches
+
+
 def _run_epochs(
-    learning: _Learning, config: TrainConfig, done: int, callbacks: list[keras.callbacks.Callback]
+    learning: _Learning,
+    config: TrainConfig,
+    validation: tf.data.Dataset,
+    done: int,
+    callbacks: list[keras.callbacks.Callback],
 ) -> None:
     """Runs the epochs behind those that are done already."""
-    heads = list(learning.model.output)
     batches = training_batches(
         learning.train,
         config.batch_size,
-        heads,
+        list(learning.model.output),
         config.augmentation if config.phase.augment else None,
-        config.seed,
+        phase_seed(config),
         done,
         config.memory_cache_gb,
     )
-    validation = evaluation_batches(learning.valid, config.batch_size, heads, config.memory_cache_gb)
-    if _is_shared():
-        batches, validation = batches.map(with_loss_weights), validation.map(with_loss_weights)
+    batches = batches.map(with_loss_weights) if _is_shared() else copied_ahead(batches, training_devices())
     learning.model.fit(
         batches,
         steps_per_epoch=steps_per_epoch(learning.train, config.batch_size),
@@ -169,3 +182,9 @@ def _run_epochs(
         verbose=0,
         callbacks=callbacks,
     )
+
+
+def phase_seed(config: TrainConfig) -> int:
+    """The seed of a phase's order and augmentation: another for each phase, or all would see the same."""
+    digest = hashlib.sha256(f"{config.seed} {config.name}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

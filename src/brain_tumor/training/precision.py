@@ -12,7 +12,7 @@ import keras
 from brain_tumor.model.detector import leaf_layers
 
 # Grey levels up to 255 and what a loss reads need more digits than bfloat16's three.
-EXACT_LAYERS = ("preprocessing", "labels", "boxes")
+EXACT_LAYERS = ("rgb", "preprocessing", "labels_logits", "labels", "boxes_map", "boxes_best", "boxes")
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def compute_policy(
         dtype: What it computes in.
         replicas: How many devices share a batch.
     """
-    layers = [layer for layer in leaf_layers(model) if not _is_exact(layer)]
+    layers = [layer for layer in leaf_layers(model) if layer.name not in EXACT_LAYERS]
     policies = [layer.dtype_policy for layer in layers]
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     try:
@@ -44,8 +44,3 @@ def compute_policy(
             layer.dtype_policy = policy
         for norm in norms:
             norm.synchronized = False
-
-
-def _is_exact(layer: keras.layers.Layer) -> bool:
-    # TensorFlow's gradient of a bilinear resize is float32, and XLA refuses to add it to bfloat16 ones.
-    return layer.name in EXACT_LAYERS or isinstance(layer, keras.layers.Resizing)

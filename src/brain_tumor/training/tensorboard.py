@@ -73,7 +73,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.write_epochs([{**(logs or {}), "epoch": epoch + 1, "learning_rate": rate}])
         if self._examples:
             predicted = self.model(self._examples.inputs, training=False)["boxes"]
-            pictures = draw_boxes(self._examples.images, self._examples.boxes, np.asarray(predicted))
+            pictures = draw_boxes(self._examples.images, self._examples.boxes, np.asarray(predicted)[..., :4])
             with self._writers["valid"].as_default(epoch + 1):
                 tf.summary.image("boxes: true green, predicted orange", pictures, max_outputs=len(pictures))
 

@@ -2,10 +2,12 @@
 
 import logging
 import math
+import os
 from pathlib import Path
 
 import keras
 
+from brain_tumor.artifacts.folder import artifact_id
 from brain_tumor.artifacts.model import (
     Backbone,
     Epoch,
@@ -17,11 +19,17 @@ from brain_tumor.artifacts.model import (
 )
 from brain_tumor.artifacts.records import Records
 from brain_tumor.artifacts.transfer import publish_copy
-from brain_tumor.config import TrainConfig
-from brain_tumor.model.backbone import set_batchnorm_momentum
-from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, select_heads
+from brain_tumor.config import HEADS, TrainConfig
+from brain_tumor.model.detector import (
+    build_detector,
+    count_trainable_layers,
+    freeze,
+    set_batchnorm_momentum,
+    training_model,
+)
 from brain_tumor.model.graphs import skip_graph_optimizer_on_cpu
-from brain_tumor.model.saving import load_model
+from brain_tumor.model.saving import LAYER_FILES, LOADER_FILE, load_model
+from brain_tumor.runtime import environment
 from brain_tumor.runtime.tracking import Run, open_run
 from brain_tumor.stores.locations import check_writable
 from brain_tumor.training.callbacks import Preemption
@@ -77,7 +85,7 @@ def train(
     replicas = strategy.num_replicas_in_sync
     with Preemption() as preemption, out_of_memory_explained(config), strategy.scope():
         model = _prepare_model(config, len(records.labels), start)
-        trained = select_heads(model, config.phase.learning_heads)
+        trained = training_model(model, config.phase.learning_heads)
         _log_beginning(config, model, trained, f"in {dtype} on {replicas} device(s)")
         with open_run(config.name) as run:
             run.log_params(config.model_dump(mode="json"))
@@ -86,7 +94,9 @@ def train(
                 epochs = fit(trained, config, records, run, board, checkpoints, preemption)
             description = _describe(model, config, records, start, epochs, run.id)
             write_model(output, description, model.save)
-            _report(model, config, records, output, description, run)
+            _report(config, records, output, description, run)
+            if config.phase.log_model:
+                _log_model(model, dtype, records, open_model(output), run)
             if checkpoints:
                 checkpoints.keep_model(output)
     return description.metrics
@@ -107,7 +117,7 @@ def _prepare_model(config: TrainConfig, num_classes: int, start: Model | None) -
     keras.utils.set_random_seed(config.seed)
     model = load_model(start) if start else build_detector(config.model, num_classes, phase.heads)
     backbone = model.get_layer("backbone")
-    set_batchnorm_momentum(backbone, config.model.batchnorm_momentum)
+    set_batchnorm_momentum(model, config.model.batchnorm_momentum)
     layers = count_trainable_layers(len(backbone.layers), phase.trainable_layers, phase.trainable_fraction)
     freeze(model, phase.train_heads, layers)
     return model
@@ -143,7 +153,7 @@ def _describe(
     run_id: str,
 ) -> ModelDescription:
     """What the model artifact says of the model."""
-    best = max(epochs, key=lambda epoch: epoch[config.phase.monitor])
+    best = max(epochs, key=config.phase.judge)
     trained = TrainedPhase(
         name=config.name,
         config=config.model_dump(mode="json"),
@@ -158,7 +168,7 @@ def _describe(
     return ModelDescription(
         title=_title(config.name, phases, backbone),
         labels=records.labels,
-        heads=list(model.output),
+        heads=[head for head in HEADS if head in model.output],
         image_size=config.model.image_size,
         notice=records.manifest.notice,
         backbone=backbone,
@@ -178,7 +188,6 @@ def _title(name: str, phases: list[TrainedPhase], backbone: Backbone) -> str:
 
 
 def _report(
-    model: keras.Model,
     config: TrainConfig,
     records: Records,
     output: Path,
@@ -190,5 +199,22 @@ def _report(
         run.set_tags({"published": publish_copy(output, config.phase.publish_to)})
     run.log_metrics({f"best_{name}": value for name, value in description.metrics.items()})
     run.set_tags({"model": str(output), "data": records.manifest.source})
-    if config.phase.log_model:
-        run.log_model(model)
+
+
+def _log_model(model: keras.Model, dtype: str, records: Records, artifact: Model, run: Run) -> None:
+    """Gives MLflow a copy of the model that it can load by itself, and what one must know to use it."""
+    size = artifact.description.image_size
+    run.log_model(
+        LOADER_FILE,
+        [artifact.keras_file, *LAYER_FILES],
+        size,
+        {name: (-1, *output.shape[1:]) for name, output in model.output.items()},
+        {
+            "labels": records.labels,
+            "images": f"(batch, {size}, {size}, 1 or 3), letterboxed, 0..255, uint8 or float",
+            "boxes": "[xmin, ymin, xmax, ymax] of each label, 0..1 of the letterboxed image",
+            "code": {**artifact.manifest.versions, "image": os.environ.get(environment.IMAGE, "")},
+            "data": {"source": records.manifest.source, "records": artifact_id(records.path)},
+            "precision": {"training": dtype, "weights": "float32"},
+        },
+    )

@@ -1,0 +1,150 @@
+"""The dense box head: at every position of a fine map, how likely each class's box is there, and that box.
+
+The position whose score is highest answers. So a thing is found, by a score with a loss of its own, and not
+averaged from all positions.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+# An untrained head's score: what it must learn of almost all positions is "no".
+PRIOR = 0.01
+# What a distance of exp(0) means, as a fraction of the image's side: untrained boxes have a quarter of it.
+UNIT = 1 / 8
+# From here on a distance grows linearly, or a training that starts badly would overflow: 2.5 times the side.
+LINEAR = 3.0
+
+
+def feature_pyramid(features: list[Any], width: int) -> Any:
+    """One map at the resolution of the finest feature map, (batch, rows, columns, width).
+
+    The coarse maps know what a structure is, the fine one where it ends; each is added to the next finer one,
+    as in a feature pyramid (Lin et al., 2017, https://arxiv.org/abs/1612.03144).
+
+    Args:
+        features: Feature maps, finest first, each (batch, rows, columns, channels), each next one half as
+            large, rounded up.
+        width: Channels of the result.
+    """
+    merged = None
+    for level in reversed(range(len(features))):
+        x = _convolution(features[level], width, 1, f"boxes_lateral{level}")
+        if merged is not None:
+            merged = _enlarged(merged, x.shape[1:3], level)
+            x = keras.layers.Add(name=f"boxes_add{level}")([x, merged])
+        merged = keras.layers.Activation("relu", name=f"boxes_relu{level}")(x)
+    x = _convolution(merged, width, 3, "boxes_pyramid")
+    return keras.layers.Activation("relu", name="boxes_pyramid_relu")(x)
+
+
+def dense_box_head(pyramid: Any, num_classes: int, width: int) -> Any:
+    """The answers of all positions, (batch, rows, columns, num_classes, 5), see `PositionAnswers`.
+
+    Two towers of two 3x3 convolutions, one for the scores and one for the distances from a position to the
+    four sides of a box, as in FCOS (Tian et al., 2019, https://arxiv.org/abs/1904.01355).
+
+    Args:
+        pyramid: From `feature_pyramid`.
+        num_classes: Number of labels.
+        width: Channels of the towers.
+    """
+    towers = {}
+    for name in ("scores", "sides"):
+        x = pyramid
+        for layer in (1, 2):
+            x = _convolution(x, width, 3, f"boxes_{name}{layer}")
+            x = keras.layers.Activation("relu", name=f"boxes_{name}{layer}_relu")(x)
+        towers[name] = x
+    scores = keras.layers.Conv2D(
+        num_classes,
+        1,
+        bias_initializer=keras.initializers.Constant(-math.log(1 / PRIOR - 1)),
+        name="boxes_scores_out",
+    )(towers["scores"])
+    sides = keras.layers.Conv2D(
+        num_classes * 4,
+        1,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        name="boxes_sides_out",
+    )(towers["sides"])
+    return PositionAnswers(num_classes, dtype="float32", name="boxes_map")([scores, sides])
+
+
+def _convolution(x: Any, width: int, kernel: int, name: str) -> Any:
+    x = keras.layers.Conv2D(width, kernel, padding="same", use_bias=False, name=name)(x)
+    return keras.layers.BatchNormalization(name=f"{name}_norm")(x)
+
+
+def _enlarged(x: Any, shape: tuple[int, int], level: int) -> Any:
+    """Doubled, and cut to a map's rows and columns where these are odd."""
+    # By repetition: the gradient of a bilinear resize is float32, which XLA does not add to bfloat16.
+    x = keras.layers.UpSampling2D(2, name=f"boxes_enlarge{level}")(x)
+    rows, columns = x.shape[1] - shape[0], x.shape[2] - shape[1]
+    if rows or columns:
+        x = keras.layers.Cropping2D(((0, rows), (0, columns)), name=f"boxes_crop{level}")(x)
+    return x
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class PositionAnswers(keras.layers.Layer):
+    """Turns maps of scores and of distances into each position's answer for each class.
+
+    A position is the middle of its cell. A distance is an exponential of its number, in units of an eighth
+    of the image's side, so a box always contains its position. It may reach beyond the image: its loss still
+    has a gradient there. What would be more than 2.5 images grows linearly.
+
+    Inputs: (batch, rows, columns, num_classes), the scores as logits, and (batch, rows, columns,
+    num_classes * 4), the distances to the left, upper, right and lower side. Output: (batch, rows, columns,
+    num_classes, 5), `[xmin, ymin, xmax, ymax, score]`, normalized to the image, the score as it came.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+
+    def call(self, inputs: list[Any]) -> Any:
+        scores, sides = inputs
+        rows, columns = sides.shape[1:3]
+        sides = ops.reshape(sides, (-1, rows, columns, self.num_classes, 4))
+        distances = UNIT * ops.exp(ops.minimum(sides, LINEAR)) * (1 + ops.relu(sides - LINEAR))
+        places = ops.cast(positions(rows, columns)[:, :, None], distances.dtype)
+        low, high = places - distances[..., :2], places + distances[..., 2:]
+        return ops.concatenate([low, high, scores[..., None]], axis=-1)
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        return (*input_shape[0], 5)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+def positions(rows: int, columns: int) -> Any:
+    """The x and y of the cells' middles, (rows, columns, 2), normalized to 0..1 of the image."""
+    x = (ops.arange(columns, dtype="float32") + 0.5) / columns
+    y = (ops.arange(rows, dtype="float32") + 0.5) / rows
+    return ops.stack(ops.meshgrid(x, y), axis=-1)
+
+
+@keras.saving.register_keras_serializable("brain_tumor")
+class BestAnswers(keras.layers.Layer):
+    """Each class's answer at the position where its score is highest, its box cut to the image.
+
+    Input: (batch, rows, columns, num_classes, 5), see `PositionAnswers`. Output: (batch, num_classes, 5):
+    `[xmin, ymin, xmax, ymax]`, 0 <= xmin <= xmax <= 1, likewise y, and the score, a logit.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        rows, columns, classes = inputs.shape[1:4]
+        answers = ops.reshape(inputs, (-1, rows * columns, classes, 5))
+        best = ops.argmax(answers[..., 4], axis=1)
+        found = ops.take_along_axis(answers, best[:, None, :, None], axis=1)[:, 0]
+        return ops.concatenate([ops.clip(found[..., :4], 0, 1), found[..., 4:]], axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], *input_shape[3:])
