@@ -17,7 +17,7 @@ def build_model(config: TrainConfig) -> Any:
     """The model of a phase, its heads that learn alone, as `train` builds it."""
     import keras
 
-    from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, select_heads
+    from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, training_model
 
     phase = config.phase
     keras.utils.set_random_seed(config.seed)
@@ -25,17 +25,18 @@ def build_model(config: TrainConfig) -> Any:
     total = len(model.get_layer("backbone").layers)
     layers = count_trainable_layers(total, phase.trainable_layers, phase.trainable_fraction)
     freeze(model, phase.train_heads, layers)
-    return select_heads(model, phase.learning_heads)
+    return training_model(model, phase.learning_heads)
 
 
 def random_batch(config: TrainConfig) -> Batch:
     """A batch of noise with boxes in half of the slots."""
     rng = np.random.default_rng(0)
     size, count = config.model.image_size, config.batch_size
-    images = rng.uniform(0, 255, (count, size, size, 3)).astype(np.float32)
+    images = rng.integers(0, 256, (count, size, size, 1), np.uint8)
     labels = rng.integers(0, 2, (count, LABELS)).astype(np.float32)
     corners = np.sort(rng.random((count, LABELS, 2, 2)), axis=2).reshape(count, LABELS, 4)
-    return images, {"labels": labels, "boxes": corners.astype(np.float32) * labels[..., None]}
+    boxes = corners.astype(np.float32) * labels[..., None]
+    return images, {"labels": labels, "boxes": boxes, "boxes_map": boxes}
 
 
 def compile_on_one_device(model: Any, config: TrainConfig, steps: int, jit: bool) -> None:
@@ -44,11 +45,11 @@ def compile_on_one_device(model: Any, config: TrainConfig, steps: int, jit: bool
 
     from brain_tumor.training.compile import compile_model
 
-    compile_model(model, config.phase, [1.0] * LABELS, steps, jit)
+    compile_model(model, config.phase, {f"label{slot}": 1.0 for slot in range(LABELS)}, steps, jit)
     if keras.backend.backend() == "tensorflow" and not jit:
         from brain_tumor.model.graphs import flatten_graphs
 
-        flatten_graphs(model)
+        flatten_graphs(model, training=True)
 
 
 def bare_tensorflow(model: Any, config: TrainConfig, batch: Batch, jit: bool) -> Callable[[], Any]:
@@ -111,14 +112,15 @@ def _optimizer(model: Any, config: TrainConfig) -> Any:
 
 
 def _loss(config: TrainConfig) -> Callable[[Any, Any], Any]:
-    """The weighted sum of the heads' losses, from the truth and the answers by head."""
-    from brain_tumor.losses import BOX_LOSSES, WeightedBinaryCrossentropy
+    """The weighted sum of the heads' losses, from the truth and the answers by output."""
+    from brain_tumor.losses import DetectionLoss, WeightedBinaryCrossentropy
 
     weights = config.phase.loss_weights
-    losses: dict[str, Any] = {
-        "labels": WeightedBinaryCrossentropy([1.0] * LABELS),
-        "boxes": BOX_LOSSES[config.phase.box_loss](),
-    }
-    return lambda truth, answers: sum(
-        getattr(weights, head) * losses[head](truth[head], answers[head]) for head in answers
-    )
+    labels = WeightedBinaryCrossentropy([1.0] * LABELS)
+    boxes = DetectionLoss(config.phase.box_loss, weights.boxes, weights.scores)
+
+    def loss(truth: Any, answers: Any) -> Any:
+        of_labels = labels(truth["labels"], answers["labels"])
+        return weights.labels * of_labels + boxes(truth["boxes"], answers["boxes_map"])
+
+    return loss

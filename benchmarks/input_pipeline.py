@@ -26,7 +26,7 @@ from brain_tumor.config.compose import compose
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.ingest.sources.synthetic import draw_slice, make_patient
 from brain_tumor.records.build import build_tfrecords
-from brain_tumor.records.read import load_split, parse_example, to_model_input
+from brain_tumor.records.read import load_split, parse_example
 from brain_tumor.training.augmentation import augment
 from brain_tumor.training.batches import training_batches
 
@@ -109,11 +109,10 @@ def bare_examples(records: Records) -> tf.data.Dataset:
 
 def bare_batches(examples: tf.data.Dataset, augmentation: AugmentationConfig) -> tf.data.Dataset:
     """What one writes who never resumes a training: one chain of stages and one stream of seeds."""
-    convert = tf.function(to_model_input, jit_compile=True, autograph=False)
 
     def change(step: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         batch = augment(batch, augmentation, tf.stack([tf.zeros_like(step), step]))
-        return convert(batch["image"]), {head: batch[head] for head in HEADS}
+        return batch["image"], {head: batch[head] for head in HEADS}
 
     return (
         examples.cache()

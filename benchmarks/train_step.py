@@ -29,7 +29,7 @@ from benchmarks.feature_cache import measure_cache
 from benchmarks.training_start import measure_start
 from brain_tumor.config import TrainConfig
 from brain_tumor.config.compose import compose
-from brain_tumor.runtime.step import step
+from brain_tumor.runtime.step import import_tensorflow, step
 
 PHASE = "phase3_finetune"
 MATRIX = 8192
@@ -82,6 +82,8 @@ def make_config(arguments: argparse.Namespace) -> TrainConfig:
 
 def measure_step(config: TrainConfig, precision: Any, steps: int, rounds: int) -> Iterator[Row]:
     """Our steps and bare ones by turns."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        import_tensorflow()
     import keras
 
     from brain_tumor.training.precision import compute_policy
