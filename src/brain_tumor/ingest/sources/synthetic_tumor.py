@@ -116,8 +116,8 @@ def draw_tumor(
         zoom: Half of the picture's size for each half size of the head.
     """
     kind = KINDS[rng.choice(len(KINDS), p=SHARES[sequence])]
-    # On a logarithmic scale, with more of the large: half of the boxes are wider than 0.3 of the picture. In real
-    # data sets it is 0.25 and 0.36.
+    # On a logarithmic scale, with more of the large: half of the boxes are wider than 0.3 of the picture. In
+    # real data sets it is 0.25 and 0.36.
     size = SMALLEST * (LARGEST / SMALLEST) ** float(rng.random() ** 0.33) / zoom
     stretch = float(np.exp(rng.normal(0, 0.18)))
     side = max(picture)
