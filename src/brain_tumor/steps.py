@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brain_tumor.config import (
+    DirectoryDataset,
     EvaluateConfig,
     RecordsConfig,
     TrainConfig,
@@ -63,9 +64,15 @@ def ingest(config: str, output: Path, report: Path) -> dict[str, float]:
         What was counted, by name.
     """
     begin(title("ingest"))
+    from brain_tumor.artifacts.dataset import DatasetManifest
+    from brain_tumor.artifacts.outputs import check_outputs
+
+    parsed = parse_dataset(config)
+    export = [parsed.path] if isinstance(parsed, DirectoryDataset) else []
+    check_outputs(export, {output: DatasetManifest}, [report])
     from brain_tumor.ingest.ingest import ingest
 
-    ingested = ingest(parse_dataset(config), Path(output))
+    ingested = ingest(parsed, Path(output))
     # It imports Matplotlib, which a step that fails need not wait for.
     from brain_tumor.reports.data_report import write_data_report
 
@@ -87,12 +94,15 @@ def build_tfrecords(config: str, dataset: Path, output: Path) -> dict[str, float
     """
     begin(title("build_tfrecords"))
     from brain_tumor.artifacts.dataset import open_dataset
+    from brain_tumor.artifacts.outputs import check_outputs
+    from brain_tumor.artifacts.records import RecordsManifest
 
+    parsed, opened = from_json(RecordsConfig, config, "records"), open_dataset(dataset)
+    check_outputs([dataset], {output: RecordsManifest})
     import_tensorflow()
     from brain_tumor.records.build import build_tfrecords
 
-    parsed = from_json(RecordsConfig, config, "records")
-    return build_tfrecords(parsed, open_dataset(dataset), Path(output)).metrics()
+    return build_tfrecords(parsed, opened, Path(output)).metrics()
 
 
 @step()
@@ -113,10 +123,14 @@ def train(
     """
     parsed = from_json(TrainConfig, config, "training")
     begin(title("train", parsed.name))
-    from brain_tumor.artifacts.model import open_model
+    from brain_tumor.artifacts.model import ModelManifest, open_model
+    from brain_tumor.artifacts.outputs import check_outputs
     from brain_tumor.artifacts.records import open_records
 
     opened, before = open_records(records), open_model(start) if start else None
+    weights = [parsed.model.weights] if parsed.model.weights_fingerprint else []
+    inputs = [records, *([start] if start else []), *weights]
+    check_outputs(inputs, {output: ModelManifest}, folders=[logs] if logs else [])
     import_tensorflow()
     from brain_tumor.training.train import train
 
@@ -148,12 +162,16 @@ def evaluate(
         All figures that exist, by name.
     """
     begin(title("evaluate"))
-    from brain_tumor.artifacts.evaluation import write_evaluation
+    from brain_tumor.artifacts.evaluation import EvaluationManifest, write_evaluation
+    from brain_tumor.artifacts.outputs import check_outputs
+    from brain_tumor.artifacts.predictions import PredictionsManifest
     from brain_tumor.artifacts.records import open_records
     from brain_tumor.stores.files import write_file
 
     parsed = from_json(EvaluateConfig, config, "evaluate")
     opened, models = open_records(records), _open_models(final, baselines or [])
+    artifacts = {predictions: PredictionsManifest, evaluation: EvaluationManifest}
+    check_outputs([records, final, *(baselines or [])], artifacts, [report])
     import_tensorflow()
     from brain_tumor.evaluation.judge import judge
     from brain_tumor.evaluation.predict import predict
@@ -193,8 +211,10 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     begin(title("visualize"))
     from brain_tumor.artifacts.dataset import open_dataset
     from brain_tumor.artifacts.evaluation import read_evaluation
+    from brain_tumor.artifacts.outputs import check_outputs
     from brain_tumor.artifacts.predictions import open_predictions
 
+    check_outputs([dataset, predictions, evaluation], {}, [output])
     parsed = from_json(VisualizeConfig, config, "visualize")
     images, table, found = open_dataset(dataset), open_predictions(predictions), read_evaluation(evaluation)
     from brain_tumor.reports.prediction_report import write_prediction_report

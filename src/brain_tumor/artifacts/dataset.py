@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -84,6 +84,8 @@ class Leakage(Schema):
 
 class DatasetManifest(Manifest):
     """What the dataset artifact says of itself."""
+
+    indexed: ClassVar[tuple[str, ...]] = (IMAGES,)
 
     kind: Literal["dataset"] = "dataset"
     source: str
@@ -231,5 +233,5 @@ class DatasetDraft:
 @contextmanager
 def create_dataset(path: str | Path) -> Iterator[DatasetDraft]:
     """Writes a dataset artifact, see `publish`. The sha256 of its images stand in its table of images."""
-    with publish(path, indexed=[IMAGES]) as draft:
+    with publish(path, DatasetManifest) as draft:
         yield DatasetDraft(draft)

@@ -144,6 +144,6 @@ def read_evaluation(path: str | Path) -> Evaluation:
 
 def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
     """Publishes an evaluation artifact, see `publish`."""
-    with publish(path) as draft:
+    with publish(path, EvaluationManifest) as draft:
         write_json(draft.path / FILE, evaluation.model_dump(mode="json"))
         draft.manifest = EvaluationManifest()

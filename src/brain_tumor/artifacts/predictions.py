@@ -87,7 +87,7 @@ def open_predictions(path: str | Path) -> Predictions:
 
 def write_predictions(path: str | Path, table: pd.DataFrame, manifest: PredictionsManifest) -> Predictions:
     """Publishes a predictions artifact, see `publish`."""
-    with publish(path) as draft:
+    with publish(path, PredictionsManifest) as draft:
         table.to_parquet(draft.path / TABLE, index=False)
         draft.manifest = manifest
     return open_predictions(path)

@@ -150,5 +150,5 @@ class RecordsDraft:
 @contextmanager
 def create_records(path: str | Path) -> Iterator[RecordsDraft]:
     """Writes a records artifact, see `publish`."""
-    with publish(path) as draft:
+    with publish(path, RecordsManifest) as draft:
         yield RecordsDraft(draft.path, draft)

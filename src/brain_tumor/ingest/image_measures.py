@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from brain_tumor.ingest.export import ExportSplit
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.files import read_bytes
 
 IMAGES_A_TASK = 64
 HASH_SIDE = 32  # to what an image is shrunk before it is hashed
@@ -46,7 +46,7 @@ def measure_images(
         good, levels = [], []
         names = split.images[start : start + IMAGES_A_TASK]
         for position, name in enumerate(names, start):
-            content = _read(split.folder / name)
+            content = read_bytes(split.folder / name)
             (target / name).write_bytes(content)
             result = _measure_image(content)
             if isinstance(result, str):
@@ -67,13 +67,6 @@ def measure_images(
             histogram += levels
             progress.update(count)
     return measures, unreadable
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); make it readable.") from error
 
 
 def _measure_image(content: bytes) -> tuple[tuple[int, int, bool], int, list[int]] | str:

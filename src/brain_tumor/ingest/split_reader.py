@@ -13,9 +13,9 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import Split
 from brain_tumor.ingest.export import BOX_COLUMNS, JPEG_SUFFIXES, ExportSplit
 from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED, Finding
-from brain_tumor.ingest.text import display_name, is_text, printable, quote
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import display_name, is_text, printable, quote
 
 Box = tuple[float, float, float, float]
 Size = tuple[float, float]

@@ -1,5 +1,22 @@
 """What the user can mend: one sentence and exit code 2."""
 
+import errno
+
+from brain_tumor.runtime.text import display_name
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class InputError(Exception):
     """Bad input. The message is one sentence that names the file, the row and what to do."""
+
+
+def explain_os_error(error: OSError) -> str:
+    """One sentence about what the system refuses; empty if it is another kind of error."""
+    if error.errno is None or not error.strerror:
+        return ""
+    file = error.filename if error.filename2 is None else error.filename2
+    name = display_name(str(file)) if file else "A file"
+    if error.errno in FULL:
+        return f"{name} cannot be written, the disk is full; free some of it, or set TMPDIR to another one."
+    return f"{name} cannot be used ({error.strerror}); check that it is there and whose it is."

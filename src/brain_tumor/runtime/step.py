@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from brain_tumor.runtime import events
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, explain_os_error
 
 
 @contextmanager
@@ -20,7 +20,8 @@ def step() -> Iterator[None]:
     What imports TensorFlow is imported inside of it: its settings make that import faster and quieter.
 
     Raises:
-        SystemExit: With code 2, after the sentence, when the work raised InputError.
+        SystemExit: With code 2, after the sentence, when the work raised InputError, or met a disk or a file
+            that the system refuses.
     """
     # Importing TensorFlow and tracing a graph make millions of objects that stay; looking through them for
     # garbage every 700 allocations is a third of an import's time.
@@ -35,10 +36,14 @@ def step() -> Iterator[None]:
     try:
         yield
         events.end()
-    except InputError as error:
-        events.end(failure=str(error))
+    except (InputError, OSError) as error:
+        sentence = str(error) if isinstance(error, InputError) else explain_os_error(error)
+        if not sentence:
+            events.end(failure="")
+            raise
+        events.end(failure=sentence)
         logging.getLogger().removeHandler(teller)  # it has told
-        logging.error("%s", error)
+        logging.error("%s", sentence)
         raise SystemExit(2) from None
     except SystemExit:
         # After an inner step, such as the one that a command line runs, nothing is begun any more.

@@ -14,8 +14,8 @@ from brain_tumor.ingest.export import ExportSplit
 from brain_tumor.ingest.numbers import parse_number
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import UNKNOWN_SIZE, Size, SplitReader
-from brain_tumor.ingest.text import is_text, quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import is_text, quote
 
 LAYOUT = "<split>/_annotations.coco.json beside the JPEGs"
 ANNOTATIONS = "_annotations.coco.json"

@@ -8,8 +8,8 @@ from brain_tumor.config import Split
 from brain_tumor.ingest.export import JPEG_SUFFIXES, Export, ExportSplit
 from brain_tumor.ingest.formats import coco, tensorflow_csv, tfrecord_export, voc, yolo
 from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, split_folders
-from brain_tumor.ingest.text import display_name
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import display_name
 
 QUOTED_FILES = 3
 

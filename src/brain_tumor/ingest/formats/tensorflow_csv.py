@@ -13,8 +13,8 @@ from brain_tumor.ingest.export import ExportSplit
 from brain_tumor.ingest.numbers import parse_number
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import SplitReader
-from brain_tumor.ingest.text import quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import quote
 
 LAYOUT = "<split>/_annotations.csv beside the JPEGs"
 ANNOTATIONS = "_annotations.csv"

@@ -18,8 +18,8 @@ from brain_tumor.ingest.formats.label_map import read_label_map
 from brain_tumor.ingest.numbers import to_pixels
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import SplitReader
-from brain_tumor.ingest.text import quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import quote
 from brain_tumor.stores.tfrecord_file import Example, RecordError, read_records
 
 LAYOUT = "<split>/<name>.tfrecord"

@@ -20,8 +20,8 @@ from brain_tumor.ingest.numbers import parse_number
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import UNKNOWN_SIZE, Size, SplitReader
 from brain_tumor.ingest.stems import match_stems
-from brain_tumor.ingest.text import quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import quote
 
 LAYOUT = "<split>/<name>.xml beside <split>/<name>.jpg"
 SUFFIX = ".xml"

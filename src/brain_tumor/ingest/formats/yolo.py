@@ -18,8 +18,8 @@ from brain_tumor.ingest.numbers import parse_number, to_pixels
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import Box, Size, SplitReader
 from brain_tumor.ingest.stems import match_stems
-from brain_tumor.ingest.text import is_text, quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import is_text, quote
 
 LAYOUT = "data.yaml, <split>/images/*.jpg and <split>/labels/*.txt"
 NAMES = ("data.yaml", "data.yml")
