@@ -214,7 +214,7 @@ def test_no_report_without_a_dataset(tmp_path: Path) -> None:
     config = to_json(directory_config(write_export(tmp_path / "export")))
     (tmp_path / "dataset").write_text("a file, which the artifact's folder cannot replace")
 
-    with pytest.raises(OSError, match="dataset"):
+    with pytest.raises(SystemExit):
         ingest_step(config, tmp_path / "dataset", tmp_path / "report.html")
 
     assert not (tmp_path / "report.html").exists()

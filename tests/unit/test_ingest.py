@@ -55,6 +55,7 @@ def test_the_artifact_holds_the_images_untouched_and_two_tables(tmp_path: Path) 
         "patient_id": "1",
         "slice": 2,
         "grey": True,
+        "format": "jpeg",
         "sha256": hash_file(image),
     }
     assert [row[0] for row in dataset.annotations.to_dict("split")["data"]] == [
@@ -188,7 +189,7 @@ def test_nothing_is_left_after_a_structural_fault(tmp_path: Path, fault: str) ->
 def test_nothing_is_left_when_too_much_is_bad(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", train=["absent.jpg,40,30,label0,1,1,2,2"])
 
-    with pytest.raises(InputError, match=r"1 of 13 samples .* row 2 names absent\.jpg"):
+    with pytest.raises(InputError, match=r"1 of 13 images .* row 2 names absent\.jpg"):
         ingest(directory_config(folder, max_bad_fraction=0.05), tmp_path / "out" / "dataset")
 
     assert list((tmp_path / "out").iterdir()) == []

@@ -36,6 +36,7 @@ IMAGES_SCHEMA = pa.schema(
         ("patient_id", pa.string()),
         ("slice", pa.int64()),
         ("grey", pa.bool_()),
+        ("format", pa.string()),
         ("sha256", pa.string()),
         ("perceptual_hash", pa.string()),
     ]
@@ -151,7 +152,7 @@ class Dataset:
 
         Columns: split, filename, source_id (`<split as provided>/<filename>`, unique), width, height
         (pixels), patient_id, slice (nullable integer), grey (whether all its pixels have equal red, green and
-        blue), sha256 (hexadecimal), perceptual_hash (64 bits, hexadecimal).
+        blue), format (`jpeg` or `png`), sha256 (hexadecimal), perceptual_hash (64 bits, hexadecimal).
         """
         return pd.read_parquet(self.path / IMAGES_TABLE)
 

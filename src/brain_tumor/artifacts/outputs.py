@@ -1,4 +1,4 @@
-"""What a step asks of its outputs before it works: that nothing is lost by them, and that they can be written."""
+"""What a step asks of its outputs before it works: that nothing is lost by them, that they can be written."""
 
 import itertools
 import os

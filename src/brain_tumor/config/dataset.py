@@ -106,7 +106,7 @@ class DatasetConfig(Schema):
     duplicate_boxes: Literal["largest", "union", "error"] = "largest"
     """Of two boxes of one label in one image: keep the largest, unite them, or take the image for bad."""
     max_bad_fraction: Share = 0.05
-    """The share of bad images past which ingest stops instead of setting them aside."""
+    """The share of lost images, or of lost annotations, past which ingest stops instead of setting aside."""
     split: Literal["provided", "patient"] = "provided"
     """`provided` keeps the splits as they came; `patient` makes them anew, no patient in two."""
     split_fractions: SplitFractions = SplitFractions()

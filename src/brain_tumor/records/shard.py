@@ -14,7 +14,7 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
 UNKNOWN_SLICE = -1
-IMAGE_COLUMNS = ("filename", "source_id", "width", "height", "patient_id", "slice", "sha256")
+IMAGE_COLUMNS = ("filename", "source_id", "width", "height", "format", "patient_id", "slice", "sha256")
 BOX_COLUMNS = ("slot", "label", *COORDINATES)
 
 
@@ -113,7 +113,7 @@ def _serialize(image: dict[str, Any], boxes: dict[str, list[Any]], encoded: byte
         features[key].int64_list.value.extend(values)
 
     add_bytes("image/encoded", encoded)
-    add_bytes("image/format", b"jpeg")
+    add_bytes("image/format", image["format"].encode())
     add_bytes("image/filename", image["filename"].encode())
     add_bytes("image/source_id", image["source_id"].encode())
     add_bytes("image/key/sha256", image["sha256"].encode())

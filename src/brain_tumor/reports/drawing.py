@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.typing import LineStyleType
 from PIL import Image
 
+from brain_tumor.artifacts.pixels import to_8_bits
 from brain_tumor.runtime.errors import InputError
 
 WIDTH = 10.0  # of every figure, in inches: pages then show all letters in one size
@@ -85,7 +86,7 @@ def read_thumbnail(path: Path, mode: Literal["L", "RGB"] = "L") -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            converted = image.convert(mode)
+            converted = to_8_bits(image).convert(mode)
     except OSError as error:  # of a truncated image too
         raise InputError(
             f"{path} is missing or no whole image; give the dataset that the predictions were made from."

@@ -1,13 +1,13 @@
 """The formats that an export can have: which one shows in its files, and all are read into one table."""
 
-import os
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from brain_tumor.config import Split
-from brain_tumor.ingest.export import JPEG_SUFFIXES, Export, ExportSplit
+from brain_tumor.ingest.export import IMAGE_SUFFIXES, Export, ExportSplit
 from brain_tumor.ingest.formats import coco, tensorflow_csv, tfrecord_export, voc, yolo
 from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, split_folders
+from brain_tumor.ingest.split_reader import list_folder
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.text import display_name
 
@@ -79,7 +79,7 @@ def find_format(folder: Path) -> str:
         )
         raise InputError(f"{folder} holds annotations of several formats: {places}; keep one of them.")
     # What is no image tells more of the format.
-    names = sorted(os.listdir(splits[0]), key=lambda name: (name.lower().endswith(JPEG_SUFFIXES), name))
+    names = sorted(list_folder(splits[0]), key=lambda name: (name.lower().endswith(IMAGE_SUFFIXES), name))
     more = ", ..." if len(names) > QUOTED_FILES else ""
     some = ", ".join(map(display_name, names[:QUOTED_FILES])) + more
     layouts = "; ".join(f"{name} ({module.LAYOUT})" for name, module in FORMATS.items())

@@ -7,7 +7,6 @@ one more than in its CSV. The example of https://roboflow.com/formats/pascal-voc
 the original (pixels from 1, xmax and ymax inclusive) are read one pixel short.
 """
 
-import os
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -18,7 +17,7 @@ from brain_tumor.config import Split
 from brain_tumor.ingest.export import ExportSplit
 from brain_tumor.ingest.numbers import parse_number
 from brain_tumor.ingest.split_folders import split_folders
-from brain_tumor.ingest.split_reader import UNKNOWN_SIZE, Size, SplitReader
+from brain_tumor.ingest.split_reader import UNKNOWN_SIZE, Size, SplitReader, is_companion, list_folder
 from brain_tumor.ingest.stems import match_stems
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.text import quote
@@ -34,7 +33,7 @@ def find(folder: Path) -> dict[Split, Path]:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIX))
+    return [name for name in list_folder(folder) if name.lower().endswith(SUFFIX) and not is_companion(name)]
 
 
 def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
