@@ -11,12 +11,13 @@ from small_records import CONFIG, FIRST_SHARD
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.records.build import build_tfrecords, write_shards
+from brain_tumor.runtime.errors import InputError
 
 
 def test_a_shard_that_cannot_be_written_is_named(small_dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # where a file should go
 
-    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} could not be written: IsADirectoryError"):
+    with pytest.raises(InputError, match=rf"{FIRST_SHARD} cannot be used \(Is a directory\)"):
         write_shards(small_dataset, 4, tmp_path / "full", workers=2)
 
 
@@ -61,6 +62,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from brain_tumor.config import RecordsConfig
 from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.runtime.errors import InputError
 from brain_tumor.records.build import build_tfrecords
 build_tfrecords(RecordsConfig(images_per_shard=4), open_dataset(sys.argv[1]), sys.argv[2], workers=2)
 """

@@ -6,7 +6,8 @@ images.parquet  annotations.parquet     see `Dataset`
 findings.csv                            what is wrong or worth a remark
 """
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,11 +141,13 @@ class Dataset:
 
     Attributes:
         path: Its folder.
-        manifest: Its manifest.
+        manifest: Its manifest, whose counts are without what is left out.
+        left_out: The source_id of images that are in no table.
     """
 
     path: Path
     manifest: DatasetManifest
+    left_out: frozenset[str] = frozenset()
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -154,7 +157,7 @@ class Dataset:
         (pixels), patient_id, slice (nullable integer), grey (whether all its pixels have equal red, green and
         blue), format (`jpeg` or `png`), sha256 (hexadecimal), perceptual_hash (64 bits, hexadecimal).
         """
-        return pd.read_parquet(self.path / IMAGES_TABLE)
+        return self._read(IMAGES_TABLE)
 
     @cached_property
     def annotations(self) -> pd.DataFrame:
@@ -162,15 +165,51 @@ class Dataset:
 
         Columns: source_id, split, filename, label, and the `COORDINATES` in pixels of the original image.
         """
-        return pd.read_parquet(self.path / ANNOTATIONS_TABLE)
+        return self._read(ANNOTATIONS_TABLE)
+
+    def _read(self, table: str) -> pd.DataFrame:
+        frame = pd.read_parquet(self.path / table)
+        kept = frame[~frame["source_id"].isin(self.left_out)] if self.left_out else frame
+        return kept.reset_index(drop=True)
 
     def image_rows(self, columns: list[str]) -> Rows:
-        """The rows of `images`, of which only a few are in memory at a time."""
-        return read_rows(self.path / IMAGES_TABLE, columns)
+        """The rows of `images`, of which only a few are in memory at a time; `source_id` is a column."""
+        return self._rows(IMAGES_TABLE, columns)
 
     def annotation_rows(self, columns: list[str]) -> Rows:
-        """The rows of `annotations`, of which only a few are in memory at a time."""
-        return read_rows(self.path / ANNOTATIONS_TABLE, columns)
+        """The rows of `annotations`, likewise."""
+        return self._rows(ANNOTATIONS_TABLE, columns)
+
+    def _rows(self, table: str, columns: list[str]) -> Rows:
+        rows = read_rows(self.path / table, columns)
+        return (row for row in rows if row["source_id"] not in self.left_out)
+
+    def copy_tables(self, folder: Path) -> None:
+        """Writes both tables to another folder."""
+        for table, schema in ((IMAGES_TABLE, IMAGES_SCHEMA), (ANNOTATIONS_TABLE, ANNOTATIONS_SCHEMA)):
+            if self.left_out:
+                write_table(self._read(table), lambda part: part, folder / table, schema)
+            else:
+                shutil.copyfile(self.path / table, folder / table)
+
+    def without(self, source_ids: Collection[str]) -> "Dataset":
+        """The dataset with some images left out, which count as quarantined ones of their splits."""
+        rest = Dataset(self.path, self.manifest, self.left_out | set(source_ids))
+        counts = {}
+        for split, before in self.manifest.counts.items():
+            images = rest.images[rest.images["split"] == split]
+            boxes = rest.annotations[rest.annotations["split"] == split]
+            shown = boxes["label"].value_counts()
+            changes = {
+                "images": len(images),
+                "images_with_boxes": boxes["source_id"].nunique(),
+                "boxes": len(boxes),
+                "patients": images["patient_id"].nunique(),
+                "quarantined": before.quarantined + before.images - len(images),
+                "boxes_by_label": {label: int(shown.get(label, 0)) for label in self.manifest.labels},
+            }
+            counts[split] = before.model_copy(update=changes)
+        return Dataset(self.path, self.manifest.model_copy(update={"counts": counts}), rest.left_out)
 
     @property
     def image_folder(self) -> Path:

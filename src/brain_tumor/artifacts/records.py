@@ -5,7 +5,6 @@ images.parquet  annotations.parquet     the dataset's tables: what the records' 
 statistics.json                         `Statistics`
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +60,8 @@ class RecordsManifest(Manifest):
     config: dict[str, Any]
     """The step's config, defaults included."""
     splits: dict[Split, SplitRecords]
+    left_out: list[str]
+    """The source_id of the dataset's images that TensorFlow cannot decode."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,7 @@ class RecordsDraft:
 
     def finish(self, dataset: Dataset, statistics: Statistics, manifest: RecordsManifest) -> None:
         """Adds the dataset's tables and the statistics, and gives the artifact its manifest."""
-        for table in (IMAGES_TABLE, ANNOTATIONS_TABLE):
-            shutil.copyfile(dataset.path / table, self.path / table)
+        dataset.copy_tables(self.path)
         write_json(self.path / STATISTICS, statistics.model_dump(mode="json"))
         self._draft.manifest = manifest
 

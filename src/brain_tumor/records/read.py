@@ -90,12 +90,17 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
     }
 
 
+def decode_image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    """The pixels of a JPEG or PNG, uint8 (height, width, channels)."""
+    return tf.image.decode_jpeg(encoded, channels=channels)  # it decodes PNGs too
+
+
 def _letterbox_example(example: dict[str, Any], size: int, channels: int) -> dict[str, Any]:
     # What happens along y and along x is the same: vectors of both halve the number of operations, each of
     # which costs more than what it computes.
     sides = tf.stack([example["height"], example["width"]])
     start, _, new_sides, _ = letterbox(sides, sides[::-1], size)
-    image = tf.image.decode_jpeg(example.pop("encoded"), channels=channels)
+    image = decode_image(example.pop("encoded"), channels)
     # Without antialiasing, shrinking 240 px to 64 would skip most of the pixels, small lesions with them. It
     # changes nothing where an image grows, and takes five times as long.
     image = tf.cond(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_tumor.artifacts.tables import COORDINATES
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, explain_os_error
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
 UNKNOWN_SLICE = -1
@@ -72,7 +72,8 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
         Its name and the number of its images.
 
     Raises:
-        InputError: An image has changed since the dataset was published, or is gone.
+        InputError: An image has changed since the dataset was published, or is gone, or the file cannot be
+            written.
         RuntimeError: Anything else; it names the shard.
     """
     try:
@@ -85,6 +86,8 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
                 start = end
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(explain_os_error(error, folder / shard.name)) from error
     except Exception as error:
         raise RuntimeError(f"{shard.name} could not be written: {type(error).__name__}: {error}") from error
     return shard.name, len(shard)
@@ -97,6 +100,8 @@ def _read(image: dict[str, Any], images: Path) -> bytes:
             encoded = file.read()
     except FileNotFoundError:
         raise InputError(f"{path} is gone since the dataset was published; run ingest again.") from None
+    except OSError as error:
+        raise InputError(explain_os_error(error)) from error
     if hashlib.sha256(encoded).hexdigest() != image["sha256"]:
         raise InputError(f"{path} has changed since the dataset was published; run ingest again.")
     return encoded

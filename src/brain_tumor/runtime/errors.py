@@ -11,12 +11,17 @@ class InputError(Exception):
     """Bad input. The message is one sentence that names the file, the row and what to do."""
 
 
-def explain_os_error(error: OSError) -> str:
-    """One sentence about what the system refuses; empty if it is another kind of error."""
+def explain_os_error(error: OSError, file: object = "A file") -> str:
+    """One sentence about what the system refuses; empty if it is another kind of error.
+
+    Args:
+        error: What it raised.
+        file: What it is about, where the error names no file.
+    """
     if error.errno is None or not error.strerror:
         return ""
-    file = error.filename if error.filename2 is None else error.filename2
-    name = display_name(str(file)) if file else "A file"
+    named = error.filename if error.filename2 is None else error.filename2
+    name = display_name(str(named or file))
     if error.errno in FULL:
         return f"{name} cannot be written, the disk is full; free some of it, or set TMPDIR to another one."
     return f"{name} cannot be used ({error.strerror}); check that it is there and whose it is."
