@@ -107,16 +107,13 @@ def _copy_report(gallery: Path, runs: Path) -> Path:
 
 
 def _print_result(evaluation: "Evaluation", page: Path, display: Display, name: str, seconds: float) -> None:
-    from brain_tumor.reports.evaluation_tables import difference_table, summary_table
+    from brain_tumor.reports.evaluation_tables import counts_sentence, difference_table, summary_table
 
     mlflow_runs = {name: model.mlflow_run_id for name, model in evaluation.models.items()}
     print()
     if evaluation.notice:
         print(evaluation.notice)
-    print(
-        f"Split {evaluation.split}: {evaluation.patients} patients, {evaluation.images} images, "
-        f"{evaluation.boxes} true boxes.\n"
-    )
+    print(f"{counts_sentence(evaluation)}\n")
     print(summary_table(evaluation, {"MLflow run": mlflow_runs}))
     print(f"\n{difference_table(evaluation)}\n")
     print(f"Report: {page}")

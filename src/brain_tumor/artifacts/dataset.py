@@ -6,6 +6,7 @@ images.parquet  annotations.parquet     see `Dataset`
 findings.csv                            what is wrong or worth a remark
 """
 
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ class SplitCounts(Schema):
     images: int
     images_with_boxes: int
     boxes: int
-    patients: int
+    patients: int | None
+    """None where an image's patient is unknown."""
     quarantined: int
     """Images set aside; they count in no other number, and in the split that they came in."""
     boxes_by_label: dict[str, int]
@@ -65,14 +67,15 @@ class SplitCounts(Schema):
 class SharedBySplits(Schema):
     """What two splits have in common."""
 
-    shared_patients: int
-    """How many patients have images in both."""
+    shared_patients: int | None
+    """How many patients have images in both; None where the patient of an image of these is unknown."""
     patients: list[str]
-    """The first of these."""
+    """The first of those that are known."""
     identical_images: int
     """How many images of the second split have one of the same bytes in the first."""
     near_duplicates: int
-    """How many have a near-duplicate there; one of the same bytes is one too."""
+    """How many have a near-duplicate there; one of the same bytes is one too, and so is another copy of the
+    same picture, see `picture_name`."""
 
 
 class Leakage(Schema):
@@ -106,7 +109,7 @@ class DatasetManifest(Manifest):
     findings: dict[str, int]
     """How many of each kind."""
     unmatched_names: int
-    """How many images `filename_pattern` does not match: each counts as a patient of its own."""
+    """How many images `filename_pattern` does not match: their patients are unknown."""
     split: str
     """How the splits were made."""
     leakage: Leakage
@@ -120,7 +123,7 @@ class DatasetManifest(Manifest):
         for split, counts in self.counts.items():
             own = counts.model_dump()
             by_label = own.pop("boxes_by_label")
-            flat |= {f"{split}_{name}": value for name, value in own.items()}
+            flat |= {f"{split}_{name}": value for name, value in own.items() if value is not None}
             flat |= {f"{split}_boxes_{label}": count for label, count in by_label.items()}
         return dict(sorted({**flat, **shared_metrics(self.leakage)}.items()))
 
@@ -131,8 +134,26 @@ def shared_metrics(leakage: Leakage) -> dict[str, float]:
     for prefix, pairs in (("", leakage.used), ("provided_", leakage.provided)):
         for pair, shared in pairs.items():
             for name in ("shared_patients", "identical_images", "near_duplicates"):
-                flat[f"{prefix}{pair.replace('/', '_')}_{name}"] = getattr(shared, name)
+                if (value := getattr(shared, name)) is not None:
+                    flat[f"{prefix}{pair.replace('/', '_')}_{name}"] = value
     return flat
+
+
+def count_patients(patient_ids: pd.Series) -> int | None:
+    """How many patients images have; None where one is unknown."""
+    return None if patient_ids.isna().any() else int(patient_ids.nunique())
+
+
+def picture_name(filename: str) -> str:
+    """What is alike in the names of an image's copies.
+
+    Roboflow writes each picture several times, augmented, as `<name>_jpg.rf.<hash>.jpg`.
+
+    Example:
+        >>> picture_name("scan_7_jpg.rf.0a1b2c.jpg")
+        'scan_7_jpg'
+    """
+    return re.sub(r"\.rf\.[^.]+\.\w+$", "", filename)
 
 
 @dataclass(frozen=True)
@@ -154,8 +175,9 @@ class Dataset:
         """One row an image, sorted by split and file name.
 
         Columns: split, filename, source_id (`<split as provided>/<filename>`, unique), width, height
-        (pixels), patient_id, slice (nullable integer), grey (whether all its pixels have equal red, green and
-        blue), format (`jpeg` or `png`), sha256 (hexadecimal), perceptual_hash (64 bits, hexadecimal).
+        (pixels), patient_id (missing where it is unknown), slice (nullable integer), grey (whether all its
+        pixels have equal red, green and blue), format (`jpeg` or `png`), sha256 (hexadecimal),
+        perceptual_hash (64 bits, hexadecimal).
         """
         return self._read(IMAGES_TABLE)
 
@@ -204,7 +226,7 @@ class Dataset:
                 "images": len(images),
                 "images_with_boxes": boxes["source_id"].nunique(),
                 "boxes": len(boxes),
-                "patients": images["patient_id"].nunique(),
+                "patients": count_patients(images["patient_id"]),
                 "quarantined": before.quarantined + before.images - len(images),
                 "boxes_by_label": {label: int(shown.get(label, 0)) for label in self.manifest.labels},
             }

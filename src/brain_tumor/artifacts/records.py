@@ -41,7 +41,8 @@ class SplitRecords(Schema):
 
     images: int
     boxes: int
-    patients: int
+    patients: int | None
+    """None where an image's patient is unknown."""
     shards: int
     """In so many files."""
 
@@ -108,7 +109,8 @@ class Records:
         """Counts by split, class weights, and what the splits share, by name."""
         flat: dict[str, float] = {}
         for split, counts in self.manifest.splits.items():
-            flat |= {f"{split}_{name}": count for name, count in counts.model_dump().items()}
+            own = counts.model_dump().items()
+            flat |= {f"{split}_{name}": count for name, count in own if count is not None}
         statistics = self.statistics
         flat |= {f"class_weight_{label}": weight for label, weight in statistics.class_weights.items()}
         used = Leakage(used=statistics.leakage.used, provided={})

@@ -19,6 +19,7 @@ from brain_tumor.artifacts.dataset import (
     DatasetManifest,
     Leakage,
     SplitCounts,
+    count_patients,
     create_dataset,
     open_dataset,
 )
@@ -32,6 +33,7 @@ from brain_tumor.ingest.splits import split_by_patient
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.ingest.validation import Validation, validate
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import display_name
 
 SYNTHETIC_NOTICE = (
     "Synthetic data: these patients were drawn by a program, and no figure here says anything about MRI."
@@ -113,7 +115,7 @@ def _check_splits(export: Export, config: DatasetConfig) -> None:
 
 
 def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
-    """Adds source_id, patient_id, and slice, which is missing where the pattern does not match."""
+    """Adds source_id, and patient_id and slice, which are missing where the pattern does not match."""
     patients = TextColumn()
     slices, unmatched = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
     for place, (split, filename) in enumerate(zip(images["split"], images["filename"], strict=True)):
@@ -127,11 +129,11 @@ def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
             patients.append(match["patient"])
             slices[place] = int(match["slice"])
         else:
-            patients.append(Path(filename).stem)
+            patients.append("")
             unmatched[place] = True
     return images.assign(
         source_id=images["split"].astype("str") + "/" + images["filename"],
-        patient_id=patients.finish(),
+        patient_id=patients.finish().mask(unmatched),
         slice=pd.arrays.IntegerArray(slices, unmatched),
     )
 
@@ -143,6 +145,13 @@ def _assign_splits(
     images = images.rename(columns={"split": "provided"})
     if config.split == "provided":
         return images.assign(split=images["provided"]), boxes
+    unknown = images["source_id"][images["patient_id"].isna()]
+    if len(unknown):
+        raise InputError(
+            f"dataset.split=patient needs each image's patient, and dataset.filename_pattern finds none in "
+            f"{len(unknown)} of {len(images)} names, such as {display_name(unknown.iloc[0])}; give a pattern "
+            "that does, or use dataset.split=provided."
+        )
     shown = np.zeros((len(images), len(config.labels)), bool)
     shown[boxes["image"], boxes["label"].cat.codes] = True
     splits = split_by_patient(images["patient_id"], shown, config.split_fractions, config.split_seed)
@@ -186,7 +195,7 @@ def _count(
             images=int(own.sum()),
             images_with_boxes=boxes["image"].nunique(),
             boxes=len(boxes),
-            patients=images["patient_id"][own].nunique(),
+            patients=count_patients(images["patient_id"][own]),
             quarantined=int((quarantined["split"] == split).sum()),
             boxes_by_label=boxes["label"].value_counts(sort=False).to_dict(),
         )

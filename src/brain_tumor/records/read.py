@@ -53,11 +53,11 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
         num_classes: How many labels the records have.
 
     Returns:
-        `encoded` (the JPEG's bytes), `source_id` (which image of the dataset it is), `filename` and
-        `patient_id` (scalar strings), `slice` (-1 if unknown), `height` and `width` in pixels (scalar int32),
-        `labels` (num_classes,) float32, 1 where the label is present, and `boxes` (num_classes, 4) float32
-        `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the original image, row k for label k, zero where it
-        is absent.
+        `encoded` (the file's bytes), `source_id` (which image of the dataset it is), `filename` and
+        `patient_id` (scalar strings, the latter empty if unknown), `slice` (-1 if unknown), `height` and
+        `width` in pixels (scalar int32), `labels` (num_classes,) float32, 1 where the label is present, and
+        `boxes` (num_classes, 4) float32 `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the original image,
+        row k for label k, zero where it is absent.
     """
     numbers = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
     parsed = tf.io.parse_single_example(

@@ -13,7 +13,8 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.runtime.errors import InputError, explain_os_error
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
-UNKNOWN_SLICE = -1
+# What a record has where the patient is unknown.
+UNKNOWN = {"patient_id": "", "slice": -1}
 IMAGE_COLUMNS = ("filename", "source_id", "width", "height", "format", "patient_id", "slice", "sha256")
 BOX_COLUMNS = ("slot", "label", *COORDINATES)
 
@@ -25,8 +26,8 @@ class Shard:
     Attributes:
         name: The file's name.
         split: Its split.
-        images: By column of the dataset's images, the values of this shard's images; `slice` is -1 where it
-            is unknown.
+        images: By column of the dataset's images, the values of this shard's images; `patient_id` is
+            empty and `slice` -1 where it is unknown.
         boxes: xmin, ymin, xmax, ymax, normalized to 0..1 of the original image, `slot` (class slot) and
             `label` of their boxes, image after image, an image's boxes in the order of their slots.
         box_ends: For each image, where in `boxes` its boxes end and the next image's begin.
@@ -47,7 +48,7 @@ class Shard:
             slots: The class slot of each label.
         """
         for name in IMAGE_COLUMNS:
-            self.images[name].append(UNKNOWN_SLICE if image[name] is None else image[name])
+            self.images[name].append(UNKNOWN.get(name) if image[name] is None else image[name])
         sides = (image["width"], image["height"]) * 2
         for box in boxes:
             self.boxes["slot"].append(slots[box["label"]])

@@ -9,7 +9,7 @@ from brain_tumor.artifacts.evaluation import Evaluation
 from brain_tumor.artifacts.predictions import Predictions
 from brain_tumor.config import VisualizeConfig
 from brain_tumor.config.fields import FINAL
-from brain_tumor.reports.evaluation_tables import REPORT_COLUMNS, summary_rows
+from brain_tumor.reports.evaluation_tables import REPORT_COLUMNS, counts_sentence, summary_rows
 from brain_tumor.reports.gallery import choose_images, gallery_figure
 from brain_tumor.reports.page import Section, figure_uri, page
 from brain_tumor.reports.plots import iou_figure, roc_figure, training_figure
@@ -69,11 +69,8 @@ def write_prediction_report(
 
 
 def _models_section(evaluation: Evaluation) -> Section:
-    counts = (
-        f"Images: {evaluation.images:,}, patients: {evaluation.patients:,}, true boxes: {evaluation.boxes:,}."
-    )
     header, rows = summary_rows(evaluation, REPORT_COLUMNS)
-    return Section("Models", counts, header, rows)
+    return Section("Models", counts_sentence(evaluation), header, rows)
 
 
 def _gallery_sections(
