@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,13 +65,43 @@ def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:
         folder: The folder.
         skipped: Names of files and folders right below it that are left out.
     """
-    tops = [path for path in folder.iterdir() if path.name not in skipped]
-    files = sorted(path for top in tops for path in (top, *top.rglob("*")) if path.is_file())
+    files = sorted(
+        file
+        for path in folder.iterdir()
+        if path.name not in skipped
+        for file in ([path] if path.is_file() else walk_files(path))
+    )
     with ThreadPoolExecutor() as pool:
         digests = pool.map(hash_file, files)
         return {
             file.relative_to(folder).as_posix(): digest for file, digest in zip(files, digests, strict=True)
         }
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, those behind links to folders too; none if there is no such folder.
+
+    A link to a folder that it lies in is not followed.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        if folder.is_dir():
+            raise error
+
+    # Each folder that was reached, and what it is: by links it may lie in itself.
+    inside = {str(folder): [os.path.realpath(folder)]}
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        within = inside.pop(place)
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in within]
+        for name in folders:
+            inside[os.path.join(place, name)] = [*within, real[name]]
+        for name in names:
+            if os.path.isfile(path := Path(place, name)):
+                yield path
 
 
 def hash_file(path: Path) -> str:

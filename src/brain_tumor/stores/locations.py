@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
+from brain_tumor.runtime.errors import InputError, explain_os_error
 from brain_tumor.stores.files import hash_file, hash_files
 from brain_tumor.stores.folders import find_file, list_files, upload_file
 from brain_tumor.stores.paths import explain_errors, open_path
@@ -20,14 +21,18 @@ def fingerprint(address: str | Path) -> str:
     bytes, uploaded by another program, can be other input there, and other bytes are never the same.
 
     Raises:
-        InputError: A bucket cannot be read.
+        InputError: A file, a folder or a bucket cannot be read.
     """
     path = open_path(str(address))
     if isinstance(path, Path):
-        if path.is_file():
-            return hash_file(path)[:16]
-        lines = [f"{name} {digest}\n" for name, digest in hash_files(path).items()] if path.is_dir() else None
-        return "" if lines is None else _short_hash(lines)
+        try:
+            if path.is_file():
+                return hash_file(path)[:16]
+            if not path.is_dir():
+                return ""
+            return _short_hash(f"{name} {digest}\n" for name, digest in hash_files(path).items())
+        except OSError as error:
+            raise InputError(explain_os_error(error, path)) from error
     found = find_file(path)
     files = [found] if found else sorted(list_files(path))
     return _short_hash(f"{file.name} {file.size} {file.checksum}\n" for file in files) if files else ""
@@ -51,4 +56,4 @@ def check_writable(destination: str) -> None:
 
 
 def _short_hash(lines: Iterable[str]) -> str:
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
