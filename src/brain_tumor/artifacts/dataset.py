@@ -110,6 +110,9 @@ class DatasetManifest(Manifest):
     """How many of each kind."""
     unmatched_names: int
     """How many images `filename_pattern` does not match: their patients are unknown."""
+    shortcuts: dict[str, float]
+    """In what images with and without a box differ, by name, and how far, see
+    `brain_tumor.ingest.shortcuts`."""
     split: str
     """How the splits were made."""
     leakage: Leakage

@@ -28,6 +28,7 @@ from brain_tumor.ingest.export import Export
 from brain_tumor.ingest.findings import Finding
 from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.ingest.leakage import measure_leakage
+from brain_tumor.ingest.shortcuts import explain_shortcuts, find_shortcuts
 from brain_tumor.ingest.sources.fetch import fetch
 from brain_tumor.ingest.splits import split_by_patient
 from brain_tumor.ingest.text_column import TextColumn
@@ -48,7 +49,8 @@ class Ingested:
     Attributes:
         dataset: The artifact.
         images: Its images, one row each, as in `Dataset.images`, but for `perceptual_hash` (uint64), and with
-            `provided` (the split that it came in) and `intensity` (mean grey level, 0..255).
+            `provided` (the split that it came in), `bytes` (its size) and `intensity` (mean grey level,
+            0..255).
         annotations: Its boxes, one row each, by image and label: `image` (the position in `images`), `label`
             (a category in slot order), and the `COORDINATES` in pixels of the original image.
         findings: All findings, sorted.
@@ -79,17 +81,22 @@ def ingest(config: AnyDataset, output: Path) -> Ingested:
         images, annotations = _assign_splits(images, validation.boxes, config)
         _write_tables(images, annotations, draft)
         _write_findings(validation.findings, draft.findings)
+        has_box = np.zeros(len(images), bool)
+        has_box[annotations["image"]] = True
+        shortcuts = find_shortcuts(images, has_box)
+        notices = [SYNTHETIC_NOTICE if config.source == "synthetic" else "", explain_shortcuts(shortcuts)]
         draft.finish(
             DatasetManifest(
                 source=config.source,
                 format=export_format,
-                notice=SYNTHETIC_NOTICE if config.source == "synthetic" else "",
+                notice=" ".join(filter(None, notices)),
                 labels=config.labels,
                 grey=bool(images["grey"].all()),
                 config=config.model_dump(mode="json"),
                 counts=_count(images, annotations, validation.quarantined),
                 findings=dict(sorted(Counter(finding.kind for finding in validation.findings).items())),
                 unmatched_names=int(images["slice"].isna().sum()),
+                shortcuts=shortcuts,
                 split=config.split,
                 leakage=_measure_leakage(images, config),
             )
