@@ -218,7 +218,11 @@ def test_labels_can_have_any_script_and_be_numbers() -> None:
     ("overrides", "words"),
     [
         (["dataset.split_fractions.test=0.3"], "dataset.split_fractions adds up to 1.2;"),
-        (["dataset.split_fractions={train: 1.5, valid: -0.5, test: 0}"], "train is 1.5; give at most 1."),
+        (
+            ["dataset.split_fractions={train: 1.5, valid: -0.5, test: 0}"],
+            "train is 1.5; give a number below 1.",
+        ),
+        (["dataset.split_fractions={train: 0.8, valid: 0.2, test: 0}"], "test is 0; give a number above 0."),
         (["dataset.filename_pattern=(["], "dataset.filename_pattern is no regular expression"),
         (["dataset.filename_pattern=patient"], "needs the groups (?P<patient>...) and (?P<slice>...)"),
         (["model.weights=imagnet"], "model.weights is 'imagnet'; give imagenet, none or the path"),

@@ -79,12 +79,16 @@ Labels = Annotated[
 ]
 
 
+ShareOfAll = Annotated[float, Field(gt=0, lt=1)]
+
+
 class SplitFractions(Schema):
     """The share of the images that each split should get."""
 
-    train: Share = 0.7
-    valid: Share = 0.2
-    test: Share = 0.1
+    # No split can be left out: training needs two, judgement the third.
+    train: ShareOfAll = 0.7
+    valid: ShareOfAll = 0.2
+    test: ShareOfAll = 0.1
 
     @model_validator(mode="after")
     def _check_sum(self) -> "SplitFractions":

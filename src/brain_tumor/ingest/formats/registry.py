@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from brain_tumor.config import Split
 from brain_tumor.ingest.export import IMAGE_SUFFIXES, Export, ExportSplit
 from brain_tumor.ingest.formats import coco, tensorflow_csv, tfrecord_export, voc, yolo
-from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, split_folders
+from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, find_exports, split_folders
 from brain_tumor.ingest.split_reader import list_folder
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.text import display_name
@@ -98,5 +98,9 @@ def _find_splits(folder: Path) -> list[Path]:
         raise InputError(f"The dataset folder {folder} is a file; give the folder that holds {names}.")
     splits = split_folders(folder) or split_folders(folder / "images")
     if not splits:
-        raise InputError(f"The dataset folder {folder} holds none of {names}; give the folder of an export.")
+        below = find_exports(folder, depth=2)[:1]
+        raise InputError(
+            f"The dataset folder {folder} holds none of {names}; "
+            + (f"give {below[0]}, which does." if below else "give the folder of an export.")
+        )
     return list(splits.values())
