@@ -307,7 +307,8 @@ def test_a_misspelt_override_leaves_no_run(tmp_path: Path) -> None:
 def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
     data = tmp_path / "empty"
     data.mkdir()
-    outcome = run(tmp_path, "dataset=directory", f"dataset.path={data}")
+    # Were no labels named, they would be looked for before any step.
+    outcome = run(tmp_path, "dataset=directory", f"dataset.path={data}", "dataset.labels=[tumor]")
 
     assert outcome.code == 1
     assert outcome.stdout == ""

@@ -18,16 +18,19 @@ from brain_tumor.runtime.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20"], "test": []}
 
+# Without names, labels are read from the bucket.
+NAMED = "dataset.labels=[label0,label1,label2]"
+
 
 def config_at(uri: str) -> BucketDataset:
-    config = compose(["dataset=bucket", f"dataset.uri={uri}"]).steps().dataset
+    config = compose(["dataset=bucket", f"dataset.uri={uri}", NAMED]).steps().dataset
     assert isinstance(config, BucketDataset)
     return config
 
 
 def fingerprint_of(uri: str) -> str:
     """What a run's config says of the content behind an address."""
-    config = configure(["dataset=bucket", f"dataset.uri={uri}"]).dataset
+    config = configure(["dataset=bucket", f"dataset.uri={uri}", NAMED]).dataset
     assert isinstance(config, BucketDataset)
     return config.fingerprint
 

@@ -16,8 +16,9 @@ from format_exports import (
     train_of,
     write,
 )
-from format_writers import WRITERS, write_records
+from format_writers import WRITERS, Picture, write_records
 
+from brain_tumor.config import DirectoryDataset
 from brain_tumor.ingest.export import BOX_COLUMNS
 from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.ingest.ingest import ingest
@@ -283,3 +284,25 @@ def test_a_kpt_shape_that_is_none_is_refused(tmp_path: Path, shape: str) -> None
 
     with pytest.raises(InputError, match=r"data\.yaml has a kpt_shape that is not two numbers"):
         train_of(folder)
+
+
+COMPOSED, APART = "volume_1_slice_7 ü.jpg", "volume_1_slice_7 u\u0308.jpg"
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "coco", "yolo", "voc"])
+@pytest.mark.parametrize(("annotated", "stored"), [(COMPOSED, APART), (APART, COMPOSED)])
+def test_names_that_look_alike_are_the_same(tmp_path: Path, name: str, annotated: str, stored: str) -> None:
+    label = "Ödem"
+    pictures = {split: [Picture(f"volume_{split}_slice_1.jpg")] for split in ("valid", "test")}
+    folder = write(
+        tmp_path, name, {"train": [Picture(annotated, [(label, 1, 1, 9, 9)])], **pictures}, [label]
+    )
+    for path in folder.glob(f"train/**/{annotated}"):
+        path.rename(path.with_name(stored))
+
+    split = train_of(folder)
+
+    assert split.findings == []
+    assert split.images == [stored]
+    assert split.boxes["filename"].tolist() == [stored]
+    assert DirectoryDataset(source="directory", path="/", labels=["O\u0308dem"]).labels == [label]

@@ -153,3 +153,16 @@ def test_images_that_cannot_be_used_count(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"2 of 14 images \(14\.3%\) are lost.*a\.tiff is no JPEG or PNG"):
         check(folder, max_bad_fraction=0.14)
     assert len(check(folder, max_bad_fraction=2 / 14).images) == 12
+
+
+def test_an_unknown_label_advises_to_name_it_and_no_sentence_is_long(tmp_path: Path) -> None:
+    label = "x" * 10_000
+    rows = [f"volume_1_slice_1.jpg,40,30,{label},1,1,9,9", f"{label}.jpg,40,30,label0,1,1,9,9"]
+    folder = write_export(tmp_path / "export", train=[*rows, f"{label}/a.jpg,40,30,label0,1,1,9,9"])
+
+    with pytest.raises(
+        InputError, match=r"Name all labels in dataset\.labels, mend the export or raise"
+    ) as caught:
+        check(folder, max_bad_fraction=0.0, labels=[f"label{number}" for number in range(100)])
+
+    assert len(str(caught.value)) < 2000

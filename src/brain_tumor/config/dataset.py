@@ -29,7 +29,12 @@ def _number_as_text(label: object) -> object:
 
 
 def _check_label(label: str) -> str:
-    """Refuses a name that a table, a page, a file or a metric could not show as it is."""
+    """Refuses a name that a table, a page, a file or a metric could not show as it is.
+
+    Returns:
+        The name in Unicode's composed form, in which exports are read too.
+    """
+    label = unicodedata.normalize("NFC", label)
     if not label.strip() or label != label.strip():
         raise ValueError(f"is {label!r}; give a name without spaces around it")
     if len(label) > LONGEST_LABEL:
@@ -102,7 +107,8 @@ class DatasetConfig(Schema):
     """What every source of images has."""
 
     labels: Labels = ["label0", "label1", "label2"]
-    """Label names in the order of the class slots; `auto` for those that the export itself names."""
+    """Label names in the order of the class slots; `auto`, the default of folders and buckets, for those that
+    the export itself names."""
     filename_pattern: Annotated[str, AfterValidator(_check_pattern)] = (
         r"volume_(?P<patient>\d+)_slice_(?P<slice>\d+)"
     )
@@ -136,6 +142,7 @@ class DirectoryDataset(DatasetConfig):
     """A folder that holds an export in any of the formats of `brain_tumor.ingest.formats`."""
 
     source: Literal["directory"]
+    labels: Labels = [AUTO]
     path: Folder
     """The folder."""
     fingerprint: str = ""
@@ -162,6 +169,7 @@ class BucketDataset(DatasetConfig):
     """An export in a bucket."""
 
     source: Literal["bucket"]
+    labels: Labels = [AUTO]
     uri: BucketAddress
     """Address of a zip archive, or of the folder that holds the export."""
     fingerprint: str = ""

@@ -24,12 +24,14 @@ from brain_tumor.artifacts.dataset import (
     open_dataset,
 )
 from brain_tumor.config import SPLITS, AnyDataset, DatasetConfig, Split
+from brain_tumor.config.dataset import AUTO
 from brain_tumor.ingest.export import Export
 from brain_tumor.ingest.findings import Finding
 from brain_tumor.ingest.formats.registry import read_export
+from brain_tumor.ingest.labels import read_labels
 from brain_tumor.ingest.leakage import measure_leakage
 from brain_tumor.ingest.shortcuts import explain_shortcuts, find_shortcuts
-from brain_tumor.ingest.sources.fetch import fetch
+from brain_tumor.ingest.sources.fetch import fetch, naming
 from brain_tumor.ingest.splits import split_by_patient
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.ingest.validation import Validation, validate
@@ -75,6 +77,8 @@ def ingest(config: AnyDataset, output: Path) -> Ingested:
         InputError: The export's layout, a slice's number or too many of its samples are not usable. Then no
             artifact is written.
     """
+    if config.labels == [AUTO]:
+        config = config.model_copy(update={"labels": read_labels(config)})
     with create_dataset(output) as draft:
         export_format, validation = _read(config, draft)
         images = _add_names(validation.images, re.compile(config.filename_pattern))
@@ -107,9 +111,12 @@ def ingest(config: AnyDataset, output: Path) -> Ingested:
 def _read(config: AnyDataset, draft: DatasetDraft) -> tuple[str, Validation]:
     """The export's format and its samples, judged; their bytes go to the draft. The export is gone then."""
     with tempfile.TemporaryDirectory() as download, tempfile.TemporaryDirectory() as extracted:
-        export = read_export(fetch(config, Path(download)), Path(extracted))
-        _check_splits(export, config)
-        return export.format, validate(export, config, draft)
+        with naming(config, Path(download)):
+            folder = fetch(config, Path(download))
+        with naming(config, folder), naming(config, Path(extracted)):
+            export = read_export(folder, Path(extracted))
+            _check_splits(export, config)
+            return export.format, validate(export, config, draft)
 
 
 def _check_splits(export: Export, config: DatasetConfig) -> None:

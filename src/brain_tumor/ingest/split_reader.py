@@ -15,7 +15,7 @@ from brain_tumor.ingest.export import BOX_COLUMNS, IMAGE_SUFFIXES, OTHER_IMAGE_S
 from brain_tumor.ingest.findings import LEFT_OUT, QUARANTINED, ROW_IGNORED, Finding
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.runtime.errors import InputError
-from brain_tumor.runtime.text import display_name, is_text, printable, quote
+from brain_tumor.runtime.text import compose, display_name, is_text, printable, quote
 
 Box = tuple[float, float, float, float]
 Size = tuple[float, float]
@@ -53,6 +53,8 @@ class SplitReader:
         self._findings: list[Finding] = []
         self._unread = 0
         self._images: set[str] = set()
+        # By their names in Unicode's composed form: macOS takes letters apart, and annotations do not.
+        self._composed: dict[str, str] = {}
         self._texts = {column: TextColumn() for column in ("filename", "label", "source")}
         self._numbers = {column: array("d") for column in (*COORDINATES, "width", "height")}
         self._rows = array("q")
@@ -85,6 +87,11 @@ class SplitReader:
     def add_image(self, filename: str) -> None:
         """Adds an image."""
         self._images.add(filename)
+        self._composed[compose(filename)] = filename
+
+    def find_image(self, filename: str) -> str:
+        """The name of the image that a name in the annotations means; where there is none, that name."""
+        return filename if filename in self._images else self._composed.get(compose(filename), filename)
 
     def ignore_file(self, name: str) -> None:
         """Adds a finding about a file that is nothing of the format; of an image it is a bad one."""
@@ -110,7 +117,8 @@ class SplitReader:
                 filename, source, row, "has a box whose corners are no finite numbers", "not_a_number"
             )
             return
-        for texts, text in zip(self._texts.values(), (filename, label, source), strict=True):
+        values = (self.find_image(filename), compose(label), source)
+        for texts, text in zip(self._texts.values(), values, strict=True):
             texts.append(text)
         for numbers, value in zip(self._numbers.values(), (*box, *size), strict=True):
             numbers.append(value)
@@ -136,6 +144,7 @@ class SplitReader:
             lost: How many annotations are lost by it: none where it is an image's entry that is wrong.
         """
         self._unread += lost
+        filename = self.find_image(filename)
         known = filename in self._images
         named = display_name(filename) if known else quote(filename) if filename else "it"
         where = display_name(source) if row is None else f"{display_name(source)} row {row}"

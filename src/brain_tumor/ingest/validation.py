@@ -26,7 +26,7 @@ from brain_tumor.ingest.findings import LEFT_OUT, QUARANTINED, ROW_IGNORED, Find
 from brain_tumor.ingest.image_measures import MEASURES, Defect, measure_images
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
-from brain_tumor.runtime.text import display_name
+from brain_tumor.runtime.text import display_name, quote
 
 LEFT_EMPTY = "split left empty"
 QUOTED_FINDINGS = 3
@@ -146,11 +146,12 @@ def _stray_row(split: Split, row: Any) -> Finding:
     """A row whose file name is that of no image. The name is compared, never opened: it can be a path."""
     name = row.filename
     if "/" in name or "\\" in name:
-        kind, problem = "path_in_filename", f"names {name!r}, a path; give the name of a file in {split}/"
+        problem = f"names {quote(name)}, a path; give the name of a file in {split}/"
+        kind = "path_in_filename"
     elif name:
         kind, problem = (
             "missing_image",
-            f"names {name}, which {split}/ lacks; add the image or delete the row",
+            f"names {display_name(name)}, which {split}/ lacks; add the image or delete the row",
         )
     else:
         kind, problem = "missing_image", "names no image; fill in the file name or delete the row"
@@ -191,10 +192,12 @@ def _count_bad_images(validation: Validation) -> tuple[int, int]:
 
 def _stop_if_too_many(what: str, bad: int, total: int, findings: list[Finding], limit: float) -> None:
     if bad > limit * total:
+        unknown = any(finding.kind == "unknown_label" for finding in findings)
+        advice = "Name all labels in dataset.labels, mend the export" if unknown else "Mend the export"
         quoted = " ".join([finding.message for finding in findings if finding.bad][:QUOTED_FINDINGS])
         raise InputError(
             f"{bad} of {total} {what} ({bad / total:.1%}) are lost, more than dataset.max_bad_fraction "
-            f"allows ({limit:.1%}): {quoted} Mend the export or raise the limit."
+            f"allows ({limit:.1%}): {quoted} {advice} or raise the limit."
         )
 
 

@@ -182,7 +182,10 @@ def _read_images(images: list[Any], reader: SplitReader, source: str) -> dict[st
             problem = f"has the id {quote(key)}, which two images have"
             for name in {filename: None, found[key][0]: None}:
                 reader.report(name, f"{source} images", row, problem, "ambiguous_id", lost=0)
-        found[key] = filename, UNKNOWN_SIZE if width is None or height is None else (width, height)
+        found[key] = (
+            reader.find_image(filename),
+            UNKNOWN_SIZE if width is None or height is None else (width, height),
+        )
     return found
 
 
