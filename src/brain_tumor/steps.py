@@ -128,8 +128,8 @@ def train(
     from brain_tumor.artifacts.records import open_records
 
     opened, before = open_records(records), open_model(start) if start else None
-    weights = [parsed.model.weights] if parsed.model.weights_fingerprint else []
-    inputs = [records, *([start] if start else []), *weights]
+    inputs: list[str | Path] = [path for path in (records, start) if path]
+    inputs += [parsed.model.weights] if parsed.model.weights_fingerprint else []
     check_outputs(inputs, {output: ModelManifest}, folders=[logs] if logs else [])
     import_tensorflow()
     from brain_tumor.training.train import train
@@ -170,8 +170,8 @@ def evaluate(
 
     parsed = from_json(EvaluateConfig, config, "evaluate")
     opened, models = open_records(records), _open_models(final, baselines or [])
-    artifacts = {predictions: PredictionsManifest, evaluation: EvaluationManifest}
-    check_outputs([records, final, *(baselines or [])], artifacts, [report])
+    inputs = [records, final, *(baselines or [])]
+    check_outputs(inputs, {predictions: PredictionsManifest, evaluation: EvaluationManifest}, [report])
     import_tensorflow()
     from brain_tumor.evaluation.judge import judge
     from brain_tumor.evaluation.predict import predict

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from brain_tumor.artifacts.folder import Draft, Manifest, publish, read_manifest
-from brain_tumor.artifacts.tables import COORDINATES, Rows, read_rows, write_table
+from brain_tumor.artifacts.tables import COORDINATES, Rows, read_rows, read_table, write_table
 from brain_tumor.config import SPLITS, Schema, Split
 
 IMAGES = "images"
@@ -193,7 +193,7 @@ class Dataset:
         return self._read(ANNOTATIONS_TABLE)
 
     def _read(self, table: str) -> pd.DataFrame:
-        frame = pd.read_parquet(self.path / table)
+        frame = read_table(self.path / table)
         kept = frame[~frame["source_id"].isin(self.left_out)] if self.left_out else frame
         return kept.reset_index(drop=True)
 

@@ -3,19 +3,20 @@
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from brain_tumor.artifacts.folder import Manifest, check_replaceable
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import display_name, is_text
 from brain_tumor.stores.paths import explain_errors
 
 
 def check_outputs(
     inputs: Iterable[str | Path],
     artifacts: Mapping[str | Path, type[Manifest]],
-    files: Iterable[str | Path] = (),
-    folders: Iterable[str | Path] = (),
+    files: Collection[str | Path] = (),
+    folders: Collection[str | Path] = (),
 ) -> None:
     """Refuses outputs that would take the place of something else, or that cannot be written.
 
@@ -31,6 +32,10 @@ def check_outputs(
         InputError: One of them cannot be, and why.
     """
     read = [Path(path) for path in inputs]
+    for path in (*read, *artifacts, *files, *folders):
+        if not is_text(str(path)):
+            # Arrow, HDF5 and TensorFlow open no such file.
+            raise InputError(f"{display_name(str(path))} has a name that is no UTF-8 text; rename it.")
     written = [Path(path) for path in (*artifacts, *files, *folders)]
     for output, other in (*itertools.product(written, read), *itertools.combinations(written, 2)):
         if _overlap(output, other):

@@ -1,8 +1,11 @@
 """Parquet tables, written and read a few rows at a time."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from brain_tumor.runtime.errors import InputError
 
 # Processes that write records import this module for a name, and need not wait for Arrow and pandas.
 if TYPE_CHECKING:
@@ -41,9 +44,43 @@ def write_table(
 
 
 def read_rows(path: Path, columns: list[str]) -> Rows:
-    """The rows of a table, in order, as dicts."""
+    """The rows of a table, in order, as dicts.
+
+    Raises:
+        InputError: It cannot be read, or lacks a column.
+    """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as table:
+    with _damage_explained(path), pq.ParquetFile(path) as table:
+        if missing := set(columns).difference(table.schema_arrow.names):
+            raise KeyError(*missing)
         for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
             yield from batch.to_pylist()
+
+
+def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> "pd.DataFrame":
+    """A table.
+
+    Args:
+        path: Its file.
+        filters: Which rows, as `pandas.read_parquet` has it.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    import pandas as pd
+
+    with _damage_explained(path):
+        return pd.read_parquet(path, filters=filters)
+
+
+@contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path} is missing or damaged, or another version wrote it; run the step that makes it again."
+        ) from error

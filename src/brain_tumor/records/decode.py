@@ -60,7 +60,7 @@ def _find_undecodable(dataset: Dataset, files: list[Path]) -> dict[str, str]:
         try:
             shape = decode_image(example["encoded"], channels).shape
         except tf.errors.OpError as error:
-            return error.message.rpartition("}} ")[2].split("[Op:")[0].strip(" .")
+            return str(error.message).rpartition("}} ")[2].split("[Op:")[0].strip(" .")
         return "" if shape[:2] == (example["height"], example["width"]) else "it has another size there"
 
     problems: dict[str, str] = {}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from brain_tumor.runtime import events
 from brain_tumor.runtime.errors import InputError, explain_os_error
+from brain_tumor.runtime.text import printable
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def step() -> Iterator[None]:
         yield
         events.end()
     except (InputError, OSError) as error:
-        sentence = str(error) if isinstance(error, InputError) else explain_os_error(error)
+        sentence = printable(str(error) if isinstance(error, InputError) else explain_os_error(error))
         if not sentence:
             events.end(failure="")
             raise
