@@ -1,6 +1,8 @@
 """Steps on damaged artifacts and odd paths: one sentence and exit code 2, and nothing is written."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -160,7 +162,39 @@ def test_an_xml_file_that_is_a_folder_is_a_finding(tmp_path: Path) -> None:
     ]
 
 
-def test_a_full_disk_is_one_sentence(
+STEP = """
+import json, resource, sys
+from pathlib import Path
+from brain_tumor import steps
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+name, config, *paths = sys.argv[1:]
+getattr(steps, name)(config, *map(Path, paths))
+"""
+
+
+def run_where_no_file_grows(step: str, *arguments: object) -> str:
+    """The sentence that a step ends with where no file can have more than 500 bytes, as on a full disk."""
+    command = [sys.executable, "-c", STEP, step, *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr.splitlines()[-1]
+
+
+def test_ingest_on_a_full_disk(tmp_path: Path) -> None:
+    config = to_json(directory_config(write_export(tmp_path / "export")))
+    said = run_where_no_file_grows("ingest", config, tmp_path / "out", tmp_path / "report.html")
+    assert said.startswith(f"{tmp_path / 'out'} cannot be written (File too large); free some of the disk")
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_records_on_a_full_disk(own_dataset: Dataset, tmp_path: Path) -> None:
+    said = run_where_no_file_grows("build_tfrecords", "{}", own_dataset.path, tmp_path / "records")
+    assert "train-00000-of-00001.tfrecord cannot be written (File too large)" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
+def test_a_temporary_folder_that_is_none_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = to_json(directory_config(write_export(tmp_path / "export")))

@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 from pydantic import ConfigDict
 
 from brain_tumor.config.base import Schema, from_json
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, explain_os_error
 from brain_tumor.runtime.text import display_name
 from brain_tumor.stores.files import hash_file, hash_files, read_bytes, write_json
 from brain_tumor.stores.folders import replace_folder
@@ -84,7 +84,7 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
             check_replaceable(folder, schema)
 
     check()
-    with replace_folder(folder, MANIFEST) as temporary:
+    with _naming_output(folder if schema else None), replace_folder(folder, MANIFEST) as temporary:
         draft = Draft(temporary)
         yield draft
         check()  # hours may have passed
@@ -92,6 +92,17 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
         files = hash_files(temporary, draft.manifest.indexed)
         facts = {"files": files, "versions": {"brain-tumor": version("brain-tumor")}}
         write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
+
+
+@contextmanager
+def _naming_output(folder: AnyPath | None) -> Iterator[None]:
+    """Names the folder in what the system refuses without a file's name, as where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if folder is None or error.filename is not None or not explain_os_error(error, folder):
+            raise
+        raise InputError(explain_os_error(error, folder)) from error
 
 
 def check_replaceable(path: Path, schema: type[Manifest]) -> None:

@@ -4,7 +4,7 @@ import errno
 
 from brain_tumor.runtime.text import display_name
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(Exception):
@@ -23,5 +23,5 @@ def explain_os_error(error: OSError, file: object = "A file") -> str:
     named = error.filename if error.filename2 is None else error.filename2
     name = display_name(str(named or file))
     if error.errno in FULL:
-        return f"{name} cannot be written, the disk is full; free some of it, or set TMPDIR to another one."
+        return f"{name} cannot be written ({error.strerror}); free some of the disk, or use another one."
     return f"{name} cannot be used ({error.strerror}); check that it is there and whose it is."
