@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 KEEP ?= 3
 TARGET ?= local
 OVERRIDES ?=
+DOCKER ?= docker
+STAGES ?= data cpu
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard clean-runs test test-all lint format types lock image benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard clean-runs test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +53,7 @@ lint: setup ## Check style, imports and the order of the library's rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint images/Dockerfile
 
 types: setup ## Check types
 	@$(BIN)/mypy
@@ -59,13 +63,19 @@ format: setup ## Format the code
 	@$(BIN)/ruff format .
 
 lock: setup ## Write the lock files anew from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --extra cpu --universal --python-version 3.11 \
-		--generate-hashes --no-header --quiet -o requirements/cpu.txt
-	@$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev -c requirements/cpu.txt --universal \
-		--python-version 3.11 --generate-hashes --no-header --quiet -o requirements/dev.txt
+	@$(LOCK) --extra data --extra cpu --extra dev -o requirements/dev.txt
+	@for image in data cpu gpu; do $(LOCK) --extra $$image -c requirements/dev.txt -o requirements/$$image.txt; done
 
-image: setup ## Build the steps' container image, its tag a hash of its content
-	docker build --file images/Dockerfile --tag "$$($(BIN)/python -m pipelines.image)" .
+images: setup ## Build the steps' images, tagged by their content (STAGES="data cpu gpu", BASE_IMAGE=...)
+	@tag=$$($(BIN)/python -m pipelines.image); for stage in $(STAGES); do \
+		DOCKER_BUILDKIT=1 $(DOCKER) build --file images/Dockerfile --target $$stage --build-arg TAG=$$tag \
+			$(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --tag brain-tumor-$$stage:$$tag . || exit 1; done
+
+images-push: images ## Push the images to a registry (REGISTRY=registry.example/team)
+	@test -n "$(REGISTRY)" || { echo "Say where to: make images-push REGISTRY=registry.example/team" >&2; exit 2; }
+	@tag=$$($(BIN)/python -m pipelines.image); for stage in $(STAGES); do \
+		$(DOCKER) tag brain-tumor-$$stage:$$tag $(REGISTRY)/brain-tumor-$$stage:$$tag || exit 1; \
+		$(DOCKER) push $(REGISTRY)/brain-tumor-$$stage:$$tag || exit 1; done
 
 benchmark: setup ## Time a whole run and an unchanged second one
 	@$(BIN)/python -m benchmarks.pipeline $(OVERRIDES)

@@ -1,4 +1,4 @@
-"""The tag of the steps' image."""
+"""The tag of the steps' images: `python -m pipelines.image` prints it."""
 
 import hashlib
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from brain_tumor.stores.locations import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
-# What the image is built from. Bytecode caches come and go and change nothing.
-SOURCES = ("src", "pyproject.toml", "requirements/cpu.txt", "images/Dockerfile")
+# What the images are built from. Bytecode caches come and go and change nothing.
+SOURCES = ("src", "images", "requirements/data.txt", "requirements/cpu.txt", "requirements/gpu.txt")
 
 
 def image_tag(root: Path = ROOT) -> str:
-    """A hash of what the image is made of, so that other content has another name.
+    """A hash of what the images are made of, so that other content has another name.
 
     Caches compare images by name alone: under a fixed tag they would serve what an older library has made.
     """
@@ -26,4 +26,4 @@ def image_tag(root: Path = ROOT) -> str:
 
 
 if __name__ == "__main__":
-    print(f"brain-tumor:{image_tag()}")
+    print(image_tag())

@@ -21,6 +21,7 @@ from pipelines.compile import compile_pipeline, parse_arguments
 from pipelines.display import Display, read_tasks
 from pipelines.image import ROOT, image_tag
 from pipelines.naming import run_name
+from pipelines.runners.docker import DockerRunner
 from pipelines.runners.local import LocalRunner
 from pipelines.runners.runner import Job, Runner
 from pipelines.targets.target import Target, load_target
@@ -28,7 +29,7 @@ from pipelines.targets.target import Target, load_target
 if TYPE_CHECKING:
     from brain_tumor.artifacts.evaluation import Evaluation
 
-RUNNERS: dict[str, type[Runner]] = {"local": LocalRunner}
+RUNNERS: dict[str, type[Runner]] = {"local": LocalRunner, "docker": DockerRunner}
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -101,7 +102,7 @@ def prepare(configs: StepConfigs, overrides: list[str], runs: Path, target: Targ
     tag = image_tag()
     compiled = folder / f"{name}.yaml"
     compile_pipeline(target, tag, configs, compiled)
-    return Job(name, target, tag, compiled, configs.parameters(), overrides, runs)
+    return Job(name, target, tag, compiled, configs, overrides, runs)
 
 
 def _copy_report(page: Path, runs: Path, kind: str = "") -> Path:

@@ -11,7 +11,11 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from pipelines.runners.containers import ContainerOrder, remove_containers, run_container
 
 ORDER, ANSWER = "order.json", "answer.json"
 POLL = 0.1
@@ -26,13 +30,14 @@ def main() -> None:
 
     folder = Path(sys.argv[1])
     order = json.loads((folder / ORDER).read_text())
+    containers = order["containers"]
     # Sent to all of the group, it is for the steps; a handler, unlike ignoring it, is not theirs too.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    threading.Thread(target=_end_with_runner, daemon=True).start()
+    threading.Thread(target=_end_with_runner, args=[folder], daemon=True).start()
     # kfp.local warns that a display name has no effect and that the image is none of Python's.
     warnings.filterwarnings("ignore", module=r"kfp\.local")
     local.init(
-        local.SubprocessRunner(use_venv=False),
+        _container_runner(containers) if containers else local.SubprocessRunner(use_venv=False),
         pipeline_root=order["pipeline_root"],
         # It makes one if it is given none, and forgets it when it is killed.
         workspace_root=str(folder / "workspace"),
@@ -48,16 +53,38 @@ def main() -> None:
     _answer(folder, artifacts)
 
 
+def _container_runner(order: ContainerOrder) -> Any:
+    """kfp.local's runner that starts containers, made to start them as `run_container` does."""
+    from kfp import local
+    from kfp.local import docker_task_handler
+
+    docker_task_handler.run_docker_container = partial(run_container, order)
+    return local.DockerRunner()
+
+
 def _answer(folder: Path, artifacts: dict[str, str], failure: str = "") -> None:
     draft = folder / f".{ANSWER}"
     draft.write_text(json.dumps({"artifacts": artifacts, "failure": failure}))
     os.replace(draft, folder / ANSWER)
 
 
-def _end_with_runner() -> None:
-    """Waits for the end of the runner, and ends all of this process's group then."""
+def _end_with_runner(folder: Path) -> None:
+    """Waits for the end of the runner, and ends the containers and all of this process's group then."""
     os.read(sys.stdin.fileno(), 1)
+    end_containers(folder)
     end_group(os.getpgrp())
+
+
+def end_containers(folder: Path) -> None:
+    """Removes a run's containers, if it has any.
+
+    Args:
+        folder: The run's folder.
+    """
+    order = folder / ORDER
+    containers = json.loads(order.read_text()).get("containers") if order.is_file() else None
+    if containers:
+        remove_containers(containers["label"])
 
 
 def end_group(group: int, leader: subprocess.Popen[bytes] | None = None) -> None:

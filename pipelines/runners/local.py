@@ -22,13 +22,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from brain_tumor.runtime import environment, tracking
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import Event, EventReader
 from brain_tumor.stores.files import write_json
 from pipelines.runners import kfp_process
-from pipelines.runners.kfp_process import ANSWER, ORDER, POLL, end_group
+from pipelines.runners.kfp_process import ANSWER, ORDER, POLL, end_containers, end_group
 from pipelines.runners.runner import Job, Result
 
 RUNNING = "running"
@@ -55,15 +56,8 @@ class LocalRunner:
             self._locks = [_open_lock(self._folder / name) for name in (RUNNER_LOCK, STEPS_LOCK)]
             for lock in self._locks:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-        _scratch(self._folder).mkdir()
-        order = {
-            "compiled": str(job.compiled),
-            "parameters": job.parameters,
-            "pipeline_root": str(_artifacts(job.runs, job.name)),
-            "cache_root": str(job.runs / "cache"),
-            "enable_caching": job.target.caching,
-        }
-        write_json(self._folder / ORDER, order)
+        scratch(self._folder).mkdir()
+        write_json(self._folder / ORDER, self._order(job))
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "wb") as log:
             # In a session of its own, so that a Ctrl-C is the runner's to hear, and all steps can be ended.
@@ -72,10 +66,21 @@ class LocalRunner:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._variables()},
+                env={**os.environ, **self._variables(job)},
                 start_new_session=True,
                 pass_fds=self._locks[1:],
             )
+
+    def _order(self, job: Job) -> dict[str, Any]:
+        """What kfp.local's process is to do."""
+        return {
+            "compiled": str(job.compiled),
+            "parameters": job.parameters,
+            "pipeline_root": str(_artifacts(job.runs, job.name)),
+            "cache_root": str(job.runs / "cache"),
+            "enable_caching": job.target.caching,
+            "containers": None,
+        }
 
     def follow(self) -> Iterator[Event]:
         """What the steps tell."""
@@ -104,15 +109,15 @@ class LocalRunner:
             assert self._process.stdin, "a pipe"
             self._process.stdin.close()
             end_group(self._process.pid, self._process)
+            end_containers(self._folder)
         if not self._succeeded:
             _end_tracked(self._job.runs, self._job.name, "FAILED")
         _delete_unfinished(self._job.runs, self._job.name)
         for lock in self._locks:
             os.close(lock)
 
-    def _variables(self) -> dict[str, str]:
+    def _variables(self, job: Job) -> dict[str, str]:
         """What steps find in their environment. None of it is declared, so none is in a cache's key."""
-        job = self._job
         return {
             environment.EVENTS: str(job.events),
             environment.RUN: job.name,
@@ -121,7 +126,7 @@ class LocalRunner:
             environment.IMAGE: job.tag,
             environment.CHECKPOINTS: os.environ.get(environment.CHECKPOINTS) or str(job.runs / "checkpoints"),
             # A step's shell leaves its program there.
-            "TMPDIR": str(_scratch(self._folder)),
+            "TMPDIR": str(scratch(self._folder)),
         }
 
 
@@ -147,6 +152,7 @@ def _put_away_killed_runs(runs: Path) -> None:
             if not _take(locks[1]):
                 logging.info("Waiting for the processes of %s, which was killed, to end.", folder.name)
                 fcntl.flock(locks[1], fcntl.LOCK_EX)
+            end_containers(folder)
             _end_tracked(runs, folder.name, "KILLED")
             _delete_unfinished(runs, folder.name)
             logging.info("The run %s was killed; this one goes on from what it has done.", folder.name)
@@ -168,7 +174,7 @@ def _artifacts(runs: Path, name: str) -> Path:
     return runs / "artifacts" / name
 
 
-def _scratch(folder: Path) -> Path:
+def scratch(folder: Path) -> Path:
     """Where a run's processes have their temporary files. Its path is short: sockets' paths must be."""
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"brain-tumor-{name}"
@@ -196,5 +202,5 @@ def _delete_unfinished(runs: Path, name: str) -> None:
     for folder in (*_artifacts(runs, name).glob("*"), _artifacts(runs, name)):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    shutil.rmtree(_scratch(runs / RUNNING / name), ignore_errors=True)
+    shutil.rmtree(scratch(runs / RUNNING / name), ignore_errors=True)
     shutil.rmtree(runs / RUNNING / name)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from brain_tumor.config import StepConfigs
 from brain_tumor.runtime.events import Event
 from pipelines.targets.target import Target
 
@@ -18,7 +19,7 @@ class Job:
         target: Where it is to run.
         tag: The image's tag.
         compiled: The compiled pipeline.
-        parameters: The pipeline's parameters.
+        configs: What its steps are to do.
         overrides: What it changes, for people to read.
         runs: The folder that takes everything it leaves.
     """
@@ -27,9 +28,14 @@ class Job:
     target: Target
     tag: str
     compiled: Path
-    parameters: dict[str, str]
+    configs: StepConfigs
     overrides: list[str]
     runs: Path
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The pipeline's parameters."""
+        return self.configs.parameters()
 
     @property
     def log(self) -> Path:

@@ -15,6 +15,8 @@ from brain_tumor.runtime.errors import InputError
 
 TARGETS = Path(__file__).parent
 Kind = Literal["ingest", "build_tfrecords", "train", "evaluate", "label_curves", "visualize"]
+# What no TensorFlow is needed for; the other steps run in the image `cpu`, or `gpu` where they get one.
+DATA_STEPS: set[Kind] = {"ingest", "label_curves", "visualize"}
 
 
 class Toleration(Schema):
@@ -52,10 +54,10 @@ class Placement(Schema):
 class Target(Schema):
     """A place to run: the content of a file in this folder."""
 
-    runner: Literal["local"]
+    runner: Literal["local", "docker"]
     """What brings the compiled pipeline there."""
     image: str = Field(pattern=r"\{tag\}")
-    """The image's name, {tag} where the content's hash goes."""
+    """The images' name: {tag} is where the content's hash goes, {stage} where `data`, `cpu` or `gpu` does."""
     caching: bool = True
     """Whether a step that was done before, on the same input, is not done again."""
     retries: CountOrZero = 0
@@ -67,6 +69,17 @@ class Target(Schema):
     placement: dict[Kind, Placement] = {}
     """Machines, by the kind of step."""
 
+    def image_of(self, kind: Kind, tag: str) -> str:
+        """The image that a kind of step runs in.
+
+        Args:
+            kind: The kind of step.
+            tag: The images' tag.
+        """
+        stage = "gpu" if self.placement.get(kind, Placement()).gpus else "cpu"
+        stage = "data" if kind in DATA_STEPS else stage
+        return self.image.replace("{stage}", stage).replace("{tag}", tag)
+
     def place(self, tag: str) -> "Place":
         """What adds all this to a task.
 
@@ -75,7 +88,7 @@ class Target(Schema):
         """
 
         def place(task: dsl.PipelineTask, kind: Kind) -> None:
-            task.set_container_image(self.image.replace("{tag}", tag))
+            task.set_container_image(self.image_of(kind, tag))
             task.set_caching_options(self.caching)
             if self.retries:
                 task.set_retry(self.retries)

@@ -13,7 +13,7 @@ from pipelines.compile import compile_pipeline
 from pipelines.image import ROOT, image_tag
 from pipelines.pipeline import tell_story
 from pipelines.targets.target import TARGETS, load_target
-from tests.pipelines.renew_golden import GOLDEN, compile_golden
+from tests.pipelines.renew_golden import NAMES, compile_golden, golden
 
 RENEW = "python -m tests.pipelines.renew_golden"
 LABELS = ["label0", "label1", "label2"]
@@ -22,7 +22,7 @@ LABELS = ["label0", "label1", "label2"]
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    compile_golden(path)
+    compile_golden("local", path)
     return path
 
 
@@ -38,8 +38,11 @@ def tasks(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_the_pipeline_is_the_golden_one(compiled: Path) -> None:
-    assert compiled.read_text() == GOLDEN.read_text(), f"If this change is wanted: {RENEW}"
+@pytest.mark.parametrize("target", NAMES)
+def test_the_pipeline_is_the_golden_one(target: str, tmp_path: Path) -> None:
+    compile_golden(target, tmp_path / "pipeline.yaml")
+    compiled = (tmp_path / "pipeline.yaml").read_text()
+    assert compiled == golden(target).read_text(), f"If this change is wanted: {RENEW}"
 
 
 def test_a_real_compile_differs_from_the_golden_file_in_its_images_alone(tmp_path: Path) -> None:
@@ -49,9 +52,9 @@ def test_a_real_compile_differs_from_the_golden_file_in_its_images_alone(tmp_pat
     assert result.stdout == f"{tmp_path}/build/pipeline.yaml\n"
 
     real = (tmp_path / "build" / "pipeline.yaml").read_text().splitlines()
-    golden = GOLDEN.read_text().splitlines()
-    assert len(real) == len(golden)
-    differing = {ours.strip() for ours, theirs in zip(real, golden, strict=True) if ours != theirs}
+    expected = golden("local").read_text().splitlines()
+    assert len(real) == len(expected)
+    differing = {ours.strip() for ours, theirs in zip(real, expected, strict=True) if ours != theirs}
     assert differing == {f"image: brain-tumor:{image_tag()}"}
 
 

@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from pydantic import ConfigDict
 
+import brain_tumor
 from brain_tumor.config.base import Schema, from_json
 from brain_tumor.runtime.errors import InputError, explain_os_error
 from brain_tumor.runtime.text import display_name
@@ -90,7 +90,7 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
         check()  # hours may have passed
         assert draft.manifest, "a draft ends with its manifest"
         files = hash_files(temporary, draft.manifest.indexed)
-        facts = {"files": files, "versions": {"brain-tumor": version("brain-tumor")}}
+        facts = {"files": files, "versions": {"brain-tumor": brain_tumor.__version__}}
         write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
 
 

@@ -30,7 +30,7 @@ def step() -> Iterator[None]:
     # TensorFlow's notes about the processor it found are no news. It reads this when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
-    for chatty in ("alembic", "h5py", "absl", "tensorflow"):
+    for chatty in ("alembic", "h5py", "absl", "tensorflow", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     teller = events.MessageHandler()
     logging.getLogger().addHandler(teller)

@@ -1,0 +1,101 @@
+"""The containers of a run's steps: how kfp.local's process starts one, and how all of a run's are removed.
+
+What it imports is little, since every run waits for it.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+LABEL = "brain-tumor.run"
+
+
+class ContainerOrder(TypedDict):
+    """What all containers of a run have in common."""
+
+    label: str
+    """By which they are known."""
+    user: str
+    """`user:group`, as numbers."""
+    network: str
+    """`none`, or `host` where a step needs more than this machine's disk."""
+    mounts: dict[str, str]
+    """Folders and files that a step finds where they are outside, with their mode: `ro` or `rw`."""
+    variables: list[str]
+    """Which variables of this process a step gets. Their values are never written down."""
+
+
+def run_container(
+    order: ContainerOrder,
+    client: "DockerClient",
+    image: str,
+    command: list[str],
+    volumes: dict[str, Any],
+    environment: dict[str, str] | None = None,
+) -> int:
+    """Runs a step, its output going to stdout; in place of kfp.local's own function.
+
+    That one lets the engine remove a container at its end, and takes one that is gone before its status was
+    read for a success.
+
+    Returns:
+        The step's exit status; 1 if its container was removed before the end.
+    """
+    from docker.errors import NotFound
+
+    inherited = {name: os.environ[name] for name in order["variables"] if name in os.environ}
+    try:
+        container = client.containers.run(
+            image,
+            command,
+            detach=True,
+            environment={**(environment or {}), **inherited},
+            volumes={
+                **volumes,
+                **{path: {"bind": path, "mode": mode} for path, mode in order["mounts"].items()},
+            },
+            user=order["user"],
+            network_mode=order["network"],
+            labels={LABEL: order["label"]},
+            read_only=True,
+            tmpfs={"/tmp": "mode=1777"},
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+        )
+        for part in container.logs(stream=True, follow=True):
+            sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
+        status = int(container.wait()["StatusCode"])
+        _remove(container)
+    except NotFound:
+        print("The step's container was removed before its end.", flush=True)
+        return 1
+    return status
+
+
+def remove_containers(label: str) -> None:
+    """Ends and removes what is left of a run's containers."""
+    import docker
+
+    client = docker.from_env()
+    try:
+        for container in client.containers.list(
+            all=True, ignore_removed=True, filters={"label": f"{LABEL}={label}"}
+        ):
+            _remove(container)
+    finally:
+        client.close()
+
+
+def _remove(container: "Container") -> None:
+    from docker.errors import APIError
+
+    try:
+        container.remove(force=True)
+    except APIError as error:
+        if error.status_code not in (404, 409):  # another has removed it, or does so now
+            raise
