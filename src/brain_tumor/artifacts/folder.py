@@ -15,7 +15,7 @@ from typing import TypeVar
 from pydantic import ConfigDict
 
 from brain_tumor.config.base import Schema, from_json
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
 from brain_tumor.stores.files import hash_file, hash_files, write_json
 from brain_tumor.stores.folders import replace_folder
 from brain_tumor.stores.paths import AnyPath
@@ -67,8 +67,12 @@ def publish(path: str | AnyPath, indexed: Collection[str] = ()) -> Iterator[Draf
         path: The artifact's folder. Its parent is made if needed.
         indexed: Folders in it whose files have their sha256 in another of its files. The manifest's `files`
             leaves them out: with one entry an image it would grow with the data set.
+
+    Raises:
+        InputError: The disk is full, or its owner refuses it.
     """
-    with replace_folder(Path(path) if isinstance(path, str) else path, MANIFEST) as temporary:
+    target = Path(path) if isinstance(path, str) else path
+    with refusals_explained(path), replace_folder(target, MANIFEST) as temporary:
         draft = Draft(temporary)
         yield draft
         assert draft.manifest, "a draft ends with its manifest"
@@ -85,19 +89,19 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
         origin: What a message calls the folder, if it is a copy.
 
     Raises:
-        InputError: There is no whole artifact at `path`, or it is of another kind.
+        DamagedError: There is no whole artifact at `path`, or it is of another kind.
     """
     kind = schema.model_fields["kind"].default
     file = Path(path) / MANIFEST
     if not file.is_file():
-        raise InputError(
+        raise DamagedError(
             f"{origin or path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
         )
     content = file.read_bytes()
     name = f"{origin or path}/{MANIFEST}"
     found = _parse(AnyManifest, content, name).kind
     if found != kind:
-        raise InputError(f"{origin or path} holds a {found} artifact where a {kind} artifact is needed.")
+        raise DamagedError(f"{origin or path} holds a {found} artifact where a {kind} artifact is needed.")
     return _parse(schema, content, name)
 
 
@@ -105,7 +109,7 @@ def read_json(schema: type[S], file: Path) -> S:
     """Reads one of an artifact's JSON files.
 
     Raises:
-        InputError: It is missing, cut, or none of the schema.
+        DamagedError: It is missing, cut, or none of the schema.
     """
     return _parse(schema, file.read_bytes() if file.is_file() else b"", str(file))
 
@@ -114,7 +118,7 @@ def _parse(schema: type[S], content: bytes, file: str) -> S:
     try:
         return from_json(schema, content, Path(file).name)
     except InputError as error:
-        raise InputError(
+        raise DamagedError(
             f"{file} is damaged, or another version wrote it; run the step that makes it again."
         ) from error
 
@@ -128,12 +132,12 @@ def check_files(path: str | Path, manifest: Manifest, origin: str = "") -> None:
         origin: What a message calls the folder, if it is a copy.
 
     Raises:
-        InputError: One is missing or has changed.
+        DamagedError: One is missing or has changed.
     """
     for name, digest in manifest.files.items():
         file = Path(path) / name
         if not file.is_file() or hash_file(file) != digest:
-            raise InputError(f"{origin or path}/{name} is missing or not what {MANIFEST} says.")
+            raise DamagedError(f"{origin or path}/{name} is missing or not what {MANIFEST} says.")
 
 
 def artifact_id(path: str | Path) -> str:

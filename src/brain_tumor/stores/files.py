@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.drafts import draft_folder
+from brain_tumor.runtime.errors import InputError, refusals_explained
 
 # Where cloudpathlib may keep copies of what it reads: nowhere. What would make one fails instead.
 NO_CACHE = os.devnull
@@ -35,12 +36,18 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def write_file(path: str | Path, content: str) -> None:
-    """Writes a text file that appears whole or not at all. Its folder is made if needed."""
+    """Writes a text file that appears whole or not at all. Its folder is made if needed.
+
+    Raises:
+        InputError: The disk is full, or its owner refuses it.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)
+    with refusals_explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft_folder(path.parent, f".{path.name}") as draft:
+            new = draft / "new"
+            new.write_text(content, encoding="utf-8")
+            os.replace(new, path)
 
 
 def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:
