@@ -107,7 +107,7 @@ def _copy_report(gallery: Path, runs: Path) -> Path:
 
 
 def _print_result(evaluation: "Evaluation", page: Path, display: Display, name: str, seconds: float) -> None:
-    from brain_tumor.reports.evaluation_tables import difference_table, summary_table
+    from brain_tumor.reports.evaluation_tables import difference_table, label_table, summary_table
 
     mlflow_runs = {name: model.mlflow_run_id for name, model in evaluation.models.items()}
     print()
@@ -119,6 +119,7 @@ def _print_result(evaluation: "Evaluation", page: Path, display: Display, name: 
     )
     print(summary_table(evaluation, {"MLflow run": mlflow_runs}))
     print(f"\n{difference_table(evaluation)}\n")
+    print(f"{label_table(evaluation)}\n")
     print(f"Report: {page}")
     run_id = f"run {display.tracked}" if display.tracked else "no new run, since no step ran"
     print(f"MLflow: {run_id} (make mlflow-ui)")
