@@ -248,6 +248,14 @@ def test_every_label_has_its_box_figures_in_table_json_and_metrics(evaluation: E
         assert evaluation.model_dump()["models"]["final"]["labels"]["label0"][name] is not None
 
 
+def test_a_label_with_a_bar_takes_one_cell(evaluation: Evaluation) -> None:
+    final = evaluation.models["final"]
+    labels = {"a|b": final.labels["label0"], "label (1)": final.labels["label (1)"]}
+    models = {"final": final.model_copy(update={"labels": labels})}
+    renamed = evaluation.model_copy(update={"models": models, "differences": {}})
+    assert find_line(evaluation_markdown(renamed), r"| a\|b |")
+
+
 def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
     markdown = evaluation_markdown(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
     assert "[" not in find_line(markdown, "| final ")

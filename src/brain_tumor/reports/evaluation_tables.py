@@ -176,6 +176,7 @@ def _reasons(known: list[Interval]) -> list[str]:
 
 
 def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may have one in its name
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header))
 
 
