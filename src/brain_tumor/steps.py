@@ -20,6 +20,7 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import begin
 from brain_tumor.runtime.step import import_tensorflow, step
 from brain_tumor.runtime.tracking import pipeline_run
+from brain_tumor.stores.locations import check_output
 
 if TYPE_CHECKING:
     from brain_tumor.artifacts.evaluation import LabelCurves
@@ -88,11 +89,12 @@ def build_tfrecords(config: str, dataset: Path, output: Path) -> dict[str, float
     begin(title("build_tfrecords"))
     from brain_tumor.artifacts.dataset import open_dataset
 
+    parsed, opened = from_json(RecordsConfig, config, "records"), open_dataset(dataset)
+    check_output(output, "folder")
     import_tensorflow()
     from brain_tumor.records.build import build_tfrecords
 
-    parsed = from_json(RecordsConfig, config, "records")
-    return build_tfrecords(parsed, open_dataset(dataset), Path(output)).metrics()
+    return build_tfrecords(parsed, opened, Path(output)).metrics()
 
 
 @step()
@@ -117,6 +119,9 @@ def train(
     from brain_tumor.artifacts.records import open_records
 
     opened, before = open_records(records), open_model(start) if start else None
+    check_output(output, "folder")
+    if logs:
+        check_output(logs, "folder")
     import_tensorflow()
     from brain_tumor.training.train import train
 
@@ -154,6 +159,9 @@ def evaluate(
 
     parsed = from_json(EvaluateConfig, config, "evaluate")
     opened, models = open_records(records), _open_models(final, baselines or [])
+    for folder in (predictions, evaluation):
+        check_output(folder, "folder")
+    check_output(report, "file")
     import_tensorflow()
     from brain_tumor.evaluation.judge import judge
     from brain_tumor.evaluation.predict import predict
@@ -196,6 +204,7 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     from brain_tumor.artifacts.predictions import open_predictions
 
     parsed = from_json(VisualizeConfig, config, "visualize")
+    check_output(output, "file")
     images, table, found = open_dataset(dataset), open_predictions(predictions), read_evaluation(evaluation)
     from brain_tumor.reports.prediction_report import write_prediction_report
 

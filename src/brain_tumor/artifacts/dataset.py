@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from brain_tumor.artifacts.folder import Draft, Manifest, publish, read_manifest
-from brain_tumor.artifacts.tables import COORDINATES, Rows, read_rows, write_table
+from brain_tumor.artifacts.tables import COORDINATES, Rows, read_frame, read_rows, write_table
 from brain_tumor.config import SPLITS, Schema, Split
 
 IMAGES = "images"
@@ -151,7 +151,7 @@ class Dataset:
         (pixels), patient_id, slice (nullable integer), grey (whether all its pixels have equal red, green and
         blue), sha256 (hexadecimal), perceptual_hash (64 bits, hexadecimal).
         """
-        return pd.read_parquet(self.path / IMAGES_TABLE)
+        return read_frame(self.path / IMAGES_TABLE)
 
     @cached_property
     def annotations(self) -> pd.DataFrame:
@@ -159,7 +159,7 @@ class Dataset:
 
         Columns: source_id, split, filename, label, and the `COORDINATES` in pixels of the original image.
         """
-        return pd.read_parquet(self.path / ANNOTATIONS_TABLE)
+        return read_frame(self.path / ANNOTATIONS_TABLE)
 
     def image_rows(self, columns: list[str]) -> Rows:
         """The rows of `images`, of which only a few are in memory at a time."""

@@ -93,11 +93,12 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
     """
     kind = schema.model_fields["kind"].default
     file = Path(path) / MANIFEST
-    if not file.is_file():
+    with refusals_explained(origin or path):
+        content = file.read_bytes() if file.is_file() else None
+    if content is None:
         raise DamagedError(
             f"{origin or path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
         )
-    content = file.read_bytes()
     name = f"{origin or path}/{MANIFEST}"
     found = _parse(AnyManifest, content, name).kind
     if found != kind:
@@ -111,7 +112,9 @@ def read_json(schema: type[S], file: Path) -> S:
     Raises:
         DamagedError: It is missing, cut, or none of the schema.
     """
-    return _parse(schema, file.read_bytes() if file.is_file() else b"", str(file))
+    with refusals_explained():
+        content = file.read_bytes() if file.is_file() else b""
+    return _parse(schema, content, str(file))
 
 
 def _parse(schema: type[S], content: bytes, file: str) -> S:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from brain_tumor.artifacts.folder import Manifest, publish, read_manifest
 from brain_tumor.artifacts.model import Epoch
-from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.artifacts.tables import COORDINATES, read_frame
 from brain_tumor.config import Head, Schema
 
 TABLE = "predictions.parquet"
@@ -73,7 +73,7 @@ class Predictions:
         the boxes of a label are ranked (missing if it has no box head), iou (of the
         true box with the predicted one, missing where one of them is).
         """
-        return pd.read_parquet(self.path / TABLE)
+        return read_frame(self.path / TABLE)
 
 
 def open_predictions(path: str | Path) -> Predictions:

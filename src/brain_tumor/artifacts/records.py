@@ -17,6 +17,7 @@ import pandas as pd
 
 from brain_tumor.artifacts.dataset import ANNOTATIONS_TABLE, IMAGES_TABLE, Dataset, Leakage, shared_metrics
 from brain_tumor.artifacts.folder import Draft, Manifest, publish, read_json, read_manifest
+from brain_tumor.artifacts.tables import read_frame
 from brain_tumor.config import SPLITS, Schema, Split
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_json
@@ -87,11 +88,11 @@ class Records:
 
     def images(self, split: Split) -> pd.DataFrame:
         """The rows of `Dataset.images` of a split, in the order of its records."""
-        return pd.read_parquet(self.path / IMAGES_TABLE, filters=[("split", "==", split)])
+        return read_frame(self.path / IMAGES_TABLE, filters=[("split", "==", split)])
 
     def annotations(self, split: Split) -> pd.DataFrame:
         """The rows of `Dataset.annotations` of a split, in the order of its records."""
-        return pd.read_parquet(self.path / ANNOTATIONS_TABLE, filters=[("split", "==", split)])
+        return read_frame(self.path / ANNOTATIONS_TABLE, filters=[("split", "==", split)])
 
     def shard_paths(self, split: Split) -> list[str]:
         """The TFRecord files of a split, in order.

@@ -1,8 +1,11 @@
 """Parquet tables, written and read a few rows at a time."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from brain_tumor.runtime.errors import DamagedError, refusals_explained
 
 # Processes that write records import this module for a name, and need not wait for Arrow and pandas.
 if TYPE_CHECKING:
@@ -40,10 +43,41 @@ def write_table(
             writer.write_table(convert(start))
 
 
+def read_frame(path: Path, filters: "list[tuple[str, str, Any]] | None" = None) -> "pd.DataFrame":
+    """A whole table, or those of its rows that filters leave.
+
+    Raises:
+        DamagedError: It is missing, cut, or no table.
+    """
+    import pandas as pd
+
+    with _damage_explained(path):
+        return pd.read_parquet(path, filters=filters)
+
+
+@contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        with refusals_explained(path):
+            yield
+    except (pa.ArrowException, FileNotFoundError) as error:
+        raise DamagedError(f"{path} is missing or damaged; run the step that makes it again.") from error
+    except OSError as error:  # Arrow's own, of a page that cannot be decoded
+        if error.errno is not None:
+            raise
+        raise DamagedError(f"{path} is damaged; run the step that makes it again.") from error
+
+
 def read_rows(path: Path, columns: list[str]) -> Rows:
-    """The rows of a table, in order, as dicts."""
+    """The rows of a table, in order, as dicts.
+
+    Raises:
+        DamagedError: It is missing, cut, or no table.
+    """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as table:
+    with _damage_explained(path), pq.ParquetFile(path) as table:
         for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
             yield from batch.to_pylist()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_tumor.artifacts.tables import COORDINATES
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import REFUSALS, InputError
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
 UNKNOWN_SLICE = -1
@@ -73,6 +73,7 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
 
     Raises:
         InputError: An image has changed since the dataset was published, or is gone.
+        OSError: The machine refuses to read or write, see `REFUSALS`.
         RuntimeError: Anything else; it names the shard.
     """
     try:
@@ -86,6 +87,8 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
     except InputError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            raise
         raise RuntimeError(f"{shard.name} could not be written: {type(error).__name__}: {error}") from error
     return shard.name, len(shard)
 

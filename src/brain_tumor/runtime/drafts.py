@@ -53,6 +53,11 @@ def delete_abandoned(parent: Path, name: str = "") -> None:
         os.close(lock)
 
 
+def draft_name(name: str, middle: str = "????????") -> str:
+    """What a draft of a name is called."""
+    return f"{name}-{middle}{SUFFIX}"
+
+
 def is_draft(name: str) -> bool:
     """Whether a file or folder that is called so is a draft."""
     return name.endswith(SUFFIX)

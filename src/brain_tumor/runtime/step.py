@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -50,9 +50,10 @@ def step() -> Iterator[None]:
             yield
         events.end()
     except InputError as error:
-        events.end(failure=str(error))
-        logging.getLogger().removeHandler(teller)  # it has told
+        logging.getLogger().removeHandler(teller)
         logging.error("%s", error)
+        with suppress(OSError):  # what refused the work may refuse this too
+            events.end(failure=str(error))
         raise SystemExit(2) from None
     except SystemExit:
         # After an inner step, such as the one that a command line runs, nothing is begun any more.

@@ -2,11 +2,16 @@
 it can be written to."""
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
+from brain_tumor.runtime.drafts import draft_name
+from brain_tumor.runtime.errors import InputError, refusals_explained
 from brain_tumor.stores.files import hash_file, hash_files
 from brain_tumor.stores.folders import find_file, list_files, upload_file
 from brain_tumor.stores.paths import explain_errors, open_path
@@ -48,6 +53,38 @@ def check_writable(destination: str) -> None:
         upload_file(file, path / file.name, path)
     with explain_errors(path):
         (path / file.name).unlink()
+
+
+def check_output(path: str | Path, kind: Literal["folder", "file"]) -> None:
+    """Finds out before hours of work whether an output can be put to a path of this machine.
+
+    Nothing is left there, and what is there stays as it is.
+
+    Args:
+        path: The path, whose parent need not be there yet.
+        kind: What is to be there.
+
+    Raises:
+        InputError: It cannot.
+    """
+    place = Path(os.path.realpath(path))
+    if kind == "folder" and Path.cwd().is_relative_to(place):
+        raise InputError(
+            f"{path} is the folder that this is run in, or holds it; name a new one to write to."
+        )
+    with refusals_explained(path):
+        if place.exists() and place.is_dir() != (kind == "folder"):
+            raise InputError(
+                f"{path} is a {'file' if kind == 'folder' else 'folder'}; name a {kind} to write."
+            )
+        parent = next(folder for folder in place.parents if folder.exists())
+        draft = place.with_name(draft_name(f".{place.name}")) / "file"
+        # Names that are too long are told by asking for them, each where folders are.
+        for path_to_ask in (draft, *(parent / name for name in draft.relative_to(parent).parts)):
+            with suppress(FileNotFoundError):
+                os.lstat(path_to_ask)
+        with tempfile.TemporaryFile(dir=parent) as file:
+            file.write(bytes(4096))
 
 
 def _short_hash(lines: Iterable[str]) -> str:
