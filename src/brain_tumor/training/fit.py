@@ -113,6 +113,8 @@ def fit(
         with checkpointer or nullcontext():
             _run_epochs(learning, config, validation, log.done, callbacks)
     progress.restore_best()
+    if not progress.best_epoch:
+        logging.warning("%s: no epoch made the start model better, which is handed on.", config.name)
     return log.epochs
 
 
