@@ -16,7 +16,7 @@ from brain_tumor.records.build import build_tfrecords, write_shards
 def test_a_shard_that_cannot_be_written_is_named(small_dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # where a file should go
 
-    with pytest.raises(RuntimeError, match=f"{FIRST_SHARD} could not be written: IsADirectoryError"):
+    with pytest.raises(IsADirectoryError, match=FIRST_SHARD):
         write_shards(small_dataset, 4, tmp_path / "full", workers=2)
 
 
