@@ -74,8 +74,9 @@ def test_an_output_that_cannot_be_is_found_out_before_the_work(
 
 def test_an_output_must_be_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("mine")
-    assert "file is a file; name a folder" in refused(lambda: check_output(tmp_path / "file", "folder"))
-    assert "is a folder; name a file" in refused(lambda: check_output(tmp_path, "file"))
+    assert "file is no folder, and" in refused(lambda: check_output(tmp_path / "file", "folder"))
+    assert "is no file, and stays as it is" in refused(lambda: check_output(tmp_path, "file"))
+    assert "takes no files" in refused(lambda: check_output("/proc/new/output", "folder"))
     monkeypatch.chdir(tmp_path)
     for folder in (".", "..", "/", tmp_path, "new/.."):
         said = refused(lambda folder=folder: check_output(folder, "folder"))
@@ -84,6 +85,30 @@ def test_an_output_must_be_of_its_kind(tmp_path: Path, monkeypatch: pytest.Monke
         check_output(name, "folder")
         check_output(name, "file")
     assert os.listdir() == ["file"], "no trace"
+
+
+def test_what_is_no_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
+    """Also where nobody looked beforehand: a file, a pipe (as a device is), a folder in place of a report."""
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+
+    def write_artifact(name: str) -> None:
+        with publish(tmp_path / name) as draft:
+            draft.manifest = ModelManifest()
+
+    for name in ("file", "pipe"):
+        assert "is no folder, and stays as it is" in refused(lambda name=name: write_artifact(name))
+    for name in ("pipe", "folder"):
+        said = refused(lambda name=name: write_file(tmp_path / name, "report"))
+        assert said == f"{tmp_path / name} is no file, and stays as it is; name another one."
+    below = (
+        refused(lambda: write_artifact("file/below")),
+        refused(lambda: write_file(tmp_path / "file/x", "")),
+    )
+    assert all("File exists; give a folder where a folder is needed" in said for said in below)
+    assert (tmp_path / "file").read_text() == "mine" and (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "pipe"]
 
 
 def test_a_disk_that_is_full_or_read_only_is_found_out_before_the_work(disk: Path) -> None:

@@ -25,7 +25,8 @@ def upload(folder: str | Path, address: str) -> None:
         InputError: Another artifact stands at `address`, or it cannot be written.
     """
     target = open_path(address)
-    there = read_file(target / MANIFEST)
+    with refusals_explained(address):
+        there = read_file(target / MANIFEST)
     if there is None:
         upload_folder(Path(folder), target, MANIFEST)
     elif there != (Path(folder) / MANIFEST).read_bytes():

@@ -26,8 +26,11 @@ REFUSALS = {
     errno.EROFS: "name a folder on a disk that can be written to",
     errno.ENAMETOOLONG: "give a shorter name",
     errno.ELOOP: "mend the links that lead in a circle",
-    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "give a folder where a folder is needed, or a file"),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "give a folder where a folder is needed, or a file"
+    ),
     errno.EIO: "check the disk",
+    errno.EBUSY: "name a path that is not in use",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
 }
 

@@ -39,10 +39,12 @@ def write_file(path: str | Path, content: str) -> None:
     """Writes a text file that appears whole or not at all. Its folder is made if needed.
 
     Raises:
-        InputError: The disk is full, or its owner refuses it.
+        InputError: The disk is full, its owner refuses it, or something else than a file is there.
     """
     path = Path(path)
     with refusals_explained(path):
+        if os.path.lexists(path) and not path.is_file():  # a folder, or a device such as /dev/null
+            raise InputError(f"{path} is no file, and stays as it is; name another one.")
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft_folder(path.parent, f".{path.name}") as draft:
             new = draft / "new"

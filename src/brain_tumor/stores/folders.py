@@ -8,7 +8,6 @@ import errno
 import itertools
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from brain_tumor.runtime.drafts import draft_folder
+from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
 from brain_tumor.stores.files import FileFacts, safe_path
 from brain_tumor.stores.paths import AnyPath, explain_errors, store_of
@@ -38,10 +38,9 @@ def list_files(folder: AnyPath) -> Iterator[FileFacts]:
     if isinstance(folder, Path):
         for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
             for path in (Path(parent, name) for name in names):
-                with suppress(FileNotFoundError):
-                    facts = path.stat()
-                    if stat.S_ISREG(facts.st_mode):
-                        name = path.relative_to(folder).as_posix()
+                with suppress(FileNotFoundError):  # deleted since
+                    if path.is_file():
+                        facts, name = path.stat(), path.relative_to(folder).as_posix()
                         yield FileFacts(name, facts.st_size, "", facts.st_mtime)
         return
     name = _object_name(folder)
@@ -187,7 +186,7 @@ def replace_folder(folder: AnyPath, mark: str) -> Iterator[Path]:
         mark: The name of its file that comes last.
 
     Raises:
-        InputError: The bucket cannot be written.
+        InputError: The bucket cannot be written, or something else than a folder is there.
     """
     if not isinstance(folder, Path):
         with tempfile.TemporaryDirectory() as scratch:
@@ -195,6 +194,8 @@ def replace_folder(folder: AnyPath, mark: str) -> Iterator[Path]:
             delete_folder(folder, mark)
             upload_folder(Path(scratch), folder, mark)
         return
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{folder} is no folder, and stays as it is; name another one.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with draft_folder(folder.parent, f".{folder.name}") as draft:
         new = draft / NEW
@@ -211,8 +212,9 @@ def _put_in_place(new: Path, folder: Path, draft: Path) -> None:
     Another process may do the same at the same time; of two, the later one's stays.
     """
     for turn in itertools.count():
-        with suppress(FileNotFoundError):
-            os.rename(folder, draft / f"old-{turn}")
+        if folder.is_dir():
+            with suppress(FileNotFoundError):
+                os.rename(folder, draft / f"old-{turn}")
         try:
             os.rename(new, folder)
             return

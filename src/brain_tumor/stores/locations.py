@@ -73,18 +73,19 @@ def check_output(path: str | Path, kind: Literal["folder", "file"]) -> None:
             f"{path} is the folder that this is run in, or holds it; name a new one to write to."
         )
     with refusals_explained(path):
-        if place.exists() and place.is_dir() != (kind == "folder"):
-            raise InputError(
-                f"{path} is a {'file' if kind == 'folder' else 'folder'}; name a {kind} to write."
-            )
+        if place.exists() and not (place.is_dir() if kind == "folder" else place.is_file()):
+            raise InputError(f"{path} is no {kind}, and stays as it is; name another one.")
         parent = next(folder for folder in place.parents if folder.exists())
         draft = place.with_name(draft_name(f".{place.name}")) / "file"
         # Names that are too long are told by asking for them, each where folders are.
         for path_to_ask in (draft, *(parent / name for name in draft.relative_to(parent).parts)):
             with suppress(FileNotFoundError):
                 os.lstat(path_to_ask)
-        with tempfile.TemporaryFile(dir=parent) as file:
-            file.write(bytes(4096))
+        try:
+            with tempfile.TemporaryFile(dir=parent) as file:
+                file.write(bytes(4096))
+        except FileNotFoundError:  # as below /proc
+            raise InputError(f"{path} cannot be made: {parent} takes no files; name another one.") from None
 
 
 def _short_hash(lines: Iterable[str]) -> str:

@@ -30,7 +30,7 @@ from brain_tumor.artifacts.transfer import local_copy
 from brain_tumor.config import Schema, TrainConfig, from_json
 from brain_tumor.runtime import environment
 from brain_tumor.runtime.drafts import delete_abandoned, is_draft
-from brain_tumor.runtime.errors import DamagedError, InputError
+from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
 from brain_tumor.stores.files import write_json
 from brain_tumor.stores.folders import delete_folder, list_files, read_file
 from brain_tumor.stores.paths import AnyPath, open_path
@@ -194,7 +194,8 @@ class Checkpoints:
 
     def _names(self) -> list[str]:
         """What is there and whole, as far as one can tell without reading it: the manifest comes last."""
-        found = [facts.name.split("/") for facts in list_files(self.folder)]
+        with refusals_explained(self.folder):
+            found = [facts.name.split("/") for facts in list_files(self.folder)]
         # A folder that this machine is still writing has its manifest a moment before its name.
         return [parts[0] for parts in found if parts[1:] == [MANIFEST] and not parts[0].startswith(".")]
 
