@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -332,6 +334,31 @@ def test_two_trainings_in_one_place_delete_no_draft_of_the_other(tmp_path: Path)
         assert (draft.path / "variables.npz").exists()
         draft.manifest = ModelManifest()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00002", "model"]
+
+
+def test_two_processes_of_a_training_do_not_end_each_other(tmp_path: Path) -> None:
+    script = """
+import sys
+import numpy as np
+from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
+
+for epoch in range(1, 60):
+    best = epoch - epoch % int(sys.argv[2]) or 1
+    progress = ProgressState(best_epoch=best, score=0.1, waited=0, rate_waited=0)
+    state = TrainingState(epochs=[{"epoch": 1.0}] * epoch, progress=progress, mlflow_run_id="")
+    arrays = {name: [np.zeros(2000)] for name in ("variables", "optimizer")}
+    Checkpoints(sys.argv[1]).save(epoch, Checkpoint(state, arrays))
+    Checkpoints(sys.argv[1]).load()
+"""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, tmp_path, every], stderr=subprocess.PIPE, text=True)
+        for every in ("3", "4")
+    ]
+    for process in processes:
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+    assert "epoch-00059" in {path.name for path in tmp_path.iterdir()}
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.fixture

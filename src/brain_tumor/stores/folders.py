@@ -98,7 +98,12 @@ def download_file(path: AnyPath, target: Path) -> bool:
     if facts is None:
         return False
     with explain_errors(path):
-        _download(path, facts, target)
+        try:
+            _download(path, facts, target)
+        except FileNotFoundError:
+            if isinstance(path, Path) and not path.exists():  # deleted since
+                return False
+            raise
     return True
 
 

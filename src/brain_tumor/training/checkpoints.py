@@ -177,9 +177,12 @@ class Checkpoints:
             DamagedError: It is not whole.
             InputError: It cannot be read.
         """
-        with local_copy(self.folder / name, CheckpointManifest) as folder:
-            state = _parse_state((folder / STATE_FILE).read_bytes(), f"{self.folder}/{name}")
-            return state, {file.stem: _read_arrays(file) for file in folder.glob(f"{wanted}.npz")}
+        try:
+            with local_copy(self.folder / name, CheckpointManifest) as folder:
+                state = _parse_state((folder / STATE_FILE).read_bytes(), f"{self.folder}/{name}")
+                return state, {file.stem: _read_arrays(file) for file in folder.glob(f"{wanted}.npz")}
+        except FileNotFoundError as error:  # another process of the same training deletes it
+            raise DamagedError(f"{error.filename} is gone.") from error
 
     def _best_of(self, name: str) -> str:
         """The checkpoint that another one refers to as its best epoch's; an empty text if there is none."""
