@@ -81,7 +81,7 @@ def measure(
         table = predict(configs.evaluate, records, models, folder / f"predictions-{seed}").table
         tables.append(table[table["split"] == split].assign(seed=seed))
     data = ", ".join(
-        f"{name} {split.patients} patients, {split.images} images"
+        f"{name} {'unknown' if split.patients is None else split.patients} patients, {split.images} images"
         for name, split in records.manifest.splits.items()
     )
     return pd.concat(tables, ignore_index=True), seconds, data

@@ -50,7 +50,8 @@ def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
     for folder in sorted((runs / "artifacts").glob("*")):
         if folder.name not in needed and folder.stat().st_mtime < newest:
             shutil.rmtree(folder)
-            (runs / "reports" / f"{folder.name}.html").unlink(missing_ok=True)
+            for kind in ("", "-data"):
+                (runs / "reports" / f"{folder.name}{kind}.html").unlink(missing_ok=True)
             deleted.append(folder)
     for record in records[keep:]:
         record.unlink()

@@ -59,6 +59,7 @@ def run(overrides: list[str], runs: Path, target: Target) -> dict[str, Path]:
     try:
         runner.submit(job)
         # It takes a while, and meanwhile the first step begins.
+        from brain_tumor.artifacts.dataset import open_dataset
         from brain_tumor.artifacts.evaluation import read_evaluation
 
         for event in runner.follow():
@@ -71,6 +72,10 @@ def run(overrides: list[str], runs: Path, target: Target) -> dict[str, Path]:
     display.finish()
     evaluation = read_evaluation(result.artifacts["evaluation"])
     page = _copy_report(result.artifacts["gallery"], runs)
+    dataset = result.artifacts["dataset"]
+    findings = open_dataset(dataset).manifest.metrics()["findings"]
+    data_page = _copy_report(dataset.with_name("data_report"), runs, "-data")
+    about_data = f"{data_page} ({findings:,} {'finding' if findings == 1 else 'findings'})"
     seconds = round(time.perf_counter() - start, 1)
     if display.executed:
         record = {
@@ -86,7 +91,7 @@ def run(overrides: list[str], runs: Path, target: Target) -> dict[str, Path]:
             "artifacts": {name: str(path) for name, path in result.artifacts.items()},
         }
         write_json(runs / "history" / f"{job.name}.json", record)
-    _print_result(evaluation, page, display, job.name, seconds)
+    _print_result(evaluation, page, about_data, display, job.name, seconds)
     return result.artifacts
 
 
@@ -99,28 +104,33 @@ def prepare(configs: StepConfigs, overrides: list[str], runs: Path, target: Targ
     return Job(name, target, tag, compiled, configs.parameters(), overrides, runs)
 
 
-def _copy_report(gallery: Path, runs: Path) -> Path:
-    """Copies the page to a name that a browser knows: that of the run which made it."""
-    name = gallery.relative_to(runs / "artifacts").parts[0]
+def _copy_report(page: Path, runs: Path, kind: str = "") -> Path:
+    """Copies a page to a name that a browser knows: that of the run which made it, and what kind it is."""
+    name = page.relative_to(runs / "artifacts").parts[0]
     (runs / "reports").mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copyfile(gallery, runs / "reports" / f"{name}.html"))
+    return Path(shutil.copyfile(page, runs / "reports" / f"{name}{kind}.html"))
 
 
-def _print_result(evaluation: "Evaluation", page: Path, display: Display, name: str, seconds: float) -> None:
-    from brain_tumor.reports.evaluation_tables import difference_table, label_table, summary_table
+def _print_result(
+    evaluation: "Evaluation", page: Path, about_data: str, display: Display, name: str, seconds: float
+) -> None:
+    from brain_tumor.reports.evaluation_tables import (
+        counts_sentence,
+        difference_table,
+        label_table,
+        summary_table,
+    )
 
     mlflow_runs = {name: model.mlflow_run_id for name, model in evaluation.models.items()}
     print()
     if evaluation.notice:
         print(evaluation.notice)
-    print(
-        f"Split {evaluation.split}: {evaluation.patients} patients, {evaluation.images} images, "
-        f"{evaluation.boxes} true boxes.\n"
-    )
+    print(f"{counts_sentence(evaluation)}\n")
     print(summary_table(evaluation, {"MLflow run": mlflow_runs}))
     print(f"\n{difference_table(evaluation)}\n")
     print(f"{label_table(evaluation)}\n")
     print(f"Report: {page}")
+    print(f"Data:   {about_data}")
     run_id = f"run {display.tracked}" if display.tracked else "no new run, since no step ran"
     print(f"MLflow: {run_id} (make mlflow-ui)")
     print(f"Run:    {name}: {len(display.executed)} steps run, {len(display.cached)} cached, {seconds:.1f} s")

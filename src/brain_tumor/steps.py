@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brain_tumor.config import (
+    DirectoryDataset,
     EvaluateConfig,
     RecordsConfig,
     TrainConfig,
@@ -20,7 +21,6 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import begin
 from brain_tumor.runtime.step import import_tensorflow, step
 from brain_tumor.runtime.tracking import pipeline_run
-from brain_tumor.stores.locations import check_output
 
 if TYPE_CHECKING:
     from brain_tumor.artifacts.evaluation import LabelCurves
@@ -64,9 +64,15 @@ def ingest(config: str, output: Path, report: Path) -> dict[str, float]:
         What was counted, by name.
     """
     begin(title("ingest"))
+    from brain_tumor.artifacts.dataset import DatasetManifest
+    from brain_tumor.artifacts.outputs import check_outputs
+
+    parsed = parse_dataset(config)
+    export = [parsed.path] if isinstance(parsed, DirectoryDataset) else []
+    check_outputs(export, {output: DatasetManifest}, [report])
     from brain_tumor.ingest.ingest import ingest
 
-    ingested = ingest(parse_dataset(config), Path(output))
+    ingested = ingest(parsed, Path(output))
     # It imports Matplotlib, which a step that fails need not wait for.
     from brain_tumor.reports.data_report import write_data_report
 
@@ -88,9 +94,11 @@ def build_tfrecords(config: str, dataset: Path, output: Path) -> dict[str, float
     """
     begin(title("build_tfrecords"))
     from brain_tumor.artifacts.dataset import open_dataset
+    from brain_tumor.artifacts.outputs import check_outputs
+    from brain_tumor.artifacts.records import RecordsManifest
 
     parsed, opened = from_json(RecordsConfig, config, "records"), open_dataset(dataset)
-    check_output(output, "folder")
+    check_outputs([dataset], {output: RecordsManifest})
     import_tensorflow()
     from brain_tumor.records.build import build_tfrecords
 
@@ -115,13 +123,14 @@ def train(
     """
     parsed = from_json(TrainConfig, config, "training")
     begin(title("train", parsed.name))
-    from brain_tumor.artifacts.model import open_model
+    from brain_tumor.artifacts.model import ModelManifest, open_model
+    from brain_tumor.artifacts.outputs import check_outputs
     from brain_tumor.artifacts.records import open_records
 
     opened, before = open_records(records), open_model(start) if start else None
-    check_output(output, "folder")
-    if logs:
-        check_output(logs, "folder")
+    inputs: list[str | Path] = [path for path in (records, start) if path]
+    inputs += [parsed.model.weights] if parsed.model.weights_fingerprint else []
+    check_outputs(inputs, {output: ModelManifest}, folders=[logs] if logs else [])
     import_tensorflow()
     from brain_tumor.training.train import train
 
@@ -153,15 +162,16 @@ def evaluate(
         All figures that exist, by name.
     """
     begin(title("evaluate"))
-    from brain_tumor.artifacts.evaluation import write_evaluation
+    from brain_tumor.artifacts.evaluation import EvaluationManifest, write_evaluation
+    from brain_tumor.artifacts.outputs import check_outputs
+    from brain_tumor.artifacts.predictions import PredictionsManifest
     from brain_tumor.artifacts.records import open_records
     from brain_tumor.stores.files import write_file
 
     parsed = from_json(EvaluateConfig, config, "evaluate")
     opened, models = open_records(records), _open_models(final, baselines or [])
-    for folder in (predictions, evaluation):
-        check_output(folder, "folder")
-    check_output(report, "file")
+    inputs = [records, final, *(baselines or [])]
+    check_outputs(inputs, {predictions: PredictionsManifest, evaluation: EvaluationManifest}, [report])
     import_tensorflow()
     from brain_tumor.evaluation.judge import judge
     from brain_tumor.evaluation.predict import predict
@@ -201,10 +211,11 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     begin(title("visualize"))
     from brain_tumor.artifacts.dataset import open_dataset
     from brain_tumor.artifacts.evaluation import read_evaluation
+    from brain_tumor.artifacts.outputs import check_outputs
     from brain_tumor.artifacts.predictions import open_predictions
 
     parsed = from_json(VisualizeConfig, config, "visualize")
-    check_output(output, "file")
+    check_outputs([dataset, predictions, evaluation], {}, [output])
     images, table, found = open_dataset(dataset), open_predictions(predictions), read_evaluation(evaluation)
     from brain_tumor.reports.prediction_report import write_prediction_report
 

@@ -63,7 +63,8 @@ def test_a_bad_config_is_refused(
 
 def test_a_missing_folder_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
     absent = tmp_path / "absent"
-    config = configure(["dataset=directory", f"dataset.path={absent}"]).parameters()["dataset"]
+    overrides = ["dataset=directory", f"dataset.path={absent}", "dataset.labels=[label0,label1,label2]"]
+    config = configure(overrides).parameters()["dataset"]
     outputs = {
         "dataset": Dataset(uri=str(tmp_path / "dataset")),
         "data_report": HTML(uri=str(tmp_path / "report")),

@@ -35,7 +35,8 @@ def write_run(runs: Path, name: str, started: float, *folders: str) -> None:
         write_file(runs / file, started)
     own = runs / "artifacts" / name
     write_file(own / "step" / "model" / "manifest.json", started)
-    write_file(runs / "reports" / f"{name}.html", started)
+    for kind in ("", "-data"):
+        write_file(runs / "reports" / f"{name}{kind}.html", started)
     os.utime(own, (started, started))
     used = [name, *folders]
     artifacts = {
@@ -75,7 +76,9 @@ def test_what_kept_runs_refer_to_stays(runs: Path) -> None:
     assert deleted == [runs / "artifacts" / "two"]
     assert names(runs / "artifacts") == ["five", "four", "one", "three"]
     assert (runs / "artifacts" / "one" / "step" / "model" / "manifest.json").is_file()
-    assert names(runs / "reports") == ["four.html", "one.html", "three.html"]
+    assert names(runs / "reports") == [
+        f"{name}{kind}.html" for name in ("four", "one", "three") for kind in ("-data", "")
+    ]
     assert names(runs / "history") == ["four.json", "three.json"]
     logs = [f"{name}.{ending}" for name in ("four", "one", "three") for ending in ("jsonl", "log")]
     assert names(runs / "logs") == ["five.log", *logs]

@@ -237,6 +237,15 @@ def test_an_unchanged_run_prints_the_same(first: Outcome, second: Outcome) -> No
     assert second.rows == first.rows
 
 
+def test_the_data_report_is_a_page_beside_the_report(root: Path, first: Outcome) -> None:
+    found = re.search(r"^Data:   (.+) \((\d+) findings?\)$", first.stdout, re.MULTILINE)
+    assert found
+    page = Path(found[1])
+    assert page == root / "runs" / "reports" / f"{first.history[0]['name']}-data.html"
+    assert page.read_text().startswith("<!doctype html>")
+    assert found[2] == "0"
+
+
 def test_a_runs_name_is_carried_by_all_it_leaves(root: Path, first: Outcome, third: Outcome) -> None:
     names = [record["name"] for record in third.history]
     assert len(set(names)) == 2
@@ -298,7 +307,8 @@ def test_a_misspelt_override_leaves_no_run(tmp_path: Path) -> None:
 def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
     data = tmp_path / "empty"
     data.mkdir()
-    outcome = run(tmp_path, "dataset=directory", f"dataset.path={data}")
+    # Were no labels named, they would be looked for before any step.
+    outcome = run(tmp_path, "dataset=directory", f"dataset.path={data}", "dataset.labels=[tumor]")
 
     assert outcome.code == 1
     assert outcome.stdout == ""

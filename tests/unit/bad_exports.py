@@ -40,7 +40,13 @@ def write_good_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, di
 def listing(folder: Path) -> dict[str, bytes]:
     """What is below a folder."""
     paths = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    # A link that leads nowhere counts as what it says.
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        if os.path.exists(path)
+        else os.readlink(path).encode()
+        for path in paths
+    }
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:

@@ -42,6 +42,7 @@ def write_export(folder: Path, **rows: list[str]) -> Path:
 def directory_config(folder: Path, **changes: Any) -> DirectoryDataset:
     """The config that reads such an export; it takes any number of bad images."""
     values: dict[str, Any] = {"source": "directory", "path": str(folder), "max_bad_fraction": 1.0}
+    values["labels"] = ["label0", "label1", "label2"]
     return DirectoryDataset.model_validate(values | changes)
 
 

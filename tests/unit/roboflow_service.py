@@ -121,6 +121,11 @@ def cut_chunked(content: bytes) -> Answer:
     return answer
 
 
+def redirect(address: str) -> Answer:
+    """Sends the client elsewhere."""
+    return lambda handler: handler.send(302, b"", Location=address)
+
+
 def hang_up(handler: Handler) -> None:
     """No answer at all."""
     handler.close_connection = True

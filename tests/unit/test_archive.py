@@ -61,12 +61,27 @@ def test_an_archive_is_unpacked(tmp_path: Path) -> None:
         (["a/train/x.jpg", "__MACOSX/a/._x.jpg"], "a"),
         (["train/images/x.jpg"], ""),
         (["val/x.jpg"], ""),
+        (["a/train/x.jpg", "README.txt", ".DS_Store"], "a"),
+        (["a/images/train/x.jpg", "a/labels/train/x.txt", "b/readme.txt"], "a"),
+        (["a\\train\\x.jpg", "a\\test\\", "a\\test\\y.jpg"], "a"),
     ],
 )
-def test_the_export_is_found_below_folders_that_hold_nothing_else(
-    tmp_path: Path, names: list[str], below: str
-) -> None:
+def test_the_export_is_found_at_any_depth(tmp_path: Path, names: list[str], below: str) -> None:
     assert unpack_bytes(tmp_path, pack(dict.fromkeys(names, b"x"))) == tmp_path / "export" / below
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["export.zip"], "none of train/, valid/, test/ but another archive, export.zip; unpack that"),
+        (["a/train.zip", "a/valid.zip"], "another archive, train.zip"),
+        (["a.jpg"], "holds none of train/, valid/, test/; pack the folder of an export"),
+        (["a/train/x.jpg", "b/test/x.jpg"], "holds several exports: a and b; pack one of them"),
+    ],
+)
+def test_an_archive_without_an_export_is_refused(tmp_path: Path, names: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=f"The archive .*{words}"):
+        unpack_bytes(tmp_path, pack(dict.fromkeys(names, b"x")))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +136,7 @@ def test_an_archive_with_a_password_or_a_strange_compression_is_refused(tmp_path
 
 @pytest.mark.parametrize("names", [["a", "a/b"], ["n" * 300]])
 def test_names_that_no_disk_takes_are_one_sentence(tmp_path: Path, names: list[str]) -> None:
-    with pytest.raises(InputError, match=r"The archive: .* cannot be written"):
+    with pytest.raises(InputError, match=r"The archive: .*; give a (shorter name|folder)"):
         unpack_bytes(tmp_path, pack(dict.fromkeys(names, b"x")))
 
 

@@ -132,9 +132,9 @@ from brain_tumor.artifacts.folder import publish
 from brain_tumor.artifacts.model import ModelManifest
 
 for turn in range(100):
-    with publish(sys.argv[1]) as draft:
+    with publish(sys.argv[1], ModelManifest) as draft:
         draft.manifest = ModelManifest()
-        (draft.path / "file.txt").write_text("x" * turn)
+        (draft.path / f"file-{turn % 2}.txt").write_text("x" * turn)
 """
     command = [sys.executable, "-c", script, str(tmp_path / "artifact")]
     with ExitStack() as stack:

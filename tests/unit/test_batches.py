@@ -146,6 +146,14 @@ def test_the_stream_has_no_end(examples: tf.data.Dataset) -> None:
     assert int(batches.cardinality()) == tf.data.INFINITE_CARDINALITY
 
 
+def test_no_stream_waits_for_the_autotuner_at_its_end(examples: tf.data.Dataset) -> None:
+    for stream in (
+        training_batches(examples, 8, HEADS, CHANGED, seed=1),
+        evaluation_batches(examples, 8, HEADS),
+    ):
+        assert stream.options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("memory_cache_gb", [1.0, IN_A_FILE])
 def test_images_are_decoded_once(
     examples: tf.data.Dataset, cache_folder: Path, memory_cache_gb: float

@@ -18,16 +18,19 @@ from brain_tumor.runtime.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20"], "test": []}
 
+# Without names, labels are read from the bucket.
+NAMED = "dataset.labels=[label0,label1,label2]"
+
 
 def config_at(uri: str) -> BucketDataset:
-    config = compose(["dataset=bucket", f"dataset.uri={uri}"]).steps().dataset
+    config = compose(["dataset=bucket", f"dataset.uri={uri}", NAMED]).steps().dataset
     assert isinstance(config, BucketDataset)
     return config
 
 
 def fingerprint_of(uri: str) -> str:
     """What a run's config says of the content behind an address."""
-    config = configure(["dataset=bucket", f"dataset.uri={uri}"]).dataset
+    config = configure(["dataset=bucket", f"dataset.uri={uri}", NAMED]).dataset
     assert isinstance(config, BucketDataset)
     return config.fingerprint
 
@@ -137,7 +140,7 @@ def test_an_object_and_a_folder_of_one_name_are_one_sentence(
 ) -> None:
     google_bucket.put("export/train", b"a file")
     google_bucket.put("export/train/a.jpg", b"in a folder")
-    with pytest.raises(InputError, match=r"gs://bucket/export: .*train.* cannot be written"):
+    with pytest.raises(InputError, match=r"gs://bucket/export: .*train.*: .*; give a folder"):
         fetch_from("gs://bucket/export", tmp_path / "scratch")
 
 

@@ -27,6 +27,8 @@ PHASES = {
     "phase3_finetune",
 }
 STEPS = {"dataset", "records", "evaluate", "visualize"} | PHASES
+# Without names, labels are read from the folder.
+NAMED = "dataset.labels=[label0,label1,label2]"
 
 
 def configs(*overrides: str) -> dict[str, str]:
@@ -221,7 +223,11 @@ def test_labels_can_have_any_script_and_be_numbers() -> None:
     ("overrides", "words"),
     [
         (["dataset.split_fractions.test=0.3"], "dataset.split_fractions adds up to 1.2;"),
-        (["dataset.split_fractions={train: 1.5, valid: -0.5, test: 0}"], "train is 1.5; give at most 1."),
+        (
+            ["dataset.split_fractions={train: 1.5, valid: -0.5, test: 0}"],
+            "train is 1.5; give a number below",
+        ),
+        (["dataset.split_fractions={train: 0.8, valid: 0.2, test: 0}"], "test is 0; give a number above 0."),
         (["dataset.filename_pattern=(["], "dataset.filename_pattern is no regular expression"),
         (["dataset.filename_pattern=patient"], "needs the groups (?P<patient>...) and (?P<slice>...)"),
         (["model.weights=imagnet"], "model.weights is 'imagnet'; give imagenet, none or the path"),
@@ -259,15 +265,18 @@ def test_a_key_that_no_file_names_can_be_given() -> None:
     ],
 )
 def test_a_path_is_taken_as_it_stands(path: str) -> None:
-    config = configure(["dataset=directory", f"dataset.path={path}"]).dataset
+    config = configure(["dataset=directory", f"dataset.path={path}", NAMED]).dataset
     assert isinstance(config, DirectoryDataset)
     assert config.path == path.strip("'") if path.startswith("'") else path
-    assert json.loads(configs("dataset=directory", f"dataset.path={path}")["dataset"])["path"] == config.path
+    assert (
+        json.loads(configs("dataset=directory", f"dataset.path={path}", NAMED)["dataset"])["path"]
+        == config.path
+    )
 
 
 def test_a_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
-    config = configure(["dataset=directory", "dataset.path=~/scans"]).dataset
+    config = configure(["dataset=directory", "dataset.path=~/scans", NAMED]).dataset
     assert isinstance(config, DirectoryDataset) and config.path == "/home/somebody/scans"
 
 
@@ -305,7 +314,7 @@ def test_a_value_changes_only_the_steps_that_read_it(
 def test_other_files_behind_the_same_folder_are_other_input(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.jpg").write_bytes(b"1")
-    overrides = ["dataset=directory", f"dataset.path={tmp_path}"]
+    overrides = ["dataset=directory", f"dataset.path={tmp_path}", NAMED]
     before = configs(*overrides)
     assert json.loads(before["dataset"])["path"] == str(tmp_path)
 
@@ -316,9 +325,9 @@ def test_other_files_behind_the_same_folder_are_other_input(tmp_path: Path) -> N
 
 def test_a_relative_path_is_the_same_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
-    absolute = configs("dataset=directory", f"dataset.path={tmp_path / 'data'}")
+    absolute = configs("dataset=directory", f"dataset.path={tmp_path / 'data'}", NAMED)
     monkeypatch.chdir(tmp_path)
-    assert configs("dataset=directory", "dataset.path=data") == absolute
+    assert configs("dataset=directory", "dataset.path=data", NAMED) == absolute
 
 
 def test_another_weights_file_under_the_same_name_changes_the_trainings_alone(tmp_path: Path) -> None:

@@ -292,3 +292,15 @@ def find_line(text: str, start: str) -> str:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     (line,) = [line for line in lines if line.startswith(start)]
     return line
+
+
+def test_unknown_patients_are_no_patients(tmp_path: Path) -> None:
+    predictions = make_predictions(tmp_path / "predictions", 12)
+    table = predictions.table.assign(patient_id=pd.array([None] * len(predictions.table), "str"))
+    unknown = write_predictions(tmp_path / "unknown", table, predictions.manifest)
+
+    markdown = evaluation_markdown(judge(CONFIG, unknown))
+
+    assert "Split test: 36 images, 48 true boxes; patients are unknown." in markdown
+    assert "bootstrap over images, since patients are unknown" in markdown
+    assert "bootstrap over patients" not in markdown

@@ -160,9 +160,9 @@ STRAYS: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
         "yolo",
         put_bytes("train/labels/gone.txt", b"0 .5 .5 .1 .1"),
         "gone.txt",
-        "no JPEG of the same name",
+        "no image of the same name",
     ),
-    "VOC": ("voc", put_bytes("train/gone.xml", b"<annotation/>"), "gone.xml", "no JPEG of the same name"),
+    "VOC": ("voc", put_bytes("train/gone.xml", b"<annotation/>"), "gone.xml", "no image of the same name"),
 }
 
 
@@ -190,7 +190,7 @@ def test_what_belongs_to_no_image_is_ignored_with_a_finding(tmp_path: Path, stra
         (b"", "not the name of a file"),
         (b"\xff.jpg", "no UTF-8"),
         (b"x" * 252 + b".jpg", "longer than 255 bytes"),
-        (b"image.png", "no JPEG"),
+        (b"image.bmp", "no JPEG's or PNG's"),
     ],
 )
 def test_a_record_whose_name_is_not_a_files_is_not_written(
@@ -294,8 +294,8 @@ def test_a_name_that_is_no_text_is_a_finding(tmp_path: Path) -> None:
             "train",
             "\\udcff.jpg",
             None,
-            "other_file",
-            "train/'\\udcff.jpg' has a name that is no UTF-8 text.",
-            "file ignored",
+            "unusable_image",
+            "train/'\\udcff.jpg' has a name that is no UTF-8 text; rename it.",
+            "image left out",
         )
     ]

@@ -16,11 +16,13 @@ from format_exports import (
     train_of,
     write,
 )
-from format_writers import WRITERS, write_records
+from format_writers import WRITERS, Picture, write_records
 
+from brain_tumor.config import DirectoryDataset
 from brain_tumor.ingest.export import BOX_COLUMNS
 from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.ingest.ingest import ingest
+from brain_tumor.runtime.errors import InputError
 
 LABEL_SETS = {"five labels": FIVE_LABELS, "one label": ["no"]}
 ROW_COLUMNS = ["source", "row"]
@@ -243,3 +245,64 @@ def test_an_image_that_complete_annotations_lack_is_remarked_on(tmp_path: Path, 
     (finding,) = split.findings
     assert (finding.file, finding.kind) == ("volume_1_slice_3.JPEG", "not_annotated")
     assert not finding.bad
+
+
+POSE = "0 0.5 0.5 0.5 0.4 0.3 0.4 2 0.7 0.6 1"
+
+
+@pytest.mark.parametrize("shape", ["kpt_shape: [2, 3]\n", ""])
+def test_a_pose_is_the_box_that_it_begins_with_or_a_finding(tmp_path: Path, shape: str) -> None:
+    folder = write(tmp_path, "yolo")
+    (folder / "data.yaml").write_text((folder / "data.yaml").read_text() + shape)
+    (folder / "train/labels/volume_1_slice_1.txt").write_text(POSE)
+
+    split = train_of(folder)
+
+    if shape:
+        assert corners(split)[-1] == [10, 9, 30, 21]
+        assert split.findings == []
+    else:
+        (finding,) = split.findings
+        assert "seems to be a box and keypoints; give the data.yaml its kpt_shape" in finding.message
+        assert finding.bad
+
+
+def test_a_pose_of_another_shape_is_a_finding(tmp_path: Path) -> None:
+    folder = write(tmp_path, "yolo")
+    (folder / "data.yaml").write_text((folder / "data.yaml").read_text() + "kpt_shape: [3, 3]\n")
+    (folder / "train/labels/volume_1_slice_1.txt").write_text(POSE)
+
+    (finding,) = train_of(folder).findings
+
+    assert "has 11 values; a class and four numbers, and 9 of keypoints are needed" in finding.message
+
+
+@pytest.mark.parametrize("shape", ["17", "[a, b]", "[1, 2, 3]", "[17]", "{a: b}", "[[1], 2]", "[9999, 2]"])
+def test_a_kpt_shape_that_is_none_is_refused(tmp_path: Path, shape: str) -> None:
+    folder = write(tmp_path, "yolo")
+    (folder / "data.yaml").write_text((folder / "data.yaml").read_text() + f"kpt_shape: {shape}\n")
+
+    with pytest.raises(InputError, match=r"data\.yaml has a kpt_shape that is not two numbers"):
+        train_of(folder)
+
+
+COMPOSED, APART = "volume_1_slice_7 ü.jpg", "volume_1_slice_7 u\u0308.jpg"
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "coco", "yolo", "voc"])
+@pytest.mark.parametrize(("annotated", "stored"), [(COMPOSED, APART), (APART, COMPOSED)])
+def test_names_that_look_alike_are_the_same(tmp_path: Path, name: str, annotated: str, stored: str) -> None:
+    label = "Ödem"
+    pictures = {split: [Picture(f"volume_{split}_slice_1.jpg")] for split in ("valid", "test")}
+    folder = write(
+        tmp_path, name, {"train": [Picture(annotated, [(label, 1, 1, 9, 9)])], **pictures}, [label]
+    )
+    for path in folder.glob(f"train/**/{annotated}"):
+        path.rename(path.with_name(stored))
+
+    split = train_of(folder)
+
+    assert split.findings == []
+    assert split.images == [stored]
+    assert split.boxes["filename"].tolist() == [stored]
+    assert DirectoryDataset(source="directory", path="/", labels=["O\u0308dem"]).labels == [label]

@@ -84,8 +84,8 @@ def _truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def _png(path: Path) -> None:
-    Image.new("L", (40, 30)).save(path, "PNG")
+def _gif(path: Path) -> None:
+    Image.new("L", (40, 30)).save(path, "GIF")
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def _png(path: Path) -> None:
         (_truncated, "truncated"),
         (lambda path: path.write_bytes(b""), "it is empty"),
         (lambda path: path.write_bytes(b"<html>404</html>"), "it is no JPEG"),
-        (_png, "it is no JPEG"),
+        (_gif, "it is no JPEG or PNG"),
     ],
-    ids=["truncated", "empty", "text", "PNG"],
+    ids=["truncated", "empty", "text", "GIF"],
 )
 def test_an_image_that_cannot_be_decoded_is_bad(
     tmp_path: Path, break_it: Callable[[Path], object], reason: str
@@ -124,3 +124,46 @@ def test_images_of_different_sizes_in_one_export(tmp_path: Path) -> None:
     assert result.findings == []
     image = result.images.set_index("filename").loc[BAD]
     assert (image["width"], image["height"]) == (64, 20)
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, False), (3, True), (6, True), (8, True)])
+def test_an_image_that_is_turned_by_its_metadata_is_bad(
+    tmp_path: Path, orientation: int, turned: bool
+) -> None:
+    folder = write_export(tmp_path / "export")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("L", (40, 30)).save(folder / "train" / BAD, "JPEG", exif=exif)
+
+    result = check(folder)
+
+    assert quarantined(result) == ([("train", BAD)] if turned else [])
+    assert [finding.kind for finding in result.findings] == (["turned_image"] if turned else [])
+
+
+LEVELS = np.arange(1200, dtype=np.uint16).reshape(30, 40)
+PNGS = {
+    "8 bits": (Image.fromarray((LEVELS % 256).astype(np.uint8)), True),
+    "16 bits": (Image.fromarray(LEVELS * 50), True),
+    "alpha": (Image.new("LA", (40, 30), (7, 9)), True),
+    "color": (Image.new("RGB", (40, 30), (1, 2, 3)), False),
+    "palette": (Image.new("RGB", (40, 30), (1, 2, 3)).quantize(2), False),
+    "grey palette": (Image.new("RGB", (40, 30), (2, 2, 2)).quantize(2), True),
+}
+
+
+@pytest.mark.parametrize("name", PNGS)
+def test_a_png_is_an_image(tmp_path: Path, name: str) -> None:
+    image, grey = PNGS[name]
+    folder = write_export(tmp_path / "export", train=["a.png,40,30,label1,5,5,10,20"])
+    image.save(folder / "train" / "a.png")
+
+    result = check(folder)
+
+    assert result.findings == []
+    found = result.images.set_index("filename").loc["a.png"]
+    assert (found["format"], found["grey"], found["width"]) == ("png", grey, 40)
+    # As training will see it.
+    tf = pytest.importorskip("tensorflow")
+    decoded = tf.image.decode_jpeg((folder / "train" / "a.png").read_bytes(), channels=1).numpy()
+    assert found["intensity"] == pytest.approx(decoded.mean(), abs=1)

@@ -55,6 +55,7 @@ def test_the_artifact_holds_the_images_untouched_and_two_tables(tmp_path: Path) 
         "patient_id": "1",
         "slice": 2,
         "grey": True,
+        "format": "jpeg",
         "sha256": hash_file(image),
     }
     assert [row[0] for row in dataset.annotations.to_dict("split")["data"]] == [
@@ -188,7 +189,7 @@ def test_nothing_is_left_after_a_structural_fault(tmp_path: Path, fault: str) ->
 def test_nothing_is_left_when_too_much_is_bad(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", train=["absent.jpg,40,30,label0,1,1,2,2"])
 
-    with pytest.raises(InputError, match=r"1 of 13 samples .* row 2 names absent\.jpg"):
+    with pytest.raises(InputError, match=r"1 of 13 images .* row 2 names absent\.jpg"):
         ingest(directory_config(folder, max_bad_fraction=0.05), tmp_path / "out" / "dataset")
 
     assert list((tmp_path / "out").iterdir()) == []
@@ -217,7 +218,7 @@ def test_synthetic_patients_follow_from_the_seed_and_carry_a_notice(tmp_path: Pa
     assert "Synthetic data" in dataset.manifest.notice
 
 
-def test_a_name_that_the_pattern_does_not_match_is_its_own_patient(tmp_path: Path) -> None:
+def test_the_patient_of_a_name_that_the_pattern_does_not_match_is_unknown(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     write_image(folder / "train" / "scan A.jpg")
     write_image(folder / "train" / "volume_9_slice_x.jpg")
@@ -225,10 +226,16 @@ def test_a_name_that_the_pattern_does_not_match_is_its_own_patient(tmp_path: Pat
     dataset = ingest(directory_config(folder), tmp_path / "dataset").dataset
 
     images, counts = dataset.images.set_index("filename"), dataset.manifest.counts
-    assert images.loc["scan A.jpg", "patient_id"] == "scan A"
-    assert images.loc["volume_9_slice_x.jpg", "patient_id"] == "volume_9_slice_x"
+    unknown = ["scan A.jpg", "volume_9_slice_x.jpg"]
+    assert sorted(images.index[images["patient_id"].isna()]) == unknown
     assert images["slice"].isna().sum() == dataset.manifest.unmatched_names == 2
-    assert counts["train"].patients == 4
+    assert (counts["train"].patients, counts["valid"].patients) == (None, 1)
+    assert dataset.manifest.leakage.used["train/valid"].shared_patients is None
+    assert dataset.manifest.leakage.used["valid/test"].shared_patients == 0
+    assert "train_patients" not in dataset.manifest.metrics()
+
+    with pytest.raises(InputError, match=r"finds none in 2 of 14 names, such as train/scan A\.jpg; give a"):
+        ingest(directory_config(folder, split="patient"), tmp_path / "other")
 
 
 def test_a_slice_number_that_no_column_holds_is_refused(tmp_path: Path) -> None:

@@ -189,3 +189,19 @@ def test_the_seed_decides():
     first = interval(table, "final", "mean_iou", CONFIG)
     assert first == interval(table, "final", "mean_iou", CONFIG)
     assert first.low != interval(table, "final", "mean_iou", other).low
+
+
+def test_where_patients_are_unknown_pictures_are_drawn():
+    table = make_predictions(12)
+    known = interval(table, "final", "mean_iou", EvaluateConfig())
+    # The same pictures, each patient's as Roboflow's copies of one.
+    copies = table["patient_id"] + "_jpg.rf." + table["filename"].str.replace("_", "")
+    unknown = table.assign(filename=copies, patient_id=pd.array([None] * len(table), "str"))
+
+    found = interval(unknown, "final", "mean_iou", EvaluateConfig())
+
+    assert found.patients == 12
+    assert found.value == known.value
+    assert found.low == pytest.approx(known.low, abs=0.03)
+    few = interval(unknown[unknown["filename"] < "p5"], "final", "mean_iou", EvaluateConfig())
+    assert few.reason.startswith("only ") and "images with a true box, 10 are needed" in few.reason

@@ -1,12 +1,13 @@
 """`dataset.labels=auto`: what each format declares, and what is said where it declares nothing."""
 
 import json
-import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import GoogleBucket
 from exports import directory_config, write_export
 from format_exports import FIVE_LABELS, edit_json, put_bytes, splits_of, write
 from format_writers import Picture
@@ -14,7 +15,8 @@ from format_writers import Picture
 from brain_tumor.config import DirectoryDataset
 from brain_tumor.config.compose import compose
 from brain_tumor.configure import configure
-from brain_tumor.ingest.labels import LISTED_LABELS, read_labels
+from brain_tumor.ingest.ingest import ingest
+from brain_tumor.ingest.labels import MOST_LABELS, read_labels
 from brain_tumor.runtime.errors import InputError
 
 SPLITS = ("train", "valid", "test")
@@ -111,65 +113,41 @@ def test_label_maps_with_all_that_they_may_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "voc"])
-def test_a_format_that_declares_none_is_refused_with_the_names_in_its_boxes(
-    tmp_path: Path, name: str
-) -> None:
-    labels = ["label1", "label0", "tumor-core", "Edema_2"]
+def test_a_format_that_declares_none_has_those_of_its_boxes(tmp_path: Path, name: str) -> None:
+    labels = ["label10", "label2", "tumor-core", "Edema_2"]
     folder = write(tmp_path, name, splits_of(labels), labels)
 
-    message = refusal_of(folder)
-
-    assert f"{folder} is a {name} export, which says nothing of the labels' order" in message
-    assert "dataset.labels=[Edema_2,label0,label1,tumor-core] in this order" in message
+    assert labels_of(folder) == ["Edema_2", "label2", "label10", "tumor-core"]
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [
-        FIVE_LABELS,
-        ["null", "True", "1.0", "7"],
-        ["a\\", 'b\\"b', '"c', "d'", "$HOME", "[e]", "f,g", "{x: 1}"],
-    ],
-)
-def test_the_names_can_be_copied_into_a_shell(tmp_path: Path, labels: list[str]) -> None:
-    folder = write(tmp_path, "tensorflow", splits_of(labels), labels)
-
-    message = refusal_of(folder)
-
-    shown = message.split("the names of its boxes, ")[1].removesuffix(" in this order or another.")
-    (override,) = shlex.split(shown)
-    composed = compose(["dataset=directory", f"dataset.path={folder}", override]).dataset
-    assert composed.labels == sorted(labels)
-
-
-def test_rows_that_are_no_box_of_an_image_suggest_no_name(tmp_path: Path) -> None:
+def test_rows_that_are_no_box_of_an_image_name_no_label(tmp_path: Path) -> None:
     good, bad = "volume_1_slice_1.jpg", "volume_1_slice_2.jpg"
     rows = [f"{good},40,30,tumor,1,1,2,2", "absent.jpg,40,30,other,1,1,2,2"]
     rows += [f"{bad},40,30,{label},1,1,2,2" for label in ("", " a", "macro", "x" * 101, "a\tb")]
     folder = write_export(tmp_path / "export", train=rows)
 
-    assert "dataset.labels=[tumor] in" in refusal_of(folder)
+    assert labels_of(folder) == ["tumor"]
 
 
-def test_an_export_without_boxes_suggests_how_names_are_given(tmp_path: Path) -> None:
-    assert "give the names, as in dataset.labels=[" in refusal_of(write_export(tmp_path / "export"))
+def test_an_export_without_boxes_names_no_label(tmp_path: Path) -> None:
+    message = refusal_of(write_export(tmp_path / "export"))
+    assert "none of its boxes has a usable label; give the names, as in dataset.labels=[" in message
 
 
-def test_too_many_names_are_not_listed(tmp_path: Path) -> None:
-    rows = [f"volume_1_slice_1.jpg,40,30,{n},1,1,2,2" for n in range(LISTED_LABELS + 1)]
+def test_too_many_names_are_refused(tmp_path: Path) -> None:
+    rows = [f"volume_1_slice_1.jpg,40,30,{n},1,1,2,2" for n in range(MOST_LABELS + 1)]
     folder = write_export(tmp_path / "export", train=rows)
 
-    assert f"its boxes have {LISTED_LABELS + 1} different labels" in refusal_of(folder)
+    assert f"its boxes have {MOST_LABELS + 1} different labels" in refusal_of(folder)
 
 
-def test_records_without_a_label_map_declare_none(tmp_path: Path) -> None:
+def test_records_without_a_label_map_have_those_of_their_boxes(tmp_path: Path) -> None:
     labels = ["a", "b"]
     folder = write(tmp_path, "tfrecord", splits_of(labels), labels)
     for path in folder.glob("*/*.pbtxt"):
         path.unlink()
 
-    assert "is a tfrecord export, which says nothing" in refusal_of(folder)
-    assert "dataset.labels=[a,b]" in refusal_of(folder)
+    assert labels_of(folder) == ["a", "b"]
 
 
 PBTXT = "train/project_label_map.pbtxt"
@@ -221,14 +199,34 @@ def test_a_declared_name_that_no_label_can_have_is_refused(tmp_path: Path, label
     assert f"{folder} names labels that are of no use here: dataset.labels.1 {words}" in refusal_of(folder)
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [["dataset=synthetic"], ["dataset=roboflow"], ["dataset=bucket", "dataset.uri=gs://bucket/a"]],
-)
-def test_a_source_that_is_no_folder_is_refused(overrides: list[str]) -> None:
-    config = compose([*overrides, "dataset.labels=auto"]).dataset
-    with pytest.raises(InputError, match=rf"and the source is {config.source}; give the names, as in"):
+def test_they_are_the_default_of_a_folder_and_an_archive_in_a_bucket(
+    tmp_path: Path, google_bucket: GoogleBucket
+) -> None:
+    folder = write(tmp_path, "coco")
+    google_bucket.put(
+        "export.zip", Path(shutil.make_archive(str(tmp_path / "a"), "zip", folder)).read_bytes()
+    )
+
+    assert configure(["dataset=directory", f"dataset.path={folder}"]).dataset.labels == FIVE_LABELS
+    at = "gs://bucket/export.zip"
+    assert configure(["dataset=bucket", f"dataset.uri={at}"]).dataset.labels == FIVE_LABELS
+    assert ingest(directory_config(folder, labels="auto"), tmp_path / "out").dataset.manifest.labels == (
+        FIVE_LABELS
+    )
+
+
+def test_the_synthetic_labels_are_known_and_those_at_roboflow_are_given() -> None:
+    assert read_labels(compose(["dataset.labels=auto"]).dataset) == ["label0", "label1", "label2"]
+    with pytest.raises(InputError, match="would ask Roboflow at each configuration; give the names, as in"):
+        read_labels(compose(["dataset=roboflow", "dataset.labels=auto"]).dataset)
+
+
+def test_a_message_names_the_bucket_and_no_temporary_folder(google_bucket: GoogleBucket) -> None:
+    google_bucket.put("export/train/a.txt", b"")
+    config = compose(["dataset=bucket", "dataset.uri=gs://bucket/export"]).dataset
+    with pytest.raises(InputError) as caught:
         read_labels(config)
+    assert str(caught.value).startswith("gs://bucket/export has no annotations of a known format")
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_what_cannot_be_written_to_is_told_beforehand(bucket: Bucket, tmp_path: 
     check_writable(str(tmp_path / "new"))
     assert bucket.names() == [path.name for path in (tmp_path / "new").iterdir()] == [], "no trace"
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(InputError, match=r"file/models cannot be written: Not a directory"):
+    with pytest.raises(InputError, match=r"file/models.*: Not a directory; give a folder"):
         check_writable(str(tmp_path / "file" / "models"))
     nowhere = f"{bucket.address[:5]}nowhere/models"
     with pytest.raises(InputError, match=f"{nowhere}: there is no such bucket"):
@@ -99,3 +99,46 @@ def test_the_fingerprint_of_many_objects_takes_a_request_for_a_thousand(
     monkeypatch.setattr(URLLib3Session, "send", count)
     assert fingerprint("s3://bucket/many")
     assert len(requests) == 3, "whether an object has that name, and two pages"
+
+
+def test_a_fingerprint_follows_links(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        (tmp_path / name / "train" / "a.jpg").write_bytes(name.encode())
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "train").symlink_to(tmp_path / "one" / "train")
+    seen = [fingerprint(folder)]
+    (folder / "train").unlink()
+    (folder / "train").symlink_to(tmp_path / "two" / "train")
+    seen.append(fingerprint(folder))
+    (tmp_path / "two" / "train" / "a.jpg").write_bytes(b"three")
+    seen.append(fingerprint(folder))
+    (folder / "valid").symlink_to(tmp_path / "one" / "train")
+    seen.append(fingerprint(folder))
+    assert len(set(seen)) == 4
+
+    # Links that lead into themselves, or nowhere, add nothing.
+    (tmp_path / "two" / "train" / "loop").symlink_to(tmp_path / "two")
+    (folder / "self").symlink_to(folder)
+    (folder / "a").symlink_to(folder / "b")
+    (folder / "b").symlink_to(folder / "a")
+    (folder / "gone").symlink_to(tmp_path / "gone")
+    assert fingerprint(folder)
+
+
+def test_a_fingerprint_of_names_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "\udcff.jpg").write_bytes(b"")
+    first = fingerprint(tmp_path)
+    (tmp_path / "\udcff.jpg").rename(tmp_path / "\udcfe.jpg")
+    assert first and fingerprint(tmp_path) not in ("", first)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a"])
+def test_a_fingerprint_of_what_cannot_be_read_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    try:
+        assert fingerprint(tmp_path / name) == ""
+    except InputError as error:
+        assert "File name too long; give a shorter name." in str(error)

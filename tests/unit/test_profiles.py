@@ -87,8 +87,8 @@ def test_the_full_profile_has_the_missions_figures(
 def test_a_profile_says_what_differs_for_the_phases_that_are_configured() -> None:
     quick = configure([]).trainings
     assert list(quick) == list(PHASES)
-    assert [config.phase.epochs for config in quick.values()] == [20, 5, 5, 20, 2]
+    assert [config.phase.epochs for config in quick.values()] == [20, 5, 5, 20, 4]
     assert {config.model.image_size for config in quick.values()} == {64}
     frozen = {name for name, config in quick.items() if config.phase.trainable_fraction == 0}
-    assert frozen == {"baseline_classification", "baseline_box", "phase2_classification"}
+    assert frozen == {*PHASES} - {"phase3_finetune"}
     assert not any(quick[name].phase.augment for name in frozen)

@@ -48,12 +48,14 @@ def test_a_record_carries_the_original_bytes_and_who_it_is(tmp_path: Path) -> No
     known, unknown = test["volume_4_slice_2.jpg"], test["scan.jpg"]
     assert (known["patient_id"], known["slice"], known["width"], known["height"]) == (b"4", 2, 40, 30)
     assert (unknown["patient_id"], unknown["slice"], unknown["width"], unknown["height"]) == (
-        b"scan",
+        b"",
         -1,
         64,
         20,
     )
     assert (known["source_id"], known["filename"]) == (b"test/volume_4_slice_2.jpg", b"volume_4_slice_2.jpg")
+    assert records.manifest.splits["test"].patients is None
+    assert "test_patients" not in records.metrics()
     assert tf.io.decode_jpeg(unknown["encoded"]).shape == (20, 64, 1)
     assert {known[name].dtype for name in ("slice", "width", "height")} == {np.dtype(np.int32)}
 

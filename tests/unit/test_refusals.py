@@ -1,5 +1,6 @@
 """What the machine refuses is one sentence and exit code 2, found out before the work where that can be."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from brain_tumor.artifacts.dataset import Dataset, DatasetManifest, open_dataset
 from brain_tumor.artifacts.evaluation import EvaluationManifest, read_evaluation
 from brain_tumor.artifacts.folder import MANIFEST, publish, read_manifest
 from brain_tumor.artifacts.model import ModelManifest, open_model, write_model
+from brain_tumor.artifacts.outputs import check_outputs
 from brain_tumor.artifacts.predictions import PredictionsManifest, open_predictions
 from brain_tumor.artifacts.records import Records, RecordsManifest, open_records
 from brain_tumor.config import to_json
@@ -27,9 +29,8 @@ from brain_tumor.model.saving import load_model
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.records.read import load_split, reading_explained
 from brain_tumor.runtime import environment
-from brain_tumor.runtime.errors import DamagedError, InputError
+from brain_tumor.runtime.errors import DamagedError, InputError, explain_refusal
 from brain_tumor.stores.files import write_file
-from brain_tumor.stores.locations import check_output
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
 
 FULL = "No space left on device; free some space there, or name a folder on another disk."
@@ -52,39 +53,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 # --- outputs
-
-
-@pytest.mark.parametrize("kind", ["folder", "file"])
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("file/below", "Not a directory; give a folder where a folder is needed"),
-        ("x" * 300, "File name too long; give a shorter name."),
-        (f"{'x' * 250}", "File name too long; give a shorter name."),
-        (f"new/{'x' * 300}/output", "File name too long; give a shorter name."),
-    ],
-)
-def test_an_output_that_cannot_be_is_found_out_before_the_work(
-    kind: Any, name: str, sentence: str, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("mine")
-    assert sentence in refused(lambda: check_output(tmp_path / name, kind))
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_an_output_must_be_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("mine")
-    assert "file is no folder, and" in refused(lambda: check_output(tmp_path / "file", "folder"))
-    assert "is no file, and stays as it is" in refused(lambda: check_output(tmp_path, "file"))
-    assert "takes no files" in refused(lambda: check_output("/proc/new/output", "folder"))
-    monkeypatch.chdir(tmp_path)
-    for folder in (".", "..", "/", tmp_path, "new/.."):
-        said = refused(lambda folder=folder: check_output(folder, "folder"))
-        assert said == f"{folder} is the folder that this is run in, or holds it; name a new one to write to."
-    for name in ("new/output", "output", Path("sub") / ".." / "output"):
-        check_output(name, "folder")
-        check_output(name, "file")
-    assert os.listdir() == ["file"], "no trace"
 
 
 def test_what_is_no_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
@@ -112,14 +80,15 @@ def test_what_is_no_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_or_read_only_is_found_out_before_the_work(disk: Path) -> None:
-    check_output(disk / "new" / "output", "folder")
+    artifacts, files = {disk / "new" / "output": ModelManifest}, [disk / "output"]
+    check_outputs([], artifacts, files)
+    assert list(disk.iterdir()) == [], "no trace"
     fill(disk)
-    assert refused(lambda: check_output(disk / "new" / "output", "folder")).endswith(FULL)
+    assert refused(lambda: check_outputs([], artifacts)) == f"{disk / 'new' / 'output'}: {FULL}"
     (disk / "filler").unlink()
     make_read_only(disk)
-    assert "Read-only file system; name a folder on a disk" in refused(
-        lambda: check_output(disk / "output", "file")
-    )
+    said = refused(lambda: check_outputs([], {}, files))
+    assert said.startswith(f"{disk / 'output'}: Read-only file system; name a folder on a disk")
 
 
 def test_every_step_looks_at_its_outputs_first(
@@ -136,16 +105,17 @@ def test_every_step_looks_at_its_outputs_first(
     with publish(tmp_path / "model") as draft:
         draft.manifest = ModelManifest()
     file.write_text("mine")
-    new, bad, phase = tmp_path / "new", file / "below", configs.parameters()["baseline_box"]
+    new, page, bad = tmp_path / "new", tmp_path / "page.html", file / "below"
+    phase = configs.parameters()["baseline_box"]
     data, records, model = small_dataset.path, small_records.path, tmp_path / "model"
     evaluate = configs.parameters()["evaluate"]
     calls: list[Callable[[], object]] = [
         lambda: steps.build_tfrecords(to_json(CONFIG), data, bad),
         lambda: steps.train(phase, records, bad),
         lambda: steps.train(phase, records, new, logs=bad),
-        lambda: steps.evaluate(evaluate, records, model, bad, new, new),
-        lambda: steps.evaluate(evaluate, records, model, new, bad, new),
-        lambda: steps.evaluate(evaluate, records, model, new, new, bad),
+        lambda: steps.evaluate(evaluate, records, model, bad, new, page),
+        lambda: steps.evaluate(evaluate, records, model, new, bad, page),
+        lambda: steps.evaluate(evaluate, records, model, new, tmp_path / "other", bad),
     ]
     for call in calls:
         with pytest.raises(SystemExit) as ended:
@@ -153,6 +123,29 @@ def test_every_step_looks_at_its_outputs_first(
         assert ended.value.code == 2
         assert capsys.readouterr().err.count(f"{bad}: Not a directory") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "model"]
+
+
+# --- what a sentence names
+
+
+def test_a_sentence_names_the_file_but_no_draft_of_it(tmp_path: Path) -> None:
+    output, draft = tmp_path / "model", tmp_path / ".model-0123abcd.tmp" / "new" / "model.keras"
+
+    def said(*files: object) -> str:
+        return explain_refusal(OSError(errno.ENOSPC, "full", *files), output)
+
+    assert said() == said(str(draft)) == said(os.fsencode(draft)) == f"{output}: {FULL}"
+    assert said("/data/image.jpg") == f"/data/image.jpg: {FULL}"
+    assert said(str(draft), None, "/data/model") == f"/data/model: {FULL}", "what it was to be renamed to"
+    below = OSError(errno.ENOSPC, "full", str(draft))
+    assert explain_refusal(below, draft.parent) == f"{draft}: {FULL}", "where the folder is one itself"
+    assert explain_refusal(OSError("no number"), "/data") == "/data: OSError; check what is there."
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\nb", "x" * 4000])
+def test_a_name_of_anything_can_be_printed(name: str) -> None:
+    sentence = explain_refusal(OSError(errno.EACCES, "", f"/data/{name}"))
+    assert sentence.isprintable() and "Permission denied" in sentence and len(sentence) < 500
 
 
 # --- full disks
@@ -274,7 +267,8 @@ def test_what_is_no_artifact_is_a_sentence(kind: str, tmp_path: Path) -> None:
     (tmp_path / "folder" / MANIFEST).mkdir(parents=True)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("none", "file", "file/below", "folder", "loop", "x" * 300):
-        assert str(tmp_path / name) in refused(lambda name=name: open_it(tmp_path / name))
+        # A long name is cut.
+        assert str(tmp_path / name)[:250] in refused(lambda name=name: open_it(tmp_path / name))
 
 
 def test_a_damaged_table_is_a_sentence(small_records: Records, tmp_path: Path, own_dataset: Dataset) -> None:

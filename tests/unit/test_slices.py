@@ -35,3 +35,9 @@ def test_slices_that_are_lacking_are_made_up_for_by_the_others():
     assert len(choose_slices(make_slices({"1": (9, 0)}), 8, seed=0)) == 8
     assert len(choose_slices(make_slices({"1": (1, 9)}), 8, seed=0)) == 8
     assert len(choose_slices(make_slices({"1": (1, 2)}), 8, seed=0)) == 3
+
+
+def test_slices_of_unknown_patients_are_drawn_too():
+    slices = make_slices({"1": (2, 2), "2": (2, 2)})
+    slices["patient_id"] = pd.array([None] * 8, "str")
+    assert len(choose_slices(slices, 6, seed=0)) == 6

@@ -124,20 +124,29 @@ def test_a_bad_row_is_a_finding(tmp_path: Path, row: str, kind: str, words: str)
     assert len(message) < 200
 
 
-def test_what_is_no_jpeg_file_is_named(tmp_path: Path) -> None:
+def test_what_is_no_image_is_named_and_an_image_that_is_lost_is_bad(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
-    (folder / "train" / "a.png").write_bytes(b"")
+    (folder / "train" / "a.bmp").write_bytes(b"")
     (folder / "train" / "b.jpg").mkdir()
+    (folder / "train" / "c.jpg").symlink_to(folder / "nowhere.jpg")
+    (folder / "train" / "d.jpg").symlink_to(folder / "train" / "d.jpg")
+    (folder / "train" / "notes.txt").write_bytes(b"")
     (folder / "train" / "C.JPEG").write_bytes(b"")
+    (folder / "train" / "D.PNG").write_bytes(b"")
+    # What programs leave of themselves.
+    for name in (".DS_Store", "._C.JPEG", "classes.txt", "Thumbs.db"):
+        (folder / "train" / name).write_bytes(b"")
 
     train = read_train(folder)
 
-    assert [(finding.file, finding.kind) for finding in train.findings] == [
-        ("a.png", "other_file"),
-        ("b.jpg", "other_file"),
+    assert [(finding.file, finding.kind, finding.bad) for finding in train.findings] == [
+        ("a.bmp", "unusable_image", True),
+        ("b.jpg", "unusable_image", True),
+        ("c.jpg", "unusable_image", True),
+        ("d.jpg", "unusable_image", True),
+        ("notes.txt", "other_file", False),
     ]
-    assert not any(finding.bad for finding in train.findings)
-    assert train.images[0] == "C.JPEG"
+    assert train.images[:2] == ["C.JPEG", "D.PNG"]
 
 
 def test_a_quote_that_swallows_rows_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from brain_tumor.artifacts.model import MODEL_FILE, Backbone, ModelDescription, 
 from brain_tumor.artifacts.records import open_records
 from brain_tumor.boxes.measures import iou, present
 from brain_tumor.cli import main
+from brain_tumor.config import PhaseConfig
 from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from brain_tumor.model.saving import load_model
 from brain_tumor.records.read import load_split
@@ -179,12 +180,13 @@ def test_the_description_says_what_the_model_is(
     assert phases[:1] == described(boxes_model).phases
     assert phases[2].config["phase"]["trainable_layers"] == TOP_LAYERS
     assert phases[2].config["model"]["dropout"] == 0.2, "the defaults are in it"
-    assert phases[2].best_epoch == 1
+    best = max(phases[2].epochs, key=PhaseConfig(**phases[2].config["phase"]).judge)
+    assert phases[2].best_epoch == best["epoch"]
     labels = [f"{name}_{label}" for name in ("iou", "ap50") for label in description.labels]
     of_boxes = ["map_loss", "iou", "recall_at_50", "mse", "mae", *labels]
     of_both = {"val_loss", "val_labels_loss", "val_labels_auc", *(f"val_boxes_{name}" for name in of_boxes)}
     assert set(description.metrics) == of_both
-    assert description.metrics.items() <= phases[2].epochs[1].items()
+    assert description.metrics.items() <= best.items()
 
 
 def test_the_title_tells_of_a_backbone_that_never_learned(boxes_model: Path, labels_model: Path) -> None:
@@ -216,7 +218,7 @@ def test_a_training_is_tracked_inside_of_the_pipelines_run(
     assert parent.info.run_name == "pipeline"
     assert run.info.run_name == "phase3_finetune"
     assert (run.info.status, parent.info.status) == ("FINISHED", "RUNNING"), "the pipeline's goes on"
-    assert run.data.params["phase.learning_rate"] == "0.0003"
+    assert run.data.params["phase.learning_rate"] == "0.001"
     assert run.data.params["model.backbone"] == "resnet50"
     assert run.data.params["model.dropout"] == "0.2", "the defaults are among them"
     points = client.get_metric_history(run.info.run_id, "val_boxes_iou")
@@ -306,7 +308,9 @@ def test_a_sixth_phase_is_a_change_of_configuration(
     ]
     assert json.loads(capsys.readouterr().out) == description.metrics
     changed = changed_weights(loaded(tuned_model), loaded(output))
-    assert changed == {weight.path for weight in loaded(output).weights if weight.path.startswith("boxes_")}
+    box_head = {weight.path for weight in loaded(output).weights if weight.path.startswith("boxes_")}
+    # Of so few patients little is learned that holds for others: no epoch may be better than the start.
+    assert changed == (box_head if description.phases[-1].best_epoch else set())
     start, *epochs = description.phases[-1].epochs
     rates = [epoch["learning_rate"] for epoch in epochs]
     assert 0 < rates[0] < 1e-3 and rates[-1] == 0, "the cosine ends at 0"

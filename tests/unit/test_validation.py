@@ -75,21 +75,22 @@ def test_other_files_are_listed_but_not_bad(tmp_path: Path) -> None:
 
 def test_too_many_bad_samples_stop_the_step(tmp_path: Path) -> None:
     # 12 images and 1 absent file: 2 bad images and the absent one, whose two rows count once, make 3 of 13.
+    good = [f"volume_1_slice_1.jpg,40,30,label{label % 3},1,1,9,9" for label in range(14)]
     rows = [f"{BAD},40,30,tumor,1,1,2,2", f"{BAD},40,30,label1,1,1,2,99"]
     rows += ["absent.jpg,40,30,label1,1,1,2,2"] * 2
-    folder = write_export(tmp_path / "export", train=rows)
+    folder = write_export(tmp_path / "export", train=[*rows, *good])
     (folder / "test" / "volume_4_slice_1.jpg").write_bytes(b"")
 
     with pytest.raises(InputError) as caught:
         check(folder, max_bad_fraction=0.23)
     message = str(caught.value)
-    assert "3 of 13 samples (23.1%) are bad" in message
+    assert "3 of 13 images (23.1%) are lost" in message
     assert "max_bad_fraction allows (23.0%)" in message
     assert "train/_annotations.csv row 4 names absent.jpg" in message
     assert f"train/_annotations.csv row 2: {BAD} has the label 'tumor'" in message
     assert "volume_4_slice_1.jpg" not in message  # only the first few are quoted
 
-    assert len(check(folder, max_bad_fraction=3 / 13).findings) == 5
+    assert sum(finding.bad for finding in check(folder, max_bad_fraction=3 / 13).findings) == 5
 
 
 def test_the_same_bytes_and_the_same_name_are_listed_and_kept(tmp_path: Path) -> None:
@@ -121,3 +122,47 @@ def test_a_split_without_a_good_image_is_a_finding(tmp_path: Path) -> None:
     kinds = [finding.kind for finding in check(folder).findings]
 
     assert kinds == ["empty_split", *["unreadable_image"] * 3]
+
+
+def test_annotations_that_match_no_image_count_each(tmp_path: Path) -> None:
+    good = ["volume_1_slice_1.jpg,40,30,label0,1,1,9,9"]
+    folder = write_export(tmp_path / "export", train=good + [",40,30,label0,1,1,9,9"] * 19)
+
+    with pytest.raises(InputError, match=r"19 of 31 images \(61\.3%\) are lost"):
+        check(folder, max_bad_fraction=0.6)
+    # Few beside the images, and nearly all that the export says of them.
+    with pytest.raises(InputError, match=r"19 of 20 annotations \(95\.0%\) are lost"):
+        check(folder, max_bad_fraction=0.94)
+    check(folder, max_bad_fraction=0.95)
+
+
+def test_annotations_of_bad_images_are_lost(tmp_path: Path) -> None:
+    rows = [f"volume_1_slice_1.jpg,40,30,label{label},1,1,9,9" for label in range(3)]
+    folder = write_export(tmp_path / "export", train=rows, test=["volume_4_slice_1.jpg,40,30,label0,1,1,9,9"])
+    (folder / "train" / "volume_1_slice_1.jpg").write_bytes(b"")
+
+    with pytest.raises(InputError, match=r"3 of 4 annotations \(75\.0%\) are lost.*slice_1\.jpg cannot be"):
+        check(folder, max_bad_fraction=0.5)
+
+
+def test_images_that_cannot_be_used_count(tmp_path: Path) -> None:
+    folder = write_export(tmp_path / "export")
+    (folder / "test" / "a.tiff").write_bytes(b"")
+    (folder / "test" / "b.jpg").symlink_to(folder / "nowhere.jpg")
+
+    with pytest.raises(InputError, match=r"2 of 14 images \(14\.3%\) are lost.*a\.tiff is no JPEG or PNG"):
+        check(folder, max_bad_fraction=0.14)
+    assert len(check(folder, max_bad_fraction=2 / 14).images) == 12
+
+
+def test_an_unknown_label_advises_to_name_it_and_no_sentence_is_long(tmp_path: Path) -> None:
+    label = "x" * 10_000
+    rows = [f"volume_1_slice_1.jpg,40,30,{label},1,1,9,9", f"{label}.jpg,40,30,label0,1,1,9,9"]
+    folder = write_export(tmp_path / "export", train=[*rows, f"{label}/a.jpg,40,30,label0,1,1,9,9"])
+
+    with pytest.raises(
+        InputError, match=r"Name all labels in dataset\.labels, mend the export or raise"
+    ) as caught:
+        check(folder, max_bad_fraction=0.0, labels=[f"label{number}" for number in range(100)])
+
+    assert len(str(caught.value)) < 2000

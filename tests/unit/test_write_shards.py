@@ -61,6 +61,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from brain_tumor.config import RecordsConfig
 from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.runtime.errors import InputError
 from brain_tumor.records.build import build_tfrecords
 build_tfrecords(RecordsConfig(images_per_shard=4), open_dataset(sys.argv[1]), sys.argv[2], workers=2)
 """

@@ -31,7 +31,7 @@ class Interval(Schema):
     low: float | None = None
     high: float | None = None
     patients: int = 0
-    """How many patients the value comes from."""
+    """How many patients the value comes from; where some are unknown, how many pictures."""
     reason: str = ""
     """Why there is no interval; empty if there is one."""
 
@@ -82,7 +82,8 @@ class Evaluation(Schema):
     split: Split
     threshold: float
     """Probability from which a label counts as predicted."""
-    patients: int
+    patients: int | None
+    """None where an image's patient is unknown: intervals are then over images."""
     images: int
     boxes: int
     """True boxes."""
@@ -146,6 +147,6 @@ def read_evaluation(path: str | Path) -> Evaluation:
 
 def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
     """Publishes an evaluation artifact, see `publish`."""
-    with publish(path) as draft:
+    with publish(path, EvaluationManifest) as draft:
         write_json(draft.path / FILE, evaluation.model_dump(mode="json"))
         draft.manifest = EvaluationManifest()

@@ -5,18 +5,20 @@ An artifact is what a step hands to the next one. It is written under a temporar
 sees half of one.
 """
 
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from pydantic import ConfigDict
 
 from brain_tumor.config.base import Schema, from_json
 from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
-from brain_tumor.stores.files import hash_file, hash_files, write_json
+from brain_tumor.runtime.text import display_name
+from brain_tumor.stores.files import check_kind, hash_file, hash_files, write_json
 from brain_tumor.stores.folders import replace_folder
 from brain_tumor.stores.paths import AnyPath
 
@@ -25,6 +27,10 @@ MANIFEST = "manifest.json"
 
 class Manifest(Schema):
     """What every artifact says of itself."""
+
+    indexed: ClassVar[tuple[str, ...]] = ()
+    """Folders in it whose files have their sha256 in another of its files. `files` leaves them out: with one
+    entry an image it would grow with the data set."""
 
     kind: str
     """What it is; each artifact's own manifest names one kind."""
@@ -58,26 +64,92 @@ class Draft:
 
 
 @contextmanager
-def publish(path: str | AnyPath, indexed: Collection[str] = ()) -> Iterator[Draft]:
+def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterator[Draft]:
     """Writes an artifact: yields a draft, and at the end adds the manifest and puts it to `path`.
 
     On an exception nothing is left under `path`. An artifact that already stands there is replaced.
 
     Args:
         path: The artifact's folder. Its parent is made if needed.
-        indexed: Folders in it whose files have their sha256 in another of its files. The manifest's `files`
-            leaves them out: with one entry an image it would grow with the data set.
+        schema: What its manifest is to be, if the folder is one that a user names: see `check_replaceable`.
+            Without it whatever folder stands there is replaced.
 
     Raises:
-        InputError: The disk is full, or its owner refuses it.
+        InputError: Something else than such an artifact stands there, the disk is full, or its owner refuses
+            it.
     """
-    target = Path(path) if isinstance(path, str) else path
-    with refusals_explained(path), replace_folder(target, MANIFEST) as temporary:
+    folder = Path(path) if isinstance(path, str) else path
+
+    def check() -> None:
+        if schema and isinstance(folder, Path):
+            check_replaceable(folder, schema)
+
+    check()
+    with refusals_explained(folder), replace_folder(folder, MANIFEST) as temporary:
         draft = Draft(temporary)
         yield draft
+        check()  # hours may have passed
         assert draft.manifest, "a draft ends with its manifest"
-        facts = {"files": hash_files(temporary, indexed), "versions": {"brain-tumor": version("brain-tumor")}}
+        files = hash_files(temporary, draft.manifest.indexed)
+        facts = {"files": files, "versions": {"brain-tumor": version("brain-tumor")}}
         write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
+
+
+def check_replaceable(path: Path, schema: type[Manifest]) -> None:
+    """Refuses to put an artifact where something would be lost.
+
+    Args:
+        path: The folder that it is to have. There may be nothing, an empty folder, or an artifact of the same
+            kind, whichever version wrote it, and nothing beside its files.
+        schema: What its manifest is to be.
+
+    Raises:
+        InputError: There is something else.
+    """
+    while True:
+        before = _identity(path)
+        try:
+            _check_content(path, schema)
+            return
+        except (InputError, FileNotFoundError):
+            # Another process may replace it meanwhile.
+            if _identity(path) == before:
+                raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def _check_content(path: Path, schema: type[Manifest]) -> None:
+    kind = schema.model_fields["kind"].default
+    check_kind(path, "folder")
+    with refusals_explained(path):
+        content = sorted(os.listdir(path)) if path.is_dir() else []
+    if not content:
+        return
+    try:
+        manifest = from_json(AnyManifest, (path / MANIFEST).read_bytes(), MANIFEST)
+    except (InputError, OSError):
+        raise InputError(
+            f"{path} is not empty and holds no {kind} artifact, so it is not replaced; name another folder."
+        ) from None
+    if manifest.kind != kind:
+        raise InputError(
+            f"{path} holds a {manifest.kind} artifact, so it is not replaced by a {kind} artifact; name "
+            "another folder."
+        )
+    own = {name.split("/")[0] for name in manifest.files} | {MANIFEST, *schema.indexed}
+    for name in content:
+        if name not in own and ((path / name).is_file() or hash_files(path / name)):
+            raise InputError(
+                f"{path} holds {display_name(name)}, which is none of the artifact's files, so it is not "
+                "replaced; move it away or name another folder."
+            )
 
 
 def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:

@@ -111,7 +111,7 @@ def write_model(path: str | Path, description: ModelDescription, save: Callable[
         description: What one must know of the model.
         save: Writes the Keras file. The optimizer's state is no part of it, and twice the model's size.
     """
-    with publish(path) as draft:
+    with publish(path, ModelManifest) as draft:
         save(draft.path / MODEL_FILE)
         write_json(draft.path / DESCRIPTION_FILE, description.model_dump(mode="json"))
         draft.manifest = ModelManifest()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from brain_tumor.artifacts.folder import Manifest, publish, read_manifest
 from brain_tumor.artifacts.model import Epoch
-from brain_tumor.artifacts.tables import COORDINATES, read_frame
+from brain_tumor.artifacts.tables import COORDINATES, read_table
 from brain_tumor.config import Head, Schema
 
 TABLE = "predictions.parquet"
@@ -73,7 +73,7 @@ class Predictions:
         the boxes of a label are ranked (missing if it has no box head), iou (of the
         true box with the predicted one, missing where one of them is).
         """
-        return read_frame(self.path / TABLE)
+        return read_table(self.path / TABLE)
 
 
 def open_predictions(path: str | Path) -> Predictions:
@@ -87,7 +87,7 @@ def open_predictions(path: str | Path) -> Predictions:
 
 def write_predictions(path: str | Path, table: pd.DataFrame, manifest: PredictionsManifest) -> Predictions:
     """Publishes a predictions artifact, see `publish`."""
-    with publish(path) as draft:
+    with publish(path, PredictionsManifest) as draft:
         table.to_parquet(draft.path / TABLE, index=False)
         draft.manifest = manifest
     return open_predictions(path)

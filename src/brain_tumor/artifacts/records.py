@@ -5,7 +5,6 @@ images.parquet  annotations.parquet     the dataset's tables: what the records' 
 statistics.json                         `Statistics`
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import pandas as pd
 
 from brain_tumor.artifacts.dataset import ANNOTATIONS_TABLE, IMAGES_TABLE, Dataset, Leakage, shared_metrics
 from brain_tumor.artifacts.folder import Draft, Manifest, publish, read_json, read_manifest
-from brain_tumor.artifacts.tables import read_frame
+from brain_tumor.artifacts.tables import read_table
 from brain_tumor.config import SPLITS, Schema, Split
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_json
@@ -43,7 +42,8 @@ class SplitRecords(Schema):
 
     images: int
     boxes: int
-    patients: int
+    patients: int | None
+    """None where an image's patient is unknown."""
     shards: int
     """In so many files."""
 
@@ -62,6 +62,8 @@ class RecordsManifest(Manifest):
     config: dict[str, Any]
     """The step's config, defaults included."""
     splits: dict[Split, SplitRecords]
+    left_out: list[str]
+    """The source_id of the dataset's images that TensorFlow cannot decode."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,11 @@ class Records:
 
     def images(self, split: Split) -> pd.DataFrame:
         """The rows of `Dataset.images` of a split, in the order of its records."""
-        return read_frame(self.path / IMAGES_TABLE, filters=[("split", "==", split)])
+        return read_table(self.path / IMAGES_TABLE, filters=[("split", "==", split)])
 
     def annotations(self, split: Split) -> pd.DataFrame:
         """The rows of `Dataset.annotations` of a split, in the order of its records."""
-        return read_frame(self.path / ANNOTATIONS_TABLE, filters=[("split", "==", split)])
+        return read_table(self.path / ANNOTATIONS_TABLE, filters=[("split", "==", split)])
 
     def shard_paths(self, split: Split) -> list[str]:
         """The TFRecord files of a split, in order.
@@ -108,7 +110,8 @@ class Records:
         """Counts by split, class weights, and what the splits share, by name."""
         flat: dict[str, float] = {}
         for split, counts in self.manifest.splits.items():
-            flat |= {f"{split}_{name}": count for name, count in counts.model_dump().items()}
+            own = counts.model_dump().items()
+            flat |= {f"{split}_{name}": count for name, count in own if count is not None}
         statistics = self.statistics
         flat |= {f"class_weight_{label}": weight for label, weight in statistics.class_weights.items()}
         used = Leakage(used=statistics.leakage.used, provided={})
@@ -142,8 +145,7 @@ class RecordsDraft:
 
     def finish(self, dataset: Dataset, statistics: Statistics, manifest: RecordsManifest) -> None:
         """Adds the dataset's tables and the statistics, and gives the artifact its manifest."""
-        for table in (IMAGES_TABLE, ANNOTATIONS_TABLE):
-            shutil.copyfile(dataset.path / table, self.path / table)
+        dataset.copy_tables(self.path)
         write_json(self.path / STATISTICS, statistics.model_dump(mode="json"))
         self._draft.manifest = manifest
 
@@ -151,5 +153,5 @@ class RecordsDraft:
 @contextmanager
 def create_records(path: str | Path) -> Iterator[RecordsDraft]:
     """Writes a records artifact, see `publish`."""
-    with publish(path) as draft:
+    with publish(path, RecordsManifest) as draft:
         yield RecordsDraft(draft.path, draft)

@@ -43,8 +43,8 @@ def write_table(
             writer.write_table(convert(start))
 
 
-def read_frame(path: Path, filters: "list[tuple[str, str, Any]] | None" = None) -> "pd.DataFrame":
-    """A whole table, or those of its rows that filters leave.
+def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> "pd.DataFrame":
+    """A whole table, or those of its rows that filters leave, as `pandas.read_parquet` has them.
 
     Raises:
         DamagedError: It is missing, cut, or no table.
@@ -62,22 +62,23 @@ def _damage_explained(path: Path) -> Iterator[None]:
     try:
         with refusals_explained(path):
             yield
-    except (pa.ArrowException, FileNotFoundError) as error:
-        raise DamagedError(f"{path} is missing or damaged; run the step that makes it again.") from error
-    except OSError as error:  # Arrow's own, of a page that cannot be decoded
-        if error.errno is not None:
-            raise
-        raise DamagedError(f"{path} is damaged; run the step that makes it again.") from error
+    # The last two are Arrow's too: of a page that cannot be decoded, of a column that is not there.
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DamagedError(
+            f"{path} is missing or damaged, or another version wrote it; run the step that makes it again."
+        ) from error
 
 
 def read_rows(path: Path, columns: list[str]) -> Rows:
     """The rows of a table, in order, as dicts.
 
     Raises:
-        DamagedError: It is missing, cut, or no table.
+        DamagedError: It is missing, cut, no table, or lacks a column.
     """
     import pyarrow.parquet as pq
 
     with _damage_explained(path), pq.ParquetFile(path) as table:
+        if missing := set(columns).difference(table.schema_arrow.names):
+            raise KeyError(*missing)
         for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
             yield from batch.to_pylist()

@@ -28,6 +28,7 @@ LIMITS = {
     "greater_than_equal": ("at least", "ge"),
     "less_than_equal": ("at most", "le"),
     "greater_than": ("a number above", "gt"),
+    "less_than": ("a number below", "lt"),
     "multiple_of": ("a multiple of", "multiple_of"),
 }
 

@@ -29,7 +29,12 @@ def _number_as_text(label: object) -> object:
 
 
 def _check_label(label: str) -> str:
-    """Refuses a name that a table, a page, a file or a metric could not show as it is."""
+    """Refuses a name that a table, a page, a file or a metric could not show as it is.
+
+    Returns:
+        The name in Unicode's composed form, in which exports are read too.
+    """
+    label = unicodedata.normalize("NFC", label)
     if not label.strip() or label != label.strip():
         raise ValueError(f"is {label!r}; give a name without spaces around it")
     if len(label) > LONGEST_LABEL:
@@ -82,12 +87,16 @@ Labels = Annotated[
 ]
 
 
+ShareOfAll = Annotated[float, Field(gt=0, lt=1)]
+
+
 class SplitFractions(Schema):
     """The share of the images that each split should get."""
 
-    train: Share = 0.7
-    valid: Share = 0.2
-    test: Share = 0.1
+    # No split can be left out: training needs two, judgement the third.
+    train: ShareOfAll = 0.7
+    valid: ShareOfAll = 0.2
+    test: ShareOfAll = 0.1
 
     @model_validator(mode="after")
     def _check_sum(self) -> "SplitFractions":
@@ -101,7 +110,8 @@ class DatasetConfig(Schema):
     """What every source of images has."""
 
     labels: Labels = ["label0", "label1", "label2"]
-    """Label names in the order of the class slots; `auto` for those that the export itself names."""
+    """Label names in the order of the class slots; `auto`, the default of folders and buckets, for those that
+    the export itself names."""
     filename_pattern: Annotated[str, AfterValidator(_check_pattern)] = (
         r"volume_(?P<patient>\d+)_slice_(?P<slice>\d+)"
     )
@@ -109,7 +119,7 @@ class DatasetConfig(Schema):
     duplicate_boxes: Literal["largest", "union", "error"] = "largest"
     """Of two boxes of one label in one image: keep the largest, unite them, or take the image for bad."""
     max_bad_fraction: Share = 0.05
-    """The share of bad images past which ingest stops instead of setting them aside."""
+    """The share of lost images, or of lost annotations, past which ingest stops instead of setting aside."""
     split: Literal["provided", "patient"] = "provided"
     """`provided` keeps the splits as they came; `patient` makes them anew, no patient in two."""
     split_fractions: SplitFractions = SplitFractions()
@@ -135,6 +145,7 @@ class DirectoryDataset(DatasetConfig):
     """A folder that holds an export in any of the formats of `brain_tumor.ingest.formats`."""
 
     source: Literal["directory"]
+    labels: Labels = [AUTO]
     path: Folder
     """The folder."""
     fingerprint: str = ""
@@ -161,6 +172,7 @@ class BucketDataset(DatasetConfig):
     """An export in a bucket."""
 
     source: Literal["bucket"]
+    labels: Labels = [AUTO]
     uri: BucketAddress
     """Address of a zip archive, or of the folder that holds the export."""
     fingerprint: str = ""

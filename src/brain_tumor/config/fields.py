@@ -1,6 +1,6 @@
 """Kinds of values that several schemas share."""
 
-from pathlib import Path
+import os
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -31,7 +31,7 @@ def is_bucket(address: str) -> bool:
 
 def absolute(address: str) -> str:
     """A path as an absolute one; an address in a bucket and an empty text stay as they are."""
-    return address if not address or is_bucket(address) else str(Path(address).expanduser().resolve())
+    return address if not address or is_bucket(address) else os.path.realpath(os.path.expanduser(address))
 
 
 def _local(address: str) -> str:

@@ -2,17 +2,20 @@
 
 Slices of one patient resemble each other, so it is patients that are drawn, each with all of its slices. Most
 figures are made of sums over patients: a resample is a weighted sum, and all of them are one matrix product.
+Where a patient is unknown, the picture stands for the patient: the copies that Roboflow makes of one are no
+more independent than slices are.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brain_tumor.artifacts.dataset import picture_name
 from brain_tumor.artifacts.evaluation import Interval
 from brain_tumor.artifacts.predictions import has_box_head, has_class_head
 from brain_tumor.config import EvaluateConfig
@@ -32,10 +35,12 @@ class _Figure:
 
     Attributes:
         patients: Those that it is about.
+        who: What they are called.
         of: From how often each patient counts, (resamples, patients), to the figure of each resample.
     """
 
     patients: pd.Index
+    who: str
     of: Callable[[Array], Array]
 
 
@@ -51,7 +56,7 @@ def interval(predictions: pd.DataFrame, model: str, metric: str, config: Evaluat
     figure = _figure(predictions, model, metric, config.threshold)
     if figure is None:
         return Interval(value=None, reason=_no_figure(model, metric))
-    return _percentile_interval(figure.of, len(figure.patients), metric, config)
+    return _percentile_interval(figure, metric, config)
 
 
 def difference(
@@ -73,23 +78,19 @@ def difference(
             " compared; make the predictions of both on the same split."
         )
 
-    def statistic(counts: Array) -> Array:
-        return a.of(counts) - b.of(counts)
-
-    return _percentile_interval(statistic, len(a.patients), metric, config)
+    both = replace(a, of=lambda counts: a.of(counts) - b.of(counts))
+    return _percentile_interval(both, metric, config)
 
 
 def _no_figure(model: str, metric: str) -> str:
     return f"there is no {metric} of the model {model}"
 
 
-def _percentile_interval(
-    statistic: Callable[[Array], Array], patients: int, metric: str, config: EvaluateConfig
-) -> Interval:
-    """`statistic` is a `_Figure.of`."""
+def _percentile_interval(figure: _Figure, metric: str, config: EvaluateConfig) -> Interval:
+    patients, statistic = len(figure.patients), figure.of
     value = float(statistic(np.ones((1, patients)))[0])
     if patients < FEWEST_PATIENTS:
-        who = ("patient" if patients == 1 else "patients") + (
+        who = (figure.who if patients == 1 else f"{figure.who}s") + (
             " with a true box" if metric in OF_TRUE_BOXES else ""
         )
         reason = f"only {patients} {who}, {FEWEST_PATIENTS} are needed"
@@ -114,6 +115,10 @@ def _figure(predictions: pd.DataFrame, model: str, metric: str, threshold: float
     needed = has_class_head if metric == "macro_f1" else has_box_head
     if rows.empty or not needed(rows) or not rows["present"].any():
         return None
+    who = "image" if rows["patient_id"].isna().any() else "patient"
+    if who == "image":
+        pictures = "picture " + rows["filename"].map(picture_name)
+        rows = rows.assign(patient_id=rows["patient_id"].fillna(pictures))
     if metric == "macro_f1":
         predicted = rows["probability"] >= threshold
         counts = {
@@ -122,20 +127,20 @@ def _figure(predictions: pd.DataFrame, model: str, metric: str, threshold: float
             "false_negatives": rows["present"] & ~predicted,
         }
         grouped = pd.DataFrame(counts).groupby([rows["patient_id"], rows["label"]]).sum()
-        return _of_sums(grouped.unstack("label", fill_value=0), _macro_f1)
+        return _of_sums(grouped.unstack("label", fill_value=0), who, _macro_f1)
     boxes = rows[rows["present"]]
     if metric == "box_ap50":
         patients = pd.Index(sorted(rows["patient_id"].unique()))
-        return _Figure(patients, lambda counts: _mean_ap50(rows, patients, counts))
+        return _Figure(patients, who, lambda counts: _mean_ap50(rows, patients, counts))
     score = boxes["iou"] if metric == "mean_iou" else (boxes["iou"] >= 0.5).astype(float)
     sums = pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
-    return _of_sums(sums, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
+    return _of_sums(sums, who, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
 
 
-def _of_sums(sums: pd.DataFrame | pd.Series, value: Callable[[Array], Array]) -> _Figure:
+def _of_sums(sums: pd.DataFrame | pd.Series, who: str, value: Callable[[Array], Array]) -> _Figure:
     """A figure that is made of sums over patients, one row a patient."""
     table = sums.to_numpy(float)
-    return _Figure(sums.index, lambda counts: value(counts @ table))
+    return _Figure(sums.index, who, lambda counts: value(counts @ table))
 
 
 def _macro_f1(sums: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from brain_tumor.artifacts.dataset import count_patients
 from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval, ModelEvaluation
 from brain_tumor.artifacts.predictions import Predictions, PredictionsManifest, has_class_head
 from brain_tumor.config import EvaluateConfig
@@ -34,7 +35,7 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
         notice=manifest.notice,
         split=config.split,
         threshold=config.threshold,
-        patients=int(rows["patient_id"].nunique()),
+        patients=count_patients(rows["patient_id"]),
         images=int(rows["source_id"].nunique()),
         boxes=int(rows["present"].sum()),
         absent_labels=[

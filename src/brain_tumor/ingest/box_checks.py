@@ -11,8 +11,10 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.boxes.measures import area
 from brain_tumor.ingest.export import ExportSplit
 from brain_tumor.ingest.findings import QUARANTINED, Finding
+from brain_tumor.runtime.text import display_name, quote
 
 CLIPPED = "box clipped"
+LISTED_LABELS = 10
 # What `DatasetConfig.duplicate_boxes` does.
 MERGE_ACTIONS = {"largest": "largest box kept", "union": "boxes united", "error": QUARANTINED}
 # A box that is further over the edge of its image than this, in pixels, is wrong rather than imprecise.
@@ -48,13 +50,14 @@ def find_bad_boxes(
         "box_without_area": empty,
         "box_outside_image": outside,
     }
+    known_labels = ", ".join(labels[:LISTED_LABELS]) + (", ..." if len(labels) > LISTED_LABELS else "")
     findings = []
     for kind, mask in masks.items():
         for index in np.flatnonzero(mask):
             row: Any = boxes.iloc[index]
             size = f"{width[index]} x {height[index]}"
             problem = {
-                "unknown_label": f"has the label {row.label!r}, which is none of {', '.join(labels)}",
+                "unknown_label": f"has the label {quote(row.label)}, which is none of {known_labels}",
                 "size_mismatch": f"is {size} pixels, not {row.width:.10g} x {row.height:.10g} as annotated",
                 "box_without_area": f"has a box without area {_corners(row)}",
                 "box_outside_image": f"has a box {_corners(row)} outside its {size} pixels",
@@ -96,7 +99,7 @@ def merge_boxes(split: ExportSplit, boxes: pd.DataFrame, policy: str) -> tuple[p
         if own["row"].notna().all():
             where += f" rows {' and '.join(str(row) for row in own['row'])}"
         name = split.images[last.image]
-        message = f"{where}: {name} has {len(own)} boxes of {last.label}."
+        message = f"{where}: {display_name(name)} has {len(own)} boxes of {last.label}."
         row = None if pd.isna(last.row) else int(last.row)
         findings.append(Finding(split.name, name, row, "duplicate_boxes", message, MERGE_ACTIONS[policy]))
     if policy == "union":
@@ -133,4 +136,6 @@ def describe_place(row: Any) -> str:
 def _row_finding(split: ExportSplit, row: Any, kind: str, problem: str, action: str) -> Finding:
     number = None if pd.isna(row.row) else int(row.row)
     name = split.images[row.image]
-    return Finding(split.name, name, number, kind, f"{describe_place(row)}: {name} {problem}.", action)
+    return Finding(
+        split.name, name, number, kind, f"{describe_place(row)}: {display_name(name)} {problem}.", action
+    )

@@ -9,7 +9,13 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import Split
 from brain_tumor.ingest.findings import Finding
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
+DECODED = ("JPEG", "PNG")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+# What is an image too, and lost if it is in an export: nothing here decodes it.
+OTHER_IMAGE_SUFFIXES = (
+    *(".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".jpe", ".jp2", ".heic", ".avif", ".ppm", ".pgm"),
+    *(".dcm", ".nii", ".nii.gz", ".mha", ".nrrd", ".npy"),
+)
 BOX_COLUMNS = ("filename", "label", *COORDINATES, "width", "height", "source", "row")
 
 
@@ -20,13 +26,14 @@ class ExportSplit:
     Attributes:
         name: `train`, `valid` or `test`.
         folder: Where its images are.
-        images: File names of its JPEGs, sorted.
+        images: File names of its JPEGs and PNGs, sorted.
         boxes: One row a box, in the annotation file's order, with `BOX_COLUMNS`: filename, label; xmin, ymin,
             xmax, ymax in pixels, xmax and ymax exclusive, finite but not judged: a box may lie outside its
             image, or name one that is not there; width, height of the image as the annotation says, NaN where
             the format says none; source, the annotation file relative to the export's folder; row, the line
             or the 1-based position in that file.
         findings: What could not be read.
+        unread: How many annotations could not be read, and are in no row of `boxes`.
     """
 
     name: Split
@@ -34,6 +41,7 @@ class ExportSplit:
     images: list[str]
     boxes: pd.DataFrame
     findings: list[Finding]
+    unread: int = 0
 
 
 @dataclass(frozen=True)

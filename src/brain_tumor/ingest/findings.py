@@ -6,6 +6,7 @@ from brain_tumor.config import Split
 
 QUARANTINED = "image quarantined"
 ROW_IGNORED = "row ignored"
+LEFT_OUT = "image left out"
 
 
 @dataclass(frozen=True)
@@ -32,4 +33,4 @@ class Finding:
     @property
     def bad(self) -> bool:
         """Whether the sample is bad, rather than worth a remark."""
-        return self.action in (QUARANTINED, ROW_IGNORED)
+        return self.action in (QUARANTINED, ROW_IGNORED, LEFT_OUT)

@@ -3,57 +3,83 @@
 import hashlib
 import io
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from brain_tumor.ingest.export import ExportSplit
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.artifacts.pixels import to_8_bits
+from brain_tumor.ingest.export import DECODED, ExportSplit
+from brain_tumor.stores.paths import explain_errors
 
 IMAGES_A_TASK = 64
+# Pillow's; a CMYK image counts as colored, whatever it shows, since TensorFlow makes no grey one of it.
+GREY_MODES = ("1", "L", "LA", "I", "I;16")
+COLOR_MODES = ("RGB", "RGBA", "P", "PA")
 HASH_SIDE = 32  # to what an image is shrunk before it is hashed
 MEASURES = np.dtype(
     [
         ("width", "i4"),
         ("height", "i4"),
         ("grey", "?"),
+        ("format", "S4"),
+        ("bytes", "i8"),
         ("intensity", "f4"),
         ("perceptual_hash", "u8"),
         ("sha256", "S64"),
     ]
 )
 """What is measured of an image; see `Validation.images` for the columns."""
+EXIF_ORIENTATION = 0x0112
+UPRIGHT = (None, 0, 1)
+# What Pillow raises for damaged bytes, its readers of metadata included.
+DAMAGES = (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError, struct.error)
+
+
+class Defect(NamedTuple):
+    """Why an image is not usable."""
+
+    kind: str
+    """One word for it."""
+    problem: str
+    """As a sentence goes on after the image's name, without its end."""
+
+
+def _undecodable(reason: object) -> Defect:
+    return Defect("unreadable_image", f"cannot be decoded ({reason}); export or copy it again")
 
 
 def measure_images(
     split: ExportSplit, target: Path, histogram: NDArray[np.int64], progress: Any
-) -> tuple[NDArray[np.void], dict[int, str]]:
+) -> tuple[NDArray[np.void], dict[int, Defect]]:
     """Decodes and copies a split's images; adds their grey levels to the histogram.
 
     Returns:
         One row of `MEASURES` an image, and by position why an image is not usable.
     """
     measures = np.zeros(len(split.images), MEASURES)
-    unreadable: dict[int, str] = {}
+    defects: dict[int, Defect] = {}
 
     def measure_some(start: int) -> tuple[int, NDArray[np.int64]]:
         """Images from `start` on: how many, and their histogram."""
         good, levels = [], []
         names = split.images[start : start + IMAGES_A_TASK]
         for position, name in enumerate(names, start):
-            content = _read(split.folder / name)
+            with explain_errors(split.folder / name):
+                content = (split.folder / name).read_bytes()
             (target / name).write_bytes(content)
             result = _measure_image(content)
-            if isinstance(result, str):
-                unreadable[position] = result
+            if isinstance(result, Defect):
+                defects[position] = result
             else:
-                numbers, hashed, counts = result
-                measures[position] = (*numbers, 0.0, hashed, hashlib.sha256(content).hexdigest())
+                facts, hashed, counts = result
+                digest = hashlib.sha256(content).hexdigest()
+                measures[position] = (*facts, len(content), 0.0, hashed, digest)
                 good.append(position)
                 levels.append(counts)
         histograms = np.array(levels, np.int64).reshape(-1, 256)
@@ -66,34 +92,34 @@ def measure_images(
         for count, levels in pool.map(measure_some, range(0, len(split.images), IMAGES_A_TASK)):
             histogram += levels
             progress.update(count)
-    return measures, unreadable
+    return measures, defects
 
 
-def _read(path: Path) -> bytes:
+def _measure_image(content: bytes) -> tuple[tuple[int, int, bool, str], int, list[int]] | Defect:
+    """Width, height, whether it is grey, its format; its perceptual hash; its grey levels. Or its defect."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); make it readable.") from error
-
-
-def _measure_image(content: bytes) -> tuple[tuple[int, int, bool], int, list[int]] | str:
-    """Width, height and whether it is grey; its perceptual hash; its grey levels. Or what is wrong."""
-    try:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+        with Image.open(io.BytesIO(content), formats=DECODED) as image:
             image.load()
+            orientation = image.getexif().get(EXIF_ORIENTATION)
     except UnidentifiedImageError:
-        return "it is no JPEG" if content else "it is empty"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return str(error)
-    grey = image if image.mode == "L" else image.convert("L")
+        return _undecodable("it is no JPEG or PNG" if content else "it is empty")
+    except (*DAMAGES, Image.DecompressionBombError) as error:
+        return _undecodable(error)
+    if orientation not in UPRIGHT:
+        # Training reads the pixels as they are stored, and annotations are mostly made on the turned image.
+        problem = f"is turned by its EXIF orientation ({orientation}), so that its boxes may lie elsewhere"
+        return Defect("turned_image", f"{problem}; save it upright, as Roboflow's Auto-Orient does")
+    grey = to_8_bits(image)
+    grey = grey if grey.mode == "L" else grey.convert("L")
     # In two steps, of which the first is a plain mean: almost the hash of the whole image, in half the time.
     small = grey.resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     hashed = int(str(imagehash.phash(small)), 16)
-    return (image.width, image.height, _is_grey(image)), hashed, grey.histogram()
+    kind = "png" if image.format == "PNG" else "jpeg"
+    return (image.width, image.height, _is_grey(image), kind), hashed, grey.histogram()
 
 
 def _is_grey(image: Image.Image) -> bool:
-    if image.mode != "RGB":
-        return image.mode == "L"
-    red, green, blue = (band.tobytes() for band in image.split())
+    if image.mode not in COLOR_MODES:
+        return image.mode in GREY_MODES
+    red, green, blue = (band.tobytes() for band in image.convert("RGB").split())
     return red == green and red == blue

@@ -19,19 +19,24 @@ from brain_tumor.artifacts.dataset import (
     DatasetManifest,
     Leakage,
     SplitCounts,
+    count_patients,
     create_dataset,
     open_dataset,
 )
 from brain_tumor.config import SPLITS, AnyDataset, DatasetConfig, Split
+from brain_tumor.config.dataset import AUTO
 from brain_tumor.ingest.export import Export
 from brain_tumor.ingest.findings import Finding
 from brain_tumor.ingest.formats.registry import read_export
+from brain_tumor.ingest.labels import read_labels
 from brain_tumor.ingest.leakage import measure_leakage
-from brain_tumor.ingest.sources.fetch import fetch
+from brain_tumor.ingest.shortcuts import explain_shortcuts, find_shortcuts
+from brain_tumor.ingest.sources.fetch import fetch, naming
 from brain_tumor.ingest.splits import split_by_patient
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.ingest.validation import Validation, validate
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import display_name
 
 SYNTHETIC_NOTICE = (
     "Synthetic data: these patients were drawn by a program, and no figure here says anything about MRI."
@@ -46,7 +51,8 @@ class Ingested:
     Attributes:
         dataset: The artifact.
         images: Its images, one row each, as in `Dataset.images`, but for `perceptual_hash` (uint64), and with
-            `provided` (the split that it came in) and `intensity` (mean grey level, 0..255).
+            `provided` (the split that it came in), `bytes` (its size) and `intensity` (mean grey level,
+            0..255).
         annotations: Its boxes, one row each, by image and label: `image` (the position in `images`), `label`
             (a category in slot order), and the `COORDINATES` in pixels of the original image.
         findings: All findings, sorted.
@@ -71,23 +77,30 @@ def ingest(config: AnyDataset, output: Path) -> Ingested:
         InputError: The export's layout, a slice's number or too many of its samples are not usable. Then no
             artifact is written.
     """
+    if config.labels == [AUTO]:
+        config = config.model_copy(update={"labels": read_labels(config)})
     with create_dataset(output) as draft:
         export_format, validation = _read(config, draft)
         images = _add_names(validation.images, re.compile(config.filename_pattern))
         images, annotations = _assign_splits(images, validation.boxes, config)
         _write_tables(images, annotations, draft)
         _write_findings(validation.findings, draft.findings)
+        has_box = np.zeros(len(images), bool)
+        has_box[annotations["image"]] = True
+        shortcuts = find_shortcuts(images, has_box)
+        notices = [SYNTHETIC_NOTICE if config.source == "synthetic" else "", explain_shortcuts(shortcuts)]
         draft.finish(
             DatasetManifest(
                 source=config.source,
                 format=export_format,
-                notice=SYNTHETIC_NOTICE if config.source == "synthetic" else "",
+                notice=" ".join(filter(None, notices)),
                 labels=config.labels,
                 grey=bool(images["grey"].all()),
                 config=config.model_dump(mode="json"),
                 counts=_count(images, annotations, validation.quarantined),
                 findings=dict(sorted(Counter(finding.kind for finding in validation.findings).items())),
                 unmatched_names=int(images["slice"].isna().sum()),
+                shortcuts=shortcuts,
                 split=config.split,
                 leakage=_measure_leakage(images, config),
             )
@@ -98,9 +111,12 @@ def ingest(config: AnyDataset, output: Path) -> Ingested:
 def _read(config: AnyDataset, draft: DatasetDraft) -> tuple[str, Validation]:
     """The export's format and its samples, judged; their bytes go to the draft. The export is gone then."""
     with tempfile.TemporaryDirectory() as download, tempfile.TemporaryDirectory() as extracted:
-        export = read_export(fetch(config, Path(download)), Path(extracted))
-        _check_splits(export, config)
-        return export.format, validate(export, config, draft)
+        with naming(config, Path(download)):
+            folder = fetch(config, Path(download))
+        with naming(config, folder), naming(config, Path(extracted)):
+            export = read_export(folder, Path(extracted))
+            _check_splits(export, config)
+            return export.format, validate(export, config, draft)
 
 
 def _check_splits(export: Export, config: DatasetConfig) -> None:
@@ -113,7 +129,7 @@ def _check_splits(export: Export, config: DatasetConfig) -> None:
 
 
 def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
-    """Adds source_id, patient_id, and slice, which is missing where the pattern does not match."""
+    """Adds source_id, and patient_id and slice, which are missing where the pattern does not match."""
     patients = TextColumn()
     slices, unmatched = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
     for place, (split, filename) in enumerate(zip(images["split"], images["filename"], strict=True)):
@@ -127,11 +143,11 @@ def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
             patients.append(match["patient"])
             slices[place] = int(match["slice"])
         else:
-            patients.append(Path(filename).stem)
+            patients.append("")
             unmatched[place] = True
     return images.assign(
         source_id=images["split"].astype("str") + "/" + images["filename"],
-        patient_id=patients.finish(),
+        patient_id=patients.finish().mask(unmatched),
         slice=pd.arrays.IntegerArray(slices, unmatched),
     )
 
@@ -143,6 +159,13 @@ def _assign_splits(
     images = images.rename(columns={"split": "provided"})
     if config.split == "provided":
         return images.assign(split=images["provided"]), boxes
+    unknown = images["source_id"][images["patient_id"].isna()]
+    if len(unknown):
+        raise InputError(
+            f"dataset.split=patient needs each image's patient, and dataset.filename_pattern finds none in "
+            f"{len(unknown)} of {len(images)} names, such as {display_name(unknown.iloc[0])}; give a pattern "
+            "that does, or use dataset.split=provided."
+        )
     shown = np.zeros((len(images), len(config.labels)), bool)
     shown[boxes["image"], boxes["label"].cat.codes] = True
     splits = split_by_patient(images["patient_id"], shown, config.split_fractions, config.split_seed)
@@ -186,7 +209,7 @@ def _count(
             images=int(own.sum()),
             images_with_boxes=boxes["image"].nunique(),
             boxes=len(boxes),
-            patients=images["patient_id"][own].nunique(),
+            patients=count_patients(images["patient_id"][own]),
             quarantined=int((quarantined["split"] == split).sum()),
             boxes_by_label=boxes["label"].value_counts(sort=False).to_dict(),
         )

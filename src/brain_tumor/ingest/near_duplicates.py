@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 PAIRS_AT_ONCE = 250_000  # 8 bytes each
 
 
-def count_near_duplicates(first: NDArray[Any], second: NDArray[Any], distance: int) -> int:
-    """How many images of the second set have a near-duplicate in the first.
+def find_near_duplicates(first: NDArray[Any], second: NDArray[Any], distance: int) -> NDArray[np.bool_]:
+    """Which images of the second set have a near-duplicate in the first, (m,).
 
-    Identical images count too: their distance is 0.
+    Identical images are near-duplicates too: their distance is 0.
 
     Args:
         first: 64-bit perceptual hashes, (n,) uint64.
@@ -19,10 +19,10 @@ def count_near_duplicates(first: NDArray[Any], second: NDArray[Any], distance: i
         distance: In up to how many bits two hashes of near-duplicates differ (their Hamming distance).
     """
     known = np.unique(first)
-    hashes, images = np.unique(second, return_counts=True)
+    hashes, places = np.unique(second, return_inverse=True)
     step = max(PAIRS_AT_ONCE // max(len(known), 1), 1)
-    count = 0
+    near = np.zeros(len(hashes), bool)
     for start in range(0, len(hashes), step):
         different = np.bitwise_count(hashes[start : start + step, None] ^ known)
-        count += int(images[start : start + step][(different <= distance).any(axis=1)].sum())
-    return count
+        near[start : start + step] = (different <= distance).any(axis=1)
+    return near[places]

@@ -1,5 +1,6 @@
 """Where an export's splits are."""
 
+import os
 from pathlib import Path
 
 from brain_tumor.config import SPLITS, Split
@@ -11,6 +12,22 @@ SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "valid": ("valid", "val", "validation"),
     "test": ("test",),
 }
+
+
+def find_exports(folder: Path, depth: int) -> list[Path]:
+    """The shallowest folders, this one or up to `depth` levels below it, that hold splits."""
+    level = [folder]
+    for _ in range(depth + 1):
+        found = [each for each in level if _holds_splits(each) or _holds_splits(each / "images")]
+        if found:
+            return found
+        entries = (path for each in level if os.access(each, os.R_OK | os.X_OK) for path in each.iterdir())
+        level = sorted(path for path in entries if path.is_dir() and not path.is_symlink())
+    return []
+
+
+def _holds_splits(folder: Path) -> bool:
+    return any((folder / name).is_dir() for names in SPLIT_FOLDERS.values() for name in names)
 
 
 def split_folders(folder: Path) -> dict[Split, Path]:

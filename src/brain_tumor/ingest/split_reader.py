@@ -11,15 +11,33 @@ import pandas as pd
 
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import Split
-from brain_tumor.ingest.export import BOX_COLUMNS, JPEG_SUFFIXES, ExportSplit
-from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED, Finding
-from brain_tumor.ingest.text import display_name, is_text, printable, quote
+from brain_tumor.ingest.export import BOX_COLUMNS, IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, ExportSplit
+from brain_tumor.ingest.findings import LEFT_OUT, QUARANTINED, ROW_IGNORED, Finding
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import compose, display_name, is_text, printable, quote
+from brain_tumor.stores.paths import explain_errors
 
 Box = tuple[float, float, float, float]
 Size = tuple[float, float]
 UNKNOWN_SIZE = (math.nan, math.nan)
+# What LabelImg and file managers leave, as they do names that begin with a dot (macOS's shadows `._*`).
+COMPANIONS = {"classes.txt", "thumbs.db", "desktop.ini"}
+
+
+def list_folder(folder: Path) -> list[str]:
+    """The names in a folder, sorted.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    with explain_errors(folder):
+        return sorted(os.listdir(folder))
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file is one that programs leave beside others, of which nobody need hear."""
+    return name.startswith(".") or name.lower() in COMPANIONS
 
 
 class SplitReader:
@@ -32,7 +50,10 @@ class SplitReader:
         self.name = name
         self.folder = folder
         self._findings: list[Finding] = []
+        self._unread = 0
         self._images: set[str] = set()
+        # By their names in Unicode's composed form: macOS takes letters apart, and annotations do not.
+        self._composed: dict[str, str] = {}
         self._texts = {column: TextColumn() for column in ("filename", "label", "source")}
         self._numbers = {column: array("d") for column in (*COORDINATES, "width", "height")}
         self._rows = array("q")
@@ -43,35 +64,50 @@ class SplitReader:
         return self._images
 
     def list_images(self, annotations: Collection[str] = ()) -> None:
-        """Adds the folder's JPEGs. What is neither a JPEG nor one of these annotation files is a finding.
+        """Adds the folder's images. What is neither one nor one of these annotation files is a finding.
 
         Raises:
-            InputError: There is no JPEG.
+            InputError: There is no image.
         """
-        with os.scandir(self.folder) as entries:
-            others = []
-            for entry in entries:
-                name = entry.name
-                if name.lower().endswith(JPEG_SUFFIXES) and is_text(name) and entry.is_file():
-                    self.add_image(name)
-                elif name not in annotations:
-                    others.append(name)
-        for name in sorted(others):
+        others = []
+        for name in list_folder(self.folder):
+            image = name.lower().endswith(IMAGE_SUFFIXES) and not is_companion(name)
+            if image and is_text(name) and os.path.isfile(self.folder / name):
+                self.add_image(name)
+            elif name not in annotations:
+                others.append(name)
+        for name in others:
             self.ignore_file(name)
         if not self._images:
-            raise InputError(f"{self.folder} has no image; put the split's JPEGs (*.jpg) there.")
+            raise InputError(
+                f"{self.folder} has no image that can be read; put the split's images (*.jpg, *.png) there."
+            )
 
     def add_image(self, filename: str) -> None:
         """Adds an image."""
         self._images.add(filename)
+        self._composed[compose(filename)] = filename
+
+    def find_image(self, filename: str) -> str:
+        """The name of the image that a name in the annotations means; where there is none, that name."""
+        return filename if filename in self._images else self._composed.get(compose(filename), filename)
 
     def ignore_file(self, name: str) -> None:
-        """Adds a finding about a file that is nothing of the format."""
-        why = "is no JPEG and no annotation file" if is_text(name) else "has a name that is no UTF-8 text"
+        """Adds a finding about a file that is nothing of the format; of an image it is a bad one."""
+        if is_companion(name):
+            return
+        lost = name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES))
+        if not is_text(name):
+            why = "has a name that is no UTF-8 text; rename it"
+        elif name.lower().endswith(IMAGE_SUFFIXES):
+            why = "is a link that leads nowhere, or no file; put the image there or delete it"
+        elif lost:
+            why = "is no JPEG or PNG; export it as one of these"
+        else:
+            why = "is no image and no annotation file"
+        kind, action = ("unusable_image", LEFT_OUT) if lost else ("other_file", "file ignored")
         message = f"{self.name}/{display_name(name)} {why}."
-        self._findings.append(
-            Finding(self.name, printable(name), None, "other_file", message, "file ignored")
-        )
+        self._findings.append(Finding(self.name, printable(name), None, kind, message, action))
 
     def add_box(self, filename: str, label: str, box: Box, size: Size, source: str, row: int) -> None:
         """Adds a box; see `ExportSplit.boxes` for the columns. One that is not finite is a finding."""
@@ -80,16 +116,34 @@ class SplitReader:
                 filename, source, row, "has a box whose corners are no finite numbers", "not_a_number"
             )
             return
-        for texts, text in zip(self._texts.values(), (filename, label, source), strict=True):
+        values = (self.find_image(filename), compose(label), source)
+        for texts, text in zip(self._texts.values(), values, strict=True):
             texts.append(text)
         for numbers, value in zip(self._numbers.values(), (*box, *size), strict=True):
             numbers.append(value)
         self._rows.append(row)
 
     def report(
-        self, filename: str, source: str, row: int | None, problem: str, kind: str = "malformed_row"
+        self,
+        filename: str,
+        source: str,
+        row: int | None,
+        problem: str,
+        kind: str = "malformed_row",
+        lost: int = 1,
     ) -> None:
-        """Adds a finding about an annotation that cannot be read, and so about the image that it names."""
+        """Adds a finding about an annotation that cannot be read, and so about the image that it names.
+
+        Args:
+            filename: The image's name; an empty text if it has none.
+            source: The annotation file.
+            row: Where it is in there.
+            problem: What is wrong, as the sentence goes on after the image's name.
+            kind: One word for it.
+            lost: How many annotations are lost by it: none where it is an image's entry that is wrong.
+        """
+        self._unread += lost
+        filename = self.find_image(filename)
         known = filename in self._images
         named = display_name(filename) if known else quote(filename) if filename else "it"
         where = display_name(source) if row is None else f"{display_name(source)} row {row}"
@@ -112,4 +166,4 @@ class SplitReader:
             "row": pd.array(np.frombuffer(self._rows, np.int64), dtype="Int64"),
         }
         boxes = pd.DataFrame({column: columns[column] for column in BOX_COLUMNS})
-        return ExportSplit(self.name, self.folder, sorted(self._images), boxes, self._findings)
+        return ExportSplit(self.name, self.folder, sorted(self._images), boxes, self._findings, self._unread)

@@ -21,7 +21,7 @@ def split_by_patient(
     Tsoumakas and Vlahavas, "On the Stratification of Multi-label Data", 2011.
 
     No split gets more images than its share by as many as the largest patient has, and so none lacks more
-    than that for each other split. Each split with a share above 0 gets a patient.
+    than that for each other split. Each split gets a patient.
 
     Args:
         patients: Each image's patient, (images,). Their order does not matter.
@@ -35,12 +35,11 @@ def split_by_patient(
     Raises:
         InputError: There are fewer patients than splits.
     """
-    shares = {split: getattr(fractions, split) for split in SPLITS}
-    names = [split for split in SPLITS if shares[split] > 0]
+    shares = [getattr(fractions, split) for split in SPLITS]
     owner, known = pd.factorize(patients, sort=True)
-    if len(known) < len(names):
+    if len(known) < len(SPLITS):
         raise InputError(
-            f"dataset.split=patient needs a patient for each of {', '.join(names)}, but there are "
+            f"dataset.split=patient needs a patient for each of {', '.join(SPLITS)}, but there are "
             f"{len(known)}; use dataset.split=provided, or a filename_pattern that tells more patients apart."
         )
     # A patient's images, and those with each label.
@@ -51,9 +50,9 @@ def split_by_patient(
     order = np.random.default_rng(seed).permutation(len(known))
     order = order[np.argsort(-sizes[order], kind="stable")]
 
-    targets = np.array([shares[name] for name in names])[:, None] * counts.sum(axis=0)
+    targets = np.array(shares)[:, None] * counts.sum(axis=0)
     missing = targets.copy()
-    empty = np.ones(len(names), bool)
+    empty = np.ones(len(SPLITS), bool)
     chosen = np.empty(len(known), np.int64)
     for rank, patient in enumerate(order):
         room = missing[:, 0] > 1e-6  # what all miss adds up to the images left, so one of them has room
@@ -64,4 +63,4 @@ def split_by_patient(
         chosen[patient] = split
         missing[split] -= counts[patient]
         empty[split] = False
-    return np.array(names)[chosen[owner]]
+    return np.array(SPLITS)[chosen[owner]]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from brain_tumor.ingest.split_reader import SplitReader
+from brain_tumor.runtime.text import compose
 
 
 def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Iterator[tuple[str, str]]:
@@ -21,17 +22,17 @@ def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Itera
     """
     images: dict[str, str] = {}
     for image in sorted(reader.images):
-        other = images.setdefault(Path(image).stem, image)
+        other = images.setdefault(compose(Path(image).stem), image)
         if other != image:
             problem = (
                 "have the same name but for the suffix, so that one annotation file is of both; rename one"
             )
-            reader.report(other, source, None, f"and {image} {problem}", "ambiguous_name")
-            reader.report(image, source, None, f"and {other} {problem}", "ambiguous_name")
+            reader.report(other, source, None, f"and {image} {problem}", "ambiguous_name", lost=0)
+            reader.report(image, source, None, f"and {other} {problem}", "ambiguous_name", lost=0)
     for file in files:
-        found = images.get(Path(file).stem)
+        found = images.get(compose(Path(file).stem))
         if found is None:
-            problem = "has no JPEG of the same name; add it or delete this file"
+            problem = "has no image of the same name; add it or delete this file"
             reader.report(file, source, None, problem, "missing_image")
         else:
             yield found, file

@@ -22,13 +22,16 @@ from brain_tumor.config import SPLITS, DatasetConfig, Split
 from brain_tumor.ingest.box_checks import clip_boxes, describe_place, find_bad_boxes, merge_boxes
 from brain_tumor.ingest.duplicates import find_duplicates
 from brain_tumor.ingest.export import Export, ExportSplit
-from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED, Finding
-from brain_tumor.ingest.image_measures import MEASURES, measure_images
+from brain_tumor.ingest.findings import LEFT_OUT, QUARANTINED, ROW_IGNORED, Finding
+from brain_tumor.ingest.image_measures import MEASURES, Defect, measure_images
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
+from brain_tumor.runtime.text import display_name, quote
 
 LEFT_EMPTY = "split left empty"
 QUOTED_FINDINGS = 3
+# Of what is measured of an image.
+TEXTS = ("format", "sha256")
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Validation:
 
     Attributes:
         images: The good images, by split and file name: split (as provided), filename, width, height
-            (pixels), grey (whether all pixels have equal red, green and blue), intensity (mean grey level,
-            0..255), perceptual_hash (uint64), sha256 (hexadecimal).
+            (pixels), grey (whether all pixels have equal red, green and blue), format (`jpeg` or `png`),
+            bytes (the file's size), intensity (mean grey level, 0..255), perceptual_hash (uint64), sha256
+            (hexadecimal).
         boxes: Their boxes, at most one a label and image, by image and label: image (its position in
             `images`), label, xmin, ymin, xmax, ymax in pixels, within the image, xmax and ymax exclusive.
         quarantined: The bad images: split, filename.
@@ -56,8 +60,9 @@ class Validation:
 def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Validation:
     """Decodes each image, judges each box, and copies the images.
 
-    A bad box makes its image bad. A row that names an absent image counts as one bad sample an absent image.
-    A box up to a pixel over the edge is clipped. Duplicate files and images without a box are good.
+    A bad box makes its image bad. A row that names an absent image makes this a bad one, and a row that names
+    none stands for a bad image of its own. A box up to a pixel over the edge is clipped. Duplicate files and
+    images without a box are good.
 
     Args:
         export: What was read.
@@ -65,19 +70,22 @@ def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Vali
         draft: Its folders take the images' bytes, good and bad.
 
     Raises:
-        InputError: More than `config.max_bad_fraction` of the samples are bad, or a file cannot be read.
+        InputError: More than `config.max_bad_fraction` of the images or of the annotations are lost, or a
+            file cannot be read.
     """
     histogram = np.zeros(256, np.int64)
     images, boxes, quarantined = [], [], []
     findings: list[Finding] = []
-    good_images = 0
+    good_images = lost = 0
     total = sum(len(split.images) for split in export.splits)
     with Progress("Validating", total, "images") as progress:
         for split in export.splits:
-            measures, unreadable = measure_images(split, draft.images / split.name, histogram, progress)
-            kept, found = _judge(split, measures, unreadable, config)
+            measures, defects = measure_images(split, draft.images / split.name, histogram, progress)
+            kept, found = _judge(split, measures, defects, config)
             findings += found
             bad = _bad_images(split, found)
+            image = _positions(split.boxes["filename"], split.images)
+            lost += split.unread + int(((image < 0) | bad[image]).sum())
             for position in np.flatnonzero(bad):
                 file = f"{split.name}/{split.images[position]}"
                 os.rename(draft.images / file, draft.quarantine / file)
@@ -101,27 +109,29 @@ def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Vali
         findings,
         histogram,
     )
-    _stop_if_too_many(validation, config.max_bad_fraction)
+    annotations = sum(len(split.boxes) + split.unread for split in export.splits)
+    _stop_if_too_many("images", *_count_bad_images(validation), findings, config.max_bad_fraction)
+    _stop_if_too_many("annotations", lost, annotations, findings, config.max_bad_fraction)
     return validation
 
 
 def _judge(
-    split: ExportSplit, measures: NDArray[np.void], unreadable: dict[int, str], config: DatasetConfig
+    split: ExportSplit, measures: NDArray[np.void], defects: dict[int, Defect], config: DatasetConfig
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """A split's boxes by image (its position) and label, and what is wrong with it.
 
     A box counts only if nothing is wrong with its image.
     """
     findings = list(split.findings)
-    for position, reason in sorted(unreadable.items()):
+    for position, (kind, problem) in sorted(defects.items()):
         name = split.images[position]
-        message = f"{split.name}/{name} cannot be decoded ({reason}); export or copy it again."
-        findings.append(Finding(split.name, name, None, "unreadable_image", message, QUARANTINED))
+        message = f"{split.name}/{display_name(name)} {problem}."
+        findings.append(Finding(split.name, name, None, kind, message, QUARANTINED))
 
     image = _positions(split.boxes["filename"], split.images)
     findings += [_stray_row(split.name, row) for row in split.boxes[image < 0].itertuples()]
     boxes = split.boxes.drop(columns="filename").assign(image=image)
-    boxes = boxes[(image >= 0) & ~np.isin(image, list(unreadable))]
+    boxes = boxes[(image >= 0) & ~np.isin(image, list(defects))]
     findings += find_bad_boxes(split, boxes, measures, config.labels)
     boxes = boxes[~_bad_images(split, findings)[boxes["image"]]]
     boxes, clipped = clip_boxes(split, boxes, measures)
@@ -136,9 +146,13 @@ def _stray_row(split: Split, row: Any) -> Finding:
     """A row whose file name is that of no image. The name is compared, never opened: it can be a path."""
     name = row.filename
     if "/" in name or "\\" in name:
-        kind, problem = "path_in_filename", f"names {name!r}, a path; give the name of a file in {split}/"
+        problem = f"names {quote(name)}, a path; give the name of a file in {split}/"
+        kind = "path_in_filename"
     elif name:
-        kind, problem = "missing_image", f"names {name}, which {split}/ lacks; add the JPEG or delete the row"
+        kind, problem = (
+            "missing_image",
+            f"names {display_name(name)}, which {split}/ lacks; add the image or delete the row",
+        )
     else:
         kind, problem = "missing_image", "names no image; fill in the file name or delete the row"
     number = None if pd.isna(row.row) else int(row.row)
@@ -161,23 +175,29 @@ def _positions(texts: Iterable[str], known: ArrayLike) -> NDArray[np.int32]:
 def _table(split: ExportSplit, measures: NDArray[np.void], chosen: NDArray[np.bool_]) -> pd.DataFrame:
     names = pa.array(itertools.compress(split.images, chosen), pa.large_string())
     own = measures[chosen]
-    columns = {name: own[name] for name in MEASURES.names or () if name != "sha256"}
-    digests = pa.array(own["sha256"], pa.large_binary()).cast(pa.large_string())
-    frame: pd.DataFrame = pa.table({"filename": names, **columns, "sha256": digests}).to_pandas()
+    columns = {name: own[name] for name in MEASURES.names or () if name not in TEXTS}
+    texts = {name: pa.array(own[name], pa.large_binary()).cast(pa.large_string()) for name in TEXTS}
+    frame: pd.DataFrame = pa.table({"filename": names, **columns, **texts}).to_pandas()
     frame["split"] = pd.Categorical([split.name], SPLITS).repeat(len(frame))
     return frame
 
 
-def _stop_if_too_many(validation: Validation, limit: float) -> None:
-    findings = validation.findings
-    absent = len({(item.split, item.file) for item in findings if item.action == ROW_IGNORED})
-    bad = len(validation.quarantined) + absent
-    total = len(validation.images) + bad
-    if bad / total > limit:
+def _count_bad_images(validation: Validation) -> tuple[int, int]:
+    """How many images are bad, absent ones among them, of how many."""
+    ignored = [item for item in validation.findings if item.action in (ROW_IGNORED, LEFT_OUT)]
+    named = {(item.split, item.file) for item in ignored if item.file}
+    bad = len(validation.quarantined) + len(named) + sum(not item.file for item in ignored)
+    return bad, len(validation.images) + bad
+
+
+def _stop_if_too_many(what: str, bad: int, total: int, findings: list[Finding], limit: float) -> None:
+    if bad > limit * total:
+        unknown = any(finding.kind == "unknown_label" for finding in findings)
+        advice = "Name all labels in dataset.labels, mend the export" if unknown else "Mend the export"
         quoted = " ".join([finding.message for finding in findings if finding.bad][:QUOTED_FINDINGS])
         raise InputError(
-            f"{bad} of {total} samples ({bad / total:.1%}) are bad, more than dataset.max_bad_fraction "
-            f"allows ({limit:.1%}): {quoted} Mend the export or raise the limit."
+            f"{bad} of {total} {what} ({bad / total:.1%}) are lost, more than dataset.max_bad_fraction "
+            f"allows ({limit:.1%}): {quoted} {advice} or raise the limit."
         )
 
 

@@ -38,6 +38,8 @@ def build_tfrecords(
 ) -> Records:
     """Writes a dataset's images and boxes as TFRecords and publishes a records artifact.
 
+    An image that TensorFlow cannot decode is left out with a warning.
+
     The same dataset and config give the same bytes, whatever the number of workers.
 
     Args:
@@ -47,22 +49,26 @@ def build_tfrecords(
         workers: As for `write_shards`.
 
     Raises:
-        InputError: A split has no image left, or the dataset's images have changed since it was published.
+        InputError: A split has no image left, too many images cannot be decoded, or the dataset's images have
+            changed since it was published.
         RuntimeError: A shard could not be written, or what was read back is not what should be in it.
     """
     # Its TensorFlow takes seconds to import, which a step that fails before need not wait for.
+    from brain_tumor.records.decode import leave_out_undecodable
     from brain_tumor.records.verify import read_back
 
-    counts = dataset.manifest.counts
-    for split in SPLITS:
-        if not counts[split].images:
-            raise InputError(
-                f"{dataset.path} has no usable image in {split}; its {dataset.findings_path.name} says "
-                "what is wrong with them."
-            )
+    _check_splits(dataset)
     per_shard = config.images_per_shard
     with create_records(output) as draft:
-        write_shards(dataset, per_shard, draft.path, workers)
+        files = write_shards(dataset, per_shard, draft.path, workers)
+        rest = leave_out_undecodable(dataset, files)
+        if rest is not dataset:
+            _check_splits(rest)
+            for file in files:
+                file.unlink()
+            dataset = rest
+            write_shards(dataset, per_shard, draft.path, workers)
+        counts = dataset.manifest.counts
         tally = Tally(dataset.manifest.labels)
         for shard in read_back(dataset, per_shard, draft.path):
             tally.add(shard)
@@ -86,13 +92,28 @@ def build_tfrecords(
                 channels=1 if dataset.manifest.grey else 3,
                 config=config.model_dump(mode="json"),
                 splits=splits,
+                left_out=sorted(dataset.left_out),
             ),
         )
     return open_records(output)
 
 
-def write_shards(dataset: Dataset, images_per_shard: int, folder: Path, workers: int | None = None) -> None:
-    """Writes the TFRecord files of all splits, several at a time.
+def _check_splits(dataset: Dataset) -> None:
+    for split in SPLITS:
+        counts = dataset.manifest.counts[split]
+        if not counts.images:
+            why = (
+                f"all that came are quarantined, and its {dataset.findings_path.name} says why"
+                if counts.quarantined
+                else "give the export some, or let dataset.split=patient make the splits anew"
+            )
+            raise InputError(f"{dataset.path} has no usable image in {split}: {why}.")
+
+
+def write_shards(
+    dataset: Dataset, images_per_shard: int, folder: Path, workers: int | None = None
+) -> list[Path]:
+    """Writes the TFRecord files of all splits, several at a time, and says which they are.
 
     Args:
         dataset: The dataset artifact.
@@ -126,3 +147,4 @@ def write_shards(dataset: Dataset, images_per_shard: int, folder: Path, workers:
         except BrokenProcessPool as error:
             names = ", ".join(sorted(unfinished))
             raise RuntimeError(f"A process died (out of memory?) while it wrote one of {names}.") from error
+    return [folder / name for split in SPLITS for name in split_shard_names(dataset, split, images_per_shard)]

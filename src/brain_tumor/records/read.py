@@ -71,11 +71,11 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
         num_classes: How many labels the records have.
 
     Returns:
-        `encoded` (the JPEG's bytes), `source_id` (which image of the dataset it is), `filename` and
-        `patient_id` (scalar strings), `slice` (-1 if unknown), `height` and `width` in pixels (scalar int32),
-        `labels` (num_classes,) float32, 1 where the label is present, and `boxes` (num_classes, 4) float32
-        `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the original image, row k for label k, zero where it
-        is absent.
+        `encoded` (the file's bytes), `source_id` (which image of the dataset it is), `filename` and
+        `patient_id` (scalar strings, the latter empty if unknown), `slice` (-1 if unknown), `height` and
+        `width` in pixels (scalar int32), `labels` (num_classes,) float32, 1 where the label is present, and
+        `boxes` (num_classes, 4) float32 `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the original image,
+        row k for label k, zero where it is absent.
     """
     numbers = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
     parsed = tf.io.parse_single_example(
@@ -108,12 +108,17 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
     }
 
 
+def decode_image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    """The pixels of a JPEG or PNG, uint8 (height, width, channels)."""
+    return tf.image.decode_jpeg(encoded, channels=channels)  # it decodes PNGs too
+
+
 def _letterbox_example(example: dict[str, Any], size: int, channels: int) -> dict[str, Any]:
     # What happens along y and along x is the same: vectors of both halve the number of operations, each of
     # which costs more than what it computes.
     sides = tf.stack([example["height"], example["width"]])
     start, _, new_sides, _ = letterbox(sides, sides[::-1], size)
-    image = tf.image.decode_jpeg(example.pop("encoded"), channels=channels)
+    image = decode_image(example.pop("encoded"), channels)
     # Without antialiasing, shrinking 240 px to 64 would skip most of the pixels, small lesions with them. It
     # changes nothing where an image grows, and takes five times as long.
     image = tf.cond(

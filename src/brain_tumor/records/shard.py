@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from brain_tumor.artifacts.tables import COORDINATES
-from brain_tumor.runtime.errors import REFUSALS, InputError
+from brain_tumor.runtime.errors import REFUSALS, InputError, refusals_explained
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
-UNKNOWN_SLICE = -1
-IMAGE_COLUMNS = ("filename", "source_id", "width", "height", "patient_id", "slice", "sha256")
+# What a record has where the patient is unknown.
+UNKNOWN = {"patient_id": "", "slice": -1}
+IMAGE_COLUMNS = ("filename", "source_id", "width", "height", "format", "patient_id", "slice", "sha256")
 BOX_COLUMNS = ("slot", "label", *COORDINATES)
 
 
@@ -25,8 +26,8 @@ class Shard:
     Attributes:
         name: The file's name.
         split: Its split.
-        images: By column of the dataset's images, the values of this shard's images; `slice` is -1 where it
-            is unknown.
+        images: By column of the dataset's images, the values of this shard's images; `patient_id` is
+            empty and `slice` -1 where it is unknown.
         boxes: xmin, ymin, xmax, ymax, normalized to 0..1 of the original image, `slot` (class slot) and
             `label` of their boxes, image after image, an image's boxes in the order of their slots.
         box_ends: For each image, where in `boxes` its boxes end and the next image's begin.
@@ -47,7 +48,7 @@ class Shard:
             slots: The class slot of each label.
         """
         for name in IMAGE_COLUMNS:
-            self.images[name].append(UNKNOWN_SLICE if image[name] is None else image[name])
+            self.images[name].append(UNKNOWN.get(name) if image[name] is None else image[name])
         sides = (image["width"], image["height"]) * 2
         for box in boxes:
             self.boxes["slot"].append(slots[box["label"]])
@@ -96,7 +97,8 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
 def _read(image: dict[str, Any], images: Path) -> bytes:
     path = f"{images}/{image['source_id']}"
     try:
-        with open(path, "rb", buffering=0) as file:  # read at once, so that a buffer would only cost time
+        # Read at once, so that a buffer would only cost time.
+        with refusals_explained(path), open(path, "rb", buffering=0) as file:
             encoded = file.read()
     except FileNotFoundError:
         raise InputError(f"{path} is gone since the dataset was published; run ingest again.") from None
@@ -116,7 +118,7 @@ def _serialize(image: dict[str, Any], boxes: dict[str, list[Any]], encoded: byte
         features[key].int64_list.value.extend(values)
 
     add_bytes("image/encoded", encoded)
-    add_bytes("image/format", b"jpeg")
+    add_bytes("image/format", image["format"].encode())
     add_bytes("image/filename", image["filename"].encode())
     add_bytes("image/source_id", image["source_id"].encode())
     add_bytes("image/key/sha256", image["sha256"].encode())

@@ -118,7 +118,7 @@ def _expected_batch(shard: Shard, start: int) -> dict[str, Any]:
     }
     counts = np.diff(ends, prepend=first)
     return {
-        "image/format": [b"jpeg"] * len(ends),
+        "image/format": _encoded(images["format"]),
         "image/filename": _encoded(images["filename"]),
         "image/source_id": _encoded(images["source_id"]),
         "image/key/sha256": _encoded(images["sha256"]),

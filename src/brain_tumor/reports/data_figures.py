@@ -51,7 +51,7 @@ def draw_gallery(ingested: Ingested) -> Figure:
         image: Any = images.iloc[places[source_id]]
         path = ingested.dataset.image_folder / source_id
         thumbnail = read_thumbnail(path, "L" if image["grey"] else "RGB")
-        draw_slice(axis, thumbnail, image["width"], image["height"], image["patient_id"], image["slice"])
+        draw_slice(axis, thumbnail, image)
         _draw_boxes(axis, annotations[annotations["image"] == places[source_id]], names)
     return figure
 
@@ -169,11 +169,11 @@ def draw_patients(ingested: Ingested, slices: dict[Split, NDArray[np.int64]]) ->
 
     Args:
         ingested: What the step made.
-        slices: The number of slices of each patient, by split.
+        slices: The number of slices of each patient that is known, by split; there is one at least.
     """
     images = ingested.images
     known = images["slice"].notna().to_numpy()
-    figure, axes = panels(2 if known.any() else 1, 2, height=3.2)
+    figure, axes = panels(2, 2, height=3.2)
     axis = axes[0]
     together = np.concatenate(list(slices.values()))
     bins = _integer_bins(int(together.min()), int(together.max()))
@@ -181,8 +181,7 @@ def draw_patients(ingested: Ingested, slices: dict[Split, NDArray[np.int64]]) ->
     axis.set(title="slices a patient", xlabel="slices", ylabel="patients")
     for direction in (axis.xaxis, axis.yaxis):
         direction.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if known.any():
-        _draw_box_share(axes[1], images["slice"][known].to_numpy(np.int64), _has_box(ingested)[known])
+    _draw_box_share(axes[1], images["slice"][known].to_numpy(np.int64), _has_box(ingested)[known])
     _add_split_legend(figure)
     return figure
 

@@ -63,7 +63,7 @@ def _overview(ingested: Ingested) -> Section:
             own.images_with_boxes,
             own.images - own.images_with_boxes,
             own.boxes,
-            own.patients,
+            "unknown" if own.patients is None else own.patients,
             own.quarantined,
         ]
         for split, own in manifest.counts.items()
@@ -186,20 +186,22 @@ def _images(ingested: Ingested) -> Section:
 
 
 def _patients(ingested: Ingested) -> Section:
-    slices = _slices_a_patient(ingested.images)
+    slices, unmatched = _slices_a_patient(ingested.images), ingested.dataset.manifest.unmatched_names
+    unknown = (
+        f"filename_pattern does not match the names of {unmatched} of {len(ingested.images)} images: their "
+        "patients are unknown."
+    )
+    if not slices:
+        return Section("Slices a patient", unknown)
     text = f"{_range(pd.Series(np.concatenate(list(slices.values()))))} slices a patient."
-    unmatched = ingested.dataset.manifest.unmatched_names
     if unmatched:
-        text += (
-            f" Images whose name filename_pattern does not match: {unmatched}. "
-            "Each counts as a patient of its own."
-        )
+        text += f" {unknown[0].upper()}{unknown[1:]}"
     return Section("Slices a patient", text, image=figure_uri(draw_patients(ingested, slices), DPI))
 
 
 def _slices_a_patient(images: pd.DataFrame) -> dict[Split, NDArray[np.int64]]:
-    """The number of slices of each patient, by the splits that have images."""
-    own = {split: images["patient_id"][images["split"] == split] for split in SPLITS}
+    """The number of slices of each patient that is known, by the splits that have such."""
+    own = {split: images["patient_id"][images["split"] == split].dropna() for split in SPLITS}
     return {split: np.bincount(pd.factorize(ids)[0]) for split, ids in own.items() if len(ids)}
 
 
@@ -213,11 +215,11 @@ def _leakage(manifest: DatasetManifest) -> Section:
         [
             title,
             pair.replace("/", " / "),
-            shared.shared_patients,
+            "unknown" if shared.shared_patients is None else shared.shared_patients,
             shared.identical_images,
             shared.near_duplicates,
             ", ".join(shorten(patient, LONGEST_NAME) for patient in shared.patients)
-            + (", ..." if shared.shared_patients > len(shared.patients) else ""),
+            + (", ..." if (shared.shared_patients or 0) > len(shared.patients) else ""),
         ]
         for title, pairs in tables.items()
         for pair, shared in pairs.items()
@@ -225,9 +227,15 @@ def _leakage(manifest: DatasetManifest) -> Section:
     header = ["splits", "pair", "shared patients", "identical images", "near-duplicates", "which patients"]
     text = (
         "Identical images and near-duplicates: images of the pair's second split that have one of the same "
-        f"bytes, or one whose perceptual hash differs in up to {distance} of 64 bits, in its first split. "
-        "What two splits share makes figures look better than they are."
+        f"bytes, or one whose perceptual hash differs in up to {distance} of 64 bits or that is another copy "
+        "of the same picture (as Roboflow names its augmented ones), in its first split. What two splits "
+        "share makes figures look better than they are."
     )
+    if manifest.unmatched_names:
+        text += (
+            " Patients are unknown, so nobody can tell whether splits share them; near-duplicates are then "
+            "the measure."
+        )
     return Section("Leakage between splits", text, header, rows)
 
 

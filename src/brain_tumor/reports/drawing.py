@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.typing import LineStyleType
 from PIL import Image
 
+from brain_tumor.artifacts.pixels import to_8_bits
 from brain_tumor.runtime.errors import InputError
 
 WIDTH = 10.0  # of every figure, in inches: pages then show all letters in one size
@@ -85,7 +86,7 @@ def read_thumbnail(path: Path, mode: Literal["L", "RGB"] = "L") -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            converted = image.convert(mode)
+            converted = to_8_bits(image).convert(mode)
     except OSError as error:  # of a truncated image too
         raise InputError(
             f"{path} is missing or no whole image; give the dataset that the predictions were made from."
@@ -94,26 +95,25 @@ def read_thumbnail(path: Path, mode: Literal["L", "RGB"] = "L") -> Image.Image:
     return converted
 
 
-def draw_slice(axis: Axes, image: Image.Image, width: int, height: int, patient: str, number: Any) -> None:
-    """Draws a slice with its patient and its number above it.
+def draw_slice(axis: Axes, image: Image.Image, row: Any) -> None:
+    """Draws a slice with its patient and its number above it, or its file's name where these are unknown.
 
     Args:
         axis: Where. Its coordinates are then pixels of the original image.
         image: The image, which may be shrunk.
-        width: Width of the original image in pixels.
-        height: Its height.
-        patient: The patient.
-        number: The slice's number, or a missing value.
+        row: Of the original image width and height in pixels, filename, patient_id and slice.
     """
+    width, height = row["width"], row["height"]
     # With this extent, a pixel's coordinates are its edges, as they are a box's.
     extent = (0, width, height, 0)
     axis.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
     axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     axis.spines[:].set_visible(False)
-    known = "" if pd.isna(number) else f", slice {number}"
-    axis.set_title(
-        f"patient {figure_text(patient, 14)}{known}" if known else figure_text(patient), fontsize=10
-    )
+    if pd.isna(row["patient_id"]):
+        title = figure_text(Path(row["filename"]).stem)
+    else:
+        title = f"patient {figure_text(row['patient_id'], 14)}, slice {row['slice']}"
+    axis.set_title(title, fontsize=10)
 
 
 def draw_box(axis: Axes, box: np.ndarray, color: str, linestyle: LineStyleType = "-") -> None:

@@ -101,14 +101,19 @@ def about_labels(evaluation: Evaluation) -> str:
     )
 
 
+def counts_sentence(evaluation: Evaluation) -> str:
+    """What was judged."""
+    counts = [_count(evaluation.images, "image"), _count(evaluation.boxes, "true box", "true boxes")]
+    if evaluation.patients is None:
+        return f"Split {evaluation.split}: {', '.join(counts)}; patients are unknown."
+    return f"Split {evaluation.split}: {', '.join([_count(evaluation.patients, 'patient'), *counts])}."
+
+
 def evaluation_markdown(evaluation: Evaluation) -> str:
     """The whole evaluation as a Markdown page, which names the run that it is of, if that has a name."""
     run = os.environ.get(environment.RUN)
-    counts = (
-        f"Split {evaluation.split}: {_count(evaluation.patients, 'patient')}, "
-        f"{_count(evaluation.images, 'image')}, {_count(evaluation.boxes, 'true box', 'true boxes')}. "
-        f"A label counts as predicted from a probability of {evaluation.threshold:g}."
-    )
+    threshold = f"A label counts as predicted from a probability of {evaluation.threshold:g}."
+    counts = f"{counts_sentence(evaluation)} {threshold}"
     header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
     parts = ["# Evaluation", f"Run {run}" if run else ""]
     parts += [f"> {evaluation.notice}" if evaluation.notice else "", counts]
@@ -155,7 +160,7 @@ def about_differences(evaluation: Evaluation) -> str:
     sentences = []
     if any(found.low is not None for found in known):
         sentences.append(
-            "In brackets: 95 % intervals, paired bootstrap over patients. "
+            f"In brackets: 95 % intervals, paired bootstrap over {_units(evaluation)}. "
             "A difference whose interval holds 0 may be chance."
         )
     return " ".join(sentences + _reasons(known))
@@ -165,8 +170,12 @@ def _about_intervals(evaluation: Evaluation) -> str:
     known = [interval for model in evaluation.models.values() for interval in model.intervals.values()]
     sentences = []
     if any(interval.low is not None for interval in known):
-        sentences.append("In brackets: 95 % intervals, bootstrap over patients.")
+        sentences.append(f"In brackets: 95 % intervals, bootstrap over {_units(evaluation)}.")
     return " ".join(sentences + _reasons(known))
+
+
+def _units(evaluation: Evaluation) -> str:
+    return "images, since patients are unknown" if evaluation.patients is None else "patients"
 
 
 def _reasons(known: list[Interval]) -> list[str]:

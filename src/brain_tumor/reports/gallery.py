@@ -72,7 +72,7 @@ def _draw_answers(
 ) -> None:
     """Draws a slice; `rows` are its rows of the predictions table, in the order of its labels `names`."""
     first = rows.iloc[0]
-    draw_slice(axis, image, first["width"], first["height"], first["patient_id"], first["slice"])
+    draw_slice(axis, image, first)
     captions = []
     for slot, name in enumerate(names):
         color, text_color = slot_color(COLORS, slot), slot_color(TEXT_COLORS, slot)

@@ -13,6 +13,7 @@ from brain_tumor.reports.evaluation_tables import (
     ABOUT_BOXES,
     REPORT_COLUMNS,
     about_labels,
+    counts_sentence,
     label_rows,
     summary_rows,
 )
@@ -76,10 +77,8 @@ def write_prediction_report(
 
 
 def _models_section(evaluation: Evaluation) -> Section:
-    counts = (
-        f"Images: {evaluation.images:,}, patients: {evaluation.patients:,}, true boxes: {evaluation.boxes:,}."
-    )
-    return Section("Models", f"{counts} {ABOUT_BOXES}", *summary_rows(evaluation, REPORT_COLUMNS))
+    text = f"{counts_sentence(evaluation)} {ABOUT_BOXES}"
+    return Section("Models", text, *summary_rows(evaluation, REPORT_COLUMNS))
 
 
 def _gallery_sections(

@@ -16,6 +16,8 @@ def choose_slices(slices: pd.DataFrame, count: int, seed: int) -> list[str]:
     Returns:
         Their source_id, by patient and slice.
     """
+    # Where patients are unknown, no two slices count as one's.
+    slices = slices.assign(patient_id=slices["patient_id"].astype("str").fillna(slices["source_id"]))
     drawn = slices.reset_index(drop=True)[["has_box", "patient_id"]].sample(frac=1, random_state=seed)
     # Whose turn it is: first each patient's first slice, then each patient's second one, and so on.
     drawn["turn"] = drawn.groupby(["has_box", "patient_id"], sort=False).cumcount()

@@ -4,7 +4,11 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import gettempdir
+
+from brain_tumor.runtime.drafts import is_draft
+from brain_tumor.runtime.text import display_name
 
 
 class InputError(Exception):
@@ -21,7 +25,9 @@ class DamagedError(InputError):
 # What the machine may refuse whatever the program does, and what its user can do about it. Other errors of
 # the system may be mistakes of the program, whose traceback is wanted.
 REFUSALS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there, or name a folder on another disk"),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space there, or name a folder on another disk"
+    ),
     **dict.fromkeys((errno.EACCES, errno.EPERM), "give this user the right to read and write there"),
     errno.EROFS: "name a folder on a disk that can be written to",
     errno.ENAMETOOLONG: "give a shorter name",
@@ -35,12 +41,36 @@ REFUSALS = {
 }
 
 
+def explain_refusal(error: OSError, place: object = "") -> str:
+    """One sentence: which file, what the machine says of it, and what to do.
+
+    Args:
+        error: What it raised.
+        place: What the sentence is about where the error names no file, as that of a write does, or one of a
+            draft, which is gone by then.
+    """
+    name = _name_file(error, str(place)) or str(place) or f"The disk of the output or of {gettempdir()}"
+    code = error.errno or 0
+    said = os.strerror(code) if code in errno.errorcode else error.strerror  # a network's have other numbers
+    advice = REFUSALS.get(code, "check what is there")
+    return f"{display_name(name)}: {said or type(error).__name__}; {advice}."
+
+
+def _name_file(error: OSError, place: str) -> str:
+    for file in (error.filename2, error.filename):
+        if isinstance(file, str | bytes | os.PathLike):
+            path = Path(os.fsdecode(file))
+            if not any(map(is_draft, path.parts)) or (place and path.is_relative_to(place)):
+                return str(path)
+    return ""
+
+
 @contextmanager
 def refusals_explained(place: object = "") -> Iterator[None]:
     """Makes one sentence of what the machine refuses: a full disk, a missing right, a name that is too long.
 
     Args:
-        place: What the sentence names, if not the file that the error does.
+        place: See `explain_refusal`.
 
     Raises:
         InputError: It refused something. Other errors pass as they are.
@@ -50,6 +80,4 @@ def refusals_explained(place: object = "") -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        # The error of a write names no file.
-        name = place or os.fsdecode(error.filename or "") or f"The disk of the output or of {gettempdir()}"
-        raise InputError(f"{name}: {os.strerror(error.errno)}; {REFUSALS[error.errno]}.") from error
+        raise InputError(explain_refusal(error, place)) from error

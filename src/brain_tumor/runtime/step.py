@@ -16,6 +16,7 @@ from types import FrameType
 from brain_tumor.runtime import events
 from brain_tumor.runtime.drafts import draft_folder
 from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.text import printable
 
 # What a shell says of a process that SIGTERM has ended.
 TERMINATED = 128 + signal.SIGTERM
@@ -50,10 +51,11 @@ def step() -> Iterator[None]:
             yield
         events.end()
     except InputError as error:
+        sentence = printable(str(error))
         logging.getLogger().removeHandler(teller)
-        logging.error("%s", error)
+        logging.error("%s", sentence)
         with suppress(OSError):  # what refused the work may refuse this too
-            events.end(failure=str(error))
+            events.end(failure=sentence)
         raise SystemExit(2) from None
     except SystemExit:
         # After an inner step, such as the one that a command line runs, nothing is begun any more.

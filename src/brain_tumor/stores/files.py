@@ -5,10 +5,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection
+import stat
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from brain_tumor.runtime.drafts import draft_folder
 from brain_tumor.runtime.errors import InputError, refusals_explained
@@ -41,15 +42,29 @@ def write_file(path: str | Path, content: str) -> None:
     Raises:
         InputError: The disk is full, its owner refuses it, or something else than a file is there.
     """
-    path = Path(path)
     with refusals_explained(path):
-        if os.path.lexists(path) and not path.is_file():  # a folder, or a device such as /dev/null
-            raise InputError(f"{path} is no file, and stays as it is; name another one.")
+        check_kind(path, "file")
+        path = Path(os.path.realpath(path))  # of a link its target is replaced
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft_folder(path.parent, f".{path.name}") as draft:
             new = draft / "new"
             new.write_text(content, encoding="utf-8")
             os.replace(new, path)
+
+
+def check_kind(path: str | Path, kind: Literal["file", "folder"]) -> None:
+    """Refuses to put a file or a folder where something of another kind is, such as a pipe or /dev/null.
+
+    Raises:
+        InputError: It is.
+    """
+    try:
+        mode = os.stat(path).st_mode  # asked once: another process may replace it
+        same = stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)
+    except OSError:
+        same = not os.path.islink(path)  # nothing is there, or a link that leads nowhere
+    if not same:
+        raise InputError(f"{path} is no {kind}, and stays as it is; name another one.")
 
 
 def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:
@@ -59,13 +74,43 @@ def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:
         folder: The folder.
         skipped: Names of files and folders right below it that are left out.
     """
-    tops = [path for path in folder.iterdir() if path.name not in skipped]
-    files = sorted(path for top in tops for path in (top, *top.rglob("*")) if path.is_file())
+    files = sorted(
+        file
+        for path in folder.iterdir()
+        if path.name not in skipped
+        for file in ([path] if path.is_file() else walk_files(path))
+    )
     with ThreadPoolExecutor() as pool:
         digests = pool.map(hash_file, files)
         return {
             file.relative_to(folder).as_posix(): digest for file, digest in zip(files, digests, strict=True)
         }
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, those behind links to folders too; none if there is no such folder.
+
+    A link to a folder that it lies in is not followed.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        if folder.is_dir():
+            raise error
+
+    # Each folder that was reached, and what it is: by links it may lie in itself.
+    inside = {str(folder): [os.path.realpath(folder)]}
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        within = inside.pop(place)
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in within]
+        for name in folders:
+            inside[os.path.join(place, name)] = [*within, real[name]]
+        for name in names:
+            if os.path.isfile(path := Path(place, name)):
+                yield path
 
 
 def hash_file(path: Path) -> str:

@@ -17,9 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from brain_tumor.runtime.drafts import draft_folder
-from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
-from brain_tumor.stores.files import FileFacts, safe_path
+from brain_tumor.stores.files import FileFacts, check_kind, safe_path
 from brain_tumor.stores.paths import AnyPath, explain_errors, store_of
 
 TRANSFERS = 8  # at a time
@@ -199,8 +198,8 @@ def replace_folder(folder: AnyPath, mark: str) -> Iterator[Path]:
             delete_folder(folder, mark)
             upload_folder(Path(scratch), folder, mark)
         return
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise InputError(f"{folder} is no folder, and stays as it is; name another one.")
+    check_kind(folder, "folder")
+    folder = Path(os.path.realpath(folder))  # of a link its target is replaced
     folder.parent.mkdir(parents=True, exist_ok=True)
     with draft_folder(folder.parent, f".{folder.name}") as draft:
         new = draft / NEW

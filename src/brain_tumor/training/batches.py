@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from brain_tumor.boxes.measures import present
 from brain_tumor.config import AugmentationConfig
+from brain_tumor.records.read import without_autotuner
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.training.augmentation import augment
 
@@ -77,6 +78,8 @@ def training_batches(
         epochs.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
+        # Those of the examples do not come through `flat_map`.
+        .with_options(without_autotuner())
     )
 
 

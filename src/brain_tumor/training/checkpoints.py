@@ -157,7 +157,10 @@ class Checkpoints:
         if MODEL not in self._names():
             return False
         try:
-            with local_copy(self.folder / MODEL, ModelManifest) as folder, publish(output) as draft:
+            with (
+                local_copy(self.folder / MODEL, ModelManifest) as folder,
+                publish(output, ModelManifest) as draft,
+            ):
                 _copy_files(folder, draft.path)
                 draft.manifest = ModelManifest()
         except DamagedError as error:

@@ -153,6 +153,48 @@ def test_what_may_pass_is_tried_again_and_then_one_sentence(
     assert "Next attempt in 0 s (1 of 5 failed)" in warning
 
 
+HOSTILE = {
+    "deep JSON": service.text('{"export": ' + "[" * 100_000),
+    "a number without end": service.text('{"export": ' + "9" * 5000 + "}"),
+    "no text": lambda handler: handler.send(200, b'{"export": {"link": "http://\xff"}}'),
+    "a link to nowhere": service.text('{"export": {"link": "http://[::1"}}'),
+    "a link with a broken port": service.text('{"export": {"link": "http://a:99999999/x"}}'),
+    "a link of half a letter": service.text('{"export": {"link": "http://\\ud800/x"}}'),
+    "a long host": service.text('{"export": {"link": "http://' + "a" * 300 + '/x"}}'),
+    **{
+        f"a redirect to {address}": service.redirect(f"{address}{KEY}")
+        for address in (
+            "http://[",
+            "http://a:b/",
+            "ftp://host/",
+            "file:///etc/",
+            "http://.a/",
+            "//",
+            "http://*/",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_answer_is_one_sentence(server: Service, watch: Watch, name: str) -> None:
+    server.on_question = [HOSTILE[name]]
+    watch.fail("could not be downloaded in 5 attempts .*; try again later")
+
+
+def test_a_length_without_end_announces_none(server: Service, watch: Watch, archive: bytes) -> None:
+    server.on_download = [lambda handler: handler.send(200, archive, Content_Length="9" * 5000)]
+    assert "train/volume_1_slice_1.jpg" in watch.fetch()
+
+
+def test_certificates_that_are_not_there_are_one_sentence(
+    server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    server.on_question = [service.text('{"export": {"link": "https://127.0.0.1:9/x"}}')]
+    watch.fail("certificates to check Roboflow's by cannot be read; mend or unset REQUESTS_CA_BUNDLE")
+
+
 def test_the_back_off_grows() -> None:
     class State:
         attempt_number = 1

@@ -1,6 +1,6 @@
-"""Roboflow's "coco" format: `<split>/_annotations.coco.json` beside the split's JPEGs.
+"""Roboflow's "coco" format: `<split>/_annotations.coco.json` beside the split's images.
 
-COCO's own layout is read too: `annotations/instances_<split>.json` with the JPEGs in `<split>/` or
+COCO's own layout is read too: `annotations/instances_<split>.json` with the images in `<split>/` or
 `images/<split>/`. A `bbox` is x, y, width and height in pixels, counted from the edge of the image; see
 https://cocodataset.org/#format-data. A crowd (`iscrowd`) counts as one box; a segmentation is not looked at.
 """
@@ -14,10 +14,10 @@ from brain_tumor.ingest.export import ExportSplit
 from brain_tumor.ingest.numbers import parse_number
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import UNKNOWN_SIZE, Size, SplitReader
-from brain_tumor.ingest.text import is_text, quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import is_text, quote
 
-LAYOUT = "<split>/_annotations.coco.json beside the JPEGs"
+LAYOUT = "<split>/_annotations.coco.json beside the images"
 ANNOTATIONS = "_annotations.coco.json"
 
 
@@ -126,9 +126,8 @@ def _read_file(path: Path, reader: SplitReader, source: str) -> None:
     for key, (filename, _) in images.items():
         # Of an absent image with boxes, validation will know from its boxes.
         if filename not in reader.images and key not in annotated:
-            reader.report(
-                filename, source, None, "is not there; add the JPEG or delete its entry", "missing_image"
-            )
+            problem = "is not there; add the image or delete its entry"
+            reader.report(filename, source, None, problem, "missing_image", lost=0)
     for filename in sorted(reader.images):
         if filename not in listed:
             reader.report_unlisted(filename, source)
@@ -173,17 +172,20 @@ def _read_images(images: list[Any], reader: SplitReader, source: str) -> dict[st
         width, height = parse_number(values.get("width")), parse_number(values.get("height"))
         if not is_text(filename) or key is None:
             name = filename if is_text(filename) else ""
-            reader.report(name, f"{source} images", row, "has no id or no file_name")
+            reader.report(name, f"{source} images", row, "has no id or no file_name", lost=0)
             continue
         if (width is None or height is None) and ("width" in values or "height" in values):
             sides = f"{quote(values.get('width'))} x {quote(values.get('height'))}"
             problem = f"has the size {sides}, which is not two numbers"
-            reader.report(filename, f"{source} images", row, problem, "not_a_number")
+            reader.report(filename, f"{source} images", row, problem, "not_a_number", lost=0)
         if key in found:
             problem = f"has the id {quote(key)}, which two images have"
             for name in {filename: None, found[key][0]: None}:
-                reader.report(name, f"{source} images", row, problem, "ambiguous_id")
-        found[key] = filename, UNKNOWN_SIZE if width is None or height is None else (width, height)
+                reader.report(name, f"{source} images", row, problem, "ambiguous_id", lost=0)
+        found[key] = (
+            reader.find_image(filename),
+            UNKNOWN_SIZE if width is None or height is None else (width, height),
+        )
     return found
 
 

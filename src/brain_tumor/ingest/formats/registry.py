@@ -1,15 +1,16 @@
 """The formats that an export can have: which one shows in its files, and all are read into one table."""
 
-import os
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from brain_tumor.config import Split
-from brain_tumor.ingest.export import JPEG_SUFFIXES, Export, ExportSplit
+from brain_tumor.ingest.export import IMAGE_SUFFIXES, Export, ExportSplit
 from brain_tumor.ingest.formats import coco, tensorflow_csv, tfrecord_export, voc, yolo
-from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, split_folders
-from brain_tumor.ingest.text import display_name
+from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, find_exports, split_folders
+from brain_tumor.ingest.split_reader import list_folder
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import display_name
+from brain_tumor.stores.paths import explain_errors
 
 QUOTED_FILES = 3
 
@@ -58,8 +59,9 @@ def read_export(folder: Path, scratch: Path) -> Export:
     Raises:
         InputError: The folder is no export of one of the formats, or a file of it cannot be read.
     """
-    name = find_format(folder)
-    return Export(name, FORMATS[name].read(folder, scratch))
+    with explain_errors(folder):
+        name = find_format(folder)
+        return Export(name, FORMATS[name].read(folder, scratch))
 
 
 def find_format(folder: Path) -> str:
@@ -79,7 +81,7 @@ def find_format(folder: Path) -> str:
         )
         raise InputError(f"{folder} holds annotations of several formats: {places}; keep one of them.")
     # What is no image tells more of the format.
-    names = sorted(os.listdir(splits[0]), key=lambda name: (name.lower().endswith(JPEG_SUFFIXES), name))
+    names = sorted(list_folder(splits[0]), key=lambda name: (name.lower().endswith(IMAGE_SUFFIXES), name))
     more = ", ..." if len(names) > QUOTED_FILES else ""
     some = ", ".join(map(display_name, names[:QUOTED_FILES])) + more
     layouts = "; ".join(f"{name} ({module.LAYOUT})" for name, module in FORMATS.items())
@@ -98,5 +100,9 @@ def _find_splits(folder: Path) -> list[Path]:
         raise InputError(f"The dataset folder {folder} is a file; give the folder that holds {names}.")
     splits = split_folders(folder) or split_folders(folder / "images")
     if not splits:
-        raise InputError(f"The dataset folder {folder} holds none of {names}; give the folder of an export.")
+        below = find_exports(folder, depth=2)[:1]
+        raise InputError(
+            f"The dataset folder {folder} holds none of {names}; "
+            + (f"give {below[0]}, which does." if below else "give the folder of an export.")
+        )
     return list(splits.values())

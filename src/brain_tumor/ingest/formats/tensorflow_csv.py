@@ -1,4 +1,4 @@
-"""Roboflow's "tensorflow" format: `<split>/_annotations.csv` beside the split's JPEGs.
+"""Roboflow's "tensorflow" format: `<split>/_annotations.csv` beside the split's images.
 
 One row a box, in pixels; xmax and ymax are exclusive. An image without a row has no box.
 """
@@ -13,10 +13,10 @@ from brain_tumor.ingest.export import ExportSplit
 from brain_tumor.ingest.numbers import parse_number
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import SplitReader
-from brain_tumor.ingest.text import quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import quote
 
-LAYOUT = "<split>/_annotations.csv beside the JPEGs"
+LAYOUT = "<split>/_annotations.csv beside the images"
 ANNOTATIONS = "_annotations.csv"
 COLUMNS = ("filename", "width", "height", "class", *COORDINATES)
 NUMBERS = ("width", "height", *COORDINATES)

@@ -1,11 +1,10 @@
-"""Roboflow's "tfrecord" format: `<split>/<name>.tfrecord`, the JPEGs inside, and `<name>_label_map.pbtxt`.
+"""Roboflow's "tfrecord" format: `<split>/<name>.tfrecord`, the images inside, and `<name>_label_map.pbtxt`.
 
 A record is a `tf.train.Example` with the TF Object Detection API's keys; boxes are normalized, and
 `image/object/class/text` names their labels, so that they are read without the label map. See
 https://github.com/tensorflow/models/blob/master/research/object_detection/g3doc/using_your_own_dataset.md.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ from google.protobuf.message import DecodeError
 
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import Split
-from brain_tumor.ingest.export import JPEG_SUFFIXES, ExportSplit
+from brain_tumor.ingest.export import IMAGE_SUFFIXES, ExportSplit
 from brain_tumor.ingest.formats.label_map import read_label_map
 from brain_tumor.ingest.numbers import to_pixels
 from brain_tumor.ingest.split_folders import split_folders
-from brain_tumor.ingest.split_reader import SplitReader
-from brain_tumor.ingest.text import quote
+from brain_tumor.ingest.split_reader import SplitReader, is_companion, list_folder
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import quote
 from brain_tumor.stores.tfrecord_file import Example, RecordError, read_records
 
 LAYOUT = "<split>/<name>.tfrecord"
@@ -34,7 +33,7 @@ def find(folder: Path) -> dict[Split, Path]:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if ".tfrecord" in name.lower())
+    return [name for name in list_folder(folder) if ".tfrecord" in name.lower() and not is_companion(name)]
 
 
 def read(folder: Path, scratch: Path) -> list[ExportSplit]:
@@ -67,7 +66,7 @@ def _read_split(folder: Path, split: Split, records: Path, images: Path) -> Expo
         raise InputError(f"{records} has no .tfrecord file; add it or delete the folder.")
     images.mkdir()
     reader = SplitReader(split, images)
-    for name in sorted(os.listdir(records)):
+    for name in list_folder(records):
         if name not in files and not name.endswith(".pbtxt"):
             reader.ignore_file(name)
     for name in files:
@@ -137,6 +136,6 @@ def _read_name(features: Any) -> tuple[str, str]:
         return "", f"has the image/filename {quote(filename)}, which is not the name of a file"
     if len(name) > LONGEST_NAME:
         return "", f"has the image/filename {quote(filename)}, which is longer than {LONGEST_NAME} bytes"
-    if not filename.lower().endswith(JPEG_SUFFIXES):
-        return "", f"has the image/filename {quote(filename)}, which is no JPEG's (*.jpg)"
+    if not filename.lower().endswith(IMAGE_SUFFIXES):
+        return "", f"has the image/filename {quote(filename)}, which is no JPEG's or PNG's (*.jpg, *.png)"
     return filename, ""

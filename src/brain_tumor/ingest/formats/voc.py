@@ -7,7 +7,6 @@ one more than in its CSV. The example of https://roboflow.com/formats/pascal-voc
 the original (pixels from 1, xmax and ymax inclusive) are read one pixel short.
 """
 
-import os
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -18,10 +17,10 @@ from brain_tumor.config import Split
 from brain_tumor.ingest.export import ExportSplit
 from brain_tumor.ingest.numbers import parse_number
 from brain_tumor.ingest.split_folders import split_folders
-from brain_tumor.ingest.split_reader import UNKNOWN_SIZE, Size, SplitReader
+from brain_tumor.ingest.split_reader import UNKNOWN_SIZE, Size, SplitReader, is_companion, list_folder
 from brain_tumor.ingest.stems import match_stems
-from brain_tumor.ingest.text import quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import quote
 
 LAYOUT = "<split>/<name>.xml beside <split>/<name>.jpg"
 SUFFIX = ".xml"
@@ -34,7 +33,7 @@ def find(folder: Path) -> dict[Split, Path]:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIX))
+    return [name for name in list_folder(folder) if name.lower().endswith(SUFFIX) and not is_companion(name)]
 
 
 def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
@@ -70,7 +69,7 @@ def _read_file(path: Path, filename: str, reader: SplitReader, source: str) -> N
     try:
         root = parse(path).getroot()
         assert root is not None
-    except (ParseError, ValueError, LookupError) as error:
+    except (OSError, ParseError, ValueError, LookupError) as error:
         # ValueError: entities, which are forbidden, and encodings of several bytes; LookupError: unknown ones
         problem = f"has an XML file that cannot be read ({error}); export it again"
         reader.report(filename, source, None, problem, "malformed_file")

@@ -2,24 +2,25 @@
 
 Ultralytics' own layout, `images/<split>/` and `labels/<split>/`, is read too. A line of a label file is a
 class's index and center x, center y, width and height as fractions of the image, or the corners of a polygon
-(three or more), which stands for its bounding box. An image without a label file has no box. See
-https://docs.ultralytics.com/datasets/detect/ and https://docs.ultralytics.com/datasets/segment/.
+(three or more), which stands for its bounding box. Where the `data.yaml` has a `kpt_shape`, keypoints follow
+the box. An image without a label file has no box. See https://docs.ultralytics.com/datasets/detect/, segment/
+and pose/ there.
 """
 
-import os
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from PIL import Image
 
 from brain_tumor.config import Split
-from brain_tumor.ingest.export import ExportSplit
+from brain_tumor.ingest.export import DECODED, ExportSplit
 from brain_tumor.ingest.numbers import parse_number, to_pixels
 from brain_tumor.ingest.split_folders import split_folders
-from brain_tumor.ingest.split_reader import Box, Size, SplitReader
+from brain_tumor.ingest.split_reader import Box, Size, SplitReader, is_companion, list_folder
 from brain_tumor.ingest.stems import match_stems
-from brain_tumor.ingest.text import is_text, quote
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.text import is_text, quote
 
 LAYOUT = "data.yaml, <split>/images/*.jpg and <split>/labels/*.txt"
 NAMES = ("data.yaml", "data.yml")
@@ -48,8 +49,8 @@ def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
     Raises:
         InputError: There are no usable class names, or a split lacks its images or labels.
     """
-    labels = _read_names(folder)
-    return [_read_split(folder, split, *place, labels) for split, place in _places(folder).items()]
+    kind = _read_kind(folder)
+    return [_read_split(folder, split, *place, kind) for split, place in _places(folder).items()]
 
 
 def read_labels(folder: Path) -> list[tuple[int, str]]:
@@ -58,11 +59,22 @@ def read_labels(folder: Path) -> list[tuple[int, str]]:
     Raises:
         InputError: It is missing or cannot be read.
     """
-    return list(_read_names(folder).items())
+    return list(_read_kind(folder).names.items())
 
 
-def _read_names(folder: Path) -> dict[int, str]:
-    """Label names by class index."""
+class _Kind(NamedTuple):
+    """What the `data.yaml` says of a line.
+
+    Attributes:
+        names: Label names by class index.
+        keypoints: How many numbers follow a box.
+    """
+
+    names: dict[int, str]
+    keypoints: int
+
+
+def _read_kind(folder: Path) -> _Kind:
     path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
     if path is None:
         raise InputError(f"{folder} has no {NAMES[0]}; add it with the classes' names.")
@@ -83,10 +95,14 @@ def _read_names(folder: Path) -> dict[int, str]:
             raise InputError(
                 f"{path} has the class {quote(key)} named {quote(name)}; give each index a name."
             )
-    return {int(key): name for key, name in names.items()}
+    shape = content.get("kpt_shape", ["0", "0"])
+    digits = isinstance(shape, list) and all(isinstance(each, str) and each.isdecimal() for each in shape)
+    if not digits or len(shape) != 2 or max(map(len, shape)) > 3:
+        raise InputError(f"{path} has a kpt_shape that is not two numbers; mend it or delete it.")
+    return _Kind({int(key): name for key, name in names.items()}, int(shape[0]) * int(shape[1]))
 
 
-def _read_split(folder: Path, split: Split, images: Path, labels: Path, names: dict[int, str]) -> ExportSplit:
+def _read_split(folder: Path, split: Split, images: Path, labels: Path, kind: _Kind) -> ExportSplit:
     for needed in (images, labels):
         if not needed.is_dir():
             raise InputError(
@@ -96,17 +112,17 @@ def _read_split(folder: Path, split: Split, images: Path, labels: Path, names: d
     reader.list_images()
     source = labels.relative_to(folder).as_posix()
     files = []
-    for name in sorted(os.listdir(labels)):
-        if name.lower().endswith(SUFFIX):
+    for name in list_folder(labels):
+        if name.lower().endswith(SUFFIX) and not is_companion(name):
             files.append(name)
         else:
             reader.ignore_file(name)
     for filename, file in match_stems(reader, files, source):
-        _read_file(labels / file, filename, reader, f"{source}/{file}", names)
+        _read_file(labels / file, filename, reader, f"{source}/{file}", kind)
     return reader.finish()
 
 
-def _read_file(path: Path, filename: str, reader: SplitReader, source: str, names: dict[int, str]) -> None:
+def _read_file(path: Path, filename: str, reader: SplitReader, source: str, kind: _Kind) -> None:
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except (UnicodeDecodeError, OSError) as error:
@@ -120,7 +136,7 @@ def _read_file(path: Path, filename: str, reader: SplitReader, source: str, name
         return  # validation decodes every image, and sets this one aside
     for row, line in enumerate(lines, 1):
         if values := line.split():
-            _read_line(values, filename, size, reader, source, row, names)
+            _read_line(values, filename, size, reader, source, row, kind)
 
 
 def _read_line(
@@ -130,24 +146,41 @@ def _read_line(
     reader: SplitReader,
     source: str,
     row: int,
-    names: dict[int, str],
+    kind: _Kind,
 ) -> None:
     index, *texts = values
-    label = names.get(int(index)) if index.isdecimal() and len(index) < 10 else None
+    label = kind.names.get(int(index)) if index.isdecimal() and len(index) < 10 else None
     numbers = [number for number in map(parse_number, texts) if number is not None]
     if len(numbers) != len(texts):
         wrong = next(text for text in texts if parse_number(text) is None)
         reader.report(filename, source, row, f"has {quote(wrong)}, which is not a number", "not_a_number")
-    elif len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-        problem = (
-            f"has {len(values)} values; a class and four numbers, or the corners of a polygon, are needed"
-        )
+    elif not _is_box(len(numbers), kind) and (kind.keypoints or len(numbers) < 6 or len(numbers) % 2):
+        needed = f"and {kind.keypoints} of keypoints" if kind.keypoints else "or the corners of a polygon,"
+        problem = f"has {len(values)} values; a class and four numbers, {needed} are needed"
+        reader.report(filename, source, row, problem)
+    elif not kind.keypoints and _seems_pose(numbers):
+        problem = "seems to be a box and keypoints; give the data.yaml its kpt_shape, or export boxes"
         reader.report(filename, source, row, problem)
     elif label is None:
         problem = f"has the class {quote(index)}, which the data.yaml does not name"
         reader.report(filename, source, row, problem)
     else:
-        reader.add_box(filename, label, _to_box(numbers, size), size, source, row)
+        box = _to_box(numbers[:4] if kind.keypoints else numbers, size)
+        reader.add_box(filename, label, box, size, source, row)
+
+
+def _is_box(numbers: int, kind: _Kind) -> bool:
+    return numbers in (4, 4 + kind.keypoints)
+
+
+def _seems_pose(numbers: list[float]) -> bool:
+    """Whether so many numbers are rather a box and x, y and visibility of points in it than a polygon."""
+    if len(numbers) < 7 or (len(numbers) - 4) % 3:
+        return False
+    x, y, width, height = numbers[:4]
+    xs, ys, visible = numbers[4::3], numbers[5::3], numbers[6::3]
+    inside = (abs(a - x) <= width / 2 and abs(b - y) <= height / 2 for a, b in zip(xs, ys, strict=True))
+    return set(visible) <= {0, 1, 2} and all(a or not b for a, b in zip(inside, visible, strict=True))
 
 
 def _to_box(numbers: list[float], size: Size) -> Box:
@@ -162,9 +195,9 @@ def _to_box(numbers: list[float], size: Size) -> Box:
 
 
 def _measure(path: Path) -> Size | None:
-    """A JPEG's width and height from its header; None if it has none."""
+    """An image's width and height from its header; None if it has none."""
     try:
-        with Image.open(path, formats=["JPEG"]) as image:
+        with Image.open(path, formats=DECODED) as image:
             return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

@@ -8,11 +8,13 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from brain_tumor.ingest.split_folders import SPLIT_FOLDERS
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, find_exports
+from brain_tumor.runtime.errors import InputError, explain_refusal
 from brain_tumor.runtime.progress import Progress
+from brain_tumor.runtime.text import display_name
 from brain_tumor.stores.files import safe_path
 
+DEEPEST = 9  # levels of folders in which an export is looked for
 COPIED_BYTES = 1 << 20  # at a time
 FILE_TYPES = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made where files have no type
 
@@ -30,17 +32,21 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
         origin: What a message calls the archive.
 
     Returns:
-        The folder that holds the export: the deepest one that holds all the rest.
+        The folder that holds the export: the shallowest one with splits.
 
     Raises:
         BrokenArchiveError: It is no whole zip archive.
-        InputError: A file in it leaves the folder, is a link, or cannot be written.
+        InputError: A file in it leaves the folder, is a link, or cannot be written; or it holds no export, or
+            several.
     """
     folder.mkdir()
     try:
         with zipfile.ZipFile(archive) as opened, Progress("Unpacking", None, "files") as progress:
             # macOS adds a shadow of each file.
             members = [name for name in opened.infolist() if not name.filename.startswith("__MACOSX/")]
+            for member in members:
+                # As some programs write names on Windows.
+                member.filename = member.filename.replace("\\", "/")
             _check_members(members, folder, origin)
             progress.total = len(members)
             for member in members:
@@ -59,9 +65,8 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
     except OSError as error:
         if error.errno == errno.EINVAL:  # an offset that lies before the file's beginning
             raise BrokenArchiveError(f"{origin} is no whole zip archive.") from error
-        name = error.filename or "a file"
-        raise InputError(f"{origin}: {name} cannot be written ({error.strerror}).") from error
-    return _find_export(folder)
+        raise InputError(f"{origin}: {explain_refusal(error, 'a file')}") from error
+    return _find_export(folder, origin)
 
 
 def _check_members(members: list[zipfile.ZipInfo], folder: Path, origin: str) -> None:
@@ -77,9 +82,14 @@ def _check_members(members: list[zipfile.ZipInfo], folder: Path, origin: str) ->
         )
 
 
-def _find_export(folder: Path) -> Path:
-    splits = {name for names in SPLIT_FOLDERS.values() for name in names}
-    entries = list(folder.iterdir())
-    if len(entries) == 1 and entries[0].is_dir() and entries[0].name not in splits:
-        return _find_export(entries[0])
-    return folder
+def _find_export(folder: Path, origin: str) -> Path:
+    found = find_exports(folder, DEEPEST)
+    if len(found) > 1:
+        names = " and ".join(display_name(path.relative_to(folder).as_posix()) for path in found[:2])
+        raise InputError(f"{origin} holds several exports: {names}; pack one of them.")
+    if not found:
+        archives = sorted(path.name for path in folder.rglob("*") if path.name.lower().endswith(".zip"))
+        inside = f" but another archive, {display_name(archives[0])}; unpack that first" if archives else ""
+        names = ", ".join(f"{names[0]}/" for names in SPLIT_FOLDERS.values())
+        raise InputError(f"{origin} holds none of {names}{inside or '; pack the folder of an export'}.")
+    return found[0]

@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import requests
+import urllib3
 from dotenv import dotenv_values, find_dotenv
 from tenacity import (
     RetryCallState,
@@ -46,6 +47,9 @@ TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 EXPORT_POLL = 5.0  # seconds between two looks at an export that is being made
 EXPORT_LIMIT = 1800.0  # seconds it may take
 CHUNK = 1 << 20
+# What requests lets through besides its own errors: of urllib3, and of addresses that are none.
+NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
+LONGEST_LENGTH = 18  # digits
 
 
 class _TransientError(Exception):
@@ -170,7 +174,7 @@ def _find_link(config: RoboflowDataset, key: str, path: str) -> str:
             _check_status(response.status_code, config)
             try:
                 answer = response.json()
-            except requests.RequestException:
+            except (*NETWORK_ERRORS, RecursionError):  # no JSON, a number without end, or nested past reason
                 answer = None
         if response.status_code != 202:
             break
@@ -216,7 +220,7 @@ def _stream(link: str, path: Path) -> None:
                 f"The download of the export was answered with status {response.status_code}."
             )
         length = response.headers.get("Content-Length", "")
-        announced = int(length) if length.isdecimal() else None
+        announced = int(length) if length.isdecimal() and len(length) <= LONGEST_LENGTH else None
         size, md5, problem = 0, hashlib.md5(usedforsecurity=False), ""
         with (
             open(path, "wb") as file,
@@ -228,7 +232,7 @@ def _stream(link: str, path: Path) -> None:
                     md5.update(chunk)
                     size += len(chunk)
                     progress.update(len(chunk))
-            except requests.RequestException as error:
+            except NETWORK_ERRORS as error:
                 problem = f" ({type(error).__name__})"
     if problem or announced not in (None, size):
         raise _TransientError(f"The download of the export broke off after {size:,} bytes{problem}.")
@@ -246,8 +250,13 @@ def _get(address: str, **options: object) -> requests.Response:
 
     try:
         response: requests.Response = http.get(address, timeout=TIMEOUT, **options)
-    except requests.RequestException as error:
+    except NETWORK_ERRORS as error:
         raise _TransientError(f"Roboflow could not be reached ({type(error).__name__}).") from None
+    except OSError:
+        raise InputError(
+            "The certificates to check Roboflow's by cannot be read; mend or unset REQUESTS_CA_BUNDLE and "
+            "CURL_CA_BUNDLE."
+        ) from None
     return response
 
 

@@ -20,10 +20,10 @@ Point = tuple[float, float, float]
 Plane = Literal["axial", "coronal", "sagittal"]
 Sequence = Literal["t1", "t1_contrast", "t2", "flair"]
 
-PLANES: dict[Plane, float] = {"axial": 0.6, "coronal": 0.2, "sagittal": 0.2}
-SEQUENCES: dict[Sequence, float] = {"t1": 0.1, "t1_contrast": 0.35, "t2": 0.2, "flair": 0.35}
+PLANES: dict[Plane, float] = {"axial": 0.84, "coronal": 0.08, "sagittal": 0.08}
+SEQUENCES: dict[Sequence, float] = {"t1": 0.06, "t1_contrast": 0.26, "t2": 0.13, "flair": 0.55}
 WITHOUT_TUMOR = 1 / 8
-STRIPPED = 0.5  # share of patients whose skull was removed, as in the data of the BraTS challenge
+STRIPPED = 0.8  # share of patients whose skull was removed, as in the data of the BraTS challenge
 BRAIN = 0.86  # the brain's radius; the skull and the scalp are around it
 # The stack's heights where a slice still shows brain.
 REACH: dict[Plane, tuple[float, float]] = {
@@ -270,7 +270,7 @@ def _draw_scanner(rng: np.random.Generator, stripped: bool) -> Scanner:
         offset=(float(rng.normal(0, 0.02)), float(rng.normal(0, 0.02))),
         gain=float(rng.uniform(0.75, 1.3)),
         blur=float(rng.uniform(0.2, 0.75)),
-        noise=float(rng.uniform(0.01, 0.045)),
+        noise=float(rng.uniform(0.01, 0.035)),
         bias=tuple(rng.normal(0, 0.11, 5).tolist()),
         ghost=float(rng.uniform(0.05, 0.14)) if ghost else 0.0,
         ghost_shift=float(rng.uniform(0.15, 0.5)),

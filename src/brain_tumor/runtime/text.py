@@ -1,8 +1,10 @@
 """Texts from files, as a message or a table can hold them."""
 
+import unicodedata
 from typing import TypeGuard
 
 QUOTED_CHARACTERS = 60
+LONGEST_NAME = 300
 
 
 def is_text(value: object) -> TypeGuard[str]:
@@ -16,14 +18,21 @@ def is_text(value: object) -> TypeGuard[str]:
     return True
 
 
+def compose(text: str) -> str:
+    """The text in Unicode's composed form: an accent and its letter can be written as one or as two."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def printable(text: str) -> str:
     """The text with what cannot be written as UTF-8 escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def display_name(name: str) -> str:
-    """A file's name as a message shows it: quoted where it would break the line or cannot be written."""
-    return name if name.isprintable() else repr(name)
+    """A name as a message shows it: cut where it is long, quoted where it would break the line or cannot be
+    written."""
+    shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return shown if name.isprintable() else repr(shown)
 
 
 def quote(value: object) -> str:
