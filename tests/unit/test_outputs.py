@@ -198,8 +198,11 @@ def test_an_artifact_with_something_beside_its_files_is_kept(own_dataset: Datase
     notes.mkdir()
     check_outputs([], {own_dataset.path: DatasetManifest})
     (notes / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds notes, which is none of the artifact's files"):
-        check_outputs([], {own_dataset.path: DatasetManifest})
+    (own_dataset.path / "link").symlink_to("/nowhere")  # to a disk that is not mounted, say
+    for name in ("link", "notes"):
+        with pytest.raises(InputError, match=f"holds {name}, which is none of the artifact's files"):
+            check_outputs([], {own_dataset.path: DatasetManifest})
+        (own_dataset.path / "link").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"kind": 3}', json.dumps({"kind": "records"}), "\ud800"])

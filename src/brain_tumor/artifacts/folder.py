@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 from brain_tumor.config.base import Schema, from_json
 from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
 from brain_tumor.runtime.text import display_name
-from brain_tumor.stores.files import check_kind, hash_file, hash_files, write_json
+from brain_tumor.stores.files import check_kind, hash_file, hash_files, walk_files, write_json
 from brain_tumor.stores.folders import replace_folder
 from brain_tumor.stores.paths import AnyPath
 
@@ -109,7 +109,8 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
     while True:
         before = _identity(path)
         try:
-            _check_content(path, schema)
+            with refusals_explained(path):
+                _check_content(path, schema)
             return
         except (InputError, FileNotFoundError):
             # Another process may replace it meanwhile.
@@ -128,8 +129,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _check_content(path: Path, schema: type[Manifest]) -> None:
     kind = schema.model_fields["kind"].default
     check_kind(path, "folder")
-    with refusals_explained(path):
-        content = sorted(os.listdir(path)) if path.is_dir() else []
+    content = sorted(os.listdir(path)) if path.is_dir() else []
     if not content:
         return
     try:
@@ -145,7 +145,7 @@ def _check_content(path: Path, schema: type[Manifest]) -> None:
         )
     own = {name.split("/")[0] for name in manifest.files} | {MANIFEST, *schema.indexed}
     for name in content:
-        if name not in own and ((path / name).is_file() or hash_files(path / name)):
+        if name not in own and (not (path / name).is_dir() or any(walk_files(path / name))):
             raise InputError(
                 f"{path} holds {display_name(name)}, which is none of the artifact's files, so it is not "
                 "replaced; move it away or name another folder."
