@@ -41,7 +41,7 @@ COLUMNS = {
     "AP50": "box_ap50",
     "AP50:95": "box_ap",
     "mean IoU": "mean_iou",
-    "recall@0.5": "recall_at_50",
+    "recall@0.5 (any probability)": "recall_at_50_any_probability",
     "AUC": "macro_roc_auc",
 }
 

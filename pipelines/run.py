@@ -115,7 +115,12 @@ def _copy_report(page: Path, runs: Path, kind: str = "") -> Path:
 def _print_result(
     evaluation: "Evaluation", page: Path, about_data: str, display: Display, name: str, seconds: float
 ) -> None:
-    from brain_tumor.reports.evaluation_tables import counts_sentence, difference_table, summary_table
+    from brain_tumor.reports.evaluation_tables import (
+        counts_sentence,
+        difference_table,
+        label_table,
+        summary_table,
+    )
 
     mlflow_runs = {name: model.mlflow_run_id for name, model in evaluation.models.items()}
     print()
@@ -124,6 +129,7 @@ def _print_result(
     print(f"{counts_sentence(evaluation)}\n")
     print(summary_table(evaluation, {"MLflow run": mlflow_runs}))
     print(f"\n{difference_table(evaluation)}\n")
+    print(f"{label_table(evaluation)}\n")
     print(f"Report: {page}")
     print(f"Data:   {about_data}")
     run_id = f"run {display.tracked}" if display.tracked else "no new run, since no step ran"

@@ -214,8 +214,8 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     from brain_tumor.artifacts.outputs import check_outputs
     from brain_tumor.artifacts.predictions import open_predictions
 
-    check_outputs([dataset, predictions, evaluation], {}, [output])
     parsed = from_json(VisualizeConfig, config, "visualize")
+    check_outputs([dataset, predictions, evaluation], {}, [output])
     images, table, found = open_dataset(dataset), open_predictions(predictions), read_evaluation(evaluation)
     from brain_tumor.reports.prediction_report import write_prediction_report
 

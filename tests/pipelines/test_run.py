@@ -98,7 +98,7 @@ def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first:
         "baseline box (frozen random backbone)",
         "constant baseline",
     ]
-    assert rows["model"] == ["macro-F1", "mean IoU", "recall@0.5", "AP50", "MLflow run"]
+    assert rows["model"] == ["macro-F1", "mean IoU", "recall@0.5 (any probability)", "AP50", "MLflow run"]
     shown = {title: [cell != DASH for cell in cells[:3]] for title, cells in rows.items()}
     assert shown["final model"] == [True, True, True]
     assert shown["baseline classification (frozen random backbone)"] == [True, False, False]

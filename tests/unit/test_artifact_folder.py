@@ -2,6 +2,7 @@ import hashlib
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import pytest
 from brain_tumor.artifacts.folder import Manifest, check_files, publish, read_manifest
 from brain_tumor.artifacts.model import ModelManifest
 from brain_tumor.artifacts.records import RecordsManifest
+from brain_tumor.runtime.drafts import is_draft
 from brain_tumor.runtime.errors import InputError
 
 
@@ -116,8 +118,44 @@ def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path, line: st
     assert not path.exists()
     with pytest.raises(InputError, match="no model artifact"):
         read_manifest(path, ModelManifest)
-    make_artifact(path)  # what the dead process left does not stand in the way
+    [left] = tmp_path.iterdir()
+    assert is_draft(left.name)
+    make_artifact(path)  # what the dead process left does not stand in the way, and goes
     assert read_manifest(path, ModelManifest).kind == "model"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_processes_that_write_the_same_artifact_do_not_disturb_each_other(tmp_path: Path) -> None:
+    script = """
+import sys
+from brain_tumor.artifacts.folder import publish
+from brain_tumor.artifacts.model import ModelManifest
+
+for turn in range(100):
+    with publish(sys.argv[1], ModelManifest) as draft:
+        draft.manifest = ModelManifest()
+        (draft.path / f"file-{turn % 2}.txt").write_text("x" * turn)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "artifact")]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+            for _ in range(3)
+        ]
+        for process in processes:
+            assert process.communicate()[1] == "" and process.returncode == 0
+    check_files(tmp_path / "artifact", read_manifest(tmp_path / "artifact", ModelManifest))
+    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+    with publish(tmp_path / "artifact") as first:
+        (first.path / "file.txt").write_text("first")
+        make_artifact(tmp_path / "artifact", "second")
+        assert (first.path / "file.txt").read_text() == "first"
+        first.manifest = ModelManifest()
+    assert (tmp_path / "artifact" / "file.txt").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
 
 
 def test_a_process_killed_while_it_deletes_the_old_artifact_leaves_no_half(tmp_path: Path) -> None:
@@ -127,7 +165,7 @@ def test_a_process_killed_while_it_deletes_the_old_artifact_leaves_no_half(tmp_p
     run_and_die(
         path,
         "folders.shutil.rmtree = lambda path, **_: "
-        "Path(path).exists() and (Path(path, 'file.txt').unlink(), die())",
+        "Path(path, 'file.txt').exists() and (Path(path, 'file.txt').unlink(), die())",
     )
 
     assert (path / "file.txt").read_text() == "new"

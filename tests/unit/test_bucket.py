@@ -140,7 +140,7 @@ def test_an_object_and_a_folder_of_one_name_are_one_sentence(
 ) -> None:
     google_bucket.put("export/train", b"a file")
     google_bucket.put("export/train/a.jpg", b"in a folder")
-    with pytest.raises(InputError, match=r"gs://bucket/export: .*train.* cannot be written"):
+    with pytest.raises(InputError, match=r"gs://bucket/export: .*train.*: .*; give a folder"):
         fetch_from("gs://bucket/export", tmp_path / "scratch")
 
 

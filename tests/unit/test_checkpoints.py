@@ -1,9 +1,14 @@
 """Where a training's checkpoints are, and what is found there."""
 
+import errno
 import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -15,6 +20,8 @@ from brain_tumor.artifacts.model import Model, ModelManifest, open_model
 from brain_tumor.artifacts.records import Records, open_records
 from brain_tumor.config import TrainConfig, to_json
 from brain_tumor.runtime import environment
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores import files
 from brain_tumor.stores.folders import list_files, upload_file
 from brain_tumor.stores.paths import open_path
 from brain_tumor.training.checkpoints import (
@@ -199,6 +206,7 @@ def test_an_epoch_whose_best_is_damaged_is_damaged(
     assert checkpoints.load() is None
 
     assert "epoch-00004 is damaged" in caplog.text and "epoch-00003 is damaged" in caplog.text
+    assert caplog.messages[-1] == f"No checkpoint in {tmp_path} is whole, the training begins anew."
     # What was passed over is not kept in the place of what is whole.
     save(checkpoints, 1, 1)
     assert kept(checkpoints) == [1]
@@ -277,6 +285,80 @@ def test_a_damaged_model_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
     assert not checkpoints.restore_model(tmp_path / "again")
     assert "model is damaged, the training is done again" in caplog.text
     assert not (tmp_path / "again").exists()
+
+
+def test_what_cannot_be_written_says_nothing_of_the_finished_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(str(tmp_path / "place"))
+    checkpoints.keep_model(finished(tmp_path / "model"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for module, name in ((os, "link"), (shutil, "copyfile")):
+        monkeypatch.setattr(module, name, full)
+    with pytest.raises(InputError, match="again: No space left on device; free some space there"):
+        checkpoints.restore_model(tmp_path / "again")
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "place"]
+    assert checkpoints.restore_model(tmp_path / "again"), "it is as good as before"
+
+
+def test_what_cannot_be_read_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a training would begin anew, and delete what another right would have let it read."""
+    checkpoints = Checkpoints(str(tmp_path))
+    save(checkpoints, 1, 1)
+    digest = files.hashlib.file_digest
+
+    def refused(file: BinaryIO, kind: str) -> object:
+        if file.name.endswith("variables.npz"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file.name)
+        return digest(file, kind)
+
+    monkeypatch.setattr(files.hashlib, "file_digest", refused)
+    with pytest.raises(InputError, match=r"variables\.npz: Permission denied; give this user the right"):
+        checkpoints.load()
+    monkeypatch.undo()
+    assert found_epoch(checkpoints) == 1
+
+
+def test_two_trainings_in_one_place_delete_no_draft_of_the_other(tmp_path: Path) -> None:
+    one, other = (Checkpoints(str(tmp_path)) for _ in range(2))
+    with publish(tmp_path / "epoch-00002") as draft:
+        (draft.path / "variables.npz").write_bytes(b"half")
+        save(other, 1, 1)
+        one.keep_model(finished(tmp_path.parent / "model"))
+        assert (draft.path / "variables.npz").exists()
+        draft.manifest = ModelManifest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00002", "model"]
+
+
+def test_two_processes_of_a_training_do_not_end_each_other(tmp_path: Path) -> None:
+    script = """
+import sys
+import numpy as np
+from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
+
+for epoch in range(1, 60):
+    best = epoch - epoch % int(sys.argv[2]) or 1
+    progress = ProgressState(best_epoch=best, score=0.1, waited=0, rate_waited=0)
+    state = TrainingState(epochs=[{"epoch": 1.0}] * epoch, progress=progress, mlflow_run_id="")
+    arrays = {name: [np.zeros(2000)] for name in ("variables", "optimizer")}
+    Checkpoints(sys.argv[1]).save(epoch, Checkpoint(state, arrays))
+    Checkpoints(sys.argv[1]).load()
+"""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, tmp_path, every], stderr=subprocess.PIPE, text=True)
+        for every in ("3", "4")
+    ]
+    for process in processes:
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+    assert "epoch-00059" in {path.name for path in tmp_path.iterdir()}
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.fixture

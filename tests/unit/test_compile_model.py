@@ -92,6 +92,15 @@ def test_metrics_are_named_by_head_and_label(dense: bool, heads: list[Head]) -> 
     assert set(figures) == expected
 
 
+def test_a_label_that_validation_does_not_show_has_no_box_metric() -> None:
+    """It would be 0, as if all its boxes were wrong."""
+    model = heads_alone(True, list(HEADS))
+    compile_model(model, PhaseConfig(), CLASS_WEIGHTS, 10, watched=["core", "rim"])
+    figures = model.evaluate(np.ones((5, 4, 4, 8)), truth_for(model), verbose=0, return_dict=True)
+    assert {name for name in figures if "edema" in name} == set()
+    assert {"boxes_iou_core", "boxes_iou_rim", "boxes_ap50_rim", "boxes_iou"} <= set(figures)
+
+
 @pytest.mark.parametrize("one_graph", [True, False])
 def test_a_step_is_traced_once(one_graph: bool) -> None:
     """Keras would trace it twice if the first trace created a variable, of the optimizer or a metric."""

@@ -1,5 +1,6 @@
 """What is found of predictions: figures and metrics, the artifact, the terminal table and the Markdown."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from brain_tumor.artifacts.predictions import (
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.judge import judge
-from brain_tumor.reports.evaluation_tables import DASH, evaluation_markdown, summary_table
+from brain_tumor.reports.evaluation_tables import DASH, evaluation_markdown, label_table, summary_table
 from brain_tumor.runtime.errors import InputError
 
 LABELS = ["label0", "label (1)"]
@@ -176,7 +177,9 @@ def test_a_damaged_or_old_evaluation_is_refused(evaluation: Evaluation, tmp_path
 def test_terminal_table(evaluation: Evaluation) -> None:
     notes = {"MLflow run": {name: model.mlflow_run_id for name, model in evaluation.models.items()}}
     lines = summary_table(evaluation, notes).splitlines()
-    assert lines[0].split() == ["model", "macro-F1", "mean", "IoU", "recall@0.5", "AP50", "MLflow", "run"]
+    assert re.split(r"\s{2,}", lines[0].strip()) == [
+        *("model", "macro-F1", "mean IoU", "recall@0.5 (any probability)", "AP50", "MLflow run")
+    ]
     assert [line.split("  ")[0] for line in lines[2:]] == list(TITLES.values())
     assert lines[2].split()[-7:] == ["1.000", "0.667", "1.000", "1.000", "run", "of", "final"]
     assert lines[3].split()[-7:-3] == ["1.000", DASH, DASH, DASH]
@@ -209,6 +212,48 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
     assert "paired bootstrap over patients" in markdown
     assert find_line(markdown, "| label (1)").count(DASH) == 2  # ROC AUC and average precision
     assert "nan" not in markdown.lower()
+
+
+def test_a_label_that_the_split_lacks_is_said_to_lack(tmp_path: Path) -> None:
+    """It takes no part in a mean, in a resample, or in a difference."""
+    predictions = make_predictions(tmp_path / "predictions", 12)
+    table = predictions.table.copy()
+    table.loc[table["label"] == "label0", ["present", *TRUE_BOX, "iou"]] = [False, *[np.nan] * 5]
+    write_predictions(tmp_path / "predictions", table, predictions.manifest)
+    found = judge(CONFIG, open_predictions(tmp_path / "predictions"))
+
+    assert found.absent_labels == ["label0"]
+    final = found.models["final"]
+    assert final.figures["macro_f1"] == 1.0
+    interval = final.intervals["macro_f1"]
+    assert (interval.value, interval.low, interval.high) == (1.0, 1.0, 1.0)
+    assert found.differences["constant"]["label0"]["macro_f1"].value is None
+    assert "final_label0_f1" not in found.metrics()
+    said = "label0 is in no image of the split test: it has no figures, and the means over labels leave that"
+    assert said in evaluation_markdown(found) and said in label_table(found)
+    assert find_line(evaluation_markdown(found), "| label0 ").count(DASH) == 9
+
+
+def test_every_label_has_its_box_figures_in_table_json_and_metrics(evaluation: Evaluation) -> None:
+    header, *_ = label_table(evaluation).splitlines()
+    assert "mean IoU" in header and "recall@0.5 (any probability)" in header and "AP50" in header
+    assert find_line(label_table(evaluation), "label (1) ").split()[-4:] == [
+        "0.667",
+        "1.000",
+        "1.000",
+        "0.400",
+    ]
+    for name in ("mean_iou", "median_iou", "recall_at_50_any_probability", "box_ap50"):
+        assert f"final_label0_{name}" in evaluation.metrics()
+        assert evaluation.model_dump()["models"]["final"]["labels"]["label0"][name] is not None
+
+
+def test_a_label_with_a_bar_takes_one_cell(evaluation: Evaluation) -> None:
+    final = evaluation.models["final"]
+    labels = {"a|b": final.labels["label0"], "label (1)": final.labels["label (1)"]}
+    models = {"final": final.model_copy(update={"labels": labels})}
+    renamed = evaluation.model_copy(update={"models": models, "differences": {}})
+    assert find_line(evaluation_markdown(renamed), r"| a\|b |")
 
 
 def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:

@@ -84,8 +84,9 @@ def test_label_figures_by_hand():
     found, labels = figures(make_predictions(present, probability))
     assert [labels["label0"][name] for name in ("precision", "recall", "f1")] == [0.5, 0.5, 0.5]
     assert (labels["label1"]["precision"], labels["label1"]["recall"]) == (1.0, 0.5)
-    assert labels["label2"]["f1"] == 0.0
-    assert found["macro_f1"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
+    # Nothing is known of it, and no mean takes it for a failure.
+    assert {labels["label2"][name] for name in ("precision", "recall", "f1", "roc_auc")} == {None}
+    assert found["macro_f1"] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert found["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 3))
     assert found["weighted_f1"] == pytest.approx((2 * 1 / 2 + 4 * 2 / 3) / 6)
     # Only label0 is there in some slices and not in others.
@@ -109,13 +110,13 @@ def test_boxes_by_hand():
     assert found["mean_iou"] == pytest.approx(0.7)
     assert found["median_iou"] == pytest.approx(0.6)
     # Every true box counts, though no label reaches the threshold.
-    assert found["recall_at_50"] == 1.0
-    assert found["recall_at_75"] == 0.25
+    assert found["recall_at_50_any_probability"] == 1.0
+    assert found["recall_at_75_any_probability"] == 0.25
     # 10 px of 200 in xmin and xmax, nothing in ymin and ymax, in three of four boxes.
     assert found["coordinate_mae"] == pytest.approx(0.05 / 2 * 3 / 4)
     assert found["coordinate_mse"] == pytest.approx(0.05**2 / 2 * 3 / 4)
     # A label's own: label0 has the exact one.
-    names = ("mean_iou", "recall_at_50", "box_ap50")
+    names = ("mean_iou", "recall_at_50_any_probability", "box_ap50")
     assert [labels["label0"][name] for name in names] == pytest.approx([0.8, 1, 1])
     assert [labels["label1"][name] for name in names] == pytest.approx([0.6, 1, 1])
     assert {labels["label2"][name] for name in (*names, "box_ap")} == {None}
@@ -126,7 +127,12 @@ def test_a_false_box_costs_average_precision_alone():
     # label0: found, of an image without it, found; label1: found in all three.
     probability = np.array([[0.9, 0.9, 0.0], [0.8, 0.2, 0.0], [0.7, 0.1, 0.0]])
     found, labels = figures(make_predictions(present, probability))
-    assert labels["label0"]["recall_at_50"] == labels["label1"]["box_ap50"] == found["recall_at_50"] == 1
+    assert (
+        labels["label0"]["recall_at_50_any_probability"]
+        == labels["label1"]["box_ap50"]
+        == found["recall_at_50_any_probability"]
+        == 1
+    )
     assert labels["label0"]["box_ap50"] == pytest.approx((51 + 50 * 2 / 3) / 101)
     for name in ("box_ap50", "box_ap"):  # label2 has no box, so no figure
         assert found[name] == pytest.approx((labels["label0"][name] + labels["label1"][name]) / 2)
@@ -148,7 +154,7 @@ def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(random_t
 
 
 OF_BOXES = {
-    *("mean_iou", "median_iou", "recall_at_50", "recall_at_75"),
+    *("mean_iou", "median_iou", "recall_at_50_any_probability", "recall_at_75_any_probability"),
     *("coordinate_mse", "coordinate_mae", "box_ap50", "box_ap"),
 }
 
@@ -160,5 +166,23 @@ def zip_values(*tables: dict[str, Figures]) -> list[tuple[Figures, ...]]:
 
 def test_without_a_true_box_there_is_no_figure_of_boxes():
     found, _ = figures(make_predictions(np.zeros((3, 3), bool), np.full((3, 3), 0.9)))
-    assert {found[name] for name in (*OF_BOXES, "macro_roc_auc")} == {None}
-    assert found["macro_f1"] == found["weighted_f1"] == 0.0
+    assert set(found.values()) == {None}
+
+
+def test_a_perfect_classifier_is_perfect_whatever_the_split_lacks():
+    present = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0]], bool)
+    found, _ = figures(make_predictions(present, present.astype(float)))
+    assert {found[f"{average}_f1"] for average in ("macro", "micro", "weighted")} == {1.0}
+    # A label that is not there can still be told: its false alarms count in the pot of all decisions.
+    alarms, _ = figures(make_predictions(present, np.where([False, False, True], 0.9, present)))
+    assert alarms["macro_f1"] == 1.0 and alarms["micro_precision"] == pytest.approx(4 / 7)
+
+
+def test_box_figures_stand_a_label():
+    """A mean over labels hides the one whose boxes are all wrong."""
+    table = make_predictions(np.ones((4, 2), bool), np.ones((4, 2)))
+    table.loc[table["label"] == "label1", PREDICTED_BOX] = [100.0, 60.0, 140.0, 100.0]
+    found, labels = figures(table, LABELS[:2])
+    assert found["mean_iou"] == pytest.approx(0.3) and found["recall_at_50_any_probability"] == 0.5
+    assert labels["label1"]["mean_iou"] == labels["label1"]["recall_at_50_any_probability"] == 0
+    assert labels["label0"].keys() >= OF_BOXES

@@ -80,8 +80,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "annotations cut": (_cut("annotations.parquet"), "annotations.parquet is missing or damaged"),
     "annotations a folder": (_folder("annotations.parquet"), "annotations.parquet is missing or damaged"),
     "an image gone": (_remove(IMAGE), "is gone since the dataset was published; run ingest again"),
-    "an image a loop": (_loop(IMAGE), "cannot be used (Too many levels of symbolic links)"),
-    "an image a folder": (_folder(IMAGE), "cannot be used (Is a directory)"),
+    "an image a loop": (_loop(IMAGE), f"{IMAGE}: Too many levels of symbolic links; mend"),
+    "an image a folder": (_folder(IMAGE), f"{IMAGE}: Is a directory; give"),
 }
 
 
@@ -184,13 +184,13 @@ def run_where_no_file_grows(step: str, *arguments: object) -> str:
 def test_ingest_on_a_full_disk(tmp_path: Path) -> None:
     config = to_json(directory_config(write_export(tmp_path / "export")))
     said = run_where_no_file_grows("ingest", config, tmp_path / "out", tmp_path / "report.html")
-    assert said.startswith(f"{tmp_path / 'out'} cannot be written (File too large); free some of the disk")
+    assert said.startswith(f"{tmp_path / 'out'}: File too large; free some space there")
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
 def test_records_on_a_full_disk(own_dataset: Dataset, tmp_path: Path) -> None:
     said = run_where_no_file_grows("build_tfrecords", "{}", own_dataset.path, tmp_path / "records")
-    assert "train-00000-of-00001.tfrecord cannot be written (File too large)" in said
+    assert said.startswith(f"{tmp_path / 'records'}: File too large; free some space there")
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 

@@ -143,6 +143,30 @@ def test_patients_without_a_box_do_not_count_for_boxes():
     assert interval(table, "final", "macro_f1", CONFIG).low is not None
 
 
+def test_a_rare_label_counts_in_the_resamples_that_show_it():
+    """Elsewhere it is not taken for one that is always wrong."""
+    table = make_predictions(12)
+    rare = (table["label"] == "label1") & (table["patient_id"] != "p0")
+    table.loc[rare, "present"] = False
+    table["probability"] = table["present"].astype(float)
+    found = interval(table, "final", "macro_f1", CONFIG)
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+
+
+def test_without_any_resample_that_shows_a_label_there_is_a_reason():
+    table = make_predictions(12)
+    table.loc[table["patient_id"] != "p0", "present"] = False
+    table["probability"] = table["present"].astype(float)
+    few = EvaluateConfig(bootstrap_samples=1, seed=3)
+    assert np.random.default_rng(3).multinomial(12, [1 / 12] * 12)[list_patients(table).index("p0")] == 0
+    found = interval(table, "final", "macro_f1", few)
+    assert (found.value, found.low, found.reason) == (1, None, "no resample shows what macro_f1 is about")
+
+
+def list_patients(table: pd.DataFrame) -> list[str]:
+    return sorted(table["patient_id"].unique())
+
+
 def test_a_model_without_the_head_has_no_figure():
     table = make_predictions(12)
     table.loc[table["model"] == "constant", PREDICTED_BOX] = np.nan

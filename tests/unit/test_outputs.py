@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bad_exports import listing
@@ -16,6 +17,7 @@ from brain_tumor.artifacts.model import ModelManifest
 from brain_tumor.artifacts.outputs import check_outputs
 from brain_tumor.config.base import to_json
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.files import write_file
 
 
 @pytest.fixture
@@ -61,10 +63,10 @@ OUTPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "documents": (_documents, "is not empty and holds no dataset artifact"),
     "another kind": (_other_kind, "holds a model artifact"),
     "a file": (_file, "is no folder"),
-    "below a file": (lambda parent: _file(parent) / "out", "cannot be written"),
+    "below a file": (lambda parent: _file(parent) / "out", "Not a directory"),
     "a loop of links": (_loop, "is no folder"),
-    "a long name": (lambda parent: parent / ("x" * 300), "cannot be written"),
-    "the working folder": (lambda parent: Path("."), "is not empty"),
+    "a long name": (lambda parent: parent / ("x" * 300), "File name too long"),
+    "the working folder": (lambda parent: Path("."), "is the folder that this is run in"),
     "the root": (lambda parent: Path("/"), "overlaps the input"),
 }
 
@@ -91,10 +93,10 @@ REPORTS: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda parent: parent / "data" / "export" / "train" / "_annotations.csv",
         "overlaps the input",
     ),
-    "a folder": (_documents, "is a folder"),
-    "below a file": (lambda parent: _file(parent) / "report.html", "cannot be written"),
+    "a folder": (_documents, "is no file"),
+    "below a file": (lambda parent: _file(parent) / "report.html", "Not a directory"),
     "in the dataset": (lambda parent: parent / "out" / "report.html", "overlaps the output"),
-    "a long name": (lambda parent: parent / ("x" * 300), "cannot be written"),
+    "a long name": (lambda parent: parent / ("x" * 300), "File name too long"),
 }
 
 
@@ -127,6 +129,59 @@ def test_records_are_not_written_over_their_dataset(
     assert listing(own_dataset.path) == before
 
 
+@pytest.mark.parametrize("name", ["x" * 250, f"new/{'x' * 300}/output"])
+def test_a_name_too_long_for_a_draft_is_found_out(tmp_path: Path, name: str) -> None:
+    for outputs in ({"artifacts": {tmp_path / name: DatasetManifest}}, {"files": [tmp_path / name]}):
+        with pytest.raises(InputError, match=r"File name too long; give a shorter name\."):
+            check_outputs([], **{"artifacts": {}, **outputs})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_must_be_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+
+    def check_refusal(words: str, **outputs: Any) -> None:
+        with pytest.raises(InputError, match=words):
+            check_outputs([], **{"artifacts": {}, **outputs})
+
+    for name in ("file", "pipe"):
+        path = tmp_path / name
+        check_refusal(f"{name} is no folder, and stays as it is", artifacts={path: DatasetManifest})
+        check_refusal(f"{name} is no folder, and stays as it is", folders=[path])
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        check_refusal(f"{path} is no file, and stays as it is", files=[path])
+    check_refusal(
+        "/proc/new/output cannot be made: /proc takes", artifacts={"/proc/new/output": DatasetManifest}
+    )
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", "..", "/", tmp_path, "new/.."):
+        words = f"^{folder} is the folder that this is run in, or holds it; name a new one to write to.$"
+        check_refusal(words, artifacts={folder: DatasetManifest})
+    for place in ("new/output", "output", Path("sub") / ".." / "output"):
+        check_outputs([], {place: DatasetManifest})
+        check_outputs([], {}, files=[place])
+        check_outputs([], {}, folders=[place])
+    assert sorted(os.listdir()) == ["file", "pipe"], "no trace"
+
+
+def test_an_output_that_is_a_link_stays_one(own_dataset: Dataset, tmp_path: Path) -> None:
+    """What it leads to is replaced."""
+    (tmp_path / "artifact").symlink_to(own_dataset.path)
+    (tmp_path / "page.html").write_text("old")
+    (tmp_path / "report.html").symlink_to("page.html")
+
+    with publish(tmp_path / "artifact", DatasetManifest) as draft:
+        (draft.path / "file").write_text("new")
+        draft.manifest = own_dataset.manifest
+    write_file(tmp_path / "report.html", "new")
+
+    assert sorted(os.listdir(tmp_path)) == ["artifact", "own", "page.html", "report.html"]
+    assert (tmp_path / "artifact").is_symlink()
+    assert sorted(os.listdir(own_dataset.path)) == ["file", "manifest.json"]
+    assert (tmp_path / "report.html").is_symlink() and (tmp_path / "page.html").read_text() == "new"
+
+
 def test_an_earlier_result_is_replaced(export: Path, tmp_path: Path) -> None:
     output, report = tmp_path / "out", tmp_path / "report.html"
     steps.ingest(to_json(directory_config(export)), output, report)
@@ -143,8 +198,11 @@ def test_an_artifact_with_something_beside_its_files_is_kept(own_dataset: Datase
     notes.mkdir()
     check_outputs([], {own_dataset.path: DatasetManifest})
     (notes / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds notes, which is none of the artifact's files"):
-        check_outputs([], {own_dataset.path: DatasetManifest})
+    (own_dataset.path / "link").symlink_to("/nowhere")  # to a disk that is not mounted, say
+    for name in ("link", "notes"):
+        with pytest.raises(InputError, match=f"holds {name}, which is none of the artifact's files"):
+            check_outputs([], {own_dataset.path: DatasetManifest})
+        (own_dataset.path / "link").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"kind": 3}', json.dumps({"kind": "records"}), "\ud800"])
@@ -159,5 +217,5 @@ def test_a_read_only_folder_is_found_out(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root writes anywhere")
     (tmp_path / "closed").mkdir(mode=0o555)
-    with pytest.raises(InputError, match=r"closed/out cannot be written: Permission denied\."):
+    with pytest.raises(InputError, match="closed/out: Permission denied; give this user the right"):
         check_outputs([], {tmp_path / "closed" / "out": DatasetManifest})

@@ -120,6 +120,7 @@ def test_page(dataset: Dataset, predictions: Predictions, tmp_path: Path) -> Non
     assert NOTICE in page
     for title in TITLES:
         assert f"<td>{title}</td>" in page
+    assert "<th>label, final model</th>" in page and all(f"<td>{label}</td>" in page for label in LABELS)
     assert len(images_of(page)) == 4  # gallery, ROC curves, IoU histograms, training
     assert all(image.width > 900 and np.asarray(image.convert("L")).std() > 5 for image in images_of(page))
     # Nothing to fetch: no address, no file beside it.

@@ -1,9 +1,18 @@
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from brain_tumor.runtime.step import TERMINATED
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+def run(script: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
 
 
 def test_bad_input_ends_with_one_sentence_and_code_2() -> None:
@@ -45,3 +54,76 @@ def test_the_command_line_ends_likewise() -> None:
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "sed=1" in result.stderr and "seed" in result.stderr
+
+
+TEMPORARY = """
+import os, signal, sys, tempfile, time
+from pathlib import Path
+from brain_tumor.runtime.step import step
+
+with step():
+    Path(tempfile.mkdtemp(), "cache").write_text("half")
+    assert os.environ["TMPDIR"] == tempfile.gettempdir()
+    {line}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("pass", 0),
+        ("raise KeyError", 1),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", TERMINATED),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    ],
+)
+def test_nothing_stays_in_the_temporary_folder(line: str, code: int, tmp_path: Path) -> None:
+    """What a process that was killed outright leaves is deleted by the next one."""
+    variables = {"TMPDIR": str(tmp_path)}
+    (tmp_path / "another's").mkdir()
+    assert run(TEMPORARY.format(line=line), **variables).returncode == code
+    if code == -signal.SIGKILL:
+        assert len(list(tmp_path.iterdir())) == 2
+        assert run(TEMPORARY.format(line="pass"), **variables).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["another's"]
+
+
+def test_steps_at_the_same_time_keep_their_temporary_files(tmp_path: Path) -> None:
+    start = [sys.executable, "-c", TEMPORARY.format(line="input()")]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(start, env={**os.environ, "TMPDIR": str(tmp_path)}, **pipes) as first:
+        while not list(tmp_path.glob("*/tmp*/cache")):
+            assert first.poll() is None, first.communicate()
+            time.sleep(0.01)
+        assert run(TEMPORARY.format(line="pass"), TMPDIR=str(tmp_path)).returncode == 0
+        assert list(tmp_path.glob("*/tmp*/cache"))
+        first.communicate("\n")
+        assert first.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            "OSError(errno.ENOSPC, 'x')",
+            "The disk of the output or of {tmp}: No space left on device; free some",
+        ),
+        (
+            "PermissionError(errno.EACCES, 'x', '/data/a')",
+            "/data/a: Permission denied; give this user the right",
+        ),
+        ("OSError(errno.EROFS, 'x', b'/data/a')", "/data/a: Read-only file system; name a folder on a disk"),
+        ("OSError(errno.ENAMETOOLONG, 'x', '/a')", "/a: File name too long; give a shorter name."),
+    ],
+)
+def test_what_the_machine_refuses_is_one_sentence(error: str, sentence: str, tmp_path: Path) -> None:
+    script = f"import errno\nfrom brain_tumor.runtime.step import step\nwith step():\n    raise {error}\n"
+    result = run(script, TMPDIR=str(tmp_path))
+    assert result.returncode == 2
+    assert result.stderr.startswith(sentence.format(tmp=tmp_path)) and result.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_gone_may_be_a_mistake_of_ours() -> None:
+    result = run("from brain_tumor.runtime.step import step\nwith step():\n    open('/nowhere/file')\n")
+    assert result.returncode == 1 and "FileNotFoundError" in result.stderr

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from pydantic import TypeAdapter
 
+from brain_tumor.config.dataset import Labels, metric_name
 from brain_tumor.runtime import environment, tracking
 from brain_tumor.runtime.events import EventReader
 from brain_tumor.runtime.tracking import EXPERIMENT, NAME_TAG, Run, end_unfinished, open_run, pipeline_run
@@ -31,6 +33,25 @@ def nested(client: MlflowClient, parent: str) -> list[str]:
     experiment = client.get_run(parent).info.experiment_id
     found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     return sorted(each.info.run_name for each in found)
+
+
+ODD_LABELS = [
+    *("a,b", "a+c", "a&d", "a (e)", "50%", "a//f", "a/./g", "a/../h", "/i", "j/", "./k", "..", "a|l", "a\\m"),
+    *("Ödem", "大脑", "a:n", "a.o", "'p'", '"q"', "<r>", "$s$", "#", "x" * 100),
+]
+
+
+def test_mlflow_takes_the_figures_of_every_label_that_the_configuration_takes(client: MlflowClient) -> None:
+    """Or a run would end with its traceback after all steps."""
+    labels = TypeAdapter(Labels).validate_python(ODD_LABELS)
+    names = [
+        name.format(metric_name(label))
+        for label in labels
+        for name in ("final_{}_f1", "val_boxes_iou_{}", "best_val_boxes_ap50_{}")
+    ]
+    with open_run("phase1_box") as run:
+        run.log_metrics(dict.fromkeys(names, 0.5))
+    assert client.get_run(run.id).data.metrics.keys() == set(names)
 
 
 def test_a_training_is_a_run_inside_of_the_pipelines(

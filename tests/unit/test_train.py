@@ -126,6 +126,26 @@ def test_the_class_heads_figure_is_that_of_the_model(labels_model: Path, tiny_re
     assert metrics["val_labels_auc"] == pytest.approx(float(auc.result()), abs=1e-3)
 
 
+def test_a_phase_that_makes_its_start_model_worse_hands_that_on(
+    tiny_overrides: list[str],
+    labels_model: Path,
+    tiny_records: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hasty = {**HASTY, "learning_rate": 100, "trainable_fraction": "null", "trainable_layers": 0}
+    config = make_config(tiny_overrides, "phase3_finetune", **hasty, epochs=2)
+
+    metrics = train(config, open_records(tiny_records), tmp_path / "model", open_model(labels_model))
+
+    phase = described(tmp_path / "model").phases[-1]
+    start, *others = (config.phase.judge(epoch) for epoch in phase.epochs)
+    assert start > max(others) and phase.best_epoch == 0
+    assert config.phase.judge(metrics) == start
+    assert changed_weights(loaded(labels_model), loaded(tmp_path / "model")) == set()
+    assert "phase3_finetune: no epoch made the start model better, which is handed on." in caplog.messages
+
+
 def test_the_same_seed_gives_the_same_figures_and_weights(
     tiny_overrides: list[str], boxes_model: Path, tiny_records: Path, tmp_path: Path
 ) -> None:

@@ -87,6 +87,8 @@ class Evaluation(Schema):
     images: int
     boxes: int
     """True boxes."""
+    absent_labels: list[str]
+    """Labels that no image shows: they have no figures, and are left out of all means over labels."""
     models: dict[str, ModelEvaluation]
     """In the order of the reports, see `PredictionsManifest.models`."""
     differences: dict[str, dict[str, dict[str, Interval]]]

@@ -16,11 +16,11 @@ from pydantic import ConfigDict
 
 import brain_tumor
 from brain_tumor.config.base import Schema, from_json
-from brain_tumor.runtime.errors import InputError, explain_os_error
+from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
 from brain_tumor.runtime.text import display_name
-from brain_tumor.stores.files import hash_file, hash_files, read_bytes, write_json
+from brain_tumor.stores.files import check_kind, hash_file, hash_files, walk_files, write_json
 from brain_tumor.stores.folders import replace_folder
-from brain_tumor.stores.paths import AnyPath, explain_errors
+from brain_tumor.stores.paths import AnyPath
 
 MANIFEST = "manifest.json"
 
@@ -72,10 +72,11 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
     Args:
         path: The artifact's folder. Its parent is made if needed.
         schema: What its manifest is to be, if the folder is one that a user names: see `check_replaceable`.
-            Without it whatever stands there is replaced.
+            Without it whatever folder stands there is replaced.
 
     Raises:
-        InputError: Something else than such an artifact stands there.
+        InputError: Something else than such an artifact stands there, the disk is full, or its owner refuses
+            it.
     """
     folder = Path(path) if isinstance(path, str) else path
 
@@ -84,7 +85,7 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
             check_replaceable(folder, schema)
 
     check()
-    with _naming_output(folder if schema else None), replace_folder(folder, MANIFEST) as temporary:
+    with refusals_explained(folder), replace_folder(folder, MANIFEST) as temporary:
         draft = Draft(temporary)
         yield draft
         check()  # hours may have passed
@@ -92,17 +93,6 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
         files = hash_files(temporary, draft.manifest.indexed)
         facts = {"files": files, "versions": {"brain-tumor": brain_tumor.__version__}}
         write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
-
-
-@contextmanager
-def _naming_output(folder: AnyPath | None) -> Iterator[None]:
-    """Names the folder in what the system refuses without a file's name, as where the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if folder is None or error.filename is not None or not explain_os_error(error, folder):
-            raise
-        raise InputError(explain_os_error(error, folder)) from error
 
 
 def check_replaceable(path: Path, schema: type[Manifest]) -> None:
@@ -116,19 +106,35 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
     Raises:
         InputError: There is something else.
     """
-    kind = schema.model_fields["kind"].default
-    with explain_errors(path):
-        if path.is_dir():
-            content = sorted(os.listdir(path))
-        elif os.path.lexists(path):
-            raise InputError(f"{path} is no folder; name another one for the {kind} artifact.")
-        else:
+    while True:
+        before = _identity(path)
+        try:
+            with refusals_explained(path):
+                _check_content(path, schema)
             return
+        except (InputError, FileNotFoundError):
+            # Another process may replace it meanwhile.
+            if _identity(path) == before:
+                raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def _check_content(path: Path, schema: type[Manifest]) -> None:
+    kind = schema.model_fields["kind"].default
+    check_kind(path, "folder")
+    content = sorted(os.listdir(path)) if path.is_dir() else []
     if not content:
         return
     try:
-        manifest = from_json(AnyManifest, read_bytes(path / MANIFEST), MANIFEST)
-    except InputError:
+        manifest = from_json(AnyManifest, (path / MANIFEST).read_bytes(), MANIFEST)
+    except (InputError, OSError):
         raise InputError(
             f"{path} is not empty and holds no {kind} artifact, so it is not replaced; name another folder."
         ) from None
@@ -139,7 +145,7 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
         )
     own = {name.split("/")[0] for name in manifest.files} | {MANIFEST, *schema.indexed}
     for name in content:
-        if name not in own and ((path / name).is_file() or hash_files(path / name)):
+        if name not in own and (not (path / name).is_dir() or any(walk_files(path / name))):
             raise InputError(
                 f"{path} holds {display_name(name)}, which is none of the artifact's files, so it is not "
                 "replaced; move it away or name another folder."
@@ -155,19 +161,20 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
         origin: What a message calls the folder, if it is a copy.
 
     Raises:
-        InputError: There is no whole artifact at `path`, or it is of another kind.
+        DamagedError: There is no whole artifact at `path`, or it is of another kind.
     """
     kind = schema.model_fields["kind"].default
     file = Path(path) / MANIFEST
-    if not file.is_file():
-        raise InputError(
+    with refusals_explained(origin or path):
+        content = file.read_bytes() if file.is_file() else None
+    if content is None:
+        raise DamagedError(
             f"{origin or path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
         )
-    content = read_bytes(file)
     name = f"{origin or path}/{MANIFEST}"
     found = _parse(AnyManifest, content, name).kind
     if found != kind:
-        raise InputError(f"{origin or path} holds a {found} artifact where a {kind} artifact is needed.")
+        raise DamagedError(f"{origin or path} holds a {found} artifact where a {kind} artifact is needed.")
     return _parse(schema, content, name)
 
 
@@ -175,16 +182,18 @@ def read_json(schema: type[S], file: Path) -> S:
     """Reads one of an artifact's JSON files.
 
     Raises:
-        InputError: It is missing, cut, or none of the schema.
+        DamagedError: It is missing, cut, or none of the schema.
     """
-    return _parse(schema, read_bytes(file) if file.is_file() else b"", str(file))
+    with refusals_explained():
+        content = file.read_bytes() if file.is_file() else b""
+    return _parse(schema, content, str(file))
 
 
 def _parse(schema: type[S], content: bytes, file: str) -> S:
     try:
         return from_json(schema, content, Path(file).name)
     except InputError as error:
-        raise InputError(
+        raise DamagedError(
             f"{file} is damaged, or another version wrote it; run the step that makes it again."
         ) from error
 
@@ -198,12 +207,12 @@ def check_files(path: str | Path, manifest: Manifest, origin: str = "") -> None:
         origin: What a message calls the folder, if it is a copy.
 
     Raises:
-        InputError: One is missing or has changed.
+        DamagedError: One is missing or has changed.
     """
     for name, digest in manifest.files.items():
         file = Path(path) / name
         if not file.is_file() or hash_file(file) != digest:
-            raise InputError(f"{origin or path}/{name} is missing or not what {MANIFEST} says.")
+            raise DamagedError(f"{origin or path}/{name} is missing or not what {MANIFEST} says.")
 
 
 def artifact_id(path: str | Path) -> str:

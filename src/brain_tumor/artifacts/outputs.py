@@ -4,12 +4,14 @@ import itertools
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from brain_tumor.artifacts.folder import Manifest, check_replaceable
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.drafts import SUFFIX, draft_name
+from brain_tumor.runtime.errors import InputError, refusals_explained
 from brain_tumor.runtime.text import display_name, is_text
-from brain_tumor.stores.paths import explain_errors
+from brain_tumor.stores.files import check_kind
 
 
 def check_outputs(
@@ -20,7 +22,7 @@ def check_outputs(
 ) -> None:
     """Refuses outputs that would take the place of something else, or that cannot be written.
 
-    The folders that they are to be in are made.
+    What is there stays as it is, and nothing is left there.
 
     Args:
         inputs: The files and folders of this machine that the step reads.
@@ -42,10 +44,15 @@ def check_outputs(
             what = "the input" if other in read else "the output"
             raise InputError(f"The output {output} overlaps {what} {other}; name a place apart from it.")
     for path, schema in artifacts.items():
+        if Path.cwd().is_relative_to(os.path.realpath(path)):
+            raise InputError(
+                f"{path} is the folder that this is run in, or holds it; name a new one to write to."
+            )
         check_replaceable(Path(path), schema)
     for path in files:
-        if os.path.isdir(path):
-            raise InputError(f"{path} is a folder; name a file.")
+        check_kind(path, "file")
+    for path in folders:
+        check_kind(path, "folder")
     for path in written:
         _check_writable(path)
 
@@ -58,11 +65,15 @@ def _overlap(first: Path, second: Path) -> bool:
 
 def _check_writable(output: Path) -> None:
     place = Path(os.path.realpath(output))
-    with explain_errors(output):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # No draft has a longer name, and a full disk takes an empty file.
-        with tempfile.NamedTemporaryFile(
-            prefix=f".{place.name}-", suffix="-replaced", dir=place.parent
-        ) as file:
-            file.write(b"\0")
-            file.flush()
+    with refusals_explained(output):
+        parent = next(folder for folder in place.parents if folder.exists())
+        draft = place.with_name(draft_name(f".{place.name}")) / "file"
+        # Names that are too long are told by asking for them, each where folders are.
+        for path in (draft, *(parent / name for name in draft.relative_to(parent).parts)):
+            with suppress(FileNotFoundError):
+                os.lstat(path)
+        try:
+            with tempfile.TemporaryFile(suffix=SUFFIX, dir=parent) as file:
+                file.write(bytes(4096))  # a full disk takes an empty file
+        except FileNotFoundError:  # as below /proc
+            raise InputError(f"{output} cannot be made: {parent} takes no files; name another one.") from None

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import DamagedError, refusals_explained
 
 # Processes that write records import this module for a name, and need not wait for Arrow and pandas.
 if TYPE_CHECKING:
@@ -43,30 +43,11 @@ def write_table(
             writer.write_table(convert(start))
 
 
-def read_rows(path: Path, columns: list[str]) -> Rows:
-    """The rows of a table, in order, as dicts.
-
-    Raises:
-        InputError: It cannot be read, or lacks a column.
-    """
-    import pyarrow.parquet as pq
-
-    with _damage_explained(path), pq.ParquetFile(path) as table:
-        if missing := set(columns).difference(table.schema_arrow.names):
-            raise KeyError(*missing)
-        for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
-            yield from batch.to_pylist()
-
-
 def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> "pd.DataFrame":
-    """A table.
-
-    Args:
-        path: Its file.
-        filters: Which rows, as `pandas.read_parquet` has it.
+    """A whole table, or those of its rows that filters leave, as `pandas.read_parquet` has them.
 
     Raises:
-        InputError: It cannot be read.
+        DamagedError: It is missing, cut, or no table.
     """
     import pandas as pd
 
@@ -79,8 +60,25 @@ def _damage_explained(path: Path) -> Iterator[None]:
     import pyarrow as pa
 
     try:
-        yield
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(
+        with refusals_explained(path):
+            yield
+    # The last two are Arrow's too: of a page that cannot be decoded, of a column that is not there.
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DamagedError(
             f"{path} is missing or damaged, or another version wrote it; run the step that makes it again."
         ) from error
+
+
+def read_rows(path: Path, columns: list[str]) -> Rows:
+    """The rows of a table, in order, as dicts.
+
+    Raises:
+        DamagedError: It is missing, cut, no table, or lacks a column.
+    """
+    import pyarrow.parquet as pq
+
+    with _damage_explained(path), pq.ParquetFile(path) as table:
+        if missing := set(columns).difference(table.schema_arrow.names):
+            raise KeyError(*missing)
+        for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
+            yield from batch.to_pylist()

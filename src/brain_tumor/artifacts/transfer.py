@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brain_tumor.artifacts.folder import MANIFEST, Manifest, artifact_id, check_files, read_manifest
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, refusals_explained
 from brain_tumor.stores.folders import local_folder, read_file, upload_folder
 from brain_tumor.stores.paths import AnyPath, open_path
 
@@ -25,7 +25,8 @@ def upload(folder: str | Path, address: str) -> None:
         InputError: Another artifact stands at `address`, or it cannot be written.
     """
     target = open_path(address)
-    there = read_file(target / MANIFEST)
+    with refusals_explained(address):
+        there = read_file(target / MANIFEST)
     if there is None:
         upload_folder(Path(folder), target, MANIFEST)
     elif there != (Path(folder) / MANIFEST).read_bytes():
@@ -39,10 +40,12 @@ def local_copy(path: AnyPath, schema: type[Manifest]) -> Iterator[Path]:
     It is the artifact's own folder or, of one in a bucket, a copy that is removed afterwards.
 
     Raises:
-        InputError: There is no whole artifact at `path`, or a file is not the one of its manifest.
+        DamagedError: There is no whole artifact at `path`, or a file is not the one of its manifest.
+        InputError: It cannot be read.
     """
     with local_folder(path) as folder:
-        check_files(folder, read_manifest(folder, schema, str(path)), str(path))
+        with refusals_explained():
+            check_files(folder, read_manifest(folder, schema, str(path)), str(path))
         yield folder
 
 

@@ -42,18 +42,21 @@ def _check_label(label: str) -> str:
     odd = [letter for letter in label if unicodedata.category(letter)[0] in "CZ" and letter != " "]
     if odd:
         raise ValueError(f"is {label!r}, which has a character that cannot be seen; give a plain name")
-    if label in AVERAGES:
+    name = metric_name(label)
+    if any(name == average or name.startswith(f"{average}_") for average in AVERAGES):
         raise ValueError(f"is {label!r}, as figures over all labels are called; give it another name")
     return label
 
 
 def metric_name(label: str) -> str:
-    """A label in the name of a metric, where MLflow takes letters, digits, spaces and `_ - . : /` alone.
+    """A label in the name of a metric, where MLflow takes letters, digits, spaces and `_ - . :` alone.
+
+    It takes slashes too, but not all: a name with one must be a path that has no shorter form.
 
     >>> metric_name("edema (T2)")
     'edema _T2_'
     """
-    return re.sub(r"[^\w .:/-]", "_", label)
+    return re.sub(r"[^\w .:-]", "_", label)
 
 
 def _check_labels(labels: list[str]) -> list[str]:

@@ -13,8 +13,10 @@ from brain_tumor.evaluation.coco import COCO_FIGURES, coco_figures
 
 DECISION_FIGURES = ("precision", "recall", "f1")
 RANKING_FIGURES = {"roc_auc": roc_auc_score, "average_precision": average_precision_score}
-LABEL_BOX_FIGURES = ("mean_iou", "recall_at_50")
-BOX_FIGURES = ("mean_iou", "median_iou", "recall_at_50", "recall_at_75", "coordinate_mse", "coordinate_mae")
+BOX_FIGURES = (
+    *("mean_iou", "median_iou", "recall_at_50_any_probability", "recall_at_75_any_probability"),
+    *("coordinate_mse", "coordinate_mae"),
+)
 
 
 def with_iou(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -36,20 +38,19 @@ def label_figures(predictions: pd.DataFrame, labels: list[str], threshold: float
         threshold: Probability from which a label counts as predicted.
 
     Returns:
-        By label `precision`, `recall`, `f1`, `roc_auc` and `average_precision` of its presence; and of its
-        boxes `mean_iou`, `recall_at_50`, `box_ap50` and `box_ap`.
+        By label `precision`, `recall`, `f1`, `roc_auc` and `average_precision` of its presence; and those of
+        its boxes, as in `overall_figures`.
 
-        A figure that the model cannot have is None: it lacks the head, or the label is present in all slices
-        or in none (ROC AUC, average precision), or in none (boxes). A ratio whose denominator is 0 is 0.
+        A figure that the model cannot have is None: it lacks the head, or the label is present in no slice,
+        or (ROC AUC, average precision) in all of them. A precision without any answer is 0.
     """
     # Label by label as a binary problem: scikit-learn takes a table of one label for another kind of problem.
     return {label: _label_figures(predictions[predictions["label"] == label], threshold) for label in labels}
 
 
 def _label_figures(rows: pd.DataFrame, threshold: float) -> Figures:
-    boxes = _box_figures(rows)
-    found = {name: boxes[name] for name in LABEL_BOX_FIGURES} | coco_figures(rows)
-    if not has_class_head(rows):
+    found = _box_figures(rows) | coco_figures(rows)
+    if not has_class_head(rows) or not rows["present"].any():
         return {**dict.fromkeys((*DECISION_FIGURES, *RANKING_FIGURES)), **found}
     return {**_binary_figures(rows, threshold), **found}
 
@@ -64,12 +65,13 @@ def overall_figures(predictions: pd.DataFrame, labels: dict[str, Figures], thres
 
     Returns:
         `{macro,micro,weighted}_{precision,recall,f1}`, `macro_{roc_auc,average_precision}`, and over the true
-        boxes `mean_iou`, `median_iou`, `recall_at_50`, `recall_at_75` (share with an IoU of at least 0.5 and
-        0.75), `coordinate_mse` and `coordinate_mae` (coordinates as fractions of the image's width and
-        height); and the labels' means of `box_ap50` and `box_ap`.
+        boxes, whatever their labels' probability, `mean_iou`, `median_iou`, `recall_at_50_any_probability`,
+        `recall_at_75_any_probability` (share with an IoU of at least 0.5 and 0.75), `coordinate_mse` and
+        `coordinate_mae` (coordinates as fractions of the image's width and height); and the labels' means of
+        `box_ap50` and `box_ap`.
 
-        A figure that the model cannot have is None: it lacks the head, or there is no true box. A mean over
-        labels is over those that have the figure, and None if no label has.
+        A figure that the model cannot have is None: it lacks the head, or no label is present in any slice.
+        A mean over labels is over those that have the figure: a label that no slice shows is left out.
     """
     return {
         **_average_figures(predictions, labels, threshold),
@@ -102,17 +104,19 @@ def _decisions(present: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list
 def _average_figures(predictions: pd.DataFrame, labels: dict[str, Figures], threshold: float) -> Figures:
     names = [f"{average}_{figure}" for average in AVERAGES for figure in DECISION_FIGURES]
     found: Figures = dict.fromkeys([*names, *(f"macro_{figure}" for figure in RANKING_FIGURES)])
-    if not has_class_head(predictions):
+    if not has_class_head(predictions) or not predictions["present"].any():
         return found
 
     present = predictions["present"].to_numpy(bool)
     predicted = predictions["probability"].to_numpy(float) >= threshold
-    decisions = np.array([[own[figure] for figure in DECISION_FIGURES] for own in labels.values()], float)
-    support = np.array([present[(predictions["label"] == label).to_numpy()].sum() for label in labels])
+    shown = [label for label, own in labels.items() if own["f1"] is not None]
+    decisions = np.array([[labels[label][figure] for figure in DECISION_FIGURES] for label in shown], float)
+    support = np.array([present[(predictions["label"] == label).to_numpy()].sum() for label in shown])
     averages = {
         "macro": decisions.mean(axis=0),
-        "micro": _decisions(present, predicted),  # all labels' decisions in one pot
-        "weighted": support @ decisions / max(support.sum(), 1),
+        # All labels' decisions in one pot, false alarms of a label that no slice shows too.
+        "micro": _decisions(present, predicted),
+        "weighted": support @ decisions / support.sum(),
     }
     for average in AVERAGES:
         for figure, value in zip(DECISION_FIGURES, averages[average], strict=True):
@@ -129,8 +133,8 @@ def _box_figures(predictions: pd.DataFrame) -> Figures:
     return {
         "mean_iou": float(boxes["iou"].mean()),
         "median_iou": float(boxes["iou"].median()),
-        "recall_at_50": float((boxes["iou"] >= 0.5).mean()),
-        "recall_at_75": float((boxes["iou"] >= 0.75).mean()),
+        "recall_at_50_any_probability": float((boxes["iou"] >= 0.5).mean()),
+        "recall_at_75_any_probability": float((boxes["iou"] >= 0.75).mean()),
         "coordinate_mse": float(np.square(error).mean()),
         "coordinate_mae": float(np.abs(error).mean()),
     }

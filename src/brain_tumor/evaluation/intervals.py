@@ -24,8 +24,8 @@ from brain_tumor.runtime.errors import InputError
 
 Array = NDArray[np.float64]
 
-METRICS = ("macro_f1", "mean_iou", "recall_at_50", "box_ap50")
-OF_TRUE_BOXES = ("mean_iou", "recall_at_50")
+METRICS = ("macro_f1", "mean_iou", "recall_at_50_any_probability", "box_ap50")
+OF_TRUE_BOXES = ("mean_iou", "recall_at_50_any_probability")
 FEWEST_PATIENTS = 10
 
 
@@ -97,8 +97,11 @@ def _percentile_interval(figure: _Figure, metric: str, config: EvaluateConfig) -
         return Interval(value=value, patients=patients, reason=reason)
     rng = np.random.default_rng(config.seed)
     counts = rng.multinomial(patients, np.full(patients, 1 / patients), size=config.bootstrap_samples)
-    # A resample may lack what a figure needs, such as any box of a rare label.
-    low, high = np.nanquantile(statistic(counts.astype(float)), [0.025, 0.975])
+    values = statistic(counts.astype(float))
+    if np.isnan(values).all():  # a resample may lack what a figure needs, such as any box of a rare label
+        reason = f"no resample shows what {metric} is about"
+        return Interval(value=value, patients=patients, reason=reason)
+    low, high = np.nanquantile(values, [0.025, 0.975])
     return Interval(value=value, low=float(low), high=float(high), patients=patients)
 
 
@@ -110,7 +113,7 @@ def _figure(predictions: pd.DataFrame, model: str, metric: str, threshold: float
     """
     rows = predictions[predictions["model"] == model]
     needed = has_class_head if metric == "macro_f1" else has_box_head
-    if rows.empty or not needed(rows):
+    if rows.empty or not needed(rows) or not rows["present"].any():
         return None
     who = "image" if rows["patient_id"].isna().any() else "patient"
     if who == "image":
@@ -126,8 +129,6 @@ def _figure(predictions: pd.DataFrame, model: str, metric: str, threshold: float
         grouped = pd.DataFrame(counts).groupby([rows["patient_id"], rows["label"]]).sum()
         return _of_sums(grouped.unstack("label", fill_value=0), who, _macro_f1)
     boxes = rows[rows["present"]]
-    if boxes.empty:
-        return None
     if metric == "box_ap50":
         patients = pd.Index(sorted(rows["patient_id"].unique()))
         return _Figure(patients, who, lambda counts: _mean_ap50(rows, patients, counts))
@@ -143,10 +144,12 @@ def _of_sums(sums: pd.DataFrame | pd.Series, who: str, value: Callable[[Array], 
 
 
 def _macro_f1(sums: Array) -> Array:
+    """The mean over the labels that a resample shows."""
     true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
     denominator = 2 * true_positives + false_positives + false_negatives
-    f1 = np.divide(2 * true_positives, denominator, out=np.zeros_like(denominator), where=denominator > 0)
-    return np.asarray(f1.mean(axis=-1))
+    shown = true_positives + false_negatives > 0
+    f1 = np.divide(2 * true_positives, denominator, out=np.zeros_like(denominator), where=shown)
+    return _mean_of_known(f1, shown)
 
 
 def _mean_ap50(rows: pd.DataFrame, patients: pd.Index, counts: Array) -> Array:
@@ -155,9 +158,13 @@ def _mean_ap50(rows: pd.DataFrame, patients: pd.Index, counts: Array) -> Array:
     for _, own in rows.groupby("label", sort=False):
         places = patients.get_indexer(pd.Index(own["patient_id"]))
         values.append(resampled_ap50(own, np.take(counts, places, axis=1)))
-    table = np.array(values)
-    known = ~np.isnan(table)
-    total = np.where(known, table, 0).sum(axis=0)
-    means = np.full(len(counts), np.nan)
-    np.divide(total, known.sum(axis=0), out=means, where=known.any(axis=0))
+    table = np.array(values).T
+    return _mean_of_known(table, ~np.isnan(table))
+
+
+def _mean_of_known(values: Array, known: NDArray[np.bool_]) -> Array:
+    """Each row's mean of its known values, NaN where it has none."""
+    means = np.full(len(values), np.nan)
+    total = np.where(known, values, 0).sum(axis=-1)
+    np.divide(total, known.sum(axis=-1), out=means, where=known.any(axis=-1))
     return means

@@ -38,6 +38,9 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
         patients=count_patients(rows["patient_id"]),
         images=int(rows["source_id"].nunique()),
         boxes=int(rows["present"].sum()),
+        absent_labels=[
+            label for label in manifest.labels if not rows.loc[rows["label"] == label, "present"].any()
+        ],
         models={name: _judge_model(name, table, manifest, config) for name in manifest.models},
         differences={
             name: _differences(name, table, manifest.labels, config)

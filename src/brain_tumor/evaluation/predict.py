@@ -24,7 +24,7 @@ from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.model.graphs import as_graph, skip_graph_optimizer_on_cpu
 from brain_tumor.model.saving import load_model
-from brain_tumor.records.read import load_split
+from brain_tumor.records.read import load_split, reading_explained
 from brain_tumor.runtime.errors import InputError
 
 IMAGE_COLUMNS = ["split", "source_id", "filename", "patient_id", "slice", "width", "height"]
@@ -43,8 +43,8 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
         output: The predictions artifact's folder.
 
     Raises:
-        InputError: A model's labels are not the records'.
-        FloatingPointError: A model's answers are not finite.
+        InputError: A model's labels are not the records', or its answers are not finite.
+        DamagedError: A model or the records are damaged.
     """
     for name, model in models.items():
         if model.description.labels != records.labels:
@@ -60,7 +60,8 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
     for name, model in models.items():
         size, forward = model.description.image_size, as_graph(load_model(model))
         for split, truth in truths.items():
-            answers = _answers(forward, load_split(records, split, size), config.batch_size)
+            with reading_explained(records):
+                answers = _answers(name, forward, load_split(records, split, size), config.batch_size)
             boxes = _to_pixels(answers["boxes"], truth, size) if "boxes" in answers else None
             tables.append(_rows(name, truth, answers.get("labels"), boxes, answers.get("scores")))
     tables += [_constant_rows(truth, records) for truth in truths.values()]
@@ -98,14 +99,17 @@ def _read_truth(records: Records, split: Split) -> pd.DataFrame:
     return truth.astype({"slice": "Int64"})[[*rows, "present", *TRUE_BOX]]
 
 
-def _answers(forward: Any, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
+def _answers(name: str, forward: Any, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
     """What a model says of each example, by head: arrays (images, ...)."""
     batches = examples.map(lambda example: example["image"]).batch(batch_size).prefetch(2)
     parts = [forward(batch) for batch in batches]
     answers = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
     for head, values in answers.items():
         if not np.isfinite(values).all():
-            raise FloatingPointError(f"The model's {head} are not finite: it diverged in training.")
+            raise InputError(
+                f"The {name} model's {head} are not finite: it diverged in training; train it again with "
+                "another learning rate or with clip_norm."
+            )
     return answers
 
 

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from brain_tumor.artifacts.pixels import to_8_bits
 from brain_tumor.ingest.export import DECODED, ExportSplit
-from brain_tumor.stores.files import read_bytes
+from brain_tumor.stores.paths import explain_errors
 
 IMAGES_A_TASK = 64
 # Pillow's; a CMYK image counts as colored, whatever it shows, since TensorFlow makes no grey one of it.
@@ -70,7 +70,8 @@ def measure_images(
         good, levels = [], []
         names = split.images[start : start + IMAGES_A_TASK]
         for position, name in enumerate(names, start):
-            content = read_bytes(split.folder / name)
+            with explain_errors(split.folder / name):
+                content = (split.folder / name).read_bytes()
             (target / name).write_bytes(content)
             result = _measure_image(content)
             if isinstance(result, Defect):

@@ -16,6 +16,7 @@ from brain_tumor.ingest.findings import LEFT_OUT, QUARANTINED, ROW_IGNORED, Find
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.text import compose, display_name, is_text, printable, quote
+from brain_tumor.stores.paths import explain_errors
 
 Box = tuple[float, float, float, float]
 Size = tuple[float, float]
@@ -30,10 +31,8 @@ def list_folder(folder: Path) -> list[str]:
     Raises:
         InputError: It cannot be read.
     """
-    try:
+    with explain_errors(folder):
         return sorted(os.listdir(folder))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}); make it readable.") from error
 
 
 def is_companion(name: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from brain_tumor.artifacts.folder import check_files
 from brain_tumor.artifacts.model import Model
 from brain_tumor.model import dense_head, heads, rgb
 
@@ -25,5 +26,9 @@ def load_model(model: Model) -> keras.Model:
 
     Returns:
         A detector, not compiled, see `brain_tumor.model.detector.build_detector`.
+
+    Raises:
+        DamagedError: A file of the artifact is not the one of its manifest.
     """
+    check_files(model.path, model.manifest)
     return keras.saving.load_model(model.keras_file, compile=False)

@@ -124,7 +124,8 @@ def write_shards(
 
     Raises:
         InputError: An image has changed since the dataset was published, or is gone.
-        RuntimeError: A shard could not be written; the error names it.
+        OSError: The machine refuses to read or write, see `REFUSALS`.
+        RuntimeError: A shard could not be written for another reason; the error names it.
     """
     if workers is None:
         workers = joblib.cpu_count() if dataset.image_count >= IMAGES_WORTH_WORKERS else 1

@@ -1,5 +1,7 @@
 """Reading the records with tf.data: parsed, decoded and letterboxed examples."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -8,6 +10,7 @@ from brain_tumor.artifacts.records import Records
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.boxes.letterbox import box_to_letterbox, letterbox
 from brain_tumor.config import Split
+from brain_tumor.runtime.errors import DamagedError
 
 
 def load_split(records: Records, split: Split, image_size: int) -> tf.data.Dataset:
@@ -32,6 +35,21 @@ def load_split(records: Records, split: Split, image_size: int) -> tf.data.Datas
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     ).with_options(without_autotuner())
+
+
+@contextmanager
+def reading_explained(records: Records) -> Iterator[None]:
+    """Turns TensorFlow's errors about records that it reads into a sentence.
+
+    Raises:
+        DamagedError: A file is missing or damaged.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        raise DamagedError(
+            f"A TFRecord file in {records.path} is missing or damaged; run build_tfrecords again."
+        ) from error
 
 
 def without_autotuner() -> tf.data.Options:

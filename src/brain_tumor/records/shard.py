@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_tumor.artifacts.tables import COORDINATES
-from brain_tumor.runtime.errors import InputError, explain_os_error
+from brain_tumor.runtime.errors import REFUSALS, InputError, refusals_explained
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
 # What a record has where the patient is unknown.
@@ -73,8 +73,8 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
         Its name and the number of its images.
 
     Raises:
-        InputError: An image has changed since the dataset was published, or is gone, or the file cannot be
-            written.
+        InputError: An image has changed since the dataset was published, or is gone.
+        OSError: The machine refuses to read or write, see `REFUSALS`.
         RuntimeError: Anything else; it names the shard.
     """
     try:
@@ -87,9 +87,9 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
                 start = end
     except InputError:
         raise
-    except OSError as error:
-        raise InputError(explain_os_error(error, folder / shard.name)) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            raise
         raise RuntimeError(f"{shard.name} could not be written: {type(error).__name__}: {error}") from error
     return shard.name, len(shard)
 
@@ -97,12 +97,11 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
 def _read(image: dict[str, Any], images: Path) -> bytes:
     path = f"{images}/{image['source_id']}"
     try:
-        with open(path, "rb", buffering=0) as file:  # read at once, so that a buffer would only cost time
+        # Read at once, so that a buffer would only cost time.
+        with refusals_explained(path), open(path, "rb", buffering=0) as file:
             encoded = file.read()
     except FileNotFoundError:
         raise InputError(f"{path} is gone since the dataset was published; run ingest again.") from None
-    except OSError as error:
-        raise InputError(explain_os_error(error)) from error
     if hashlib.sha256(encoded).hexdigest() != image["sha256"]:
         raise InputError(f"{path} has changed since the dataset was published; run ingest again.")
     return encoded

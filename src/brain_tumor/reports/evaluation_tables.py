@@ -12,12 +12,12 @@ DASH = "\u2013"  # stands for a figure that a model cannot have
 SUMMARY_COLUMNS = {
     "macro-F1": "macro_f1",
     "mean IoU": "mean_iou",
-    "recall@0.5": "recall_at_50",
+    "recall@0.5 (any probability)": "recall_at_50_any_probability",
     "AP50": "box_ap50",
 }
 REPORT_COLUMNS = SUMMARY_COLUMNS | {
     "AP50:95": "box_ap",
-    "recall@0.75": "recall_at_75",
+    "recall@0.75 (any probability)": "recall_at_75_any_probability",
     "ROC AUC": "macro_roc_auc",
 }
 LABEL_COLUMNS = {
@@ -27,10 +27,14 @@ LABEL_COLUMNS = {
     "ROC AUC": "roc_auc",
     "average precision": "average_precision",
     "mean IoU": "mean_iou",
-    "recall@0.5": "recall_at_50",
+    "recall@0.5 (any probability)": "recall_at_50_any_probability",
     "AP50": "box_ap50",
     "AP50:95": "box_ap",
 }
+ABOUT_BOXES = (
+    "Mean IoU and recall say how well the boxes of labels lie that are known to be there: they ignore the "
+    "labels' probability, and no false box costs them anything. AP50 and AP50:95 count false boxes."
+)
 
 
 def summary_rows(
@@ -68,6 +72,35 @@ def summary_table(evaluation: Evaluation, notes: dict[str, dict[str, str]] | Non
     return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=alignment)
 
 
+def label_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a table with the final model's labels below each other, if it is there."""
+    final = evaluation.models.get(FINAL)
+    rows = [
+        [label, *(_number(figures[name]) for name in LABEL_COLUMNS.values())]
+        for label, figures in (final.labels.items() if final else ())
+    ]
+    return ["label, final model", *LABEL_COLUMNS], rows
+
+
+def label_table(evaluation: Evaluation) -> str:
+    """The final model's figures of each label as a plain-text table for the terminal, with what it means."""
+    header, rows = label_rows(evaluation)
+    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
+    return "\n\n".join(part for part in (table, about_labels(evaluation)) if part)
+
+
+def about_labels(evaluation: Evaluation) -> str:
+    """Which labels have no figures, in a sentence; an empty text if all have."""
+    absent = evaluation.absent_labels
+    if not absent:
+        return ""
+    verb, pronoun = ("is", "it has") if len(absent) == 1 else ("are", "they have")
+    return (
+        f"{', '.join(absent)} {verb} in no image of the split {evaluation.split}: {pronoun} no figures, and "
+        "the means over labels leave that out."
+    )
+
+
 def counts_sentence(evaluation: Evaluation) -> str:
     """What was judged."""
     counts = [_count(evaluation.images, "image"), _count(evaluation.boxes, "true box", "true boxes")]
@@ -84,7 +117,7 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
     parts = ["# Evaluation", f"Run {run}" if run else ""]
     parts += [f"> {evaluation.notice}" if evaluation.notice else "", counts]
-    parts += [_markdown_table(header, rows), _about_intervals(evaluation)]
+    parts += [_markdown_table(header, rows), ABOUT_BOXES, _about_intervals(evaluation)]
     if evaluation.differences:
         header, rows = difference_rows(evaluation, [ALL, *evaluation.label_names])
         parts += [
@@ -92,12 +125,10 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
             _markdown_table(header, rows),
             about_differences(evaluation),
         ]
-    if final := evaluation.models.get(FINAL):
-        cells = [
-            [label, *(_number(figures[name]) for name in LABEL_COLUMNS.values())]
-            for label, figures in final.labels.items()
-        ]
-        parts += ["## Labels, final model", _markdown_table(["label", *LABEL_COLUMNS], cells)]
+    header, rows = label_rows(evaluation)
+    if rows:
+        parts += ["## Labels", _markdown_table(header, rows)]
+    parts.append(about_labels(evaluation))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -154,6 +185,7 @@ def _reasons(known: list[Interval]) -> list[str]:
 
 
 def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may have one in its name
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header))
 
 

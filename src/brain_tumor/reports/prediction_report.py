@@ -9,7 +9,14 @@ from brain_tumor.artifacts.evaluation import Evaluation
 from brain_tumor.artifacts.predictions import Predictions
 from brain_tumor.config import VisualizeConfig
 from brain_tumor.config.fields import FINAL
-from brain_tumor.reports.evaluation_tables import REPORT_COLUMNS, counts_sentence, summary_rows
+from brain_tumor.reports.evaluation_tables import (
+    ABOUT_BOXES,
+    REPORT_COLUMNS,
+    about_labels,
+    counts_sentence,
+    label_rows,
+    summary_rows,
+)
 from brain_tumor.reports.gallery import choose_images, gallery_figure
 from brain_tumor.reports.page import Section, figure_uri, page
 from brain_tumor.reports.plots import iou_figure, roc_figure, training_figure
@@ -42,6 +49,7 @@ def write_prediction_report(
     table = predictions.table[predictions.table["split"] == evaluation.split]
     sections = [
         _models_section(evaluation),
+        Section("Labels", about_labels(evaluation), *label_rows(evaluation)),
         *_gallery_sections(config, table, evaluation, dataset),
         Section(
             "ROC curves",
@@ -69,8 +77,8 @@ def write_prediction_report(
 
 
 def _models_section(evaluation: Evaluation) -> Section:
-    header, rows = summary_rows(evaluation, REPORT_COLUMNS)
-    return Section("Models", counts_sentence(evaluation), header, rows)
+    text = f"{counts_sentence(evaluation)} {ABOUT_BOXES}"
+    return Section("Models", text, *summary_rows(evaluation, REPORT_COLUMNS))
 
 
 def _gallery_sections(

@@ -90,11 +90,13 @@ def end(failure: str | None = None) -> None:
         failure: If it fails: the sentence that says what to mend, or an empty text.
     """
     global _begun
-    if failure is not None:
-        tell("failed", failure)
-    elif _begun:
-        tell("end")
-    _begun = ""
+    try:
+        if failure is not None:
+            tell("failed", failure)
+        elif _begun:
+            tell("end")
+    finally:
+        _begun = ""
 
 
 class MessageHandler(logging.Handler):

@@ -1,28 +1,40 @@
-"""How a step speaks and ends: logs to stderr, events for who follows them (`brain_tumor.runtime.events`), and
-bad input as one sentence with exit code 2."""
+"""How a step speaks and ends: logs to stderr, events for who follows them (`brain_tumor.runtime.events`), bad
+input as one sentence with exit code 2, and nothing left in the temporary folder."""
 
 import gc
 import logging
 import os
+import signal
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
 
 from brain_tumor.runtime import events
-from brain_tumor.runtime.errors import InputError, explain_os_error
+from brain_tumor.runtime.drafts import draft_folder
+from brain_tumor.runtime.errors import InputError, refusals_explained
 from brain_tumor.runtime.text import printable
+
+# What a shell says of a process that SIGTERM has ended.
+TERMINATED = 128 + signal.SIGTERM
 
 
 @contextmanager
 def step() -> Iterator[None]:
     """Surrounds a step's work, in a component as on the command line.
 
+    The work's temporary files are in a folder of its own, which is deleted at the end; what earlier processes
+    left that were killed is deleted at the start. SIGTERM is an end as any other.
+
     The work calls `events.begin` once it knows what it is called; its end, or that it failed, is told here.
     What imports TensorFlow is imported inside of it: its settings make that import faster and quieter.
 
     Raises:
-        SystemExit: With code 2, after the sentence, when the work raised InputError, or met a disk or a file
-            that the system refuses.
+        SystemExit: With code 2, after the sentence, when the work raised InputError or the machine refused
+            something (see `refusals_explained`); with code 143, at SIGTERM.
     """
     # Importing TensorFlow and tracing a graph make millions of objects that stay; looking through them for
     # garbage every 700 allocations is a third of an import's time.
@@ -35,16 +47,15 @@ def step() -> Iterator[None]:
     teller = events.MessageHandler()
     logging.getLogger().addHandler(teller)
     try:
-        yield
+        with refusals_explained(), _ended_by_sigterm(), _own_temporary_folder():
+            yield
         events.end()
-    except (InputError, OSError) as error:
-        sentence = printable(str(error) if isinstance(error, InputError) else explain_os_error(error))
-        if not sentence:
-            events.end(failure="")
-            raise
-        events.end(failure=sentence)
-        logging.getLogger().removeHandler(teller)  # it has told
+    except InputError as error:
+        sentence = printable(str(error))
+        logging.getLogger().removeHandler(teller)
         logging.error("%s", sentence)
+        with suppress(OSError):  # what refused the work may refuse this too
+            events.end(failure=sentence)
         raise SystemExit(2) from None
     except SystemExit:
         # After an inner step, such as the one that a command line runs, nothing is begun any more.
@@ -58,6 +69,44 @@ def step() -> Iterator[None]:
         logging.getLogger().removeHandler(teller)
         # At its end the interpreter would look through all these objects once more, for over a second.
         gc.freeze()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM raise SystemExit, so that drafts go; by itself it would end the process where it is."""
+    # Python delivers signals to its main thread, and lets no other one ask for them.
+    asked = threading.current_thread() is threading.main_thread()
+    if not asked or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+@contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Lets this process, and those that it starts, have their temporary files in a folder of its own."""
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    try:
+        parent = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise InputError(f"{error.strerror}; set TMPDIR to a folder that can be written to.") from error
+    with draft_folder(parent, "brain-tumor") as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            os.environ.pop("TMPDIR")
+            if variable is not None:
+                os.environ["TMPDIR"] = variable
 
 
 def import_tensorflow() -> None:

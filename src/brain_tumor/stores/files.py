@@ -5,12 +5,14 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.drafts import draft_folder
+from brain_tumor.runtime.errors import InputError, refusals_explained
 
 # Where cloudpathlib may keep copies of what it reads: nowhere. What would make one fails instead.
 NO_CACHE = os.devnull
@@ -35,27 +37,34 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def write_file(path: str | Path, content: str) -> None:
-    """Writes a text file that appears whole or not at all. Its folder is made if needed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes.
+    """Writes a text file that appears whole or not at all. Its folder is made if needed.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: The disk is full, its owner refuses it, or something else than a file is there.
+    """
+    with refusals_explained(path):
+        check_kind(path, "file")
+        path = Path(os.path.realpath(path))  # of a link its target is replaced
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft_folder(path.parent, f".{path.name}") as draft:
+            new = draft / "new"
+            new.write_text(content, encoding="utf-8")
+            os.replace(new, path)
+
+
+def check_kind(path: str | Path, kind: Literal["file", "folder"]) -> None:
+    """Refuses to put a file or a folder where something of another kind is, such as a pipe or /dev/null.
+
+    Raises:
+        InputError: It is.
     """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); make it readable.") from error
+        mode = os.stat(path).st_mode  # asked once: another process may replace it
+        same = stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)
+    except OSError:
+        same = not os.path.islink(path)  # nothing is there, or a link that leads nowhere
+    if not same:
+        raise InputError(f"{path} is no {kind}, and stays as it is; name another one.")
 
 
 def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:

@@ -4,21 +4,25 @@ No folder of a bucket can be renamed. So one of its files is its mark, uploaded 
 folder without it is none. On this machine a folder is renamed when it is whole.
 """
 
+import errno
+import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from brain_tumor.runtime.drafts import draft_folder
 from brain_tumor.runtime.progress import Progress
-from brain_tumor.stores.files import FileFacts, safe_path
+from brain_tumor.stores.files import FileFacts, check_kind, safe_path
 from brain_tumor.stores.paths import AnyPath, explain_errors, store_of
 
 TRANSFERS = 8  # at a time
+NEW = "new"  # what a draft will become, within its folder
 
 
 def list_files(folder: AnyPath) -> Iterator[FileFacts]:
@@ -28,12 +32,15 @@ def list_files(folder: AnyPath) -> Iterator[FileFacts]:
 
     Raises:
         InputError: The bucket cannot be read.
+        OSError: A folder cannot.
     """
     if isinstance(folder, Path):
-        for path in folder.rglob("*"):
-            if path.is_file():
-                facts = path.stat()
-                yield FileFacts(path.relative_to(folder).as_posix(), facts.st_size, "", facts.st_mtime)
+        for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
+            for path in (Path(parent, name) for name in names):
+                with suppress(FileNotFoundError):  # deleted since
+                    if path.is_file():
+                        facts, name = path.stat(), path.relative_to(folder).as_posix()
+                        yield FileFacts(name, facts.st_size, "", facts.st_mtime)
         return
     name = _object_name(folder)
     prefix = f"{name}/" if name else ""
@@ -42,6 +49,12 @@ def list_files(folder: AnyPath) -> Iterator[FileFacts]:
             # Consoles mark an empty folder by an object whose name ends in a slash.
             if not facts.name.endswith("/"):
                 yield facts._replace(name=facts.name.removeprefix(prefix))
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """What is no folder, or no longer there, has no files."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def find_file(path: AnyPath) -> FileFacts | None:
@@ -84,7 +97,12 @@ def download_file(path: AnyPath, target: Path) -> bool:
     if facts is None:
         return False
     with explain_errors(path):
-        _download(path, facts, target)
+        try:
+            _download(path, facts, target)
+        except FileNotFoundError:
+            if isinstance(path, Path) and not path.exists():  # deleted since
+                return False
+            raise
     return True
 
 
@@ -137,8 +155,8 @@ def upload_file(source: Path, path: AnyPath, origin: AnyPath | None = None) -> N
             path.upload_from(source, force_overwrite_to_cloud=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as scratch:
-            os.replace(shutil.copyfile(source, Path(scratch) / path.name), path)
+        with draft_folder(path.parent, f".{path.name}") as draft:
+            os.replace(shutil.copyfile(source, draft / NEW), path)
 
 
 def upload_folder(source: Path, folder: AnyPath, mark: str) -> None:
@@ -155,8 +173,8 @@ def upload_folder(source: Path, folder: AnyPath, mark: str) -> None:
     with explain_errors(folder):
         if isinstance(folder, Path):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as scratch:
-                os.rename(shutil.copytree(source, Path(scratch) / "folder"), folder)
+            with draft_folder(folder.parent, f".{folder.name}") as draft:
+                os.rename(shutil.copytree(source, draft / NEW), folder)
             return
         names = sorted(facts.name for facts in list_files(source) if facts.name != mark)
         _in_threads(lambda name: upload_file(source / name, folder / name, folder), "Uploading", names)
@@ -172,7 +190,7 @@ def replace_folder(folder: AnyPath, mark: str) -> Iterator[Path]:
         mark: The name of its file that comes last.
 
     Raises:
-        InputError: The bucket cannot be written.
+        InputError: The bucket cannot be written, or something else than a folder is there.
     """
     if not isinstance(folder, Path):
         with tempfile.TemporaryDirectory() as scratch:
@@ -180,20 +198,33 @@ def replace_folder(folder: AnyPath, mark: str) -> Iterator[Path]:
             delete_folder(folder, mark)
             upload_folder(Path(scratch), folder, mark)
         return
+    check_kind(folder, "folder")
+    folder = Path(os.path.realpath(folder))  # of a link its target is replaced
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    # mkdtemp's folder is private to the user; another user's pod must be able to read it.
-    temporary.chmod(0o755)
-    replaced = temporary.with_name(f"{temporary.name}-replaced")
-    try:
-        yield temporary
+    with draft_folder(folder.parent, f".{folder.name}") as draft:
+        new = draft / NEW
+        new.mkdir()
+        # Whatever this user's files are by default: another user's pod must be able to read it.
+        new.chmod(0o755)
+        yield new
+        _put_in_place(new, folder, draft)
+
+
+def _put_in_place(new: Path, folder: Path, draft: Path) -> None:
+    """Gives a folder its name, and moves away what has that: a reader must not see half of the old one.
+
+    Another process may do the same at the same time; of two, the later one's stays.
+    """
+    for turn in itertools.count():
         if folder.is_dir():
-            # Moved away, not deleted in place: a reader must not see half of the old one either.
-            os.rename(folder, replaced)
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                os.rename(folder, draft / f"old-{turn}")
+        try:
+            os.rename(new, folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
 
 
 def delete_folder(folder: AnyPath, mark: str) -> None:
@@ -208,9 +239,11 @@ def delete_folder(folder: AnyPath, mark: str) -> None:
         (marks if PurePosixPath(name).name == mark else others).append(name)
     with explain_errors(folder):
         for names in (marks, others):
-            _in_threads(lambda name: (folder / name).unlink(), "Deleting", names)
+            # Another process may delete the same.
+            _in_threads(lambda name: (folder / name).unlink(missing_ok=True), "Deleting", names)
         if isinstance(folder, Path) and folder.is_dir():
-            shutil.rmtree(folder)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(folder)
 
 
 def _download(folder: AnyPath, facts: FileFacts, target: Path) -> None:

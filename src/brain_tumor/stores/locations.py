@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
-from brain_tumor.runtime.errors import InputError, explain_os_error
 from brain_tumor.stores.files import hash_file, hash_files
 from brain_tumor.stores.folders import find_file, list_files, upload_file
 from brain_tumor.stores.paths import explain_errors, open_path
@@ -25,14 +24,12 @@ def fingerprint(address: str | Path) -> str:
     """
     path = open_path(str(address))
     if isinstance(path, Path):
-        try:
+        with explain_errors(path):
             if path.is_file():
                 return hash_file(path)[:16]
             if not path.is_dir():
                 return ""
             return _short_hash(f"{name} {digest}\n" for name, digest in hash_files(path).items())
-        except OSError as error:
-            raise InputError(explain_os_error(error, path)) from error
     found = find_file(path)
     files = [found] if found else sorted(list_files(path))
     return _short_hash(f"{file.name} {file.size} {file.checksum}\n" for file in files) if files else ""

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from brain_tumor.config.fields import is_bucket
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, explain_refusal
 
 if TYPE_CHECKING:
     from cloudpathlib import CloudPath
@@ -67,10 +67,12 @@ def explain_errors(path: str | AnyPath) -> Iterator[None]:
     except Exception as error:
         in_bucket = is_bucket(str(path))
         reason = store_of(path).explain(error) if in_bucket else ""
-        if not reason and isinstance(error, OSError):
-            file = f": {error.filename or 'a file'}" if in_bucket else ""
-            reason = f"{file} cannot be written: {error.strerror or type(error).__name__}."
-        if not reason:
+        if reason:
+            message = f"{path}{reason}"
+        elif isinstance(error, OSError):
+            about = f"{path}: {explain_refusal(error, 'a file')}"
+            message = about if in_bucket else explain_refusal(error, path)
+        else:
             raise
         # "from None": the causes show addresses of uploads, which let their reader write.
-        raise InputError(f"{path}{reason}") from None
+        raise InputError(message) from None

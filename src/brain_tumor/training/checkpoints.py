@@ -29,7 +29,8 @@ from brain_tumor.artifacts.records import Records
 from brain_tumor.artifacts.transfer import local_copy
 from brain_tumor.config import Schema, TrainConfig, from_json
 from brain_tumor.runtime import environment
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.drafts import delete_abandoned, is_draft
+from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
 from brain_tumor.stores.files import write_json
 from brain_tumor.stores.folders import delete_folder, list_files, read_file
 from brain_tumor.stores.paths import AnyPath, open_path
@@ -43,8 +44,6 @@ OPTIMIZER = "optimizer"
 # A training's folder and what is in it, half written things included. A bucket may hold other things besides.
 TRAINING = r".+-[0-9a-f]{16}"
 CONTENT = rf"({EPOCH}\d|{MODEL}/|\.)"
-# What reading a damaged file raises, beside the error of one that is not the one of its manifest.
-DAMAGES = (InputError, OSError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 class CheckpointManifest(Manifest):
@@ -127,20 +126,21 @@ class Checkpoints:
         """The latest state that is whole, or None.
 
         A damaged one is passed over with a warning, and so is one whose best epoch's is damaged.
+
+        Raises:
+            InputError: One cannot be read, which does not say that it is damaged.
         """
-        for name in reversed(self._epochs()):
+        epochs = self._epochs()
+        for name in reversed(epochs):
             try:
                 state, arrays = self._read(name)
                 best = _best_name(state)
                 others = arrays if best == name else self._read(best, VARIABLES)[1] if best else {}
                 return Checkpoint(state, arrays, others.get(VARIABLES))
-            except DAMAGES as error:
-                logging.warning(
-                    "The checkpoint %s/%s is damaged, the one before it is taken: %s",
-                    self.folder,
-                    name,
-                    error,
-                )
+            except DamagedError as error:
+                logging.warning("The checkpoint %s/%s is damaged: %s", self.folder, name, error)
+        if epochs:
+            logging.warning("No checkpoint in %s is whole, the training begins anew.", self.folder)
         return None
 
     def keep_model(self, model: Path) -> None:
@@ -149,14 +149,21 @@ class Checkpoints:
         self._keep([MODEL])
 
     def restore_model(self, output: Path) -> bool:
-        """Publishes the model artifact of a finished training; False if there is none, or a damaged one."""
+        """Publishes the model artifact of a finished training; False if there is none, or a damaged one.
+
+        Raises:
+            InputError: It cannot be read, or `output` not be written.
+        """
         if MODEL not in self._names():
             return False
         try:
-            with local_copy(self.folder / MODEL, ModelManifest) as folder, publish(output) as draft:
+            with (
+                local_copy(self.folder / MODEL, ModelManifest) as folder,
+                publish(output, ModelManifest) as draft,
+            ):
                 _copy_files(folder, draft.path)
                 draft.manifest = ModelManifest()
-        except DAMAGES as error:
+        except DamagedError as error:
             logging.warning(
                 "The finished model %s/%s is damaged, the training is done again: %s",
                 self.folder,
@@ -167,17 +174,25 @@ class Checkpoints:
         return True
 
     def _read(self, name: str, wanted: str = "*") -> tuple[TrainingState, dict[str, list[np.ndarray]]]:
-        """An epoch's state and its arrays, or those of a name. Raises one of `DAMAGES` if it is not whole."""
-        with local_copy(self.folder / name, CheckpointManifest) as folder:
-            state = _parse_state((folder / STATE_FILE).read_bytes(), f"{self.folder}/{name}")
-            return state, {file.stem: _read_arrays(file) for file in folder.glob(f"{wanted}.npz")}
+        """An epoch's state and its arrays, or those of a name.
+
+        Raises:
+            DamagedError: It is not whole.
+            InputError: It cannot be read.
+        """
+        try:
+            with local_copy(self.folder / name, CheckpointManifest) as folder:
+                state = _parse_state((folder / STATE_FILE).read_bytes(), f"{self.folder}/{name}")
+                return state, {file.stem: _read_arrays(file) for file in folder.glob(f"{wanted}.npz")}
+        except FileNotFoundError as error:  # another process of the same training deletes it
+            raise DamagedError(f"{error.filename} is gone.") from error
 
     def _best_of(self, name: str) -> str:
         """The checkpoint that another one refers to as its best epoch's; an empty text if there is none."""
         content = read_file(self.folder / name / STATE_FILE) if name else None
         try:
             return _best_name(_parse_state(content, f"{self.folder}/{name}")) if content else ""
-        except InputError:
+        except DamagedError:
             return ""
 
     def _epochs(self) -> list[str]:
@@ -185,7 +200,8 @@ class Checkpoints:
 
     def _names(self) -> list[str]:
         """What is there and whole, as far as one can tell without reading it: the manifest comes last."""
-        found = [facts.name.split("/") for facts in list_files(self.folder)]
+        with refusals_explained(self.folder):
+            found = [facts.name.split("/") for facts in list_files(self.folder)]
         # A folder that this machine is still writing has its manifest a moment before its name.
         return [parts[0] for parts in found if parts[1:] == [MANIFEST] and not parts[0].startswith(".")]
 
@@ -195,10 +211,13 @@ class Checkpoints:
             draft.manifest = manifest
 
     def _keep(self, names: list[str]) -> None:
-        """Deletes all the rest, with what a killed process was writing."""
+        """Deletes all the rest, with what a killed process was writing, but not what another one writes."""
         found = {facts.name.split("/")[0] for facts in list_files(self.folder)}
         for name in found.difference(names):
-            delete_folder(self.folder / name, MANIFEST)
+            if not is_draft(name):
+                delete_folder(self.folder / name, MANIFEST)
+        if isinstance(self.folder, Path):
+            delete_abandoned(self.folder)
 
 
 def open_checkpoints(config: TrainConfig, records: Records, start: Model | None) -> Checkpoints | None:
@@ -257,12 +276,18 @@ def _best_name(state: TrainingState) -> str:
 
 
 def _parse_state(content: bytes, origin: str) -> TrainingState:
-    return from_json(TrainingState, content, f"{origin}/{STATE_FILE}")
+    try:
+        return from_json(TrainingState, content, f"{origin}/{STATE_FILE}")
+    except InputError as error:
+        raise DamagedError(str(error)) from None
 
 
 def _read_arrays(path: Path) -> list[np.ndarray]:
-    with np.load(path) as file:
-        return [file[f"arr_{index}"] for index in range(len(file.files))]
+    try:
+        with np.load(path) as file:
+            return [file[f"arr_{index}"] for index in range(len(file.files))]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedError(f"{path.name} is no file of arrays: {error}") from error
 
 
 def _copy_files(source: Path, target: Path) -> None:

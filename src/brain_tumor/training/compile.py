@@ -3,6 +3,8 @@
 Nothing here computes with TensorFlow itself, so that it trains on any of Keras's backends.
 """
 
+from collections.abc import Collection
+
 import keras
 from keras import ops
 
@@ -29,6 +31,7 @@ def compile_model(
     steps: int,
     jit_compile: bool | str = "auto",
     reduction: str = "sum_over_batch_size",
+    watched: Collection[str] | None = None,
 ) -> None:
     """Compiles a model with the phase's losses, metrics and optimizer.
 
@@ -41,6 +44,8 @@ def compile_model(
         steps: Training steps of the whole phase, over which a cosine schedule goes.
         jit_compile: Keras's argument: whether XLA compiles the step.
         reduction: The losses' own; see `brain_tumor.losses.BoxLoss`.
+        watched: The labels whose boxes get metrics of their own; None for all. One that the validation images
+            do not show would have 0 there.
     """
     outputs = list(model.output)
     weights = phase.loss_weights
@@ -52,7 +57,7 @@ def compile_model(
     learning = [name for name in outputs if not (name == "boxes" and "boxes_map" in outputs)]
     # The detection loss has its weights inside.
     shares = {"labels": weights.labels, "boxes": weights.boxes, "boxes_map": 1.0}
-    metrics = _metrics(list(class_weights), "boxes_map" in outputs)
+    metrics = _metrics(list(class_weights), watched, "boxes_map" in outputs)
     if len(outputs) == 1:
         # Keras puts the output's name before the metric's only where there are several outputs.
         for metric in metrics[outputs[0]]:
@@ -67,10 +72,14 @@ def compile_model(
     _create_variables(model, len(class_weights))
 
 
-def _metrics(labels: list[str], ranked: bool) -> dict[str, list[keras.metrics.Metric]]:
+def _metrics(
+    labels: list[str], watched: Collection[str] | None, ranked: bool
+) -> dict[str, list[keras.metrics.Metric]]:
     """What each head is watched with; `ranked` says whether boxes have scores."""
     # A mean over labels hides the one whose boxes are all wrong.
-    own = {metric_name(label): slot for slot, label in enumerate(labels)}
+    own = {
+        metric_name(label): slot for slot, label in enumerate(labels) if watched is None or label in watched
+    }
     of_boxes: list[keras.metrics.Metric] = [
         BoxIoU(name="iou"),
         BoxRecall(0.5, name="recall_at_50"),

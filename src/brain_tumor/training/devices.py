@@ -1,5 +1,7 @@
 """What a training computes on: its devices, and how TensorFlow is set up for them."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -61,10 +63,13 @@ def out_of_memory_explained(config: TrainConfig) -> Iterator[None]:
 
     Raises:
         InputError: The memory did not do.
+        OSError: The disk of a file of TensorFlow's is full.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
+        if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow's kind of that error, too
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         smaller = config.batch_size // 2
         advice = f"try {smaller}" if smaller else "try a smaller model.image_size"
         raise InputError(

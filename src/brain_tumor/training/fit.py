@@ -1,6 +1,7 @@
 """The epochs of a training: a model learns from the records until it no longer improves."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ def fit(
         with checkpointer or nullcontext():
             _run_epochs(learning, config, validation, log.done, callbacks)
     progress.restore_best()
+    if not progress.best_epoch:
+        logging.warning("%s: no epoch made the start model better, which is handed on.", config.name)
     return log.epochs
 
 
@@ -129,7 +132,13 @@ def _skip_frozen_backbone(
 
 def _compile(learning: _Learning, config: TrainConfig, records: Records) -> None:
     shared, jit_compile = _is_shared(), choose_jit_compile(training_devices())
-    class_weights = records.statistics.class_weights
+    class_weights, shown = records.statistics.class_weights, records.statistics.class_counts["valid"]
+    if absent := [label for label in records.labels if not shown[label]]:
+        logging.warning(
+            "%s: no validation image shows %s: no figure of an epoch says anything about that.",
+            config.name,
+            ", ".join(absent),
+        )
     compile_model(
         learning.model,
         config.phase,
@@ -137,6 +146,7 @@ def _compile(learning: _Learning, config: TrainConfig, records: Records) -> None
         steps_per_epoch(learning.train, config.batch_size) * config.phase.epochs,
         jit_compile,
         "sum" if shared else "sum_over_batch_size",
+        watched=[label for label in records.labels if shown[label]],
     )
     if not shared:
         flatten_graphs(learning.model, training=not jit_compile)

@@ -29,6 +29,7 @@ from brain_tumor.model.detector import (
 )
 from brain_tumor.model.graphs import skip_graph_optimizer_on_cpu
 from brain_tumor.model.saving import LAYER_FILES, LOADER_FILE, load_model
+from brain_tumor.records.read import reading_explained
 from brain_tumor.runtime import environment
 from brain_tumor.runtime.tracking import Run, open_run
 from brain_tumor.stores.locations import check_writable
@@ -80,10 +81,17 @@ def train(
     checkpoints = open_checkpoints(config, records, start)
     if checkpoints and checkpoints.restore_model(output):
         return _take_finished(config.name, output, logs)
+    if checkpoints:
+        check_writable(str(checkpoints.folder))
     skip_graph_optimizer_on_cpu()
     strategy = build_strategy(training_devices())
     replicas = strategy.num_replicas_in_sync
-    with Preemption() as preemption, out_of_memory_explained(config), strategy.scope():
+    with (
+        Preemption() as preemption,
+        out_of_memory_explained(config),
+        reading_explained(records),
+        strategy.scope(),
+    ):
         model = _prepare_model(config, len(records.labels), start)
         trained = training_model(model, config.phase.learning_heads)
         _log_beginning(config, model, trained, f"in {dtype} on {replicas} device(s)")

@@ -8,8 +8,9 @@ from brain_tumor.ingest.export import IMAGE_SUFFIXES, Export, ExportSplit
 from brain_tumor.ingest.formats import coco, tensorflow_csv, tfrecord_export, voc, yolo
 from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, find_exports, split_folders
 from brain_tumor.ingest.split_reader import list_folder
-from brain_tumor.runtime.errors import InputError, explain_os_error
+from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.text import display_name
+from brain_tumor.stores.paths import explain_errors
 
 QUOTED_FILES = 3
 
@@ -58,11 +59,9 @@ def read_export(folder: Path, scratch: Path) -> Export:
     Raises:
         InputError: The folder is no export of one of the formats, or a file of it cannot be read.
     """
-    try:
+    with explain_errors(folder):
         name = find_format(folder)
         return Export(name, FORMATS[name].read(folder, scratch))
-    except OSError as error:
-        raise InputError(explain_os_error(error, folder)) from error
 
 
 def find_format(folder: Path) -> str:

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, find_exports
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, explain_refusal
 from brain_tumor.runtime.progress import Progress
 from brain_tumor.runtime.text import display_name
 from brain_tumor.stores.files import safe_path
@@ -65,8 +65,7 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
     except OSError as error:
         if error.errno == errno.EINVAL:  # an offset that lies before the file's beginning
             raise BrokenArchiveError(f"{origin} is no whole zip archive.") from error
-        name = error.filename or "a file"
-        raise InputError(f"{origin}: {name} cannot be written ({error.strerror}).") from error
+        raise InputError(f"{origin}: {explain_refusal(error, 'a file')}") from error
     return _find_export(folder, origin)
 
 

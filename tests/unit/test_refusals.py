@@ -1,0 +1,315 @@
+"""What the machine refuses is one sentence and exit code 2, found out before the work where that can be."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from disks import fill, make_read_only, small_disk
+from models import small_detector
+from small_records import CONFIG
+from trainings import HASTY, make_config
+
+from brain_tumor import steps
+from brain_tumor.artifacts.dataset import Dataset, DatasetManifest, open_dataset
+from brain_tumor.artifacts.evaluation import EvaluationManifest, read_evaluation
+from brain_tumor.artifacts.folder import MANIFEST, publish, read_manifest
+from brain_tumor.artifacts.model import ModelManifest, open_model, write_model
+from brain_tumor.artifacts.outputs import check_outputs
+from brain_tumor.artifacts.predictions import PredictionsManifest, open_predictions
+from brain_tumor.artifacts.records import Records, RecordsManifest, open_records
+from brain_tumor.config import to_json
+from brain_tumor.configure import configure
+from brain_tumor.model.saving import load_model
+from brain_tumor.records.build import build_tfrecords
+from brain_tumor.records.read import load_split, reading_explained
+from brain_tumor.runtime import environment
+from brain_tumor.runtime.errors import DamagedError, InputError, explain_refusal
+from brain_tumor.stores.files import write_file
+from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
+
+FULL = "No space left on device; free some space there, or name a folder on another disk."
+
+
+def refused(call: Callable[[], object]) -> str:
+    """The sentence of an InputError that something ends with."""
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600, message
+    return message
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 512 KiB."""
+    with small_disk(tmp_path / "disk", 512) as folder:
+        yield folder
+
+
+# --- outputs
+
+
+def test_what_is_no_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
+    """Also where nobody looked beforehand: a file, a pipe (as a device is), a folder in place of a report."""
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+
+    def write_artifact(name: str) -> None:
+        with publish(tmp_path / name) as draft:
+            draft.manifest = ModelManifest()
+
+    for name in ("file", "pipe"):
+        assert "is no folder, and stays as it is" in refused(lambda name=name: write_artifact(name))
+    for name in ("pipe", "folder"):
+        said = refused(lambda name=name: write_file(tmp_path / name, "report"))
+        assert said == f"{tmp_path / name} is no file, and stays as it is; name another one."
+    below = (
+        refused(lambda: write_artifact("file/below")),
+        refused(lambda: write_file(tmp_path / "file/x", "")),
+    )
+    assert all("File exists; give a folder where a folder is needed" in said for said in below)
+    assert (tmp_path / "file").read_text() == "mine" and (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "pipe"]
+
+
+def test_a_disk_that_is_full_or_read_only_is_found_out_before_the_work(disk: Path) -> None:
+    artifacts, files = {disk / "new" / "output": ModelManifest}, [disk / "output"]
+    check_outputs([], artifacts, files)
+    assert list(disk.iterdir()) == [], "no trace"
+    fill(disk)
+    assert refused(lambda: check_outputs([], artifacts)) == f"{disk / 'new' / 'output'}: {FULL}"
+    (disk / "filler").unlink()
+    make_read_only(disk)
+    said = refused(lambda: check_outputs([], {}, files))
+    assert said.startswith(f"{disk / 'output'}: Read-only file system; name a folder on a disk")
+
+
+def test_every_step_looks_at_its_outputs_first(
+    small_dataset: Dataset,
+    small_records: Records,
+    tiny_overrides: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before TensorFlow is imported."""
+    monkeypatch.setattr(steps, "import_tensorflow", lambda: pytest.fail("the work has begun"))
+    configs, file = configure(tiny_overrides), tmp_path / "file"
+    with publish(tmp_path / "model") as draft:
+        draft.manifest = ModelManifest()
+    file.write_text("mine")
+    new, page, bad = tmp_path / "new", tmp_path / "page.html", file / "below"
+    phase = configs.parameters()["baseline_box"]
+    data, records, model = small_dataset.path, small_records.path, tmp_path / "model"
+    evaluate = configs.parameters()["evaluate"]
+    calls: list[Callable[[], object]] = [
+        lambda: steps.build_tfrecords(to_json(CONFIG), data, bad),
+        lambda: steps.train(phase, records, bad),
+        lambda: steps.train(phase, records, new, logs=bad),
+        lambda: steps.evaluate(evaluate, records, model, bad, new, page),
+        lambda: steps.evaluate(evaluate, records, model, new, bad, page),
+        lambda: steps.evaluate(evaluate, records, model, new, tmp_path / "other", bad),
+    ]
+    for call in calls:
+        with pytest.raises(SystemExit) as ended:
+            call()
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.count(f"{bad}: Not a directory") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "model"]
+
+
+# --- what a sentence names
+
+
+def test_a_sentence_names_the_file_but_no_draft_of_it(tmp_path: Path) -> None:
+    output, draft = tmp_path / "model", tmp_path / ".model-0123abcd.tmp" / "new" / "model.keras"
+
+    def said(*files: object) -> str:
+        return explain_refusal(OSError(errno.ENOSPC, "full", *files), output)
+
+    assert said() == said(str(draft)) == said(os.fsencode(draft)) == f"{output}: {FULL}"
+    assert said("/data/image.jpg") == f"/data/image.jpg: {FULL}"
+    assert said(str(draft), None, "/data/model") == f"/data/model: {FULL}", "what it was to be renamed to"
+    below = OSError(errno.ENOSPC, "full", str(draft))
+    assert explain_refusal(below, draft.parent) == f"{draft}: {FULL}", "where the folder is one itself"
+    assert explain_refusal(OSError("no number"), "/data") == "/data: OSError; check what is there."
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\nb", "x" * 4000])
+def test_a_name_of_anything_can_be_printed(name: str) -> None:
+    sentence = explain_refusal(OSError(errno.EACCES, "", f"/data/{name}"))
+    assert sentence.isprintable() and "Permission denied" in sentence and len(sentence) < 500
+
+
+# --- full disks
+
+
+def check_nothing_is_left(disk: Path) -> None:
+    assert [path.name for path in disk.iterdir()] in ([], ["filler"])
+
+
+def test_an_artifact_that_does_not_fit_leaves_nothing(disk: Path) -> None:
+    def write() -> None:
+        with publish(disk / "artifact") as draft:
+            draft.manifest = ModelManifest()
+            (draft.path / "file").write_bytes(bytes(1024 * 1024))
+
+    assert refused(write) == f"{disk / 'artifact'}: {FULL}"
+    check_nothing_is_left(disk)
+
+
+def test_a_report_that_does_not_fit_leaves_the_old_one(disk: Path) -> None:
+    write_file(disk / "report.html", "old")
+    said = refused(lambda: write_file(disk / "report.html", "x" * 1024 * 1024))
+    assert said == f"{disk / 'report.html'}: {FULL}"
+    assert (disk / "report.html").read_text() == "old"
+    assert [path.name for path in disk.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_records_that_do_not_fit_leave_nothing(disk: Path, small_dataset: Dataset, workers: int) -> None:
+    fill(disk, but_for=8)
+    assert refused(lambda: build_tfrecords(CONFIG, small_dataset, disk / "records", workers)).endswith(FULL)
+    check_nothing_is_left(disk)
+
+
+def test_a_model_that_does_not_fit_leaves_nothing(disk: Path) -> None:
+    model = small_detector()
+    said = refused(lambda: write_model(disk / "model", Any, model.save))
+    assert said == f"{disk / 'model'}: {FULL}"
+    check_nothing_is_left(disk)
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(disk: Path) -> None:
+    checkpoints = Checkpoints(str(disk / "place"))
+
+    def save(epoch: int, size: int) -> None:
+        progress = ProgressState(best_epoch=epoch, score=0.1, waited=0, rate_waited=0)
+        state = TrainingState(epochs=[{"epoch": 1.0}] * epoch, progress=progress, mlflow_run_id="")
+        checkpoints.save(epoch, Checkpoint(state, {"variables": [np.zeros(size, np.uint8)]}))
+
+    save(1, 1000)
+    assert refused(lambda: save(2, 1024 * 1024)) == f"{disk / 'place' / 'epoch-00002'}: {FULL}"
+    assert [path.name for path in (disk / "place").iterdir()] == ["epoch-00001"]
+    found = checkpoints.load()
+    assert found is not None and len(found.state.epochs) == 1
+
+
+@pytest.mark.parametrize("where", ["temporary", "logs", "checkpoints"])
+def test_a_training_on_a_full_disk(
+    where: str,
+    disk: Path,
+    tiny_overrides: list[str],
+    tiny_records: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fill(disk, but_for=100 if where == "temporary" else 0)
+    folders = {name: tmp_path / name for name in ("temporary", "logs", "checkpoints")} | {where: disk / where}
+    folders["temporary"].mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folders["temporary"]))
+    # TensorFlow's cache fits by what is known of it, and another process takes the space.
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1e12}))
+    monkeypatch.setenv(environment.CHECKPOINTS, str(folders["checkpoints"]))
+    config = make_config(tiny_overrides, "baseline_box", "training.memory_cache_gb=0", **HASTY)
+
+    with pytest.raises(SystemExit) as ended:
+        steps.train(to_json(config), tiny_records, tmp_path / "model", logs=folders["logs"])
+
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said.splitlines()[-1] and "Traceback" not in said
+    assert not (tmp_path / "model").exists()
+    assert list(folders["temporary"].iterdir()) == []
+    keras.backend.clear_session()
+
+
+# --- damaged artifacts
+
+KINDS: dict[str, tuple[Any, Callable[[Path], object]]] = {
+    "dataset": (DatasetManifest, open_dataset),
+    "records": (RecordsManifest, open_records),
+    "model": (ModelManifest, open_model),
+    "predictions": (PredictionsManifest, open_predictions),
+    "evaluation": (EvaluationManifest, read_evaluation),
+}
+CONTENTS = [
+    *("", "{", "[]", "null", "1", '"x"', "{}", "[" * 100_000, '{"kind": 1}', '{"kind": "none"}', "\ud800"),
+    *('{"kind": "KIND", "more": 1}', '{"kind": "KIND", "files": []}', '{"kind": "KIND", "files": {"a": 1}}'),
+    '{"kind": "KIND", "versions": ' + "9" * 5000 + "}",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_manifest_of_anything_is_a_sentence(kind: str, tmp_path: Path) -> None:
+    schema, open_it = KINDS[kind]
+    for number, content in enumerate(CONTENTS):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        (folder / MANIFEST).write_bytes(content.replace("KIND", kind).encode(errors="surrogatepass"))
+        with pytest.raises(DamagedError):
+            open_it(folder)
+        refused(lambda folder=folder: read_manifest(folder, schema))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_artifact_is_a_sentence(kind: str, tmp_path: Path) -> None:
+    _, open_it = KINDS[kind]
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder" / MANIFEST).mkdir(parents=True)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("none", "file", "file/below", "folder", "loop", "x" * 300):
+        # A long name is cut.
+        assert str(tmp_path / name)[:250] in refused(lambda name=name: open_it(tmp_path / name))
+
+
+def test_a_damaged_table_is_a_sentence(small_records: Records, tmp_path: Path, own_dataset: Dataset) -> None:
+    table = own_dataset.path / "images.parquet"
+    content = table.read_bytes()
+    for damage in (
+        b"",
+        content[:100],
+        content[: len(content) // 2],
+        b"x" * 200,
+        content[:200] + bytes(300) + content[500:],
+    ):
+        table.write_bytes(damage)
+        said = refused(lambda: (open_dataset(own_dataset.path).images, None))
+        assert said.startswith(f"{table} is") and "run the step that makes it again" in said
+        refused(lambda: list(own_dataset.image_rows(["filename"])))
+    table.unlink()
+    assert f"{table} is missing or damaged" in refused(lambda: open_dataset(own_dataset.path).images)
+
+
+def test_a_damaged_record_is_a_sentence(own_shards: Path) -> None:
+    records = open_records(own_shards)
+    path = Path(records.shard_paths("valid")[0])
+    content = path.read_bytes()
+    for damage in (content[:-5], content[:40] + b"xxxx" + content[44:], None):
+        path.unlink()
+        if damage is not None:
+            path.write_bytes(damage)
+
+        def read() -> None:
+            with reading_explained(records):
+                list(load_split(records, "valid", 32).as_numpy_iterator())
+
+        assert f"A TFRecord file in {own_shards} is missing or damaged" in refused(read)
+        path.touch()
+
+
+def test_a_damaged_model_is_a_sentence(tmp_path: Path) -> None:
+    with publish(tmp_path / "model") as draft:
+        (draft.path / "model.keras").write_bytes(b"weights")
+        draft.manifest = ModelManifest()
+    (tmp_path / "model" / "model.keras").write_bytes(b"weigh")
+    said = refused(lambda: load_model(open_model(tmp_path / "model")))
+    assert said == f"{tmp_path}/model/model.keras is missing or not what manifest.json says."
