@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.errors import APIError
     from docker.models.containers import Container
 
 LABEL = "brain-tumor.run"
@@ -45,7 +46,7 @@ def run_container(
     Returns:
         The step's exit status; 1 if its container was removed before the end.
     """
-    from docker.errors import NotFound
+    from docker.errors import APIError
 
     inherited = {name: os.environ[name] for name in order["variables"] if name in os.environ}
     try:
@@ -71,7 +72,9 @@ def run_container(
             sys.stdout.buffer.flush()
         status = int(container.wait()["StatusCode"])
         _remove(container)
-    except NotFound:
+    except APIError as error:
+        if not _is_removed(error):
+            raise
         print("The step's container was removed before its end.", flush=True)
         return 1
     return status
@@ -97,5 +100,10 @@ def _remove(container: "Container") -> None:
     try:
         container.remove(force=True)
     except APIError as error:
-        if error.status_code not in (404, 409):  # another has removed it, or does so now
+        if not _is_removed(error):
             raise
+
+
+def _is_removed(error: "APIError") -> bool:
+    """Whether another has removed the container (404), or does so now (409)."""
+    return error.status_code in (404, 409)
