@@ -9,7 +9,7 @@ runs' folder.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from brain_tumor.config import BucketDataset, DirectoryDataset, RoboflowDataset
 from brain_tumor.runtime import environment
@@ -17,7 +17,7 @@ from brain_tumor.runtime.errors import InputError
 from pipelines.runners.containers import ContainerOrder
 from pipelines.runners.local import LocalRunner, scratch
 from pipelines.runners.runner import Job
-from pipelines.targets.target import DATA_STEPS, Kind
+from pipelines.targets.target import Kind
 
 # What a step may need to know of who is where, beside what a run tells all of its steps.
 PASSED_ON = (
@@ -49,8 +49,7 @@ class DockerRunner(LocalRunner):
         Raises:
             InputError: No engine answers, or it lacks an image.
         """
-        kinds: list[Kind] = ["train", "build_tfrecords", "evaluate", *DATA_STEPS]
-        check_images(sorted({job.target.image_of(kind, job.tag) for kind in kinds}))
+        check_images(sorted({job.target.image_of(kind, job.tag) for kind in get_args(Kind)}))
         super().submit(job)
 
     def _order(self, job: Job) -> dict[str, Any]:
