@@ -50,7 +50,7 @@ class VisualizeConfig(Schema):
 
 # What else is named where phases are: the pipeline's parameters, its outputs, and models in tables.
 NO_PHASES = (
-    *("dataset", "records", "evaluate", "visualize"),
+    *("about", "dataset", "records", "evaluate", "visualize"),
     *("predictions", "evaluation", "gallery"),
     *(FINAL, CONSTANT),
 )
