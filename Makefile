@@ -11,7 +11,7 @@ STAGES ?= data cpu
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard clean-runs test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard weights-stage clean-runs test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,12 @@ pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (TARGET, 
 mlflow-ui: setup ## Open MLflow on the runs, http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"
 
-tensorboard: setup ## Open TensorBoard on the trainings, http://127.0.0.1:6006
-	@$(BIN)/tensorboard --logdir runs/artifacts
+tensorboard: setup ## Open TensorBoard on the trainings, http://127.0.0.1:6006 (LOGS=s3://... for a cluster's)
+	@$(BIN)/python -m pipelines.tensorboard $(LOGS)
+
+weights-stage: setup ## Put the ImageNet weights where pods without internet find them (TO=s3://..., OVERRIDES)
+	@test -n "$(TO)" || { echo "Say where to: make weights-stage TO=s3://bucket/folder" >&2; exit 2; }
+	@$(BIN)/python -m pipelines.stage_weights $(TO) $(OVERRIDES)
 
 clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
 	@$(BIN)/python -m pipelines.clean_runs $(KEEP)

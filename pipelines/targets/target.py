@@ -108,7 +108,8 @@ class Target(Schema):
         for kind, machine in self.placement.items():
             if machine.gpus and not machine.gpu_type.startswith("NVIDIA_"):
                 raise ValueError(
-                    f"has placement.{kind}.gpu_type={machine.gpu_type}; Vertex AI's names are such as NVIDIA_L4"
+                    f"has placement.{kind}.gpu_type={machine.gpu_type}; Vertex AI's names are such as "
+                    "NVIDIA_L4"
                 )
         return self
 
@@ -123,8 +124,8 @@ class Target(Schema):
             kind: The kind of step.
             tag: The images' tag.
         """
-        stage = self.gpu_stage if self.machine(kind).gpus else "cpu"
-        stage = "data" if kind in DATA_STEPS else stage
+        with_tensorflow = self.gpu_stage if self.machine(kind).gpus else "cpu"
+        stage = "data" if kind in DATA_STEPS else with_tensorflow
         return self.image.replace("{stage}", stage).replace("{tag}", tag)
 
     def check_reachable(self, configs: StepConfigs) -> None:
@@ -158,8 +159,8 @@ def load_target(name: str, folder: Path = TARGETS) -> Target:
     """Reads a target.
 
     Raises:
-        InputError: There is no such target, its file is not one of the schema, or an environment variable that
-            it names is not set.
+        InputError: There is no such target, its file is not one of the schema, or an environment variable
+            that it names is not set.
     """
     path = folder / f"{name}.yaml"
     if not path.is_file():

@@ -62,8 +62,9 @@ def fetch(config: RoboflowDataset, scratch: Path) -> Path:
     """Downloads an export from the mirror, where it is kept, or else from Roboflow.
 
     The key comes from the environment variable ROBOFLOW_API_KEY, a `.env` file in the working folder or one
-    above it, or the secret of Google Cloud's Secret Manager that ROBOFLOW_API_KEY_SECRET names. What the mirror keeps needs none. A damaged archive in the mirror is an error, and not replaced:
-    someone put there what it is now.
+    above it, or the secret of Google Cloud's Secret Manager that ROBOFLOW_API_KEY_SECRET names. What the
+    mirror keeps needs none. A damaged archive in the mirror is an error, and not replaced: someone put there
+    what it is now.
 
     Args:
         config: The version, and the mirror if there is one.
