@@ -1,8 +1,8 @@
 """MLflow's Model Registry: versions of the model, and which of them is the champion.
 
 A version is decided upon once, and by one run at a time: the registry numbers the versions in the order in
-which they come, and a run decides only when every version before its own is decided. So of two runs that end at
-once, the second is compared with what the first has become.
+which they come, and a run decides only when every version before its own is decided. So of two runs that end
+at once, the second is compared with what the first has become.
 """
 
 import logging
@@ -18,8 +18,8 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 DECISION = "decision"
 FAILED = "failed"
-# Seconds between two looks at a version that another run has yet to decide upon, and the age from which that run
-# is taken for dead. To decide is to let a model answer for a test split.
+# Seconds between two looks at a version that another run has yet to decide upon, and the age from which that
+# run is taken for dead. To decide is to let a model answer for a test split.
 POLL = 2.0
 PATIENCE = 1800.0
 
