@@ -11,7 +11,7 @@ STAGES ?= data cpu
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard weights-stage clean-runs test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,20 @@ weights-stage: setup ## Put the ImageNet weights where pods without internet fin
 clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
 	@$(BIN)/python -m pipelines.clean_runs $(KEEP)
 
+cluster-up: ## Make a local Kubernetes with Kubeflow Pipelines and MLflow, or go on with it (DATA=folder, GPU=real)
+	@DOCKER=$(DOCKER) kind-cluster/doctor.sh
+	@$(MAKE) --no-print-directory images
+	@DOCKER=$(DOCKER) DATA="$(DATA)" GPU="$(GPU)" STAGES="$(STAGES)" kind-cluster/up.sh
+
+dashboard: ## Forward the cluster's dashboard, API, MLflow and object store to this machine
+	@kind-cluster/dashboard.sh
+
+cluster-down: ## Delete the cluster with its runs
+	@kind-cluster/down.sh
+
+doctor: ## Say what this machine lacks for the cluster
+	@DOCKER=$(DOCKER) kind-cluster/doctor.sh
+
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
@@ -58,6 +72,7 @@ lint: setup ## Check style, imports and the order of the library's rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint images/Dockerfile
+	@$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR kind-cluster/*.sh kind-cluster/gpu/*.sh .ci/run
 
 types: setup ## Check types
 	@$(BIN)/mypy
