@@ -27,10 +27,11 @@ stop() {
 
 is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# The process of `make dashboard`, if it runs.
+# The process of `make dashboard`, if it runs; a number that it left may be another's by now.
 dashboard_process() {
     local process
-    process=$(cat "$MADE/dashboard.pid" 2>/dev/null) && kill -0 "$process" 2>/dev/null && echo "$process"
+    process=$(cat "$MADE/dashboard.pid" 2>/dev/null) || return 1
+    [[ $(ps -p "$process" -o args= 2>/dev/null) == *dashboard.sh* ]] && echo "$process"
 }
 
 print_addresses() {

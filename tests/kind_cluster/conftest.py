@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"
 # What the scripts use besides. Nothing else is found, so that a missing tool is missing.
-BASICS = ("bash", "cat", "dirname", "env", "git", "grep", "head", "mkdir", "rm", "sed", "seq", "sort")
+BASICS = ("bash", "cat", "dirname", "env", "git", "grep", "head", "mkdir", "ps", "rm", "sed", "seq", "sort")
 
 
 @dataclass

@@ -136,6 +136,18 @@ def test_down_ends_the_dashboard_deletes_the_cluster_and_can_be_repeated(cluster
     assert [path.name for path in cluster.made.rglob("*")] == ["data", "scan.jpg"]
 
 
+def test_a_process_number_that_is_anothers_by_now_is_left_alone(cluster: Scripts) -> None:
+    other = subprocess.Popen(["/bin/sleep", "60"])
+    (cluster.made / "dashboard.pid").write_text(f"{other.pid}\n")
+    with dashboard(cluster):  # it starts
+        assert (cluster.made / "dashboard.pid").read_text() != f"{other.pid}\n"
+    (cluster.made / "dashboard.pid").write_text(f"{other.pid}\n")
+    assert cluster.run("down").returncode == 0
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
 def test_down_without_kind_says_what_to_do(scripts: Scripts) -> None:
     (scripts.tools / "kind").unlink()
     result = scripts.run("down")

@@ -74,6 +74,15 @@ def test_nodes_that_are_no_cluster_yet_are_made_anew(scripts: Scripts, stopped: 
     assert in_order(scripts.calls(), ("kind delete cluster", "kind create cluster", "wait deployment"))
 
 
+def test_the_notes_of_a_cluster_that_somebody_deleted_are_not_believed(scripts: Scripts) -> None:
+    scripts.run("up")
+    for name in ("nodes", "credentials", "answers", "joined"):
+        (scripts.state / name).unlink()
+    assert scripts.run("up", STOPPED="nodes").returncode != 0
+    assert scripts.run("up").returncode == 0
+    assert scripts.calls("kind delete")
+
+
 @pytest.mark.parametrize("lost", ["credentials", "answers"])
 def test_a_cluster_that_does_not_answer_is_never_deleted(scripts: Scripts, lost: str) -> None:
     scripts.run("up")
