@@ -206,7 +206,6 @@ def test_pods_that_do_not_get_ready_are_listed(scripts: Scripts) -> None:
     assert "describe pod" in result.stderr
 
 
-@pytest.mark.skipif(not TARGET.exists(), reason="there is no target kind yet")
 def test_the_target_can_use_the_gpu_node() -> None:
     worker = yaml.safe_load((ROOT / "kind-cluster" / "cluster.yaml").read_text())["nodes"][1]
     taint = yaml.safe_load(worker["kubeadmConfigPatches"][0])["nodeRegistration"]["taints"][0]
@@ -215,7 +214,6 @@ def test_the_target_can_use_the_gpu_node() -> None:
     assert placement["tolerations"] == [{"key": taint["key"], "effect": taint["effect"]}]
 
 
-@pytest.mark.skipif(not TARGET.exists(), reason="there is no target kind yet")
 def test_the_target_asks_for_the_secret_that_the_cluster_has() -> None:
     secret = subprocess.run(
         [sys.executable, ROOT / "kind-cluster" / "roboflow_secret.py"],
