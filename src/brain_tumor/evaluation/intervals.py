@@ -17,15 +17,39 @@ from numpy.typing import NDArray
 
 from brain_tumor.artifacts.dataset import picture_name
 from brain_tumor.artifacts.evaluation import Interval
-from brain_tumor.artifacts.predictions import has_box_head, has_class_head
+from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX, has_box_head, has_class_head
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.evaluation.coco import resampled_ap50
+from brain_tumor.config.dataset import AVERAGES
+from brain_tumor.evaluation.coco import resampled_ap, resampled_ap50
+from brain_tumor.evaluation.resampled import (
+    resampled_average_precision,
+    resampled_median,
+    resampled_roc_auc,
+)
 from brain_tumor.runtime.errors import InputError
 
 Array = NDArray[np.float64]
 
+# What an evaluation gives intervals of. The others of `overall_figures` can have one too.
 METRICS = ("macro_f1", "mean_iou", "recall_at_50_any_probability", "box_ap50")
-OF_TRUE_BOXES = ("mean_iou", "recall_at_50_any_probability")
+DECISIONS = tuple(f"{average}_{figure}" for average in AVERAGES for figure in ("precision", "recall", "f1"))
+# Means over labels of what is no sum.
+MEANS: dict[str, Callable[[pd.DataFrame, Array], Array]] = {
+    "macro_roc_auc": resampled_roc_auc,
+    "macro_average_precision": resampled_average_precision,
+    "box_ap50": resampled_ap50,
+    "box_ap": resampled_ap,
+}
+OF_TRUE_BOXES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "mean_iou": lambda boxes: boxes["iou"],
+    "median_iou": lambda boxes: boxes["iou"],
+    "recall_at_50_any_probability": lambda boxes: (boxes["iou"] >= 0.5).astype(float),
+    "recall_at_75_any_probability": lambda boxes: (boxes["iou"] >= 0.75).astype(float),
+    "coordinate_mse": lambda boxes: np.square(_errors(boxes)).mean(axis=1),
+    "coordinate_mae": lambda boxes: _errors(boxes).abs().mean(axis=1),
+}
+FIGURES = (*DECISIONS, *MEANS, *OF_TRUE_BOXES)
+OF_LABELS = (*DECISIONS, "macro_roc_auc", "macro_average_precision")
 FEWEST_PATIENTS = 10
 
 
@@ -50,8 +74,8 @@ def interval(predictions: pd.DataFrame, model: str, metric: str, config: Evaluat
     Args:
         predictions: The predictions table.
         model: The model's name in it.
-        metric: One of `METRICS`.
-        config: Threshold (for macro_f1), number of resamples and their seed.
+        metric: One of `FIGURES`.
+        config: Threshold (for precision, recall and F1), number of resamples and their seed.
     """
     figure = _figure(predictions, model, metric, config.threshold)
     if figure is None:
@@ -89,6 +113,8 @@ def _no_figure(model: str, metric: str) -> str:
 def _percentile_interval(figure: _Figure, metric: str, config: EvaluateConfig) -> Interval:
     patients, statistic = len(figure.patients), figure.of
     value = float(statistic(np.ones((1, patients)))[0])
+    if np.isnan(value):  # such as a ranking of labels that are in all slices
+        return Interval(value=None, patients=patients, reason=f"there is no {metric}")
     if patients < FEWEST_PATIENTS:
         who = (figure.who if patients == 1 else f"{figure.who}s") + (
             " with a true box" if metric in OF_TRUE_BOXES else ""
@@ -112,29 +138,47 @@ def _figure(predictions: pd.DataFrame, model: str, metric: str, threshold: float
     of such patients alone would have no figure.
     """
     rows = predictions[predictions["model"] == model]
-    needed = has_class_head if metric == "macro_f1" else has_box_head
+    needed = has_class_head if metric in OF_LABELS else has_box_head
     if rows.empty or not needed(rows) or not rows["present"].any():
         return None
     who = "image" if rows["patient_id"].isna().any() else "patient"
     if who == "image":
         pictures = "picture " + rows["filename"].map(picture_name)
         rows = rows.assign(patient_id=rows["patient_id"].fillna(pictures))
-    if metric == "macro_f1":
-        predicted = rows["probability"] >= threshold
-        counts = {
-            "true_positives": rows["present"] & predicted,
-            "false_positives": ~rows["present"] & predicted,
-            "false_negatives": rows["present"] & ~predicted,
-        }
-        grouped = pd.DataFrame(counts).groupby([rows["patient_id"], rows["label"]]).sum()
-        return _of_sums(grouped.unstack("label", fill_value=0), who, _macro_f1)
-    boxes = rows[rows["present"]]
-    if metric == "box_ap50":
+    if metric in DECISIONS:
+        return _decision_figure(rows, who, metric, threshold)
+    if metric in MEANS:
         patients = pd.Index(sorted(rows["patient_id"].unique()))
-        return _Figure(patients, who, lambda counts: _mean_ap50(rows, patients, counts))
-    score = boxes["iou"] if metric == "mean_iou" else (boxes["iou"] >= 0.5).astype(float)
+        return _Figure(patients, who, lambda counts: _mean_over_labels(MEANS[metric], rows, patients, counts))
+    return _true_box_figure(rows[rows["present"]], who, metric)
+
+
+def _decision_figure(rows: pd.DataFrame, who: str, metric: str, threshold: float) -> _Figure:
+    predicted = rows["probability"] >= threshold
+    counts = {
+        "true_positives": rows["present"] & predicted,
+        "false_positives": ~rows["present"] & predicted,
+        "false_negatives": rows["present"] & ~predicted,
+    }
+    grouped = pd.DataFrame(counts).groupby([rows["patient_id"], rows["label"]]).sum()
+    sums = grouped.unstack("label", fill_value=0)
+    return _of_sums(sums, who, lambda sums: _decision(sums, *metric.split("_")))
+
+
+def _true_box_figure(boxes: pd.DataFrame, who: str, metric: str) -> _Figure:
+    score = OF_TRUE_BOXES[metric](boxes)
     sums = pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
-    return _of_sums(sums, who, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
+    if metric != "median_iou":
+        return _of_sums(sums, who, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
+    places, values = sums.index.get_indexer(pd.Index(boxes["patient_id"])), score.to_numpy(float)
+    return _Figure(sums.index, who, lambda counts: resampled_median(values, np.take(counts, places, axis=1)))
+
+
+def _errors(boxes: pd.DataFrame) -> pd.DataFrame:
+    """How far predicted coordinates are off, as fractions of the image's width and height."""
+    size = boxes[["width", "height", "width", "height"]].to_numpy(float)
+    off = boxes[PREDICTED_BOX].to_numpy(float) - boxes[TRUE_BOX].to_numpy(float)
+    return pd.DataFrame(off / size, index=boxes.index)
 
 
 def _of_sums(sums: pd.DataFrame | pd.Series, who: str, value: Callable[[Array], Array]) -> _Figure:
@@ -143,21 +187,39 @@ def _of_sums(sums: pd.DataFrame | pd.Series, who: str, value: Callable[[Array], 
     return _Figure(sums.index, who, lambda counts: value(counts @ table))
 
 
-def _macro_f1(sums: Array) -> Array:
-    """The mean over the labels that a resample shows."""
+def _decision(sums: Array, average: str, figure: str) -> Array:
+    """Precision, recall or F1, averaged over the labels that a resample shows; `micro`: of all labels' sums."""
     true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
-    denominator = 2 * true_positives + false_positives + false_negatives
-    shown = true_positives + false_negatives > 0
-    f1 = np.divide(2 * true_positives, denominator, out=np.zeros_like(denominator), where=shown)
-    return _mean_of_known(f1, shown)
+    support = true_positives + false_negatives
+    if average == "micro":
+        true_positives, false_positives, false_negatives = (
+            part.sum(axis=-1, keepdims=True) for part in (true_positives, false_positives, false_negatives)
+        )
+        support = support.sum(axis=-1, keepdims=True)
+    wrong = {
+        "precision": false_positives,
+        "recall": false_negatives,
+        "f1": (false_positives + false_negatives) / 2,
+    }
+    denominator = true_positives + wrong[figure]
+    values = np.divide(
+        true_positives, denominator, out=np.zeros_like(denominator), where=denominator > 0
+    )
+    weights = support if average == "weighted" else (support > 0).astype(float)
+    total = weights.sum(axis=-1)
+    means = np.full(len(values), np.nan)
+    np.divide((values * weights).sum(axis=-1), total, out=means, where=total > 0)
+    return means
 
 
-def _mean_ap50(rows: pd.DataFrame, patients: pd.Index, counts: Array) -> Array:
-    """The mean over the labels that a resample has boxes of."""
+def _mean_over_labels(
+    value: Callable[[pd.DataFrame, Array], Array], rows: pd.DataFrame, patients: pd.Index, counts: Array
+) -> Array:
+    """The mean over the labels that have the figure in a resample."""
     values = []
     for _, own in rows.groupby("label", sort=False):
         places = patients.get_indexer(pd.Index(own["patient_id"]))
-        values.append(resampled_ap50(own, np.take(counts, places, axis=1)))
+        values.append(value(own, np.take(counts, places, axis=1)))
     table = np.array(values).T
     return _mean_of_known(table, ~np.isnan(table))
 

@@ -1,0 +1,66 @@
+"""Figures of resamples that are no sums: of ranked labels, and a median.
+
+In a resample a row counts more than once or not at all. All of them are computed at once, (resamples, rows).
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def resampled_roc_auc(rows: pd.DataFrame, counts: Array) -> Array:
+    """The ROC AUC of one label.
+
+    Args:
+        rows: The label's rows of one model, which has a class head, in the predictions table.
+        counts: How often each row counts, (resamples, rows).
+
+    Returns:
+        A value a resample, NaN where the label is present in all rows or in none.
+    """
+    present, absent = _ranked_sums(rows, counts)
+    below = absent.sum(axis=1, keepdims=True) - np.cumsum(absent, axis=1)
+    # A pair of equal probabilities is half right.
+    right = (present * (below + absent / 2)).sum(axis=1)
+    return _divide(right, present.sum(axis=1) * absent.sum(axis=1))
+
+
+def resampled_average_precision(rows: pd.DataFrame, counts: Array) -> Array:
+    """The average precision of one label, likewise."""
+    present, absent = _ranked_sums(rows, counts)
+    found, shown = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
+    precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
+    values = _divide((present * precision).sum(axis=1), present.sum(axis=1))
+    values[absent.sum(axis=1) == 0] = np.nan
+    return values
+
+
+def resampled_median(values: Array, counts: Array) -> Array:
+    """The median of values (rows,), NaN where no row counts."""
+    order = np.argsort(values)
+    values, reached = values[order], np.cumsum(counts[:, order], axis=1)
+    total = reached[:, -1]
+    # Of an even number the mean of the two in the middle.
+    middle = [
+        values[(reached > place[:, None]).argmax(axis=1)] for place in ((total - 1) // 2, total // 2)
+    ]
+    return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
+
+
+def _ranked_sums(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
+    """How many rows with and without the label have each probability, highest first, (resamples, values)."""
+    probability = rows["probability"].to_numpy(float)
+    order = np.argsort(-probability, kind="stable")
+    ranked, present = probability[order], rows["present"].to_numpy(float)[order]
+    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+    counts = counts[:, order]
+    with_label, without = (
+        np.add.reduceat(counts * share, starts, axis=1) for share in (present, 1 - present)
+    )
+    return with_label, without
+
+
+def _divide(values: Array, by: Array) -> Array:
+    return np.divide(values, by, out=np.full_like(values, np.nan), where=by > 0)
