@@ -50,7 +50,7 @@ def summary_rows(
     rows = []
     for model in evaluation.models.values():
         known = model.intervals if intervals else {}
-        cells = [_number(model.figures[name]) + _brackets(known.get(name)) for name in columns.values()]
+        cells = [number(model.figures[name]) + brackets(known.get(name)) for name in columns.values()]
         rows.append([model.title, *cells])
     return ["model", *columns], rows
 
@@ -76,7 +76,7 @@ def label_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of a table with the final model's labels below each other, if it is there."""
     final = evaluation.models.get(FINAL)
     rows = [
-        [label, *(_number(figures[name]) for name in LABEL_COLUMNS.values())]
+        [label, *(number(figures[name]) for name in LABEL_COLUMNS.values())]
         for label, figures in (final.labels.items() if final else ())
     ]
     return ["label, final model", *LABEL_COLUMNS], rows
@@ -117,17 +117,17 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
     parts = ["# Evaluation", f"Run {run}" if run else ""]
     parts += [f"> {evaluation.notice}" if evaluation.notice else "", counts]
-    parts += [_markdown_table(header, rows), ABOUT_BOXES, _about_intervals(evaluation)]
+    parts += [markdown_table(header, rows), ABOUT_BOXES, _about_intervals(evaluation)]
     if evaluation.differences:
         header, rows = difference_rows(evaluation, [ALL, *evaluation.label_names])
         parts += [
             "## Final model minus the others",
-            _markdown_table(header, rows),
+            markdown_table(header, rows),
             about_differences(evaluation),
         ]
     header, rows = label_rows(evaluation)
     if rows:
-        parts += ["## Labels", _markdown_table(header, rows)]
+        parts += ["## Labels", markdown_table(header, rows)]
     parts.append(about_labels(evaluation))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -143,7 +143,7 @@ def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str
     for name, by_label in evaluation.differences.items():
         for label in labels:
             found = [by_label[label][figure] for figure in SUMMARY_COLUMNS.values()]
-            rows.append([name, label, *(_number(each.value, "+") + _brackets(each, "+") for each in found)])
+            rows.append([name, label, *(number(each.value, "+") + brackets(each, "+") for each in found)])
     return ["final, minus", "label", *SUMMARY_COLUMNS], rows
 
 
@@ -184,7 +184,8 @@ def _reasons(known: list[Interval]) -> list[str]:
     return [f"No interval: {'; '.join(dict.fromkeys(reasons))}."] if reasons else []
 
 
-def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, its first column to the left, the others to the right."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may have one in its name
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header))
 
@@ -193,11 +194,13 @@ def _alignment(header: list[str]) -> list[str]:
     return ["left"] + ["right"] * (len(header) - 1)
 
 
-def _number(value: float | None, sign: str = "") -> str:
+def number(value: float | None, sign: str = "") -> str:
+    """A figure as a table shows it; a dash for one that there is not."""
     return DASH if value is None else f"{value:{sign}.3f}"
 
 
-def _brackets(found: Interval | None, sign: str = "") -> str:
+def brackets(found: Interval | None, sign: str = "") -> str:
+    """An interval as it follows its figure."""
     return "" if found is None or found.low is None else f" [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 

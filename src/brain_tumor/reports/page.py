@@ -3,7 +3,7 @@
 import base64
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jinja2
@@ -18,12 +18,19 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em;
-} h1 { font-size: 1.5em; margin-bottom: .2em; } h2 { font-size: 1.15em; margin-top: 2em; }
-.notice { background: #fff4d6; border-left: 4px solid #d99a00; padding: .5em 1em; }
-table { border-collapse: collapse; margin: 1em 0; } td, th { padding: .25em .9em; border-bottom: 1px solid
-#ddd; } th { text-align: left; background: #f6f6f6; } td { font-variant-numeric: tabular-nums; }
-img { max-width: 100%; }
+:root { color-scheme: light dark; --text: #222; --paper: #fff; --head: #f3f3f3; --line: #ddd; --warn: #fff4d6; }
+@media (prefers-color-scheme: dark) { :root { --text: #e4e4e4; --paper: #16181b; --head: #26292e; --line: #3d4147;
+--warn: #443710; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper); max-width: 1100px;
+margin: 2em auto; padding: 0 1em; overflow-wrap: break-word; }
+h1 { font-size: 1.5em; margin-bottom: .2em; } h2 { font-size: 1.15em; margin-top: 2em; }
+.notice { background: var(--warn); border-left: 4px solid #d99a00; padding: .5em 1em; }
+.table { overflow-x: auto; margin: 1em 0; } table { border-collapse: collapse; } td, th { padding: .25em .9em;
+border-bottom: 1px solid var(--line); text-align: left; } th { background: var(--head); }
+td { font-variant-numeric: tabular-nums; max-width: 32em; } img { max-width: 100%; background: #fff; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: .6em; }
+.pictures img { width: 100%; }
+@media (max-width: 500px) { body { padding: 0 .6em; margin: 1em auto; } td, th { padding: .2em .5em; } }
 </style>
 </head>
 <body>
@@ -40,15 +47,22 @@ img { max-width: 100%; }
 <p>{{ section.text }}</p>
 {% endif %}
 {% if section.header %}
-<table>
+<div class="table"><table>
 <tr>{% for cell in section.header %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in section.rows %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
-</table>
+</table></div>
 {% endif %}
 {% if section.image %}
 <img alt="{{ section.heading }}" src="{{ section.image }}">
+{% endif %}
+{% if section.pictures %}
+<div class="pictures">
+{% for picture in section.pictures %}
+<img alt="{{ picture.about }}" src="{{ picture.uri }}">
+{% endfor %}
+</div>
 {% endif %}
 {% endfor %}
 </body>
@@ -57,16 +71,30 @@ img { max-width: 100%; }
 )
 
 
+@dataclass(frozen=True)
+class Picture:
+    """One of several pictures, beside each other where the page is wide enough.
+
+    Attributes:
+        about: What it shows, for who does not see it.
+        uri: A data URI, from `figure_uri`.
+    """
+
+    about: str
+    uri: str
+
+
 @dataclass
 class Section:
-    """A part of a page: a heading, then whichever of a paragraph, a table and a picture it has.
+    """A part of a page: a heading, then whichever of a paragraph, a table and pictures it has.
 
     Attributes:
         heading: The section's heading.
         text: A paragraph.
         header: The table's column names.
         rows: The table's rows.
-        image: A data URI, from `figure_uri`.
+        image: A data URI, from `figure_uri`: a picture as wide as the page.
+        pictures: Small ones.
     """
 
     heading: str
@@ -74,6 +102,7 @@ class Section:
     header: list[str] | None = None
     rows: list[list[Any]] | None = None
     image: str = ""
+    pictures: list[Picture] = field(default_factory=list)
 
 
 def page(title: str, sections: list[Section], notice: str = "") -> str:

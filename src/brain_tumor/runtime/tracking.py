@@ -14,6 +14,7 @@ since that takes seconds.
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_tumor.runtime import environment, events
+from brain_tumor.runtime.errors import InputError
 
 EXPERIMENT = "brain-tumor"
 # What a run is found by, and what it is nested in.
@@ -145,7 +147,7 @@ class Run:
 
 def pipeline_run() -> Run:
     """The pipeline run's MLflow run: the one that there is, or a new one. Nothing where no run has a name."""
-    client, name = _connect(), os.environ.get(environment.RUN, "")
+    client, name = connect(), os.environ.get(environment.RUN, "")
     if client is None:
         return Run()
     if given := os.environ.get("MLFLOW_RUN_ID"):
@@ -165,7 +167,7 @@ def open_run(name: str) -> Iterator[Run]:
     Args:
         name: The run's name.
     """
-    client = _connect()
+    client = connect()
     if client is None:
         yield Run()
         return
@@ -192,7 +194,7 @@ def end_unfinished(run_id: str, status: str) -> None:
         run_id: Its id, as an event told it.
         status: `FAILED` or `KILLED`.
     """
-    client = _connect()
+    client = connect()
     if client is None:
         return
     from mlflow import MlflowException
@@ -208,7 +210,7 @@ def end_unfinished(run_id: str, status: str) -> None:
             Run(client, found.info.run_id).end(status)
 
 
-def _connect() -> Any:
+def connect() -> Any:
     """A client of the store (mlflow.MlflowClient), or None where nothing is tracked."""
     address = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
     if not address:
@@ -216,6 +218,40 @@ def _connect() -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(address)
+
+
+@contextmanager
+def existing_store(runs: Path) -> Iterator[Any]:
+    """Reads a store: the environment's, else the runs' own.
+
+    Within, MLflow's own functions read it too.
+
+    Args:
+        runs: The folder of the runs, for their own store.
+
+    Yields:
+        A client (mlflow.MlflowClient), or None where there is no store; none is made.
+
+    Raises:
+        InputError: It refuses what is asked of it, or cannot be reached.
+    """
+    os.environ.setdefault(environment.MLFLOW, str(runs))
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (runs / "mlflow.db").is_file():
+        yield None
+        return
+    client = connect()
+    from mlflow import MlflowException
+
+    try:
+        with _default_store(client.tracking_uri):
+            yield client
+    except MlflowException as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"MLflow's store {_without_password(client.tracking_uri)}: {said}.") from None
+
+
+def _without_password(address: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", address)
 
 
 @contextmanager
