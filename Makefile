@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 KEEP ?= 3
 TARGET ?= local
 OVERRIDES ?=
+RUNS ?= last 2
 DOCKER ?= docker
 STAGES ?= data cpu
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ pipeline-plan: setup ## Say which steps a run would do, which are cached, and wh
 
 pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (TARGET, OVERRIDES)
 	@$(BIN)/python -m pipelines.compile --target $(TARGET) $(OVERRIDES)
+
+compare: setup ## Compare runs, by their names, ids, or the newest (RUNS="A B ...", RUNS="last 2")
+	@$(BIN)/brain-tumor compare $(RUNS)
 
 mlflow-ui: setup ## Open MLflow on the runs, http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"

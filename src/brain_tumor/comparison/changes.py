@@ -128,7 +128,9 @@ def _same(name: str, first: ComparedRun, other: ComparedRun) -> str:
         return "gone in one run"
     if sums[0] == sums[1]:
         return "the same, by checksum"
-    different = [file for file in sorted(sums[0].keys() | sums[1].keys()) if sums[0].get(file) != sums[1].get(file)]
+    different = [
+        file for file in sorted(sums[0].keys() | sums[1].keys()) if sums[0].get(file) != sums[1].get(file)
+    ]
     return f"differs: {', '.join(different[:3])}{', ...' if len(different) > 3 else ''}"
 
 

@@ -10,9 +10,8 @@ from brain_tumor.comparison.changes import (
     data_changes,
     settings_changes,
 )
-from brain_tumor.comparison.history import sorted_records
 from brain_tumor.comparison.pairs import Pair, compare_pair
-from brain_tumor.comparison.runs import ComparedRun, open_run, open_runs
+from brain_tumor.comparison.runs import ComparedRun, open_runs
 
 
 @dataclass(frozen=True)
@@ -55,27 +54,3 @@ def compare(runs: Path, identifiers: list[str]) -> Comparison:
         code=code_changes(opened),
         artifacts=artifact_changes(opened),
     )
-
-
-def compare_with_before(runs: Path, evaluation: Path, figures: tuple[str, ...]) -> Pair | None:
-    """Compares the newest run that made an evaluation with the run before it.
-
-    Args:
-        runs: The folder of the runs.
-        evaluation: The evaluation artifact's folder.
-        figures: The figures over all labels to compare.
-
-    Returns:
-        The run beside the one before it, which is the pair's first; None if there is none before.
-
-    Raises:
-        InputError: A record is damaged.
-    """
-    records = sorted_records(runs)
-    places = [
-        place for place, record in enumerate(records) if record.artifacts.get("evaluation") == str(evaluation)
-    ]
-    if not places or places[0] == 0:
-        return None
-    before, this = (open_run(runs, records[place].name) for place in (places[0] - 1, places[0]))
-    return compare_pair(before, this, figures)

@@ -96,3 +96,21 @@ def sorted_records(runs: Path) -> list[RunRecord]:
 
 def _seconds(record: RunRecord) -> float:
     return record.started.timestamp() if record.started else 0.0
+
+
+def record_before(runs: Path, evaluation: Path) -> tuple[RunRecord, RunRecord] | None:
+    """The record of the run that made an evaluation, behind that of the run before it.
+
+    Args:
+        runs: The folder of the runs.
+        evaluation: The evaluation artifact's folder. A run that only took it from the cache does not count.
+
+    Raises:
+        InputError: A record is damaged.
+    """
+    records = sorted_records(runs)
+    made = [each.artifacts.get("evaluation") == str(evaluation) for each in records]
+    if not any(made[1:]) or made[0]:
+        return None
+    place = made.index(True)
+    return records[place - 1], records[place]

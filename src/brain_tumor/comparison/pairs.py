@@ -132,19 +132,22 @@ def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, l
         The rows, see `Pair.table`; the labels that both know; and what this is about, in sentences.
     """
     labels = _common_labels(first, other)
-    sides = [_answers(run) for run in (first, other)]
-    gone = [run.name for run, side in zip((first, other), sides, strict=True) if side is None]
+    gone = [run.name for run in (first, other) if run.predictions is None]
     if gone:
         of = " and ".join(gone)
-        return None, labels, (
-            f"The predictions of {of} are gone, so figures stand side by side without a verdict: whether "
-            "both are about the same images is not known."
+        return (
+            None,
+            labels,
+            (
+                f"The predictions of {of} are gone, so figures stand side by side without a verdict: whether "
+                "both are about the same images is not known."
+            ),
         )
+    sides = [_answers(run) for run in (first, other)]
     sums = [_checksums(run) for run in (first, other)]
     by = "checksum" if sums[0] is not None and sums[1] is not None else "name"
     a, b = (
-        _keyed(side, own if by == "checksum" else None, labels)
-        for side, own in zip(sides, sums, strict=True)
+        _keyed(side, own if by == "checksum" else None, labels) for side, own in zip(sides, sums, strict=True)
     )
     counts = [side["source_id"].nunique() for side in (a, b)]
     both = a.merge(b, on=["key", "label"], suffixes=("", "_other"), validate="one_to_one")
@@ -157,9 +160,8 @@ def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, l
         return None, labels, about
     names = [name for name in a if name not in ("key", "label", *IDENTITY)]
     own = both[["label", *IDENTITY, *names]].assign(model=FIRST)
-    others = both[["label", *IDENTITY]].assign(
-        **{name: both[f"{name}_other"] for name in names}, model=OTHER
-    )
+    answers = both[[f"{name}_other" for name in names]].set_axis(names, axis="columns")
+    others = both[["label", *IDENTITY]].join(answers).assign(model=OTHER)
     return pd.concat([own, others], ignore_index=True), labels, about
 
 
@@ -168,11 +170,10 @@ def _common_labels(first: ComparedRun, other: ComparedRun) -> list[str]:
     return [label for label in known[0] if all(label in each for each in known)] if known else []
 
 
-def _answers(run: ComparedRun) -> pd.DataFrame | None:
+def _answers(run: ComparedRun) -> pd.DataFrame:
     """The final model's rows of the split that the run judged."""
-    if run.predictions is None:
-        return None
-    table = run.predictions.table
+    assert run.predictions, "looked for before"
+    table: pd.DataFrame = run.predictions.table
     split = run.predictions.manifest.config.get("split", EvaluateConfig().split)
     return table[(table["model"] == FINAL) & (table["split"] == split)].drop(columns="model")
 
@@ -217,11 +218,13 @@ def _about(
         sentences.append(f"Both runs were judged on the same {common:,} images (by {by}).")
     else:
         sentences.append(
-            f"{common:,} images are common (by {by}) to the {counts[0]:,} that {first.name} was judged on and "
-            f"the {counts[1]:,} of {other.name}; all figures here are over these alone."
+            f"{common:,} images are common (by {by}) to the {counts[0]:,} that {first.name} was judged on "
+            f"and the {counts[1]:,} of {other.name}; all figures here are over these alone."
         )
     if left_out:
-        sentences.append(f"{left_out:,} common images have other true boxes in the two runs and are left out.")
+        sentences.append(
+            f"{left_out:,} common images have other true boxes in the two runs and are left out."
+        )
     thresholds = [run.evaluation.threshold for run in (first, other) if run.evaluation]
     if len(set(thresholds)) > 1:
         sentences.append(

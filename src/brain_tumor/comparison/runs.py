@@ -83,7 +83,7 @@ def open_runs(runs: Path, identifiers: list[str]) -> list[ComparedRun]:
         count = identifiers[1] if len(identifiers) == 2 else ""
         if not count.isdecimal() or not 2 <= int(count) <= MOST_RUNS:
             raise InputError(f"Say how many of the last runs to compare, 2 to {MOST_RUNS}: last 2.")
-        return [_open_recorded(runs, record) for record in last_records(runs, int(count))]
+        return [open_recorded(runs, record) for record in last_records(runs, int(count))]
     distinct = list(dict.fromkeys(identifiers))
     if not 2 <= len(distinct) <= MOST_RUNS:
         raise InputError(
@@ -108,7 +108,7 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
         InputError: There is no such run, or its record is damaged.
     """
     if record := find_record(runs, identifier):
-        return _open_recorded(runs, record)
+        return open_recorded(runs, record)
     tracked = find_tracked(runs, identifier)
     if tracked is None:
         known = sorted(path.stem for path in (runs / HISTORY).glob("*.json"))
@@ -118,7 +118,7 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
             f"`make pipeline-follow RUN={identifier}`."
         )
     if record := find_record(runs, tracked.name):
-        return _open_recorded(runs, record)
+        return open_recorded(runs, record)
     run = ComparedRun(tracked.name)
     run.notes.append(
         "There is no record of it here and none of its artifacts, so this is what MLflow holds: figures, and "
@@ -128,7 +128,8 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
     return run
 
 
-def _open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
+def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
+    """Opens a run by its record."""
     run = ComparedRun(
         name=record.name,
         overrides=record.overrides,
@@ -190,7 +191,9 @@ def _parse(text: str, step: str, name: str) -> Settings:
     except ValueError:
         settings = None
     if not isinstance(settings, dict):
-        raise InputError(f"The record of the run {name} has no JSON object as the parameter {step}; delete it.")
+        raise InputError(
+            f"The record of the run {name} has no JSON object as the parameter {step}; delete it."
+        )
     return flatten(settings)
 
 

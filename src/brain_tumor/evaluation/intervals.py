@@ -188,7 +188,7 @@ def _of_sums(sums: pd.DataFrame | pd.Series, who: str, value: Callable[[Array], 
 
 
 def _decision(sums: Array, average: str, figure: str) -> Array:
-    """Precision, recall or F1, averaged over the labels that a resample shows; `micro`: of all labels' sums."""
+    """Precision, recall or F1, averaged over the labels that a resample shows; or of all their sums (`micro`)."""
     true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
     support = true_positives + false_negatives
     if average == "micro":
@@ -202,9 +202,7 @@ def _decision(sums: Array, average: str, figure: str) -> Array:
         "f1": (false_positives + false_negatives) / 2,
     }
     denominator = true_positives + wrong[figure]
-    values = np.divide(
-        true_positives, denominator, out=np.zeros_like(denominator), where=denominator > 0
-    )
+    values = np.divide(true_positives, denominator, out=np.zeros_like(denominator), where=denominator > 0)
     weights = support if average == "weighted" else (support > 0).astype(float)
     total = weights.sum(axis=-1)
     means = np.full(len(values), np.nan)

@@ -43,9 +43,7 @@ def resampled_median(values: Array, counts: Array) -> Array:
     values, reached = values[order], np.cumsum(counts[:, order], axis=1)
     total = reached[:, -1]
     # Of an even number the mean of the two in the middle.
-    middle = [
-        values[(reached > place[:, None]).argmax(axis=1)] for place in ((total - 1) // 2, total // 2)
-    ]
+    middle = [values[(reached > place[:, None]).argmax(axis=1)] for place in ((total - 1) // 2, total // 2)]
     return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
 
 

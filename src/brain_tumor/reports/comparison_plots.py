@@ -2,7 +2,7 @@
 page can put them beside each other or, on a phone, below."""
 
 import io
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -171,7 +171,7 @@ def _style(letter: str) -> dict[str, Any]:
     return {"color": text_color(place), "linestyle": STYLES[place], "linewidth": 2}
 
 
-def _finish_curves(figure: Figure, axis: Axes, place: str) -> Figure:
+def _finish_curves(figure: Figure, axis: Axes, place: Literal["lower right", "best"]) -> Figure:
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axis.legend(frameon=False, fontsize=9, loc=place)
     return figure

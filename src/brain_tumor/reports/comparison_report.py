@@ -4,8 +4,6 @@ import hashlib
 import re
 from pathlib import Path
 
-import pandas as pd
-
 from brain_tumor.artifacts.evaluation import ALL
 from brain_tumor.comparison.compare import Comparison
 from brain_tumor.comparison.images import read_images
@@ -100,13 +98,15 @@ def _gallery_section(comparison: Comparison, pair: Pair, count: int) -> Section:
         about = f"{row['filename']}, {row['label']}: the boxes of A and {other} and the true one"
         pictures.append(Picture(about, figure_uri(figure, DPI, "webp")))
     text = (
-        f"The {len(rows)} images on which A and {other} differ most, each with the label on which they do: by "
-        "its probability or, where it is present, by the IoU of its box, whichever is more. White: the true "
-        f"box; dashed: A; dotted: {other}. Behind each letter: the label's probability, and whether that says "
-        f"yes at {threshold:g}."
+        f"The {len(rows)} images on which A and {other} differ most, each with the label on which they do: "
+        "by its probability or, where it is present, by the IoU of its box, whichever is more. White: the "
+        f"true box; dashed: A; dotted: {other}. Behind each letter: the label's probability, and whether "
+        f"that says yes at {threshold:g}."
     )
     if missing:
-        text += f" {missing} of them are not shown, since neither run's dataset or records hold them any more."
+        text += (
+            f" {missing} of them are not shown, since neither run's dataset or records hold them any more."
+        )
     return Section(f"Where {other} differs most from A", text, pictures=pictures)
 
 
@@ -120,7 +120,9 @@ def _curves_section(comparison: Comparison) -> Section:
         if table is not None
     }
     if not known:
-        return Section("ROC and precision-recall curves", "There is no table of predictions to draw them from.")
+        return Section(
+            "ROC and precision-recall curves", "There is no table of predictions to draw them from."
+        )
     labels = list(dict.fromkeys(label for pair in comparison.pairs for label in pair.labels))
     pictures = []
     for label in labels[:MOST_LABELS]:

@@ -1,5 +1,7 @@
 """A comparison of runs to read: tables for the page, as Markdown and in the terminal, and one line."""
 
+import textwrap
+
 from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import ALL
@@ -26,10 +28,11 @@ TITLES = {name: title for title, name in (REPORT_COLUMNS | LABEL_COLUMNS).items(
     "macro_roc_auc": "macro ROC AUC",
 }
 MAIN = tuple(SUMMARY_COLUMNS.values())
+WIDTH = 100  # of a paragraph in the terminal
 SYMBOLS = {"better": "\u25b2 better", "worse": "\u25bc worse", "cannot tell": "= cannot tell", "": DASH}
 ABOUT_VERDICTS = (
-    f"In brackets: 95 % intervals of the difference, paired bootstrap ({RESAMPLES:,} resamples) over {{units}}. "
-    "Better or worse: the interval does not hold 0. Of twenty figures that chance alone makes differ, one "
+    f"In brackets: 95 % intervals of the difference, paired bootstrap ({RESAMPLES:,} resamples) over "
+    "{units}. Better or worse: the interval does not hold 0. Of twenty figures that chance alone makes differ, one "
     "would be called so."
 )
 
@@ -57,7 +60,9 @@ def runs_section(comparison: Comparison) -> Section:
         ]
         for place, (run, own) in enumerate(zip(comparison.runs, _own_overrides(comparison.runs), strict=True))
     ]
-    shared = [each for each in comparison.runs[0].overrides if all(each in run.overrides for run in comparison.runs)]
+    shared = [
+        each for each in comparison.runs[0].overrides if all(each in run.overrides for run in comparison.runs)
+    ]
     sentences = [f"All runs have {' '.join(shared)}."] if shared else []
     sentences += [f"{run.name}: {' '.join(run.notes)}" for run in comparison.runs if run.notes]
     header = ["", "run", "overrides of its own", "started", "took", "MLflow run"]
@@ -120,7 +125,7 @@ def figures_section(comparison: Comparison, pair: Pair, parts: list[str]) -> Sec
         key=lambda row: (parts.index(row.part), row.part == ALL and row.figure not in MAIN),
     )
     rows = [[*([row.part] if with_label else []), title(row.figure), *_cells(row)] for row in ordered]
-    header = [*(["label"] if with_label else []), "figure", "A", other, f"{other} minus A", "verdict"]
+    header = [*(["label"] if with_label else []), "figure", f"{other} is", f"{other} minus A", "A", other]
     return Section(heading, "" if with_label else about_pair(pair), header, rows)
 
 
@@ -141,7 +146,8 @@ def about_pair(pair: Pair) -> str:
 
 def _cells(row: Row) -> list[str]:
     change = number(row.difference.value, "+") + brackets(row.difference, "+")
-    return [number(row.first), number(row.other), change, SYMBOLS[row.verdict]]
+    # The verdict comes first: a narrow window shows no more.
+    return [SYMBOLS[row.verdict], change, number(row.first), number(row.other)]
 
 
 def terminal_text(comparison: Comparison) -> str:
@@ -163,10 +169,11 @@ def terminal_text(comparison: Comparison) -> str:
         rows = [
             [title(row.figure), *_cells(row)] for row in pair.rows if row.part == ALL and row.figure in MAIN
         ]
-        header = ["figure", "A", other, f"{other} minus A", "verdict"]
-        columns = ("left", "right", "right", "right", "left")
+        header = ["figure", f"{other} is", f"{other} minus A", "A", other]
+        columns = ("left", "left", "right", "right", "right")
         table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=columns)
-        lines += ["", table if rows else "No figures are known.", "", about_pair(pair)]
+        about = textwrap.fill(about_pair(pair), WIDTH, break_long_words=False, break_on_hyphens=False)
+        lines += ["", table if rows else "No figures are known.", "", about]
     return "\n".join(lines)
 
 
@@ -193,4 +200,3 @@ def _difference_words(row: Row) -> str:
     if change.low is None:
         return f"{name} {change.value:+.3f} ({change.reason})"
     return f"{name} {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}) {row.verdict}"
-

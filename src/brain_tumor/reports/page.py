@@ -18,9 +18,9 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
 <style>
-:root { color-scheme: light dark; --text: #222; --paper: #fff; --head: #f3f3f3; --line: #ddd; --warn: #fff4d6; }
-@media (prefers-color-scheme: dark) { :root { --text: #e4e4e4; --paper: #16181b; --head: #26292e; --line: #3d4147;
---warn: #443710; } }
+:root { color-scheme: light dark; --text: #222; --paper: #fff; --head: #f3f3f3; --line: #ddd; --warn: #fff4d6;
+} @media (prefers-color-scheme: dark) { :root { --text: #e4e4e4; --paper: #16181b; --head: #26292e;
+--line: #3d4147; --warn: #443710; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper); max-width: 1100px;
 margin: 2em auto; padding: 0 1em; overflow-wrap: break-word; }
 h1 { font-size: 1.5em; margin-bottom: .2em; } h2 { font-size: 1.15em; margin-top: 2em; }
@@ -28,9 +28,10 @@ h1 { font-size: 1.5em; margin-bottom: .2em; } h2 { font-size: 1.15em; margin-top
 .table { overflow-x: auto; margin: 1em 0; } table { border-collapse: collapse; } td, th { padding: .25em .9em;
 border-bottom: 1px solid var(--line); text-align: left; } th { background: var(--head); }
 td { font-variant-numeric: tabular-nums; max-width: 32em; } img { max-width: 100%; background: #fff; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: .6em; }
-.pictures img { width: 100%; }
-@media (max-width: 500px) { body { padding: 0 .6em; margin: 1em auto; } td, th { padding: .2em .5em; } }
+.pictures { display: grid; gap: .6em;
+grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); } .pictures img { width: 100%; }
+@media (max-width: 500px) { body { padding: 0 .6em; margin: 1em auto; } table { font-size: .87em; } td, th {
+padding: .2em .4em; } }
 </style>
 </head>
 <body>
