@@ -175,7 +175,8 @@ def _answers(run: ComparedRun) -> pd.DataFrame:
     assert run.predictions, "looked for before"
     table: pd.DataFrame = run.predictions.table
     split = run.predictions.manifest.config.get("split", EvaluateConfig().split)
-    return table[(table["model"] == FINAL) & (table["split"] == split)].drop(columns="model")
+    own: pd.DataFrame = table[(table["model"] == FINAL) & (table["split"] == split)]
+    return own.drop(columns="model")
 
 
 def _checksums(run: ComparedRun) -> pd.Series | None:

@@ -1,6 +1,7 @@
 """A run to compare: all that is left of it, from its record, its artifacts and MLflow."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ Settings = dict[str, str]
 """A step's configuration: values as texts by dotted keys."""
 
 MOST_RUNS = 6
+# Kubeflow's ids of runs.
+CLUSTER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Artifacts that are no model.
 JUDGED = ("dataset", "records", "predictions", "evaluation", "gallery")
 
@@ -111,12 +114,12 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
         return open_recorded(runs, record)
     tracked = find_tracked(runs, identifier)
     if tracked is None:
-        known = sorted(path.stem for path in (runs / HISTORY).glob("*.json"))
-        raise InputError(
-            f"There is no run {identifier} in {runs / HISTORY} or in MLflow; the runs there are "
-            f"{', '.join(known[-5:]) or 'none'}. A cluster's run is known after "
-            f"`make pipeline-follow RUN={identifier}`."
-        )
+        paths = sorted((runs / HISTORY).glob("*.json"), key=lambda path: path.stat().st_mtime)
+        newest = [path.stem for path in paths[-4:]]
+        where = f"There is no run {identifier} in {runs / HISTORY} or in MLflow"
+        if CLUSTER_ID.fullmatch(identifier):
+            raise InputError(f"{where}; if a cluster has it: make pipeline-follow RUN={identifier}.")
+        raise InputError(f"{where}; the newest runs there are {', '.join(newest) or 'none'}.")
     if record := find_record(runs, tracked.name):
         return open_recorded(runs, record)
     run = ComparedRun(tracked.name)
@@ -147,10 +150,16 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
     for name, opened in (("dataset", run.dataset), ("records", run.records), ("evaluate", run.predictions)):
         if opened:
             run.whole[name] = flatten(opened.manifest.config)
-    for name in run.artifacts.keys() - JUDGED:
+    for name in [name for name in run.artifacts if name not in JUDGED]:
         if model := _open(run, name, lambda path: open_model(path).description):
             last = model.phases[-1]
             run.whole[name], run.trainings[name] = flatten(last.config), last.epochs
+    gone = [name for name, path in run.artifacts.items() if not path.exists()]
+    if gone:
+        run.notes.append(
+            f"Its artifacts {', '.join(gone)} are gone: `make clean-runs` deleted them, or they are on another "
+            "machine."
+        )
     if run.evaluation:
         run.figures = run.evaluation.metrics()
     elif tracked := find_tracked(runs, record.mlflow_run_id or record.name):
@@ -161,10 +170,7 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
 def _open(run: ComparedRun, name: str, opener: Callable[[Path], T]) -> T | None:
     """Opens an artifact; a note says why if it cannot be."""
     path = run.artifacts.get(name)
-    if path is None:
-        return None
-    if not path.exists():
-        run.notes.append(f"Its artifact {name} is gone: {path} was deleted or is on another machine.")
+    if path is None or not path.exists():
         return None
     try:
         opened = opener(path)

@@ -188,7 +188,7 @@ def _of_sums(sums: pd.DataFrame | pd.Series, who: str, value: Callable[[Array], 
 
 
 def _decision(sums: Array, average: str, figure: str) -> Array:
-    """Precision, recall or F1, averaged over the labels that a resample shows; or of all their sums (`micro`)."""
+    """Precision, recall or F1: the mean over the labels that a resample shows, or (`micro`) of their sum."""
     true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
     support = true_positives + false_negatives
     if average == "micro":

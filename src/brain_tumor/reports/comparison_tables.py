@@ -32,8 +32,8 @@ WIDTH = 100  # of a paragraph in the terminal
 SYMBOLS = {"better": "\u25b2 better", "worse": "\u25bc worse", "cannot tell": "= cannot tell", "": DASH}
 ABOUT_VERDICTS = (
     f"In brackets: 95 % intervals of the difference, paired bootstrap ({RESAMPLES:,} resamples) over "
-    "{units}. Better or worse: the interval does not hold 0. Of twenty figures that chance alone makes differ, one "
-    "would be called so."
+    "{units}. Better or worse: the interval does not hold 0. Of twenty figures that chance alone makes "
+    "differ, one would be called so."
 )
 
 
@@ -122,7 +122,10 @@ def figures_section(comparison: Comparison, pair: Pair, parts: list[str]) -> Sec
     # The main figures first, the others in their own order.
     ordered = sorted(
         (row for row in pair.rows if row.part in parts),
-        key=lambda row: (parts.index(row.part), row.part == ALL and row.figure not in MAIN),
+        key=lambda row: (
+            parts.index(row.part),
+            MAIN.index(row.figure) if row.part == ALL and row.figure in MAIN else len(MAIN),
+        ),
     )
     rows = [[*([row.part] if with_label else []), title(row.figure), *_cells(row)] for row in ordered]
     header = [*(["label"] if with_label else []), "figure", f"{other} is", f"{other} minus A", "A", other]
@@ -156,25 +159,34 @@ def terminal_text(comparison: Comparison) -> str:
         f"{letter(place)}  {run.name} ({' '.join(own) or 'no overrides of its own'})"
         for place, (run, own) in enumerate(zip(comparison.runs, _own_overrides(comparison.runs), strict=True))
     ]
-    lines += [f"   {note}" for run in comparison.runs for note in run.notes]
+    notes = [
+        _wrapped(f"{letter(place)}: {note}")
+        for place, run in enumerate(comparison.runs)
+        for note in run.notes
+    ]
+    lines += ["", *notes] if notes else []
     lines.append("")
+    data = all(run.dataset for run in comparison.runs)
+    code = all(run.image for run in comparison.runs)
     for heading, changes, nothing in (
-        ("Configuration", comparison.settings, "the same"),
-        ("Data", comparison.data, "the same, as far as is known"),
-        ("Code", comparison.code, "the same, as far as is known"),
+        ("Configuration", comparison.settings, "the same, as far as is known" if notes else "the same"),
+        ("Data", comparison.data, "the same" if data else "not known of all runs"),
+        ("Code", comparison.code, "the same" if code else "not known of all runs"),
     ):
         lines += [f"{heading}: {nothing}"] if not changes else [f"{heading}:", *map(_change_line, changes)]
     for pair in comparison.pairs:
         other = letter(comparison.runs.index(pair.other))
-        rows = [
-            [title(row.figure), *_cells(row)] for row in pair.rows if row.part == ALL and row.figure in MAIN
-        ]
+        main = {row.figure: row for row in pair.rows if row.part == ALL}
+        rows = [[title(name), *_cells(main[name])] for name in MAIN if name in main]
         header = ["figure", f"{other} is", f"{other} minus A", "A", other]
         columns = ("left", "left", "right", "right", "right")
         table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=columns)
-        about = textwrap.fill(about_pair(pair), WIDTH, break_long_words=False, break_on_hyphens=False)
-        lines += ["", table if rows else "No figures are known.", "", about]
+        lines += ["", table if rows else "No figures are known.", "", _wrapped(about_pair(pair))]
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _change_line(change: Change) -> str:
