@@ -10,7 +10,6 @@ from brain_tumor.artifacts.evaluation import ALL, Figures, Interval
 from brain_tumor.artifacts.predictions import TRUE_BOX
 from brain_tumor.comparison.runs import ComparedRun
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.config.dataset import metric_name
 from brain_tumor.config.fields import FINAL
 from brain_tumor.evaluation.figures import label_figures, overall_figures
 from brain_tumor.evaluation.intervals import FIGURES, difference
@@ -240,14 +239,13 @@ def _about(
 
 def _rows_of_figures(first: ComparedRun, other: ComparedRun, only: tuple[str, ...]) -> list[Row]:
     """The final models' figures as each run has them, over its own images."""
-    labels = next((run.predictions.manifest.labels for run in (first, other) if run.predictions), None)
-    if labels is None:
-        labels = next((run.dataset.manifest.labels for run in (first, other) if run.dataset), [])
-    starts = {f"{FINAL}_{metric_name(label)}_": label for label in labels}
+    names = [name for name in dict.fromkeys((*first.figures, *other.figures)) if name.startswith(f"{FINAL}_")]
+    # Every label that has figures has this one, and no average over labels has.
+    end = "_coordinate_mae"
+    labels = [name.removeprefix(f"{FINAL}_").removesuffix(end) for name in names if name.endswith(end)]
+    starts = {f"{FINAL}_{label}_": label for label in labels if label != end.strip("_")}
     rows = []
-    for name in dict.fromkeys((*first.figures, *other.figures)):
-        if not name.startswith(f"{FINAL}_"):
-            continue
+    for name in names:
         start, part = next(
             ((start, label) for start, label in starts.items() if name.startswith(start)), (f"{FINAL}_", ALL)
         )

@@ -157,8 +157,8 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
     gone = [name for name, path in run.artifacts.items() if not path.exists()]
     if gone:
         run.notes.append(
-            f"Its artifacts {', '.join(gone)} are gone: `make clean-runs` deleted them, or they are on another "
-            "machine."
+            f"Its artifacts {', '.join(gone)} are gone: `make clean-runs` deleted them, or they are on "
+            "another machine."
         )
     if run.evaluation:
         run.figures = run.evaluation.metrics()

@@ -54,8 +54,8 @@ def runs_section(comparison: Comparison) -> Section:
             letter(place),
             run.name,
             " ".join(own) or DASH,
-            run.started.strftime("%Y-%m-%d %H:%M") if run.started else DASH,
-            DASH if run.seconds is None else f"{run.seconds:,.0f} s",
+            run.started.strftime("%Y-%m-%d\u00a0%H:%M") if run.started else DASH,
+            DASH if run.seconds is None else f"{run.seconds:,.0f}\u00a0s",
             run.mlflow_run_id or DASH,
         ]
         for place, (run, own) in enumerate(zip(comparison.runs, _own_overrides(comparison.runs), strict=True))
@@ -64,7 +64,9 @@ def runs_section(comparison: Comparison) -> Section:
         each for each in comparison.runs[0].overrides if all(each in run.overrides for run in comparison.runs)
     ]
     sentences = [f"All runs have {' '.join(shared)}."] if shared else []
-    sentences += [f"{run.name}: {' '.join(run.notes)}" for run in comparison.runs if run.notes]
+    sentences += [
+        f"{letter(place)}: {note}" for place, run in enumerate(comparison.runs) for note in run.notes
+    ]
     header = ["", "run", "overrides of its own", "started", "took", "MLflow run"]
     return Section("Runs", " ".join(sentences), header, rows)
 
@@ -80,7 +82,7 @@ def change_sections(comparison: Comparison) -> list[Section]:
     """What differed in configuration, data and code, and which artifacts are the same."""
     letters = [letter(place) for place in range(len(comparison.runs))]
     return [
-        _changes_section("Configuration", comparison.settings, letters, "The settings are the same."),
+        _changes_section("Configuration", comparison.settings, letters, _about_settings(comparison)),
         _changes_section("Data", comparison.data, letters, _about_data(comparison)),
         _changes_section("Code and packages", comparison.code, letters, _about_code(comparison)),
         _changes_section(
@@ -93,6 +95,11 @@ def _changes_section(heading: str, changes: list[Change], letters: list[str], no
     if not changes:
         return Section(heading, nothing)
     return Section(heading, "", ["", *letters], [[change.what, *change.values] for change in changes])
+
+
+def _about_settings(comparison: Comparison) -> str:
+    known = all(run.given for run in comparison.runs)
+    return "The settings are the same." if known else "No setting that is known of all runs differs."
 
 
 def _about_data(comparison: Comparison) -> str:
@@ -166,10 +173,11 @@ def terminal_text(comparison: Comparison) -> str:
     ]
     lines += ["", *notes] if notes else []
     lines.append("")
+    given = all(run.given for run in comparison.runs)
     data = all(run.dataset for run in comparison.runs)
     code = all(run.image for run in comparison.runs)
     for heading, changes, nothing in (
-        ("Configuration", comparison.settings, "the same, as far as is known" if notes else "the same"),
+        ("Configuration", comparison.settings, "the same" if given else "the same, as far as is known"),
         ("Data", comparison.data, "the same" if data else "not known of all runs"),
         ("Code", comparison.code, "the same" if code else "not known of all runs"),
     ):
