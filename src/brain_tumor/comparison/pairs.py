@@ -222,9 +222,8 @@ def _about(
             f"and the {counts[1]:,} of {other.name}; all figures here are over these alone."
         )
     if left_out:
-        sentences.append(
-            f"{left_out:,} common images have other true boxes in the two runs and are left out."
-        )
+        images = "common image has" if left_out == 1 else "common images have"
+        sentences.append(f"{left_out:,} {images} other true boxes in the two runs: left out.")
     thresholds = [run.evaluation.threshold for run in (first, other) if run.evaluation]
     if len(set(thresholds)) > 1:
         sentences.append(
@@ -270,7 +269,7 @@ def disagreements(pair: Pair, count: int) -> pd.DataFrame:
     assert pair.table is not None, "there are common images"
     rows = pair.table[pair.table["model"] == FIRST].reset_index(drop=True)
     others = pair.table[pair.table["model"] == OTHER].reset_index(drop=True)
-    both = rows.join(others, rsuffix="_other")
+    both = rows.join(others.add_suffix("_other"))
     probability = (both["probability"] - both["probability_other"]).abs()
     overlap = (both["iou"] - both["iou_other"]).abs()
     both["difference"] = np.fmax(probability.fillna(0), overlap.fillna(0))

@@ -148,7 +148,7 @@ class Run:
 
 def pipeline_run() -> Run:
     """The pipeline run's MLflow run: the one that there is, or a new one. Nothing where no run has a name."""
-    client, name = connect(), os.environ.get(environment.RUN, "")
+    client, name = _connect(), os.environ.get(environment.RUN, "")
     if client is None:
         return Run()
     if given := os.environ.get("MLFLOW_RUN_ID"):
@@ -168,7 +168,7 @@ def open_run(name: str) -> Iterator[Run]:
     Args:
         name: The run's name.
     """
-    client = connect()
+    client = _connect()
     if client is None:
         yield Run()
         return
@@ -195,7 +195,7 @@ def end_unfinished(run_id: str, status: str) -> None:
         run_id: Its id, as an event told it.
         status: `FAILED` or `KILLED`.
     """
-    client = connect()
+    client = _connect()
     if client is None:
         return
     from mlflow import MlflowException
@@ -211,7 +211,7 @@ def end_unfinished(run_id: str, status: str) -> None:
             Run(client, found.info.run_id).end(status)
 
 
-def connect() -> Any:
+def _connect() -> Any:
     """A client of the store (mlflow.MlflowClient), or None where nothing is tracked."""
     address = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
     if not address:
@@ -236,23 +236,28 @@ def existing_store(runs: Path) -> Iterator[Any]:
     Raises:
         InputError: It refuses what is asked of it, or cannot be reached.
     """
-    os.environ.setdefault(environment.MLFLOW, str(runs))
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (runs / "mlflow.db").is_file():
-        yield None
-        return
-    client = connect()
-    from mlflow import MlflowException
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not address:
+        folder = Path(os.environ.get(environment.MLFLOW) or runs)
+        if not (folder / "mlflow.db").is_file():
+            yield None
+            return
+        address = f"sqlite:///{folder}/mlflow.db"
+    from mlflow import MlflowClient, MlflowException
+
+    client = MlflowClient(address)
 
     try:
         with _default_store(client.tracking_uri):
             yield client
     except MlflowException as error:
         said = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"MLflow's store {_without_password(client.tracking_uri)}: {said}.") from None
+        raise InputError(_without_passwords(f"MLflow's store {client.tracking_uri}: {said}.")) from None
 
 
-def _without_password(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", address)
+def _without_passwords(message: str) -> str:
+    """A message in which addresses have no user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", message)
 
 
 @contextmanager
