@@ -19,6 +19,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 from brain_tumor.cli import main
+from brain_tumor.comparison.compare import compare
 from brain_tumor.comparison.images import read_images
 from brain_tumor.comparison.pairs import compare_pair, disagreements
 from brain_tumor.comparison.runs import open_run
@@ -29,7 +30,7 @@ from brain_tumor.reports.comparison_plots import (
     slice_picture,
     training_pictures,
 )
-from brain_tumor.reports.comparison_report import LONGEST_NAME, file_name
+from brain_tumor.reports.comparison_report import LONGEST_NAME, file_name, write_comparison
 from brain_tumor.runtime.tracking import open_run as open_tracked_run
 from brain_tumor.runtime.tracking import pipeline_run
 
@@ -172,6 +173,17 @@ def test_without_images_the_page_says_so(runs: Path, tmp_path: Path) -> None:
     main(["compare", "last", "2", "--runs", str(tmp_path)])
     [page] = (tmp_path / "reports").glob("*.html")
     assert "12 of them are not shown, since neither run&#39;s dataset or records" in page.read_text()
+
+
+def test_a_page_that_would_be_too_large_has_fewer_slices(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 350_000
+    monkeypatch.setattr("brain_tumor.reports.comparison_report.LARGEST_PAGE", limit)
+    page, _ = write_comparison(tmp_path, compare(runs, ["last", "2"]))
+    content = page.read_text()
+    assert len(content.encode()) <= limit
+    assert 0 < content.count("data:image/webp") < 12 and content.count("left out, so that the page") == 1
 
 
 def test_a_slice_shows_the_truth_and_both_answers_in_pixels(runs: Path) -> None:

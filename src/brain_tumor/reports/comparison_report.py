@@ -17,6 +17,7 @@ from brain_tumor.reports.comparison_plots import (
 from brain_tumor.reports.comparison_tables import change_sections, figures_section, letter, runs_section
 from brain_tumor.reports.evaluation_tables import markdown_table
 from brain_tumor.reports.page import Picture, Section, figure_uri, page
+from brain_tumor.reports.prediction_report import LARGEST_PAGE
 from brain_tumor.stores.files import write_file
 
 DPI = 110
@@ -24,6 +25,7 @@ SLICES = 12
 # Pictures of a label's curves: a data set can have any number of labels, a page not.
 MOST_LABELS = 8
 LONGEST_NAME = 180
+LEFT_OUT = " Some are left out, so that the page stays small."
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
@@ -41,15 +43,22 @@ def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
         sections.append(figures_section(comparison, pair, [ALL]))
     changes = change_sections(comparison)
     sections += changes[:3]
-    sections += _gallery_sections(comparison)
+    galleries = _gallery_sections(comparison)
+    sections += galleries
     sections += [_curves_section(comparison), *_training_sections(comparison)]
     sections += [figures_section(comparison, pair, pair_labels(pair)) for pair in comparison.pairs]
     sections.append(changes[3])
-    title = "Comparison of runs"
+    title, notice = "Comparison of runs", _notice(comparison)
     name = folder / file_name([run.name for run in comparison.runs])
     html, markdown = Path(f"{name}.html"), Path(f"{name}.md")
-    write_file(html, page(title, sections, _notice(comparison)))
-    write_file(markdown, _markdown(title, sections, _notice(comparison)))
+    content = page(title, sections, notice)
+    while len(content.encode()) > LARGEST_PAGE and any(gallery.pictures for gallery in galleries):
+        longest = max(galleries, key=lambda gallery: len(gallery.pictures))
+        longest.pictures.pop()
+        longest.text = longest.text.removesuffix(LEFT_OUT) + LEFT_OUT
+        content = page(title, sections, notice)
+    write_file(html, content)
+    write_file(markdown, _markdown(title, sections, notice))
     return html, markdown
 
 
