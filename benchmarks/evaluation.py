@@ -90,8 +90,8 @@ def _answers(images: int, seed: int, noise: float) -> pd.DataFrame:
         {
             "model": "final",
             "split": "test",
-            "source_id": [f"test/{_name(number)}" for number in numbers],
-            "filename": [_name(number) for number in numbers],
+            "source_id": [f"test/{_name(number)}" for number in numbers.tolist()],
+            "filename": [_name(number) for number in numbers.tolist()],
             "patient_id": (numbers // SLICES).astype(str),
             "slice": pd.array(numbers % SLICES, "Int64"),
             "width": SIDE,

@@ -29,6 +29,7 @@ TITLES = {name: title for title, name in (REPORT_COLUMNS | LABEL_COLUMNS).items(
 }
 MAIN = tuple(SUMMARY_COLUMNS.values())
 WIDTH = 100  # of a paragraph in the terminal
+MOST_LINES = 12  # of differences there; the page has all
 SYMBOLS = {"better": "\u25b2 better", "worse": "\u25bc worse", "cannot tell": "= cannot tell", "": DASH}
 ABOUT_VERDICTS = (
     f"In brackets: 95 % intervals of the difference, paired bootstrap ({RESAMPLES:,} resamples) over "
@@ -181,7 +182,9 @@ def terminal_text(comparison: Comparison) -> str:
         ("Data", comparison.data, "the same" if data else "not known of all runs"),
         ("Code", comparison.code, "the same" if code else "not known of all runs"),
     ):
-        lines += [f"{heading}: {nothing}"] if not changes else [f"{heading}:", *map(_change_line, changes)]
+        lines += [f"{heading}: {nothing}"] if not changes else [f"{heading}:"]
+        lines += map(_change_line, changes[:MOST_LINES])
+        lines += [f"    and {len(changes) - MOST_LINES} more"] if len(changes) > MOST_LINES else []
     for pair in comparison.pairs:
         other = letter(comparison.runs.index(pair.other))
         main = {row.figure: row for row in pair.rows if row.part == ALL}
@@ -198,7 +201,8 @@ def _wrapped(text: str) -> str:
 
 
 def _change_line(change: Change) -> str:
-    return f"    {change.what}: {' -> '.join(change.values)}"
+    between = " -> " if len(change.values) == 2 else " | "
+    return f"    {change.what}: {between.join(change.values)}"
 
 
 def before_line(pair: Pair) -> str:
