@@ -175,6 +175,14 @@ def test_without_images_the_page_says_so(runs: Path, tmp_path: Path) -> None:
     assert "12 of them are not shown, since neither run&#39;s dataset or records" in page.read_text()
 
 
+def test_models_that_answer_alike_have_no_gallery(tmp_path: Path) -> None:
+    for minute, name in enumerate(("one", "two")):
+        write_run(tmp_path, name, make_answers(patients=2), minute)
+    page, _ = write_comparison(tmp_path, compare(tmp_path, ["last", "2"]))
+    content = page.read_text()
+    assert "A and B give the same answers for all images." in content and "image/webp" not in content
+
+
 def test_a_page_that_would_be_too_large_has_fewer_slices(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ SLICES = 12
 # Pictures of a label's curves: a data set can have any number of labels, a page not.
 MOST_LABELS = 8
 LONGEST_NAME = 180
+ALIKE = 1e-6  # differences of probability or IoU up to this are rounding
 LEFT_OUT = " Some are left out, so that the page stays small."
 
 
@@ -94,7 +95,11 @@ def _gallery_sections(comparison: Comparison) -> list[Section]:
 def _gallery_section(comparison: Comparison, pair: Pair, count: int) -> Section:
     other = letter(comparison.runs.index(pair.other))
     threshold = pair.first.evaluation.threshold if pair.first.evaluation else THRESHOLD
+    heading = f"Where {other} differs most from A"
     rows = disagreements(pair, count)
+    rows = rows[rows["difference"] > ALIKE]
+    if rows.empty:
+        return Section(heading, f"A and {other} give the same answers for all images.")
     images = read_images(pair.first, set(rows["source_id"]))
     others = read_images(pair.other, set(rows.loc[~rows["source_id"].isin(images), "source_id_other"]))
     pictures, missing = [], 0
@@ -116,7 +121,7 @@ def _gallery_section(comparison: Comparison, pair: Pair, count: int) -> Section:
         text += (
             f" {missing} of them are not shown, since neither run's dataset or records hold them any more."
         )
-    return Section(f"Where {other} differs most from A", text, pictures=pictures)
+    return Section(heading, text, pictures=pictures)
 
 
 def _curves_section(comparison: Comparison) -> Section:
