@@ -281,7 +281,8 @@ def test_a_run_names_the_one_before_and_how_it_differs(
     [line] = re.findall("^Before: .*", third.stdout, re.MULTILINE)
     before = first.history[0]["name"]
     assert line.startswith(f"Before: {before} (without phases.phase3_finetune.learning_rate=1e-4): macro-F1 ")
-    assert re.search(r"mean IoU [+-]0\.\d{3} \(only 2 patients", line)
+    assert re.search(r"mean IoU [+-]0\.\d{3} cannot tell, recall@0\.5", line)
+    assert line.endswith(" (no interval: only 2 patients, 10 are needed)")
 
 
 def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, third: Outcome) -> None:

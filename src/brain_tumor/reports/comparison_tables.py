@@ -210,6 +210,8 @@ def before_line(pair: Pair) -> str:
     found = {row.figure: row for row in pair.rows if row.part == ALL}
     words = [_difference_words(found[name]) for name in MAIN if name in found]
     told = ", ".join(filter(None, words)) or "no figure of both is known"
+    reasons = [row.difference.reason for row in found.values() if row.verdict and row.difference.reason]
+    told += f" (no interval: {reasons[0]})" if reasons else ""
     own, others = _own_overrides([pair.first, pair.other])
     shown = " ".join(own) or (f"without {' '.join(others)}" if others else "the same overrides")
     return f"Before: {pair.first.name} ({shown}): {told}"
@@ -222,5 +224,5 @@ def _difference_words(row: Row) -> str:
     if change.value is None:
         return f"{name} {number(row.first)}, now {number(row.other)}"
     if change.low is None:
-        return f"{name} {change.value:+.3f} ({change.reason})"
+        return f"{name} {change.value:+.3f} {row.verdict}"
     return f"{name} {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}) {row.verdict}"
