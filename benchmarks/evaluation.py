@@ -7,6 +7,7 @@ noise, which pack worse than any real ones. The command is run as a user does, i
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ COMMAND = "from brain_tumor.cli import main; main()"
 
 
 def main() -> None:
-    """Prints the time and the size of the page."""
+    """Prints the times and the size of the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=1000)
     images = parser.parse_args().images
@@ -48,17 +49,20 @@ def main() -> None:
         for seed, noise in enumerate((10.0, 6.0)):
             _write_run(runs, f"run-{seed}", dataset, _answers(images, seed, noise), seed)
         print(f"machine: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-        seconds = _time([sys.executable, "-c", COMMAND, "compare", "last", "2", "--runs", str(runs)])
+        command = [sys.executable, "-c", COMMAND, "compare", "last", "2", "--runs", str(runs)]
+        wall, computing = _time(command)
         [page] = (runs / "reports").glob("*.html")
-        print(
-            f"compare two runs of {images:,} images: {seconds:.1f} s, a page of {page.stat().st_size:,} bytes"
-        )
+        print(f"compare two runs of {images:,} images: {wall:.1f} s, of these {computing:.1f} s of processor")
+        print(f"its page: {page.stat().st_size:,} bytes")
 
 
-def _time(command: list[str]) -> float:
-    start = time.perf_counter()
+def _time(command: list[str]) -> tuple[float, float]:
+    """Seconds that a command takes, and those that its threads have a processor."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    computing = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - start, computing
 
 
 def _name(number: int) -> str:
