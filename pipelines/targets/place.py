@@ -7,6 +7,10 @@ from kfp import dsl
 from brain_tumor.config import DirectoryDataset, StepConfigs
 from pipelines.targets.target import Kind, Placement, Target
 
+# How long a step may be tried again, from its first attempt's start: a month. Kubeflow's default is an hour,
+# past which a training is not tried again, and one that is tried again is ended.
+RETRYING = "2592000s"
+
 Place = Callable[[dsl.PipelineTask, Kind], None]
 """Adds to a task, of a kind, what the target that it will run on needs."""
 
@@ -24,7 +28,7 @@ def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
         task.set_container_image(target.image_of(kind, tag))
         task.set_caching_options(target.caching)
         if target.retries:
-            task.set_retry(target.retries)
+            task.set_retry(target.retries, backoff_max_duration=RETRYING)
         for name, value in target.environment.items():
             task.set_env_variable(name, value)
         machine = target.machine(kind)

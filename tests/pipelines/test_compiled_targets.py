@@ -97,6 +97,8 @@ def test_a_pod_finds_its_run_its_bucket_and_its_secrets(target: str) -> None:
 def test_steps_are_repeated_where_the_cluster_can_tell_which_ones(target: str) -> None:
     tasks = read_spec(golden(target)).root.dag.tasks.values()
     assert {task.retry_policy.max_retry_count for task in tasks} == {2}
+    # A training of a day is tried again too.
+    assert all(task.retry_policy.backoff_max_duration.seconds > 7 * 24 * 3600 for task in tasks)
     words = (TARGETS / f"{target}.yaml").read_text()
     assert "exit code 2" in words
 
