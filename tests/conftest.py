@@ -41,6 +41,19 @@ TINY = [
 ]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many cases the campaign had, all its tests together."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    counted = [value for report in reports for name, value in report.user_properties if name == "campaign"]
+    if counted:
+        from tests.campaign.tally import Tally
+
+        tally = Tally()
+        for counts in counted:
+            tally.merge(counts)
+        terminalreporter.write_line(str(tally))
+
+
 @pytest.fixture(scope="session")
 def tiny_overrides() -> list[str]:
     """Overrides under which each training takes seconds, on the data of `tiny_dataset`. Add to a copy."""

@@ -31,12 +31,13 @@ EPILOG = "Further arguments are overrides of the configuration, such as profile=
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one step, and prints what it counts as JSON, or a command. Exit code 2 for bad input."""
-    arguments, overrides = _build_parser().parse_known_args(argv)
+    parser = _build_parser()
+    arguments, overrides = parser.parse_known_args(argv)
     values = vars(arguments)
     name, command = values.pop("command"), values.pop("run", None)
     unknown = overrides if command else [each for each in overrides if each.startswith("-")]
     if unknown:
-        raise SystemExit(f"brain-tumor: unrecognized arguments: {' '.join(unknown)}")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if command:
         with step():
             command(**values)

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
 from format_writers import WRITERS, Picture, example
 
 from brain_tumor.runtime.errors import InputError
@@ -26,11 +25,11 @@ XML = f"train/{Path(VICTIM.name).stem}.xml"
 RECORDS = "train/project.tfrecord"
 
 
-def write_good_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    """By format, the bytes of a good export's files by path."""
+def write_good_exports(parent: Path) -> dict[str, dict[str, bytes]]:
+    """By format, the bytes of a good export's files by path; they are below a folder for each."""
     contents = {}
     for name, write in WRITERS.items():
-        folder = tmp_path_factory.mktemp(name)
+        folder = parent / name
         write(folder, SPLITS, LABELS)
         files = (path for path in folder.rglob("*") if path.is_file())
         contents[name] = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -34,7 +34,7 @@ from brain_tumor.runtime.errors import InputError
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    return write_good_exports(tmp_path_factory)
+    return write_good_exports(tmp_path_factory.mktemp("exports"))
 
 
 def _spoil_csv(content: bytes) -> bytes:

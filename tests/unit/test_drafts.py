@@ -80,3 +80,32 @@ def test_a_folder_without_lock_is_left_to_who_makes_it(
     monkeypatch.setattr(os, "open", late)
     with draft_folder(tmp_path, ".model") as draft:
         assert list(tmp_path.iterdir()) == [draft]
+
+
+TERMINATED_LATE = """
+import os, shutil, signal, sys
+from pathlib import Path
+from brain_tumor.runtime import drafts
+
+def end(number, frame):
+    raise SystemExit(7)
+
+delete = drafts._delete
+
+def interrupted(folder):
+    os.kill(os.getpid(), signal.SIGTERM)
+    delete(folder)
+    print("deleted")
+
+signal.signal(signal.SIGTERM, end)
+drafts._delete = interrupted
+with drafts.draft_folder(Path(sys.argv[1]), ".model") as draft:
+    (draft / "file").write_text("half")
+"""
+
+
+def test_a_signal_while_a_draft_is_deleted_waits(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TERMINATED_LATE, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (7, "deleted\n"), result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from exports import directory_config
 from format_exports import (
     FIVE_LABELS,
@@ -284,6 +285,36 @@ def test_a_kpt_shape_that_is_none_is_refused(tmp_path: Path, shape: str) -> None
 
     with pytest.raises(InputError, match=r"data\.yaml has a kpt_shape that is not two numbers"):
         train_of(folder)
+
+
+POINTS = {  # numbers after the class, of an export's every line
+    "keypoints": ("0.5 0.5 0.5 0.4 0.3 0.4 0.7 0.6", "0.2 0.3 0.4 0.6 0.1 0.1 0.4 0.6"),
+    "one is not seen": ("0.5 0.5 0.5 0.4 0.3 0.4 0.7 0.6", "0.2 0.3 0.4 0.6 0.1 0.1 0 0"),
+    "polygons": ("0.5 0.5 0.5 0.4 0.3 0.4 0.7 0.6", "0.9 0.9 0.8 0.9 0.8 0.8 0.9 0.7"),
+    "a triangle among them": ("0.5 0.5 0.5 0.4 0.3 0.4 0.7 0.6", "0.5 0.5 0.5 0.4 0.3 0.4"),
+    "a box among them": ("0.5 0.5 0.5 0.4 0.3 0.4 0.7 0.6", "0.5 0.5 0.5 0.4"),
+    "rectangles": ("0.4 0.4 0.5 0.4 0.5 0.5 0.4 0.5", "0.45 0.4 0.5 0.45 0.45 0.5 0.4 0.45"),
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_lines_that_can_be_boxes_with_keypoints_are_refused(tmp_path: Path, name: str) -> None:
+    pictures = {split: [Picture(f"volume_{split}_slice_1.jpg")] for split in ("train", "valid", "test")}
+    folder = write(tmp_path, "yolo", pictures)
+    for split, numbers in zip(("train", "test"), POINTS[name], strict=True):
+        (folder / split / "labels" / f"volume_{split}_slice_1.txt").write_text(f"0 {numbers}\n")
+
+    if name in ("keypoints", "one is not seen"):
+        with pytest.raises(
+            InputError, match=r"volume_train_slice_1\.txt row 1: .* 2 keypoints .* kpt_shape: \[2, 2\], or"
+        ):
+            train_of(folder)
+        for shape, expected in (("[2, 2]", [10, 9, 30, 21]), ("[0, 0]", [12, 12, 28, 18])):
+            declared = f"{yaml.safe_dump({'names': FIVE_LABELS})}kpt_shape: {shape}\n"
+            (folder / "data.yaml").write_text(declared)
+            assert corners(read_export(folder, tmp_path).splits[0]) == [expected]
+    else:
+        assert train_of(folder).findings == []
 
 
 COMPOSED, APART = "volume_1_slice_7 ü.jpg", "volume_1_slice_7 u\u0308.jpg"

@@ -14,7 +14,7 @@ from brain_tumor.artifacts.dataset import Dataset, open_dataset
 from brain_tumor.artifacts.records import Records, open_records
 from brain_tumor.config import RecordsConfig
 from brain_tumor.records.build import build_tfrecords
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import DamagedError, InputError
 from brain_tumor.stores.files import hash_files
 
 
@@ -274,7 +274,9 @@ def test_records_that_do_not_agree_with_the_dataset_are_an_error(
     manifest["counts"]["valid"]["images"] += 1
     (own_dataset.path / "manifest.json").write_text(json.dumps(manifest))
 
-    with pytest.raises(RuntimeError, match=r"is not sorted: test/volume_4_slice_1\.jpg is in valid"):
+    with pytest.raises(
+        DamagedError, match=r"do not fit the manifest.*test/volume_4_slice_1\.jpg is in valid"
+    ):
         build_tfrecords(CONFIG, open_dataset(own_dataset.path), tmp_path / "out" / "records")
 
     assert list((tmp_path / "out").iterdir()) == []

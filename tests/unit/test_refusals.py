@@ -32,6 +32,7 @@ from brain_tumor.runtime import environment
 from brain_tumor.runtime.errors import DamagedError, InputError, explain_refusal
 from brain_tumor.stores.files import write_file
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
+from brain_tumor.training.tensorboard import TensorBoardLog
 
 FULL = "No space left on device; free some space there, or name a folder on another disk."
 
@@ -230,6 +231,23 @@ def test_a_training_on_a_full_disk(
     assert not (tmp_path / "model").exists()
     assert list(folders["temporary"].iterdir()) == []
     keras.backend.clear_session()
+
+
+def test_tensorboards_files_on_a_disk_that_fills_do_not_end_the_training(
+    disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = TensorBoardLog(disk / "logs", "phase1_box")
+    board.write_epochs([{"epoch": 1.0, "loss": 1.0, "val_loss": 1.0}])
+    fill(disk)
+    for epoch in range(2, 100):
+        board.write_epochs([{"epoch": float(epoch), "loss": 1.0, "val_loss": 1.0}] * 10)
+    board.on_train_end()
+
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said == (
+        f"TensorBoard's files in {disk / 'logs'} cannot be written any more (No space left on device); the "
+        "training goes on."
+    )
 
 
 # --- damaged artifacts

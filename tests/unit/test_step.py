@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from brain_tumor.runtime.step import TERMINATED
+from brain_tumor.runtime.signals import INTERRUPTED, TERMINATED
 
 
 def run(script: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -96,6 +96,7 @@ with step():
         ("pass", 0),
         ("raise KeyError", 1),
         ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", TERMINATED),
+        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", INTERRUPTED),
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
     ],
 )

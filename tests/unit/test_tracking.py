@@ -1,13 +1,19 @@
 import time
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from mlflow import MlflowClient
+from disks import fill, small_disk
+from mlflow import MlflowClient, MlflowException
 from pydantic import TypeAdapter
 
 from brain_tumor.config.dataset import Labels, metric_name
 from brain_tumor.runtime import environment, tracking
+from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import EventReader
+from brain_tumor.runtime.step import step
 from brain_tumor.runtime.tracking import EXPERIMENT, NAME_TAG, Run, end_unfinished, open_run, pipeline_run
 
 
@@ -190,6 +196,66 @@ def test_a_run_that_was_killed_is_ended_by_the_one_that_goes_on(
     with open_run("phase1_box") as run:
         run.take_over("0" * 32)
     assert f"The MLflow run {'0' * 32}, which this one goes on from" in caplog.text
+
+
+class Failing(BaseHTTPRequestHandler):
+    """A server that answers with its own failure."""
+
+    def do_GET(self) -> None:
+        self.send_error(500)
+
+    def do_POST(self) -> None:
+        self.send_error(500)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.mark.parametrize("kind", ["gone", "failing", "full disk", "no database", "no address"])
+def test_what_mlflow_cannot_do_is_one_sentence(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "1")
+    with ExitStack() as stack:
+        address = "someone:secret@127.0.0.1:1"
+        if kind == "failing":
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Failing))
+            Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            stack.callback(server.shutdown)
+            address = f"someone:secret@127.0.0.1:{server.server_port}"
+        elif kind == "full disk":
+            fill(stack.enter_context(small_disk(tmp_path / "disk", 64)))
+        elif kind == "no database":
+            (tmp_path / "disk").mkdir()
+            (tmp_path / "disk" / "mlflow.db").write_bytes(b"no database" * 1000)
+        uri = (
+            f"sqlite:///{tmp_path / 'disk' / 'mlflow.db'}"
+            if kind in ("full disk", "no database")
+            else f"http://{address}"
+        )
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "nothing://x" if kind == "no address" else uri)
+
+        with pytest.raises(SystemExit) as ended, step(), open_run("phase1_box") as run:
+            run.log_metrics({"loss": 1.0})
+
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("MLflow at ") and "cannot be used" in said and len(said) < 700
+    assert "secret" not in said
+
+
+def test_a_server_that_goes_meanwhile_hides_no_other_error(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise MlflowException("the server is gone")
+
+    with pytest.raises(InputError, match="the loss is nan"), open_run("phase1_box"):
+        monkeypatch.setattr(MlflowClient, "set_terminated", gone)
+        raise InputError("the loss is nan")
+    with pytest.raises(InputError, match="the server is gone"), open_run("phase1_box"):
+        pass
 
 
 def test_a_step_by_hand_has_a_run_of_its_own(client: MlflowClient) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from buckets import Bucket, GoogleBucket
+from disks import small_disk
 from gcp_storage_emulator.exceptions import NotFound
 
 from brain_tumor.artifacts.folder import publish
@@ -58,6 +59,17 @@ def test_an_artifact_goes_to_a_bucket_and_back(
 
     assert downloaded(f"{bucket.address}/models/one/") == contents(path)
     assert list((tmp_path / "temporary").iterdir()) == [], "nothing is left on this machine"
+
+
+def test_a_copy_to_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    path = make_large_artifact(tmp_path / "artifact")
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        with pytest.raises(InputError) as caught:
+            publish_copy(path, str(disk / "models"))
+        assert re.fullmatch(
+            rf"{disk}/models/\w{{16}}: No space left on device; free some space there, .*", str(caught.value)
+        )
+        assert list(disk.rglob("*")) == [disk / "models"]
 
 
 def test_an_artifact_is_visible_once_it_is_whole(google_bucket: GoogleBucket, tmp_path: Path) -> None:

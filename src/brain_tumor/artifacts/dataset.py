@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import pandas as pd
 import pyarrow as pa
+from pydantic import model_validator
 
 from brain_tumor.artifacts.folder import Draft, Manifest, publish, read_manifest
 from brain_tumor.artifacts.tables import COORDINATES, Rows, read_rows, read_table, write_table
@@ -116,6 +117,14 @@ class DatasetManifest(Manifest):
     split: str
     """How the splits were made."""
     leakage: Leakage
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> "DatasetManifest":
+        if set(self.counts) != set(SPLITS):
+            raise ValueError("does not count every split")
+        if any(set(counts.boxes_by_label) != set(self.labels) for counts in self.counts.values()):
+            raise ValueError("does not count every label")
+        return self
 
     def metrics(self) -> dict[str, float]:
         """The counts and what splits share by name, sorted; the same names for the same labels."""

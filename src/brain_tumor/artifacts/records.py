@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import model_validator
 
 from brain_tumor.artifacts.dataset import ANNOTATIONS_TABLE, IMAGES_TABLE, Dataset, Leakage, shared_metrics
 from brain_tumor.artifacts.folder import Draft, Manifest, publish, read_json, read_manifest
@@ -64,6 +65,12 @@ class RecordsManifest(Manifest):
     splits: dict[Split, SplitRecords]
     left_out: list[str]
     """The source_id of the dataset's images that TensorFlow cannot decode."""
+
+    @model_validator(mode="after")
+    def _check_splits(self) -> "RecordsManifest":
+        if set(self.splits) != set(SPLITS):
+            raise ValueError("does not count every split")
+        return self
 
 
 @dataclass(frozen=True)

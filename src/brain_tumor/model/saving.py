@@ -5,17 +5,20 @@ them.
 """
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 
 from brain_tumor.artifacts.folder import check_files
 from brain_tumor.artifacts.model import Model
 from brain_tumor.model import dense_head, heads, rgb
+from brain_tumor.runtime.errors import DamagedError
 
 # The files that define layers of our own. They import nothing of this library.
 LAYER_FILES = [Path(str(module.__file__)) for module in (rgb, heads, dense_head)]
 # The one that loads a model by itself, from these and the .keras file. MLflow runs it; nobody imports it.
 LOADER_FILE = Path(__file__).with_name("served.py")
+LONGEST_REASON = 200  # characters
 
 
 def load_model(model: Model) -> keras.Model:
@@ -28,7 +31,14 @@ def load_model(model: Model) -> keras.Model:
         A detector, not compiled, see `brain_tumor.model.detector.build_detector`.
 
     Raises:
-        DamagedError: A file of the artifact is not the one of its manifest.
+        DamagedError: A file of the artifact is not the one of its manifest, or this Keras cannot load it.
     """
     check_files(model.path, model.manifest)
-    return keras.saving.load_model(model.keras_file, compile=False)
+    try:
+        return keras.saving.load_model(model.keras_file, compile=False)
+    except (ValueError, TypeError, KeyError, BadZipFile) as error:  # as of what another version wrote
+        reason = (str(error).splitlines() or [""])[0][:LONGEST_REASON]
+        raise DamagedError(
+            f"{model.keras_file} cannot be loaded by Keras {keras.__version__} ({reason}); run the step that "
+            "makes it again."
+        ) from error

@@ -31,6 +31,7 @@ from brain_tumor.runtime.progress import Progress
 
 # Fewer images are written sooner than other processes start.
 IMAGES_WORTH_WORKERS = 5000
+NAMED_SHARDS = 3
 
 
 def build_tfrecords(
@@ -123,7 +124,8 @@ def write_shards(
             and for this process alone where there are too few images for others to pay.
 
     Raises:
-        InputError: An image has changed since the dataset was published, or is gone.
+        InputError: An image has changed since the dataset was published, or is gone; or a process was killed,
+            as by a machine that has no memory left.
         OSError: The machine refuses to read or write, see `REFUSALS`.
         RuntimeError: A shard could not be written for another reason; the error names it.
     """
@@ -145,6 +147,9 @@ def write_shards(
                     unfinished.remove(name)
                     progress.update(images)
         except BrokenProcessPool as error:
-            names = ", ".join(sorted(unfinished))
-            raise RuntimeError(f"A process died (out of memory?) while it wrote one of {names}.") from error
+            names = ", ".join(sorted(unfinished)[:NAMED_SHARDS])
+            raise InputError(
+                f"A process died (out of memory?) while it wrote one of {names}; give this step more memory, "
+                "or lower records.images_per_shard."
+            ) from error
     return [folder / name for split in SPLITS for name in split_shard_names(dataset, split, images_per_shard)]

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from operator import itemgetter
 
 from brain_tumor.artifacts.dataset import Dataset
+from brain_tumor.artifacts.folder import MANIFEST
 from brain_tumor.artifacts.records import shard_names
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import SPLITS, Split
 from brain_tumor.records.shard import IMAGE_COLUMNS, Shard
+from brain_tumor.runtime.errors import DamagedError
 
 
 def split_shard_names(dataset: Dataset, split: Split, images_per_shard: int) -> list[str]:
@@ -24,7 +26,7 @@ def cut_into_shards(dataset: Dataset, images_per_shard: int) -> Iterator[Shard]:
         images_per_shard: How many images a shard holds at most.
 
     Raises:
-        RuntimeError: The tables are not sorted so.
+        DamagedError: The tables are not sorted so, or have a label that the manifest lacks.
     """
     slots = {label: slot for slot, label in enumerate(dataset.manifest.labels)}
     images = dataset.image_rows(["split", *IMAGE_COLUMNS])
@@ -37,13 +39,20 @@ def cut_into_shards(dataset: Dataset, images_per_shard: int) -> Iterator[Shard]:
             shard = Shard(name, split)
             for image in itertools.islice(images, min(images_per_shard, missing)):
                 if image["split"] != split:
-                    raise RuntimeError(f"{dataset.path} is not sorted: {image['source_id']} is in {split}.")
+                    raise _damaged(dataset, f"{image['source_id']} is in {split}")
                 if image["source_id"] == source_id:
-                    shard.add(image, own_boxes, slots)
+                    try:
+                        shard.add(image, own_boxes, slots)
+                    except KeyError as error:
+                        raise _damaged(dataset, f"a box has the label {error}") from error
                     source_id, own_boxes = next(boxes_of_images, (None, iter(())))
                 else:
                     shard.add(image, (), slots)
             missing -= len(shard)
             yield shard
     if source_id is not None:
-        raise RuntimeError(f"{dataset.path} is not sorted: it has a box of {source_id} before that image.")
+        raise _damaged(dataset, f"a box of {source_id} stands before that image")
+
+
+def _damaged(dataset: Dataset, why: str) -> DamagedError:
+    return DamagedError(f"{dataset.path}: the tables do not fit the {MANIFEST} ({why}); run ingest again.")

@@ -10,6 +10,7 @@ from brain_tumor.artifacts.records import SplitRecords, Statistics
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import SPLITS, Split
 from brain_tumor.records.shard import Shard
+from brain_tumor.runtime.errors import DamagedError
 
 
 @dataclass
@@ -47,16 +48,16 @@ class Tally:
         """Compares the counts with those that the dataset has of its splits.
 
         Raises:
-            RuntimeError: They differ.
+            DamagedError: They differ.
         """
         for split, records in expected.items():
             own = self._splits[split]
             patients = None if "" in own.patients else len(own.patients)
             counted = (own.images, own.boxes, patients)
             if counted != (records.images, records.boxes, records.patients):
-                raise RuntimeError(
-                    f"The records of {split} hold {counted} images, boxes and patients, but the dataset "
-                    f"counts {(records.images, records.boxes, records.patients)}."
+                raise DamagedError(
+                    f"The records of {split} hold {counted} images, boxes and patients, but the dataset's "
+                    f"manifest counts {(records.images, records.boxes, records.patients)}; run ingest again."
                 )
 
     def statistics(self, dataset: DatasetManifest, max_class_weight: float) -> Statistics:

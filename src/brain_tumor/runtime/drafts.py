@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from brain_tumor.runtime.signals import signals_deferred
+
 LOCK = "lock"
 SUFFIX = ".tmp"
 
@@ -28,12 +30,16 @@ def draft_folder(parent: Path, name: str) -> Iterator[Path]:
         name: How its name begins.
     """
     delete_abandoned(parent, name)
-    folder, lock = _make(parent, name)
+    made: list[tuple[Path, int]] = []
     try:
-        yield folder
+        with signals_deferred():
+            made.append(_make(parent, name))
+        yield made[0][0]
     finally:
-        _delete(folder)
-        os.close(lock)
+        with signals_deferred():
+            for folder, lock in made:
+                _delete(folder)
+                os.close(lock)
 
 
 def delete_abandoned(parent: Path, name: str = "") -> None:

@@ -57,11 +57,12 @@ def explain_refusal(error: OSError, place: object = "") -> str:
 
 
 def _name_file(error: OSError, place: str) -> str:
-    for file in (error.filename2, error.filename):
-        if isinstance(file, str | bytes | os.PathLike):
-            path = Path(os.fsdecode(file))
-            if not any(map(is_draft, path.parts)) or (place and path.is_relative_to(place)):
-                return str(path)
+    # Of a copy the second one is what is written, and the disk of that is full.
+    file = error.filename if error.filename2 is None else error.filename2
+    if isinstance(file, str | bytes | os.PathLike):
+        path = Path(os.fsdecode(file))
+        if not any(map(is_draft, path.parts)) or (place and path.is_relative_to(place)):
+            return str(path)
     return ""
 
 

@@ -16,10 +16,9 @@ from types import FrameType
 from brain_tumor.runtime import events
 from brain_tumor.runtime.drafts import draft_folder
 from brain_tumor.runtime.errors import InputError, refusals_explained
-from brain_tumor.runtime.text import printable
+from brain_tumor.runtime.signals import INTERRUPTED, TERMINATED
+from brain_tumor.runtime.text import one_line
 
-# What a shell says of a process that SIGTERM has ended.
-TERMINATED = 128 + signal.SIGTERM
 # In a pod, the file of a container's last words, which Kubernetes and Argo show with its end. Kubeflow ends a
 # step's container with code 1 whatever the step ended with, so by these words alone its cluster can tell bad
 # input, which is not to be tried again (kind-cluster/kubeflow/pipelines/retries.yaml).
@@ -41,7 +40,7 @@ def step() -> Iterator[None]:
 
     Raises:
         SystemExit: With code 2, after the sentence, when the work raised InputError or the machine refused
-            something (see `refusals_explained`); with code 143, at SIGTERM.
+            something (see `refusals_explained`); with code 143, at SIGTERM, and with code 130, at SIGINT.
     """
     # Importing TensorFlow and tracing a graph make millions of objects that stay; looking through them for
     # garbage every 700 allocations is a third of an import's time.
@@ -58,7 +57,7 @@ def step() -> Iterator[None]:
             yield
         events.end()
     except InputError as error:
-        sentence = printable(str(error))
+        sentence = one_line(str(error))
         logging.getLogger().removeHandler(teller)
         logging.error("%s", sentence)
         with suppress(OSError):  # what refused the work may refuse this too
@@ -72,6 +71,10 @@ def step() -> Iterator[None]:
         if events.begun():
             events.end(failure="")
         raise
+    except KeyboardInterrupt:
+        logging.error("Interrupted.")
+        events.end(failure="")
+        raise SystemExit(INTERRUPTED) from None
     except BaseException:
         events.end(failure="")
         raise

@@ -28,6 +28,15 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def one_line(text: str) -> str:
+    """The text with all escaped that would break a line, cannot be seen, or cannot be written."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
 def display_name(name: str) -> str:
     """A name as a message shows it: cut where it is long, quoted where it would break the line or cannot be
     written."""

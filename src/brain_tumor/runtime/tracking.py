@@ -26,6 +26,7 @@ from brain_tumor.runtime import environment, events
 from brain_tumor.runtime.errors import InputError
 
 EXPERIMENT = "brain-tumor"
+LONGEST_REASON = 300  # characters
 # What a run is found by, and what it is nested in.
 NAME_TAG = "pipeline_run"
 PARENT_TAG = "mlflow.parentRunId"
@@ -38,8 +39,45 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
+@contextmanager
+def _errors_explained() -> Iterator[None]:
+    """Makes one sentence of what MLflow raises: a server that is gone or fails, a store that is full.
+
+    Raises:
+        InputError: It raised something.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_mlflows(error):
+            raise
+        said = " ".join(str(error).split())
+        where = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
+        message = (
+            f"MLflow at {where} cannot be used ({said[:LONGEST_REASON]}); see that it runs and has space, or "
+            "set MLFLOW_TRACKING_URI to another."
+        )
+    else:
+        return
+    # Not inside of the except: behind the error may stand one that shows a password of the address.
+    raise InputError(_without_passwords(message))
+
+
+def _is_mlflows(error: Exception) -> bool:
+    if "mlflow" not in sys.modules:  # it is imported only where it is used
+        return False
+    from alembic.util import CommandError
+    from mlflow import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return isinstance(error, MlflowException | RequestException | SQLAlchemyError | CommandError)
+
+
 class Run:
     """A run to write to. Without an id it writes nothing.
+
+    What MLflow cannot do, see `_errors_explained`, is an InputError of all functions here.
 
     Attributes:
         id: The run's id in MLflow, or an empty text where nothing is tracked.
@@ -49,6 +87,7 @@ class Run:
         self._client = client
         self.id = run_id
 
+    @_errors_explained()
     def log_params(self, params: dict[str, Any]) -> None:
         """Logs parameters, nested ones under dotted names."""
         if self._client:
@@ -57,6 +96,7 @@ class Run:
             flat = [Param(name, str(value)) for name, value in _flatten(params)]
             self._client.log_batch(self.id, params=flat)
 
+    @_errors_explained()
     def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
         """Logs metrics of one step (an epoch)."""
         if self._client:
@@ -67,6 +107,7 @@ class Run:
                 self.id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()]
             )
 
+    @_errors_explained()
     def set_tags(self, tags: dict[str, str]) -> None:
         """Sets tags."""
         if self._client:
@@ -89,16 +130,19 @@ class Run:
             except MlflowException as error:  # such as a store that has been cleaned since, or is another
                 logging.warning("The MLflow run %s, which this one goes on from: %s", run_id, error)
 
+    @_errors_explained()
     def log_text(self, text: str, name: str) -> None:
         """Logs a text as a file of that name."""
         if self._client:
             self._client.log_text(self.id, text, name)
 
+    @_errors_explained()
     def end(self, status: str = "FINISHED") -> None:
         """Ends the run: `FINISHED`, `FAILED` or `KILLED`."""
         if self._client:
             self._client.set_terminated(self.id, status)
 
+    @_errors_explained()
     def log_model(
         self,
         loader: Path,
@@ -146,6 +190,7 @@ class Run:
             )
 
 
+@_errors_explained()
 def pipeline_run() -> Run:
     """The pipeline run's MLflow run: the one that there is, or a new one. Nothing where no run has a name."""
     client, name = _connect(), os.environ.get(environment.RUN, "")
@@ -168,7 +213,8 @@ def open_run(name: str) -> Iterator[Run]:
     Args:
         name: The run's name.
     """
-    client = _connect()
+    with _errors_explained():
+        client = _connect()
     if client is None:
         yield Run()
         return
@@ -177,17 +223,22 @@ def open_run(name: str) -> Iterator[Run]:
         # It was made for this step by whoever starts the step, who ends it too.
         yield Run(client, given)
         return
-    experiment = client.get_run(parent).info.experiment_id if parent else _experiment(client)
-    tags = {PARENT_TAG: parent} if parent else {}
-    run = Run(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+    with _errors_explained():
+        experiment = client.get_run(parent).info.experiment_id if parent else _experiment(client)
+        tags = {PARENT_TAG: parent} if parent else {}
+        run = Run(client, client.create_run(experiment, run_name=name, tags=tags).info.run_id)
     try:
         yield run
     except BaseException:
-        run.end("FAILED")
+        try:
+            run.end("FAILED")
+        except InputError as error:  # which may be why this one failed
+            logging.warning("%s", error)
         raise
     run.end()
 
 
+@_errors_explained()
 def end_unfinished(run_id: str, status: str) -> None:
     """Ends a pipeline run's MLflow run whose processes are gone, and the trainings' that they left open.
 

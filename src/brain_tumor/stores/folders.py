@@ -18,6 +18,7 @@ from typing import Any
 
 from brain_tumor.runtime.drafts import draft_folder
 from brain_tumor.runtime.progress import Progress
+from brain_tumor.runtime.signals import signals_deferred
 from brain_tumor.stores.files import FileFacts, check_kind, safe_path
 from brain_tumor.stores.paths import AnyPath, explain_errors, store_of
 
@@ -174,11 +175,20 @@ def upload_folder(source: Path, folder: AnyPath, mark: str) -> None:
         if isinstance(folder, Path):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with draft_folder(folder.parent, f".{folder.name}") as draft:
-                os.rename(shutil.copytree(source, draft / NEW), folder)
+                _copy_folder(source, draft / NEW)
+                os.rename(draft / NEW, folder)
             return
         names = sorted(facts.name for facts in list_files(source) if facts.name != mark)
         _in_threads(lambda name: upload_file(source / name, folder / name, folder), "Uploading", names)
         upload_file(source / mark, folder / mark, folder)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copies a folder of this machine. shutil's own function ends with a list of all that went wrong."""
+    target.mkdir()
+    for facts in list_files(source):
+        (target / facts.name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / facts.name, target / facts.name)
 
 
 @contextmanager
@@ -207,7 +217,8 @@ def replace_folder(folder: AnyPath, mark: str) -> Iterator[Path]:
         # Whatever this user's files are by default: another user's pod must be able to read it.
         new.chmod(0o755)
         yield new
-        _put_in_place(new, folder, draft)
+        with signals_deferred():  # between two renames there is neither the old folder nor the new one
+            _put_in_place(new, folder, draft)
 
 
 def _put_in_place(new: Path, folder: Path, draft: Path) -> None:

@@ -16,7 +16,7 @@ from brain_tumor.artifacts.model import Epoch
 from brain_tumor.config import PhaseConfig
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
-from brain_tumor.runtime.step import TERMINATED
+from brain_tumor.runtime.signals import TERMINATED
 from brain_tumor.runtime.tracking import Run
 from brain_tumor.training.checkpoints import ProgressState
 

@@ -1,6 +1,8 @@
 """What TensorBoard shows of a training: its figures an epoch, and boxes on validation images."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,9 @@ class _Examples:
 class TensorBoardLog(keras.callbacks.Callback):
     """Writes TensorBoard's files while a model is trained.
 
+    They are for looking at: where they cannot be written any more, as on a disk that is full, the training
+    goes on without them and says so.
+
     Args:
         folder: Gets the subfolders `<name>/train` and `<name>/valid`, so that both curves are in one plot.
         name: The training's name.
@@ -46,6 +51,8 @@ class TensorBoardLog(keras.callbacks.Callback):
     def __init__(self, folder: str | Path, name: str) -> None:
         super().__init__()
         self._examples: _Examples | None = None
+        self._folder = folder
+        self._refused = False
         self._writers = {
             split: tf.summary.create_file_writer(str(Path(folder) / name / split))
             for split in ("train", "valid")
@@ -74,12 +81,12 @@ class TensorBoardLog(keras.callbacks.Callback):
         if self._examples:
             predicted = self.model(self._examples.inputs, training=False)["boxes"]
             pictures = draw_boxes(self._examples.images, self._examples.boxes, np.asarray(predicted)[..., :4])
-            with self._writers["valid"].as_default(epoch + 1):
-                tf.summary.image("boxes: true green, predicted orange", pictures, max_outputs=len(pictures))
+            title = "boxes: true green, predicted orange"
+            with self._unless_refused(), self._writers["valid"].as_default(epoch + 1):
+                tf.summary.image(title, pictures, max_outputs=len(pictures))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        for writer in self._writers.values():
-            writer.flush()
+        self._flush()
 
     def write_epochs(self, epochs: list[Epoch]) -> None:
         """Writes figures of epochs: `epoch` (from 1), and others of which `val_` begins validation's."""
@@ -87,10 +94,27 @@ class TensorBoardLog(keras.callbacks.Callback):
             for name, value in figures.items():
                 if name not in ("epoch", "seconds"):
                     split = "valid" if name.startswith("val_") else "train"
-                    with self._writers[split].as_default(int(figures["epoch"])):
+                    with self._unless_refused(), self._writers[split].as_default(int(figures["epoch"])):
                         tf.summary.scalar(name.removeprefix("val_"), value)
+        self._flush()
+
+    def _flush(self) -> None:
         for writer in self._writers.values():
-            writer.flush()
+            with self._unless_refused():
+                writer.flush()
+
+    @contextmanager
+    def _unless_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if not self._refused:
+                logging.warning(
+                    "TensorBoard's files in %s cannot be written any more (%s); the training goes on.",
+                    self._folder,
+                    (error.message or type(error).__name__).splitlines()[0].rsplit("; ", 1)[-1],
+                )
+            self._refused = True
 
 
 def draw_boxes(images: np.ndarray, boxes: np.ndarray, predicted: np.ndarray) -> np.ndarray:

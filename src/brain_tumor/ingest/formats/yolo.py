@@ -3,8 +3,8 @@
 Ultralytics' own layout, `images/<split>/` and `labels/<split>/`, is read too. A line of a label file is a
 class's index and center x, center y, width and height as fractions of the image, or the corners of a polygon
 (three or more), which stands for its bounding box. Where the `data.yaml` has a `kpt_shape`, keypoints follow
-the box. An image without a label file has no box. See https://docs.ultralytics.com/datasets/detect/, segment/
-and pose/ there.
+the box; where it has none, what can be boxes with keypoints is not guessed. An image without a label file has
+no box. See https://docs.ultralytics.com/datasets/detect/, segment/ and pose/ there.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from PIL import Image
 
 from brain_tumor.config import Split
 from brain_tumor.ingest.export import DECODED, ExportSplit
+from brain_tumor.ingest.formats.keypoints import Ambiguity, seems_pose
 from brain_tumor.ingest.numbers import parse_number, to_pixels
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import Box, Size, SplitReader, is_companion, list_folder
@@ -50,7 +51,9 @@ def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
         InputError: There are no usable class names, or a split lacks its images or labels.
     """
     kind = _read_kind(folder)
-    return [_read_split(folder, split, *place, kind) for split, place in _places(folder).items()]
+    splits = [_read_split(folder, split, *place, kind) for split, place in _places(folder).items()]
+    kind.ambiguity.check()
+    return splits
 
 
 def read_labels(folder: Path) -> list[tuple[int, str]]:
@@ -68,10 +71,14 @@ class _Kind(NamedTuple):
     Attributes:
         names: Label names by class index.
         keypoints: How many numbers follow a box.
+        declared: Whether it says so itself.
+        ambiguity: What the lines say of it otherwise.
     """
 
     names: dict[int, str]
     keypoints: int
+    declared: bool
+    ambiguity: Ambiguity
 
 
 def _read_kind(folder: Path) -> _Kind:
@@ -99,7 +106,8 @@ def _read_kind(folder: Path) -> _Kind:
     digits = isinstance(shape, list) and all(isinstance(each, str) and each.isdecimal() for each in shape)
     if not digits or len(shape) != 2 or max(map(len, shape)) > 3:
         raise InputError(f"{path} has a kpt_shape that is not two numbers; mend it or delete it.")
-    return _Kind({int(key): name for key, name in names.items()}, int(shape[0]) * int(shape[1]))
+    by_index = {int(key): name for key, name in names.items()}
+    return _Kind(by_index, int(shape[0]) * int(shape[1]), "kpt_shape" in content, Ambiguity())
 
 
 def _read_split(folder: Path, split: Split, images: Path, labels: Path, kind: _Kind) -> ExportSplit:
@@ -158,29 +166,21 @@ def _read_line(
         needed = f"and {kind.keypoints} of keypoints" if kind.keypoints else "or the corners of a polygon,"
         problem = f"has {len(values)} values; a class and four numbers, {needed} are needed"
         reader.report(filename, source, row, problem)
-    elif not kind.keypoints and _seems_pose(numbers):
+    elif not kind.declared and seems_pose(numbers):
         problem = "seems to be a box and keypoints; give the data.yaml its kpt_shape, or export boxes"
         reader.report(filename, source, row, problem)
     elif label is None:
         problem = f"has the class {quote(index)}, which the data.yaml does not name"
         reader.report(filename, source, row, problem)
     else:
+        if not kind.declared:
+            kind.ambiguity.add(numbers, f"{source} row {row}")
         box = _to_box(numbers[:4] if kind.keypoints else numbers, size)
         reader.add_box(filename, label, box, size, source, row)
 
 
 def _is_box(numbers: int, kind: _Kind) -> bool:
     return numbers in (4, 4 + kind.keypoints)
-
-
-def _seems_pose(numbers: list[float]) -> bool:
-    """Whether so many numbers are rather a box and x, y and visibility of points in it than a polygon."""
-    if len(numbers) < 7 or (len(numbers) - 4) % 3:
-        return False
-    x, y, width, height = numbers[:4]
-    xs, ys, visible = numbers[4::3], numbers[5::3], numbers[6::3]
-    inside = (abs(a - x) <= width / 2 and abs(b - y) <= height / 2 for a, b in zip(xs, ys, strict=True))
-    return set(visible) <= {0, 1, 2} and all(a or not b for a, b in zip(inside, visible, strict=True))
 
 
 def _to_box(numbers: list[float], size: Size) -> Box:

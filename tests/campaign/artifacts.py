@@ -1,0 +1,99 @@
+"""Artifacts that are cut, of another kind, or of anything, given to the steps that read them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bad_exports import LABELS
+from bad_values import damaged, trees
+from hypothesis import strategies as st
+
+from tests.campaign.annotations import CONTENTS, SPECIALS, _special
+from tests.campaign.bench import Bench, Draw, Outcome, ending
+from tests.campaign.invariants import Watch
+from tests.campaign.workplace import Server, workplace
+
+PROGRAM = Path(__file__).with_name("made.py")
+
+
+def make_artifacts(server: Server, folder: Path, files: dict[str, bytes]) -> dict[str, Path]:
+    """Good artifacts by name, of an export of these files."""
+    made = {name: folder / name for name in ("dataset", "records", "predictions", "evaluation", "final")}
+    with workplace(folder, server, files) as place:
+        config = {"source": "directory", "path": str(place.export), "labels": LABELS}
+        ingested = place.ingest(config)
+        assert ingested.code == 0, ingested.said
+        place.output.rename(made["dataset"])
+        argv = ["records", "--dataset", str(made["dataset"]), "--output", str(made["records"])]
+        written = place.step(*argv, tensorflow=True)
+        assert written.code == 0, written.said
+    command = [sys.executable, str(PROGRAM), str(made["dataset"]), str(folder)]
+    subprocess.run(command, check=True, env=server.environment)
+    return made
+
+
+def _spoil(draw: Draw, folder: Path) -> None:
+    """Makes one file of an artifact bad."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    # As often the manifest as all else.
+    manifest = folder / "manifest.json"
+    documents = [path for path in files if path.suffix == ".json"]
+    path = draw(st.sampled_from([*files, *[manifest] * len(files)]))
+    how = draw(st.sampled_from(["damaged", "content", "special", "gone", "values", "values", "values"]))
+    if how == "values":
+        path = draw(st.sampled_from(documents))
+        path.write_text(json.dumps(_changed(draw, json.loads(path.read_bytes()))))
+    elif how == "damaged":
+        path.write_bytes(draw(damaged(path.read_bytes())))
+    elif how == "content":
+        path.write_bytes(draw(st.sampled_from(CONTENTS) | st.binary(max_size=60)))
+    elif how == "special":
+        _special(path, draw(st.sampled_from(SPECIALS)))
+    else:
+        path.unlink()
+
+
+def _changed(draw: Draw, content: Any) -> Any:
+    """A JSON value with one that is somewhere in it replaced or gone."""
+    if not isinstance(content, dict) or not content or draw(st.integers(0, 3)) == 0:
+        return draw(trees)
+    key = draw(st.sampled_from(sorted(content)))
+    rest = {name: value for name, value in content.items() if name != key}
+    if draw(st.integers(0, 4)) == 0:
+        return rest
+    return content | {key: _changed(draw, content[key])}
+
+
+def bad_datasets(bench: Bench, draw: Draw) -> Outcome:
+    """TFRecords are to be made of a damaged dataset."""
+    return _run(bench, draw, ["dataset"], ["records", "--output", "OUTPUT"], tensorflow=True)
+
+
+def bad_judgements(bench: Bench, draw: Draw) -> Outcome:
+    """Pictures are to be drawn of damaged predictions or evaluations, or from a damaged dataset."""
+    return _run(bench, draw, ["dataset", "predictions", "evaluation"], ["visualize", "--output", "REPORT"])
+
+
+def bad_models(bench: Bench, draw: Draw) -> Outcome:
+    """Models or records that are damaged are to be judged. No model here is one."""
+    argv = ["evaluate", "--predictions", "OUTPUT", "--evaluation", "OUTPUT-2", "--report", "REPORT"]
+    return _run(bench, draw, ["records", "final"], argv, tensorflow=True)
+
+
+def _run(bench: Bench, draw: Draw, names: list[str], argv: list[str], tensorflow: bool = False) -> Outcome:
+    with workplace(bench.folder, bench.server, {}) as place:
+        for name in names:
+            shutil.copytree(bench.artifacts[name], place.root / "data" / name)
+        _spoil(draw, place.root / "data" / draw(st.sampled_from(names)))
+        watch = Watch(place, [place.output, place.output.with_name("artifact-2"), place.report])
+        outputs = {
+            "OUTPUT": place.output,
+            "OUTPUT-2": place.root / "out" / "artifact-2",
+            "REPORT": place.report,
+        }
+        inputs = [part for name in names for part in (f"--{name}", str(place.root / "data" / name))]
+        ended = place.step(*(str(outputs.get(part, part)) for part in argv), *inputs, tensorflow=tensorflow)
+        return ending(ended), watch.check(ended)

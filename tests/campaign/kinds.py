@@ -1,0 +1,90 @@
+"""All kinds of cases, and how many of each there are among a thousand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bad_exports import write_good_exports
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.campaign import annotations, artifacts, images, places, services
+from tests.campaign.bench import Bench
+from tests.campaign.places import Case
+from tests.campaign.tally import Tally
+from tests.campaign.workplace import ROOT, Server
+
+# What is read: exports in every format.
+EXPORTS: dict[str, tuple[int, Case]] = {
+    **{
+        f"{name} annotations": (60, annotations.bad_annotations(name))
+        for name in ("tensorflow", "coco", "yolo", "voc")
+    },
+    "tfrecord annotations": (40, annotations.bad_annotations("tfrecord")),
+    "damaged files": (90, annotations.damaged_files),
+    "images": (110, images.bad_images),
+    "names": (90, images.bad_names),
+    "folders": (60, images.bad_folders),
+}
+# What else a step meets.
+STEPS: dict[str, tuple[int, Case]] = {
+    "paths": (90, places.bad_paths),
+    "overrides": (60, places.bad_configurations),
+    "configs": (60, places.bad_parameters),
+    "datasets": (50, artifacts.bad_datasets),
+    "judgements": (40, artifacts.bad_judgements),
+    "models": (20, artifacts.bad_models),
+    "Roboflow": (70, services.bad_service),
+    "full disks": (40, places.full_disks),
+    "signals": (40, places.signals),
+    "killed processes": (16, places.killed_processes),
+    "processes": (24, places.processes),
+}
+KINDS = EXPORTS | STEPS
+
+
+@contextmanager
+def open_bench(folder: Path, source: Path = ROOT / "src") -> Iterator[Bench]:
+    """What cases need; `source` is the folder of the `brain_tumor` whose steps they run."""
+    for name in ("caches", "places"):
+        (folder / name).mkdir()
+    server = Server(source, folder / "caches")
+    try:
+        exports = write_good_exports(folder / "exports")
+        yield Bench(
+            server,
+            folder / "places",
+            exports,
+            artifacts.make_artifacts(server, folder, exports["tensorflow"]),
+        )
+    finally:
+        server.close()
+
+
+def run_cases(kind: str, count: int, bench: Bench, tally: Tally, strict: bool = True) -> None:
+    """Runs cases of a kind, always the same ones.
+
+    Args:
+        kind: Which, of `KINDS`.
+        count: How many.
+        bench: What they need.
+        tally: Counts them.
+        strict: Stop at the first one that finds something, and show the smallest such.
+    """
+    _, case = KINDS[kind]
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate, Phase.shrink] if strict else [Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(data=st.data())
+    def run(data: st.DataObject) -> None:
+        ending, found = case(bench, data.draw)
+        tally.add(kind, ending, found)
+        assert not (strict and found), found
+
+    run()

@@ -1,0 +1,140 @@
+"""Starts steps in processes of their own, forked from one that has imported everything.
+
+A program by itself, so that the code that it imports can be that of another version: it reads a request a
+line (JSON) and answers each with a line. A thousand steps would else take an hour to import what they need.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import select
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+LONGEST = 60.0  # seconds; what takes longer hangs
+DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2  # Linux's capabilities by which root may read and write everything
+
+
+def prepare(tensorflow: bool) -> None:
+    """Imports what steps import."""
+    import matplotlib.pyplot  # noqa: F401
+    import roboflow  # noqa: F401
+    from tenacity import wait_none
+
+    import brain_tumor.cli
+    import brain_tumor.configure
+    import brain_tumor.ingest.ingest
+    import brain_tumor.reports.data_report
+    import brain_tumor.reports.prediction_report
+    from brain_tumor.ingest.sources import roboflow as source
+
+    # A stand-in: nobody waits half a minute for a service that answers with nonsense.
+    source.BACK_OFF, source.EXPORT_POLL, source.EXPORT_LIMIT = wait_none(), 0.0, 0.2
+    if tensorflow:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        from brain_tumor.runtime.step import import_tensorflow
+
+        import_tensorflow()
+        import brain_tumor.evaluation.predict
+        import brain_tumor.records.build
+        import brain_tumor.records.decode
+        import brain_tumor.records.verify  # noqa: F401
+    gc.freeze()
+
+
+def call(request: dict[str, Any]) -> None:
+    """What a request wants done."""
+    from brain_tumor import cli
+    from brain_tumor.config import parse_dataset
+    from brain_tumor.ingest.ingest import ingest
+    from brain_tumor.runtime.step import step
+
+    if "argv" in request:
+        cli.main(request["argv"])
+        return
+    with step():  # the ingest step but for its report, which takes seconds
+        ingest(parse_dataset(request["config"]), Path(request["output"]))
+
+
+def become(request: dict[str, Any], pipe: int) -> None:
+    """Runs a request in this process, which ends as Python's own would."""
+    code = 1
+    try:
+        os.dup2(pipe, 1)
+        os.dup2(pipe, 2)
+        os.chdir(request["folder"])
+        os.environ.update(request["environment"])
+        tempfile.tempdir = None
+        if request.get("largest_file") is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"],) * 2)
+        if request.get("restricted"):
+            obey_permissions()
+        call(request)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    except BaseException as error:
+        traceback.print_exc()
+        code = 130 if isinstance(error, KeyboardInterrupt) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def obey_permissions() -> None:
+    """Takes from root its right to read and write what permissions forbid."""
+    if os.geteuid():
+        return
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capget(header, data) == 0:
+        for word in (0, 1):  # effective and permitted
+            data[word] &= ~(1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH)
+        if libc.capset(header, data) == 0:
+            return
+    raise OSError(ctypes.get_errno(), "capset")
+
+
+def serve(request: dict[str, Any]) -> dict[str, Any]:
+    """Runs a request in a forked process: its exit code (or minus the signal) and what it said."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        become(request, writing)
+    os.close(writing)
+    signals = [(request["after"], request["signal"])] if "signal" in request else []
+    started, said, hangs = time.monotonic(), b"", False
+    while True:
+        elapsed = time.monotonic() - started
+        due = signals[0][0] if signals else LONGEST
+        if elapsed >= due:
+            os.kill(pid, signals.pop()[1] if signals else 9)
+            hangs = hangs or due == LONGEST
+            continue
+        if select.select([reading], [], [], due - elapsed)[0]:
+            chunk = os.read(reading, 1 << 16)
+            if not chunk:
+                break
+            said += chunk
+    os.close(reading)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return {"code": code, "said": said.decode(errors="backslashreplace"), "hangs": hangs}
+
+
+if __name__ == "__main__":
+    # What is imported may write to stdout, which is the answers'.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    prepare(tensorflow="tensorflow" in sys.argv[1:])
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(serve(json.loads(line))), file=answers, flush=True)
