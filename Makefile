@@ -9,10 +9,12 @@ OVERRIDES ?=
 RUNS ?= last 2
 DOCKER ?= docker
 STAGES ?= data cpu
+CASES ?= 10000
+SOURCE ?= src
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,8 +70,11 @@ doctor: ## Say what this machine lacks for the cluster
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-all: setup ## Run the tests and the campaigns, which take an hour more
+test-all: setup ## Run the tests and the campaigns, which take hours more
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ""
+
+campaign: setup ## Count what hostile input does to the steps (CASES=10000; SOURCE=src, or that of another version)
+	@$(BIN)/python -m tests.campaign --cases $(CASES) --source $(SOURCE)
 
 lint: setup ## Check style, imports and the order of the library's rooms
 	@$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from tests.campaign.workplace import ROOT
 
 
 def main() -> None:
-    """Runs the campaign, and prints what it has counted."""
+    """Runs the campaign, and prints what it has counted. Exit code 1 if anything was wrong."""
     parser = argparse.ArgumentParser("python -m tests.campaign", description=__doc__)
     parser.add_argument("--cases", type=int, default=1000, help="about how many")
     parser.add_argument("--source", type=Path, default=ROOT / "src", help="folder of the brain_tumor to run")
@@ -39,6 +39,7 @@ def main() -> None:
             for example in sorted(name for name, of in tally.examples.items() if of == kind):
                 print(f"    {one_line(example)}", flush=True)
     print(tally)
+    sys.exit(1 if tally.violations else 0)
 
 
 if __name__ == "__main__":

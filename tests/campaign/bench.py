@@ -61,7 +61,7 @@ def ingest_bad(
 ) -> Outcome:
     """Ingests an export that was made bad, and judges how that ends.
 
-    One in thirty goes by the command line and with a report, and one in thirty of those that end well is made
+    One in forty goes by the command line and with a report, and one in forty of those that end well is made
     into records: both take seconds.
 
     Args:
@@ -73,7 +73,7 @@ def ingest_bad(
         change: What is done to the export besides.
     """
     config = draw(CONFIGS)
-    way = draw(st.integers(0, 29))
+    way = draw(st.integers(0, 39))
     with workplace(bench.folder, bench.server, files) as place:
         change(place)
         watch = Watch(place)

@@ -32,28 +32,10 @@ from tests.campaign.workplace import workplace
 
 LABELS = ["label0", "опухоль, 2"]
 ADDRESSES = [
-    *(
-        "",
-        "/",
-        "http://",
-        "https://",
-        "file:///etc/passwd",
-        "ftp://127.0.0.1/x",
-        f"http://127.0.0.1:1/?api_key={KEY}",
-    ),
-    *(
-        f"http://[::1/{KEY}",
-        f"http://{KEY}@127.0.0.1:1/",
-        "http://\ud800",
-        "http://a b",
-        f"http://{'x' * 300}.invalid/{KEY}",
-    ),
-    *(
-        f"http://127.0.0.1:99999/{KEY}",
-        "javascript:alert(1)",
-        f"HTTP://127.0.0.1:1/{KEY}",
-        f"http://127.0.0.1:1/{KEY}\r\nX: y",
-    ),
+    *("", "/", "http://", "https://", "file:///etc/passwd", "ftp://127.0.0.1/x"),
+    *(f"http://127.0.0.1:1/?api_key={KEY}", f"http://[::1/{KEY}", f"http://{KEY}@127.0.0.1:1/"),
+    *("http://\ud800", "http://a b", f"http://{'x' * 300}.invalid/{KEY}", f"http://127.0.0.1:99999/{KEY}"),
+    *("javascript:alert(1)", f"HTTP://127.0.0.1:1/{KEY}", f"http://127.0.0.1:1/{KEY}\r\nX: y"),
 ]
 
 
@@ -90,31 +72,10 @@ def _answer(draw: Draw, archive: bytes) -> Answer:
 
 
 MEMBERS = [
-    *(
-        "../evil.txt",
-        "../../evil.txt",
-        "../../../documents/evil.txt",
-        "ROOT/documents/evil.txt",
-        "..\\..\\evil.txt",
-    ),
-    *(
-        "train/../../evil.txt",
-        "C:\\evil.txt",
-        "train\\volume_1_slice_9.jpg",
-        "a\0b",
-        "x" * 300,
-        "train/_annotations.csv/x",
-    ),
-    *(
-        "train/" * 200 + "x",
-        "__MACOSX/x",
-        "train/",
-        "nested.zip",
-        "train/" + "é" * 200 + ".jpg",
-        "val/x",
-        ".",
-        "..",
-    ),
+    *("../evil.txt", "../../evil.txt", "../../../documents/evil.txt", "ROOT/documents/evil.txt"),
+    *("..\\..\\evil.txt", "train/../../evil.txt", "C:\\evil.txt", "train\\volume_1_slice_9.jpg", "a\0b"),
+    *("x" * 300, "train/_annotations.csv/x", "train/" * 200 + "x", "__MACOSX/x", "train/", "nested.zip"),
+    *("train/" + "é" * 200 + ".jpg", "val/x", ".", ".."),
 ]
 
 

@@ -53,7 +53,9 @@ class Server:
         """The environment of every step; a case adds to it."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
         caches = {name: str(self._folder) for name in ("HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME")}
-        return {**kept, **caches, "PYTHONPATH": str(self._source), "ROBOFLOW_API_KEY": KEY}
+        # Cases are too small for more, and starting them is most of a case's time on a busy machine.
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        return {**kept, **caches, **threads, "PYTHONPATH": str(self._source), "ROBOFLOW_API_KEY": KEY}
 
     def run(self, request: dict[str, Any], tensorflow: bool = False) -> Ended:
         """Runs a request, see `server.py`, in a forked process."""
@@ -130,12 +132,13 @@ class Workplace:
         return {"folder": str(self.root / "work"), "environment": more, **self.limits, **request}
 
     def ingest(self, config: dict[str, Any]) -> Ended:
-        """Ingests, without a report."""
-        return self.server.run(self.request(config=json.dumps(config), output=str(self.output)))
+        """Ingests as a component does, with a stand-in for the report."""
+        paths = {"output": str(self.output), "report": str(self.report)}
+        return self.server.run(self.request(config=json.dumps(config), drawn=False, **paths))
 
-    def step(self, *argv: str, tensorflow: bool = False) -> Ended:
-        """Runs a step's command line in a forked process."""
-        return self.server.run(self.request(argv=list(argv)), tensorflow)
+    def step(self, *argv: str, drawn: bool = True, tensorflow: bool = False) -> Ended:
+        """Runs a step's command line in a forked process; a data report may be a stand-in."""
+        return self.server.run(self.request(argv=list(argv), drawn=drawn), tensorflow)
 
     def start(self, *argv: str) -> "subprocess.Popen[str]":
         """Starts a step's command line as a process of its own."""

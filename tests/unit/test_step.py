@@ -77,6 +77,20 @@ def test_the_command_line_ends_likewise() -> None:
     assert result.stderr.count("\n") == 1
     assert "sed=1" in result.stderr and "seed" in result.stderr
 
+    result = run("from brain_tumor.cli import main\nmain(['ingest', '--output=a', '--report=b', '--sed'])")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "brain-tumor: error: unrecognized arguments: --sed"
+
+
+def test_a_sentence_shows_what_cannot_be_seen() -> None:
+    result = run(
+        "from brain_tumor.runtime.errors import InputError\n"
+        "from brain_tumor.runtime.step import step\n"
+        "with step():\n"
+        "    raise InputError('a\\nb\\u202ec\\udcff is no folder.')\n"
+    )
+    assert result.stderr == "a\\nb\\u202ec\\udcff is no folder.\n"
+
 
 TEMPORARY = """
 import os, signal, sys, tempfile, time

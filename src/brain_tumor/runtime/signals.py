@@ -14,7 +14,9 @@ TERMINATED = 128 + signal.SIGTERM
 @contextmanager
 def signals_deferred() -> Iterator[None]:
     """Lets what is inside be done whole: a signal that ends the process does so after it."""
+    number: int
     received: list[int] = []
+    number: int
 
     def remember(number: int, frame: FrameType | None) -> None:
         received.append(number)
