@@ -90,9 +90,10 @@ def ingest_bad(
 
 
 def command_line(place: Workplace, config: dict[str, Any]) -> list[str]:
-    """The command that ingests a workplace's export; the labels are those that it names."""
-    values = {f"dataset.{name}": value for name, value in config.items() if name != "labels"}
-    overrides = [f"{name}={value}" for name, value in values.items()]
+    """The command that ingests a workplace's export."""
+    quoted = ",".join(f"'{label}'" for label in config.get("labels", LABELS))
+    values = {**config, "labels": f"[{quoted}]"}
+    overrides = [f"dataset.{name}={value}" for name, value in values.items()]
     paths = ["--output", str(place.output), "--report", str(place.report)]
     return ["ingest", *paths, "dataset=directory", f"dataset.path={place.export}", *overrides]
 
@@ -106,4 +107,4 @@ def _make_records(place: Workplace) -> list[Violation]:
 
 def ending(ended: Ended) -> str:
     """How a step ended, in a word."""
-    return {0: "well", 2: "with a sentence"}.get(ended.code, "by a signal")
+    return {0: "well", 1: "with a traceback", 2: "with a sentence"}.get(ended.code, "by a signal")

@@ -58,12 +58,17 @@ class Watch:
                 continue
             if name.startswith("data/export/"):
                 found.append(Violation("export", f"{name!r} is not as it was"))
-            elif any(part.endswith(".tmp") for part in Path(name).parts) or name.startswith("tmp/"):
+            elif self._is_draft(name):
                 if number != signal.SIGKILL:
                     found.append(Violation("draft", f"{name!r} is left"))
             elif not any(name == own or name.startswith(f"{own}/") for own in self._own):
                 found.append(Violation("outside", f"{name!r} is not as it was"))
         return found + self._check_secrets(ended)
+
+    def _is_draft(self, name: str) -> bool:
+        """Whether it is a temporary file, or what an output is before it is whole."""
+        hidden = [f"{Path(own).parent}/.{Path(own).name}" for own in self._own]
+        return name.startswith(("tmp/", *hidden)) or any(part.endswith(".tmp") for part in Path(name).parts)
 
     def _check_secrets(self, ended: Ended) -> list[Violation]:
         found = [Violation("key", f"the step says {each}") for each in (KEY, SIGNATURE) if each in ended.said]

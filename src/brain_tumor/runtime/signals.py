@@ -14,9 +14,7 @@ TERMINATED = 128 + signal.SIGTERM
 @contextmanager
 def signals_deferred() -> Iterator[None]:
     """Lets what is inside be done whole: a signal that ends the process does so after it."""
-    number: int
     received: list[int] = []
-    number: int
 
     def remember(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -32,5 +30,5 @@ def signals_deferred() -> Iterator[None]:
         if asked:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        for number in received[:1]:
-            signal.raise_signal(number)
+        for first in received[:1]:
+            signal.raise_signal(first)
