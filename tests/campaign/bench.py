@@ -33,13 +33,11 @@ class Bench:
         server: Runs steps.
         folder: For the workplaces.
         exports: By format, the bytes of a good export's files by path.
-        artifacts: By name, good artifacts: `dataset`, `predictions`, `evaluation`, `records`.
     """
 
     server: Server
     folder: Path
     exports: dict[str, dict[str, bytes]]
-    artifacts: dict[str, Path]
 
 
 def image_folders(place: Workplace, export_format: str) -> dict[str, Path] | None:

@@ -17,28 +17,28 @@ from tests.campaign.workplace import ROOT, Server
 # What is read: exports in every format.
 EXPORTS: dict[str, tuple[int, Case]] = {
     **{
-        f"{name} annotations": (60, annotations.bad_annotations(name))
+        f"{name} annotations": (50, annotations.bad_annotations(name))
         for name in ("tensorflow", "coco", "yolo", "voc")
     },
-    "tfrecord annotations": (40, annotations.bad_annotations("tfrecord")),
+    "tfrecord annotations": (30, annotations.bad_annotations("tfrecord")),
     "damaged files": (90, annotations.damaged_files),
-    "images": (110, images.bad_images),
-    "names": (90, images.bad_names),
+    "images": (100, images.bad_images),
+    "names": (80, images.bad_names),
     "folders": (60, images.bad_folders),
 }
 # What else a step meets.
 STEPS: dict[str, tuple[int, Case]] = {
-    "paths": (90, places.bad_paths),
+    "paths": (80, places.bad_paths),
     "overrides": (60, places.bad_configurations),
-    "configs": (60, places.bad_parameters),
-    "datasets": (50, artifacts.bad_datasets),
-    "judgements": (40, artifacts.bad_judgements),
+    "configs": (90, places.bad_parameters),
+    "datasets": (40, artifacts.bad_datasets),
+    "judgements": (30, artifacts.bad_judgements),
     "models": (20, artifacts.bad_models),
-    "Roboflow": (70, services.bad_service),
-    "full disks": (40, places.full_disks),
+    "Roboflow": (100, services.bad_service),
+    "full disks": (30, places.full_disks),
     "signals": (40, places.signals),
-    "killed processes": (16, places.killed_processes),
-    "processes": (24, places.processes),
+    "killed processes": (14, places.killed_processes),
+    "processes": (20, places.processes),
 }
 KINDS = EXPORTS | STEPS
 
@@ -51,12 +51,7 @@ def open_bench(folder: Path, source: Path = ROOT / "src") -> Iterator[Bench]:
     server = Server(source, folder / "caches")
     try:
         exports = write_good_exports(folder / "exports")
-        yield Bench(
-            server,
-            folder / "places",
-            exports,
-            artifacts.make_artifacts(server, folder, exports["tensorflow"]),
-        )
+        yield Bench(server, folder / "places", exports)
     finally:
         server.close()
 

@@ -21,6 +21,8 @@ def test_bad_exports(
     kind: str, times: int, bench: Bench, record_property: Callable[[str, object], None]
 ) -> None:
     count, tally = EXPORTS[kind][0] * times, Tally()
-    run_cases(kind, count, bench, tally)
-    record_property("campaign", tally.counts())
+    try:
+        run_cases(kind, count, bench, tally)
+    finally:
+        record_property("campaign", tally.counts())
     assert sum(tally.cases.values()) > 0.8 * count, "Hypothesis found fewer different cases than wanted"

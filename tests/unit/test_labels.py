@@ -170,6 +170,11 @@ DEFECTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         put_bytes(PBTXT, b"item { name: 'a' id: 'b' }"),
         "is no label map that can be read",
     ),
+    "TFRecord: no UTF-8": (
+        "tfrecord",
+        put_bytes(PBTXT, b"item {\n  \x80name: 'a' }"),
+        "is no label map that can be read",
+    ),
     "TFRecord: nested": ("tfrecord", put_bytes(PBTXT, b"item { a {" * 9000), "is no label map"),
     "TFRecord: no name": ("tfrecord", put_bytes(PBTXT, b"item { id: 1 }"), "item 1 has no name or no id"),
     "two formats": ("coco", put_bytes("valid/_annotations.csv", b""), "several formats"),

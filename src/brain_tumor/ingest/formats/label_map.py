@@ -50,7 +50,7 @@ def read_label_map(path: Path) -> list[tuple[int, str]]:
     """
     try:
         content = text_format.Parse(path.read_bytes(), _LabelMap(), allow_unknown_field=True)
-    except (text_format.ParseError, RecursionError, OSError) as error:
+    except (text_format.ParseError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise InputError(
             f"{path} is no label map that can be read; mend it, or give the names to dataset.labels."
         ) from error
