@@ -1,5 +1,6 @@
 """What is found of predictions: figures and metrics, the artifact, the terminal table and the Markdown."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from brain_tumor.artifacts.evaluation import ALL, FILE, Evaluation, read_evaluation, write_evaluation
+from brain_tumor.artifacts.figures import DASHBOARD, OVERALL_FIGURES, VERSUS
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
@@ -22,7 +24,13 @@ from brain_tumor.artifacts.predictions import (
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.judge import judge
-from brain_tumor.reports.evaluation_tables import DASH, evaluation_markdown, label_table, summary_table
+from brain_tumor.reports.evaluation_tables import (
+    DASH,
+    TERMINAL_LABEL_COLUMNS,
+    evaluation_markdown,
+    label_table,
+    summary_table,
+)
 from brain_tumor.runtime.errors import InputError
 
 LABELS = ["label0", "label (1)"]
@@ -129,7 +137,9 @@ def test_every_model_with_a_class_head_has_curves(evaluation: Evaluation) -> Non
     assert curves["constant"]["label0"].confusion_matrix == [[0, 24], [0, 12]]
     assert evaluation.final_curves("label0") == curves["final"]["label0"]
     assert evaluation.final_curves("label (1)").roc is None  # it is in all slices
-    with pytest.raises(InputError, match=r"no curves of label9 .* it has those of label0, label \(1\)"):
+    with pytest.raises(
+        InputError, match=r"no curves of label9 .* it has those of all labels, label0, label \(1\)"
+    ):
         evaluation.final_curves("label9")
 
 
@@ -141,12 +151,12 @@ def test_the_trainings_of_all_models_stand_in_their_order(evaluation: Evaluation
 def test_metrics_are_flat_sorted_and_finite(evaluation: Evaluation) -> None:
     metrics = evaluation.metrics()
     assert list(metrics) == sorted(metrics)
-    assert metrics["final_mean_iou"] == pytest.approx(2 / 3)
-    assert metrics["baseline_box_mean_iou"] == 1.0
-    assert metrics["final_label0_f1"] == metrics["final_label0_box_ap50"] == 1.0
-    assert metrics["final_label _1__f1"] == 1.0  # MLflow takes no brackets
-    assert "baseline_box_macro_f1" not in metrics and "baseline_classification_mean_iou" not in metrics
-    assert "final_label _1__roc_auc" not in metrics  # it is in all slices
+    assert metrics["mean_iou"] == pytest.approx(2 / 3)
+    assert metrics["baseline_box/mean_iou"] == 1.0
+    assert metrics["final/label0/f1"] == metrics["final/label0/box_ap50"] == 1.0
+    assert metrics["final/label _1_/f1"] == 1.0  # MLflow takes no brackets
+    assert "baseline_box/macro_f1" not in metrics and "baseline_classification/mean_iou" not in metrics
+    assert "final/label _1_/roc_auc" not in metrics  # it is in all slices
     assert {type(value) for value in metrics.values()} == {float}
 
 
@@ -178,7 +188,7 @@ def test_terminal_table(evaluation: Evaluation) -> None:
     notes = {"MLflow run": {name: model.mlflow_run_id for name, model in evaluation.models.items()}}
     lines = summary_table(evaluation, notes).splitlines()
     assert re.split(r"\s{2,}", lines[0].strip()) == [
-        *("model", "macro-F1", "mean IoU", "recall@0.5 (any probability)", "AP50", "MLflow run")
+        *("model", "macro_f1", "mean_iou", "recall_at_50", "box_ap50", "MLflow run")
     ]
     assert [line.split("  ")[0] for line in lines[2:]] == list(TITLES.values())
     assert lines[2].split()[-7:] == ["1.000", "0.667", "1.000", "1.000", "run", "of", "final"]
@@ -199,8 +209,9 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
         "1.000 [1.000, 1.000]",
         "1.000 [1.000, 1.000]",
         "0.400",  # found up to an IoU of 0.65, at four of ten thresholds
-        "0.000",
+        "0.000 [0.000, 0.000]",
         "1.000",
+        "1.000 [1.000, 1.000]",
     ]
     assert DASH in find_line(markdown, "| baseline box ")
     minus = find_line(markdown, f"| constant | {ALL} ").split("|")
@@ -210,7 +221,9 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
         "+0.556 [+0.556, +0.556]",
     ]
     assert "paired bootstrap over patients" in markdown
-    assert find_line(markdown, "| label (1)").count(DASH) == 2  # ROC AUC and average precision
+    assert (
+        find_line(markdown, "| label (1)").count(DASH) == 4
+    )  # it is in all slices, so there is nothing to rank
     assert "nan" not in markdown.lower()
 
 
@@ -228,23 +241,23 @@ def test_a_label_that_the_split_lacks_is_said_to_lack(tmp_path: Path) -> None:
     interval = final.intervals["macro_f1"]
     assert (interval.value, interval.low, interval.high) == (1.0, 1.0, 1.0)
     assert found.differences["constant"]["label0"]["macro_f1"].value is None
-    assert "final_label0_f1" not in found.metrics()
+    assert "final/label0/f1" not in found.metrics()
     said = "label0 is in no image of the split test: it has no figures, and the means over labels leave that"
     assert said in evaluation_markdown(found) and said in label_table(found)
-    assert find_line(evaluation_markdown(found), "| label0 ").count(DASH) == 9
+    assert find_line(evaluation_markdown(found), "| label0 ").count(DASH) == 12
 
 
 def test_every_label_has_its_box_figures_in_table_json_and_metrics(evaluation: Evaluation) -> None:
     header, *_ = label_table(evaluation).splitlines()
-    assert "mean IoU" in header and "recall@0.5 (any probability)" in header and "AP50" in header
+    assert header.split()[3:] == list(TERMINAL_LABEL_COLUMNS)
     assert find_line(label_table(evaluation), "label (1) ").split()[-4:] == [
         "0.667",
         "1.000",
         "1.000",
         "0.400",
     ]
-    for name in ("mean_iou", "median_iou", "recall_at_50_any_probability", "box_ap50"):
-        assert f"final_label0_{name}" in evaluation.metrics()
+    for name in ("mean_iou", "median_iou", "recall_at_50", "box_ap50"):
+        assert f"final/label0/{name}" in evaluation.metrics()
         assert evaluation.model_dump()["models"]["final"]["labels"]["label0"][name] is not None
 
 
@@ -304,3 +317,61 @@ def test_unknown_patients_are_no_patients(tmp_path: Path) -> None:
     assert "Split test: 36 images, 48 true boxes; patients are unknown." in markdown
     assert "bootstrap over images, since patients are unknown" in markdown
     assert "bootstrap over patients" not in markdown
+
+
+def test_thresholds_are_tuned_on_valid_and_applied_on_test(tmp_path: Path) -> None:
+    predictions = make_predictions(tmp_path / "predictions", 12)
+    table = predictions.table
+    table["probability"] *= 0.4  # 0.36 and 0.04, for the constant answer 0.4: nothing reaches 0.5
+    valid = table.assign(split="valid")
+    write_predictions(tmp_path / "tuned", pd.concat([valid, table]), predictions.manifest)
+    tuned = judge(
+        EvaluateConfig(threshold="tuned", bootstrap_samples=20), open_predictions(tmp_path / "tuned")
+    )
+
+    final = tuned.models["final"]
+    assert final.thresholds == {"label0": pytest.approx(0.2), "label (1)": pytest.approx(0.18)}
+    assert tuned.models["baseline_box"].thresholds == {}
+    assert final.figures["macro_f1"] == 1.0 and final.intervals["macro_f1"].value == 1.0
+    assert final.curves["label0"].confusion_matrix == [[24, 0], [0, 12]]
+    assert (tuned.threshold, tuned.images) == ("tuned", 36)
+    assert "highest (final model: label0 0.200, label (1) 0.180)" in evaluation_markdown(tuned)
+    with pytest.raises(InputError, match="no rows of the split valid"):
+        judge(EvaluateConfig(threshold="tuned"), predictions)
+
+
+@pytest.mark.parametrize("patients", [1, 12])
+@pytest.mark.parametrize("case", ["as it is", "a label nowhere", "nothing anywhere", "one box", "no answer"])
+def test_no_figure_is_ever_nan(tmp_path: Path, patients: int, case: str) -> None:
+    predictions = make_predictions(tmp_path / "predictions", patients)
+    table = predictions.table
+    gone = {
+        "a label nowhere": table["label"] == "label0",
+        "nothing anywhere": table["label"] != "",
+        "one box": table["source_id"] != "test/0_0.jpg",
+    }.get(case, table["label"] == "")
+    table.loc[gone, ["present", *TRUE_BOX, "iou"]] = [False, *[np.nan] * 5]
+    if case == "no answer":
+        table["probability"] = table["probability"] * 0.0
+    found = judge(CONFIG, write_predictions(tmp_path / "made", table, predictions.manifest))
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
+    json.dumps([found.metrics(), found.summary()], allow_nan=False)
+    assert "nan" not in evaluation_markdown(found).lower()
+
+
+def test_a_dashboard_sees_the_final_model_s_main_figures_by_short_names(evaluation: Evaluation) -> None:
+    summary = evaluation.summary()
+    assert set(summary) == {*DASHBOARD, *VERSUS}
+    assert len(summary) == 13 and all(len(name) <= 25 for name in summary)
+    assert summary["macro_f1"] == evaluation.metrics()["macro_f1"] == 1.0
+    assert summary["vs_constant_mean_iou"] == pytest.approx(2 / 3 - 1 / 9)
+
+
+def test_every_figure_with_an_interval_is_a_known_one(evaluation: Evaluation) -> None:
+    final = evaluation.models["final"]
+    assert set(final.intervals) <= set(OVERALL_FIGURES)
+    for label, own in final.label_intervals.items():
+        assert {name: interval.value for name, interval in own.items()} == pytest.approx(
+            {name: final.labels[label][name] for name in own}
+        )
+    assert final.iou_from_image.value == pytest.approx(0)  # all true boxes are in one place

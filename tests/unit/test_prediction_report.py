@@ -221,7 +221,7 @@ def test_gallery_draws_boxes_in_pixels_of_the_original_image(
     name = counts.idxmax()
     rows = final[final["source_id"] == name]
     # The image is where it came from, whichever split it is used in.
-    figure = gallery_figure(final.assign(split="valid"), [name], dataset, LABELS, 0.5)
+    figure = gallery_figure(final.assign(split="valid"), [name], dataset, LABELS, dict.fromkeys(LABELS, 0.5))
     (axis,) = figure.axes
     assert axis.get_xlim() == (0, rows["width"].iloc[0]) and axis.get_ylim() == (rows["height"].iloc[0], 0)
     drawn = [

@@ -49,14 +49,16 @@ def _check_label(label: str) -> str:
 
 
 def metric_name(label: str) -> str:
-    """A label in the name of a metric, where MLflow takes letters, digits, spaces and `_ - . :` alone.
+    """A label as a part of a metric's name, between slashes.
 
-    It takes slashes too, but not all: a name with one must be a path that has no shorter form.
+    MLflow takes letters, digits, spaces and `_ - . :` in it. The whole must be a path that has no shorter
+    form, so a part of dots alone is none.
 
     >>> metric_name("edema (T2)")
     'edema _T2_'
     """
-    return re.sub(r"[^\w .:-]", "_", label)
+    name = re.sub(r"[^\w .:-]", "_", label)
+    return name if name.strip(".") else "_" * len(name)
 
 
 def _check_labels(labels: list[str]) -> list[str]:

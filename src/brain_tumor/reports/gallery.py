@@ -41,7 +41,11 @@ def choose_images(predictions: pd.DataFrame, count: int, seed: int) -> list[str]
 
 
 def gallery_figure(
-    predictions: pd.DataFrame, source_ids: list[str], dataset: Dataset, labels: list[str], threshold: float
+    predictions: pd.DataFrame,
+    source_ids: list[str],
+    dataset: Dataset,
+    labels: list[str],
+    thresholds: dict[str, float],
 ) -> Figure:
     """The slices with true boxes (solid) and predicted ones (dashed), in pixels of the original image.
 
@@ -50,7 +54,7 @@ def gallery_figure(
         source_ids: The images to draw.
         dataset: Where they are.
         labels: The label names, in slot order.
-        threshold: Probability from which a label counts as predicted; only then its box is drawn.
+        thresholds: By label the probability from which it counts as predicted; only then its box is drawn.
 
     Raises:
         InputError: An image is missing or unreadable.
@@ -60,7 +64,7 @@ def gallery_figure(
     for axis, source_id in zip(axes, source_ids, strict=True):
         rows = predictions[predictions["source_id"] == source_id].set_index("label").loc[labels]
         image = read_thumbnail(dataset.image_folder / source_id)
-        _draw_answers(axis, rows, image, names, threshold)
+        _draw_answers(axis, rows, image, names, thresholds)
     handles = [Line2D([], [], color=slot_color(COLORS, slot), linewidth=4) for slot in range(len(labels))]
     handles += [Line2D([], [], color="#222222"), Line2D([], [], color="#222222", linestyle="--")]
     figure.legend(handles, [*names, "true", "predicted"], loc="outside upper left", ncols=5, frameon=False)
@@ -68,7 +72,7 @@ def gallery_figure(
 
 
 def _draw_answers(
-    axis: Axes, rows: pd.DataFrame, image: Image.Image, names: list[str], threshold: float
+    axis: Axes, rows: pd.DataFrame, image: Image.Image, names: list[str], thresholds: dict[str, float]
 ) -> None:
     """Draws a slice; `rows` are its rows of the predictions table, in the order of its labels `names`."""
     first = rows.iloc[0]
@@ -77,7 +81,7 @@ def _draw_answers(
     for slot, name in enumerate(names):
         color, text_color = slot_color(COLORS, slot), slot_color(TEXT_COLORS, slot)
         row = rows.iloc[slot]
-        present, predicted = row["present"], row["probability"] >= threshold
+        present, predicted = row["present"], row["probability"] >= thresholds[str(row.name)]
         if present:
             draw_box(axis, row[TRUE_BOX].to_numpy(float), color)
         if predicted:

@@ -16,6 +16,7 @@ from brain_tumor.reports.evaluation_tables import (
     counts_sentence,
     label_rows,
     summary_rows,
+    threshold_sentence,
 )
 from brain_tumor.reports.gallery import choose_images, gallery_figure
 from brain_tumor.reports.page import Section, figure_uri, page
@@ -54,7 +55,7 @@ def write_prediction_report(
         Section(
             "ROC curves",
             "A label's presence, told by its probability. "
-            f"The dots are at the threshold {evaluation.threshold:g}.",
+            f"The dots are at the threshold. {threshold_sentence(evaluation)}",
             image=figure_uri(roc_figure(evaluation), DPI),
         ),
         Section(
@@ -89,6 +90,8 @@ def _gallery_sections(
     images = choose_images(final, config.gallery_images, config.seed)
     if not images:
         return []
-    figure = gallery_figure(final, images, dataset, evaluation.label_names, evaluation.threshold)
-    text = f"Final model. A box is shown as predicted from a probability of {evaluation.threshold:g}."
+    figure = gallery_figure(
+        final, images, dataset, evaluation.label_names, evaluation.models[FINAL].thresholds
+    )
+    text = f"Final model. {threshold_sentence(evaluation)} Only then its box is drawn."
     return [Section("True and predicted boxes", text, image=figure_uri(figure, DPI))]
