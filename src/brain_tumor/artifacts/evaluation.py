@@ -4,11 +4,12 @@ evaluation.json     `Evaluation`
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from brain_tumor.artifacts.figures import DASHBOARD, VERSUS
 from brain_tumor.artifacts.folder import Manifest, publish, read_json, read_manifest
 from brain_tumor.artifacts.model import Epoch
+from brain_tumor.artifacts.predictions import JudgedData
 from brain_tumor.config import Schema, Split, Threshold
 from brain_tumor.config.dataset import metric_name
 from brain_tumor.config.fields import CONSTANT, FINAL
@@ -106,6 +107,10 @@ class Evaluation(Schema):
     label, with `ALL` for the figures over all labels, then by figure."""
     trainings: dict[str, list[Epoch]]
     """The epochs of each training behind the models, by its name."""
+    configs: dict[str, dict[str, Any]]
+    """The configs of the judgement (`evaluate`) and of each training, defaults included."""
+    data: JudgedData | None
+    """None where nobody knows."""
 
     @property
     def label_names(self) -> list[str]:

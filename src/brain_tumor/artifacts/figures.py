@@ -26,7 +26,7 @@ _LABELS = {
     "f1": "harmonic mean of precision and recall",
     "roc_auc": "area under the ROC curve of the label's probability; 0.5 is chance",
     "average_precision": "area under the precision-recall curve of the label's probability",
-    "sens_at_90_spec": "highest sensitivity with at most 10 % false alarms among the images without the label",
+    "sens_at_90_spec": "highest recall with false alarms in at most 10 % of the images without the label",
     "calibration_error": "mean distance of probability and observed share, over 15 bins; 0 is best",
 }
 _BOXES = {

@@ -58,6 +58,9 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
         trainings={
             name: epochs for model in manifest.models.values() for name, epochs in model.trainings.items()
         },
+        configs={"evaluate": config.model_dump(mode="json")}
+        | {name: own for model in manifest.models.values() for name, own in model.configs.items()},
+        data=manifest.data,
     )
 
 

@@ -6,6 +6,7 @@ from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval
 from brain_tumor.config.fields import FINAL, TUNED
+from brain_tumor.reports.verdict import verdict
 from brain_tumor.runtime import environment
 
 DASH = "\u2013"  # stands for a figure that a model cannot have
@@ -124,7 +125,8 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     counts = f"{counts_sentence(evaluation)} {threshold_sentence(evaluation)}"
     header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
     parts = ["# Evaluation", f"Run {run}" if run else ""]
-    parts += [f"> {evaluation.notice}" if evaluation.notice else "", counts]
+    parts += [f"> {evaluation.notice}" if evaluation.notice else ""]
+    parts += ["\n".join(f"- {line}" for line in verdict(evaluation)), counts]
     parts += [_markdown_table(header, rows), ABOUT_BOXES, _about_intervals(evaluation)]
     if evaluation.differences:
         header, rows = difference_rows(evaluation, [ALL, *evaluation.label_names])
