@@ -27,10 +27,10 @@ from brain_tumor.evaluation.judge import judge
 from brain_tumor.reports.evaluation_tables import (
     DASH,
     TERMINAL_LABEL_COLUMNS,
-    evaluation_markdown,
     label_table,
     summary_table,
 )
+from brain_tumor.reports.model_card import model_card
 from brain_tumor.runtime.errors import InputError
 
 LABELS = ["label0", "label (1)"]
@@ -197,8 +197,8 @@ def test_terminal_table(evaluation: Evaluation) -> None:
 
 
 def test_markdown_with_intervals(evaluation: Evaluation) -> None:
-    markdown = evaluation_markdown(evaluation)
-    assert f"> {NOTICE}" in markdown
+    markdown = model_card(evaluation)
+    assert f"**{NOTICE}**" in markdown
     assert "Split test: 12 patients, 36 images, 48 true boxes." in markdown
     cells = [cell.strip() for cell in find_line(markdown, "| final ").split("|")[1:-1]]
     # Only label0 is absent somewhere: the ROC AUC is its.
@@ -243,8 +243,8 @@ def test_a_label_that_the_split_lacks_is_said_to_lack(tmp_path: Path) -> None:
     assert found.differences["constant"]["label0"]["macro_f1"].value is None
     assert "final/label0/f1" not in found.metrics()
     said = "label0 is in no image of the split test: it has no figures, and the means over labels leave that"
-    assert said in evaluation_markdown(found) and said in label_table(found)
-    assert find_line(evaluation_markdown(found), "| label0 ").count(DASH) == 12
+    assert said in model_card(found) and said in label_table(found)
+    assert find_line(model_card(found), "| label0 ").count(DASH) == 12
 
 
 def test_every_label_has_its_box_figures_in_table_json_and_metrics(evaluation: Evaluation) -> None:
@@ -266,16 +266,16 @@ def test_a_label_with_a_bar_takes_one_cell(evaluation: Evaluation) -> None:
     labels = {"a|b": final.labels["label0"], "label (1)": final.labels["label (1)"]}
     models = {"final": final.model_copy(update={"labels": labels})}
     renamed = evaluation.model_copy(update={"models": models, "differences": {}})
-    assert find_line(evaluation_markdown(renamed), r"| a\|b |")
+    assert find_line(model_card(renamed), r"| a\|b |")
 
 
 def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
-    markdown = evaluation_markdown(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
+    markdown = model_card(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
     assert "[" not in find_line(markdown, "| final ")
     assert "No interval: only 2 patients, 10 are needed" in markdown
     assert " +0.556 |" in find_line(markdown, f"| constant | {ALL} ")
     assert "only 2 patients with a true box, 10 are needed." in markdown
-    assert ">" not in markdown  # no notice
+    assert NOTICE not in markdown
 
 
 def test_another_split_is_refused(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_unknown_patients_are_no_patients(tmp_path: Path) -> None:
     table = predictions.table.assign(patient_id=pd.array([None] * len(predictions.table), "str"))
     unknown = write_predictions(tmp_path / "unknown", table, predictions.manifest)
 
-    markdown = evaluation_markdown(judge(CONFIG, unknown))
+    markdown = model_card(judge(CONFIG, unknown))
 
     assert "Split test: 36 images, 48 true boxes; patients are unknown." in markdown
     assert "bootstrap over images, since patients are unknown" in markdown
@@ -335,7 +335,7 @@ def test_thresholds_are_tuned_on_valid_and_applied_on_test(tmp_path: Path) -> No
     assert final.figures["macro_f1"] == 1.0 and final.intervals["macro_f1"].value == 1.0
     assert final.curves["label0"].confusion_matrix == [[24, 0], [0, 12]]
     assert (tuned.threshold, tuned.images) == ("tuned", 36)
-    assert "highest (final model: label0 0.200, label (1) 0.180)" in evaluation_markdown(tuned)
+    assert "highest (final model: label0 0.200, label (1) 0.180)" in model_card(tuned)
     with pytest.raises(InputError, match="no rows of the split valid"):
         judge(EvaluateConfig(threshold="tuned"), predictions)
 
@@ -356,7 +356,7 @@ def test_no_figure_is_ever_nan(tmp_path: Path, patients: int, case: str) -> None
     found = judge(CONFIG, write_predictions(tmp_path / "made", table, predictions.manifest))
     json.dumps(found.model_dump(mode="json"), allow_nan=False)
     json.dumps([found.metrics(), found.summary()], allow_nan=False)
-    assert "nan" not in evaluation_markdown(found).lower()
+    assert "nan" not in model_card(found).lower()
 
 
 def test_a_dashboard_sees_the_final_model_s_main_figures_by_short_names(evaluation: Evaluation) -> None:

@@ -11,6 +11,7 @@ from brain_tumor.artifacts.folder import Manifest, publish, read_json, read_mani
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.artifacts.predictions import JudgedData
 from brain_tumor.config import Schema, Split, Threshold
+from brain_tumor.config.dataset import ALL as ALL
 from brain_tumor.config.dataset import metric_name
 from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.runtime.errors import InputError
@@ -18,8 +19,6 @@ from brain_tumor.stores.files import write_json
 
 FILE = "evaluation.json"
 CATEGORIES = ["absent", "present"]
-# Stands for a label's name where a figure is over all of them.
-ALL = "all labels"
 
 Figures = dict[str, float | None]
 """Figures by name; None for one that a model cannot have."""

@@ -20,6 +20,8 @@ from brain_tumor.runtime.errors import InputError
 
 AUTO = "auto"
 LONGEST_LABEL = 100
+# Stands for a label's name where a figure is over all of them.
+ALL = "all labels"
 # Figures over all labels have these names where a label's own figures have the label's.
 AVERAGES = ("macro", "micro", "weighted")
 
@@ -43,7 +45,7 @@ def _check_label(label: str) -> str:
     if odd:
         raise ValueError(f"is {label!r}, which has a character that cannot be seen; give a plain name")
     name = metric_name(label)
-    if any(name == average or name.startswith(f"{average}_") for average in AVERAGES):
+    if label == ALL or any(name == average or name.startswith(f"{average}_") for average in AVERAGES):
         raise ValueError(f"is {label!r}, as figures over all labels are called; give it another name")
     return label
 

@@ -1,13 +1,9 @@
-"""An evaluation to read: as a table in the terminal, as Markdown, and in sentences."""
-
-import os
+"""An evaluation to read: tables for the terminal and for pages, and sentences about them."""
 
 from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval
 from brain_tumor.config.fields import FINAL, TUNED
-from brain_tumor.reports.verdict import verdict
-from brain_tumor.runtime import environment
 
 DASH = "\u2013"  # stands for a figure that a model cannot have
 # Figures are called everywhere as they are in `brain_tumor.artifacts.figures`.
@@ -40,7 +36,7 @@ def summary_rows(
     rows = []
     for model in evaluation.models.values():
         known = model.intervals if intervals else {}
-        cells = [_number(model.figures[name]) + _brackets(known.get(name)) for name in columns]
+        cells = [number(model.figures[name]) + _brackets(known.get(name)) for name in columns]
         rows.append([model.title, *cells])
     return ["model", *columns], rows
 
@@ -53,13 +49,13 @@ def summary_table(evaluation: Evaluation, notes: dict[str, dict[str, str]] | Non
         notes: Further columns: by title, a text for each model's name.
     """
     header, rows = summary_rows(evaluation)
-    alignment = _alignment(header)
+    sides = alignment(header)
     for title, texts in (notes or {}).items():
         header.append(title)
-        alignment.append("left")
+        sides.append("left")
         for row, model in zip(rows, evaluation.models, strict=True):
             row.append(texts[model])
-    return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=alignment)
+    return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=sides)
 
 
 def label_rows(
@@ -75,15 +71,15 @@ def label_rows(
     final = evaluation.models.get(FINAL)
     rows = []
     for label, figures in final.labels.items() if final else ():
-        known = final.label_intervals[label] if final and intervals else {}
-        rows.append([label, *(_number(figures[name]) + _brackets(known.get(name)) for name in columns)])
+        known = final.label_intervals.get(label, {}) if final and intervals else {}
+        rows.append([label, *(number(figures[name]) + _brackets(known.get(name)) for name in columns)])
     return ["label, final model", *columns], rows
 
 
 def label_table(evaluation: Evaluation) -> str:
     """The final model's figures of each label as a plain-text table for the terminal, with what it means."""
     header, rows = label_rows(evaluation, TERMINAL_LABEL_COLUMNS)
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
+    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=alignment(header))
     return "\n\n".join(part for part in (table, about_labels(evaluation)) if part)
 
 
@@ -119,29 +115,6 @@ def threshold_sentence(evaluation: Evaluation) -> str:
     )
 
 
-def evaluation_markdown(evaluation: Evaluation) -> str:
-    """The whole evaluation as a Markdown page, which names the run that it is of, if that has a name."""
-    run = os.environ.get(environment.RUN)
-    counts = f"{counts_sentence(evaluation)} {threshold_sentence(evaluation)}"
-    header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
-    parts = ["# Evaluation", f"Run {run}" if run else ""]
-    parts += [f"> {evaluation.notice}" if evaluation.notice else ""]
-    parts += ["\n".join(f"- {line}" for line in verdict(evaluation)), counts]
-    parts += [_markdown_table(header, rows), ABOUT_BOXES, _about_intervals(evaluation)]
-    if evaluation.differences:
-        header, rows = difference_rows(evaluation, [ALL, *evaluation.label_names])
-        parts += [
-            "## Final model minus the others",
-            _markdown_table(header, rows),
-            about_differences(evaluation),
-        ]
-    header, rows = label_rows(evaluation)
-    if rows:
-        parts += ["## Labels", _markdown_table(header, rows)]
-    parts.append(about_labels(evaluation))
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
 def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of a table of the final model's figures minus the others', with intervals.
 
@@ -153,14 +126,14 @@ def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str
     for name, by_label in evaluation.differences.items():
         for label in labels:
             found = [by_label[label][figure] for figure in SUMMARY_COLUMNS]
-            rows.append([name, label, *(_number(each.value, "+") + _brackets(each, "+") for each in found)])
+            rows.append([name, label, *(number(each.value, "+") + _brackets(each, "+") for each in found)])
     return ["final, minus", "label", *SUMMARY_COLUMNS], rows
 
 
 def difference_table(evaluation: Evaluation) -> str:
     """The differences over all labels as a plain-text table for the terminal, with what it means."""
     header, rows = difference_rows(evaluation, [ALL])
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
+    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=alignment(header))
     return f"{table}\n\n{about_differences(evaluation)}"
 
 
@@ -176,7 +149,8 @@ def about_differences(evaluation: Evaluation) -> str:
     return " ".join(sentences + _reasons(known))
 
 
-def _about_intervals(evaluation: Evaluation) -> str:
+def about_intervals(evaluation: Evaluation) -> str:
+    """What the intervals are, or why there are none, in a sentence or two."""
     known = [interval for model in evaluation.models.values() for interval in model.intervals.values()]
     sentences = []
     if any(interval.low is not None for interval in known):
@@ -194,16 +168,13 @@ def _reasons(known: list[Interval]) -> list[str]:
     return [f"No interval: {'; '.join(dict.fromkeys(reasons))}."] if reasons else []
 
 
-def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may have one in its name
-    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header))
-
-
-def _alignment(header: list[str]) -> list[str]:
+def alignment(header: list[str]) -> list[str]:
+    """A table's first column begins at the left, the others end at the right."""
     return ["left"] + ["right"] * (len(header) - 1)
 
 
-def _number(value: float | None, sign: str = "") -> str:
+def number(value: float | None, sign: str = "") -> str:
+    """A figure as tables show it."""
     return DASH if value is None else f"{value:{sign}.3f}"
 
 
