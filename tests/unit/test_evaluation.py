@@ -10,23 +10,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brain_tumor.artifacts.dataset import Leakage, SharedBySplits
 from brain_tumor.artifacts.evaluation import ALL, FILE, Evaluation, read_evaluation, write_evaluation
-from brain_tumor.artifacts.figures import DASHBOARD, OVERALL_FIGURES, VERSUS
+from brain_tumor.artifacts.figures import DASHBOARD, LABEL_FIGURES, OVERALL_FIGURES, VERSUS
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
+    JudgedData,
     PredictingModel,
     Predictions,
     PredictionsManifest,
     open_predictions,
     write_predictions,
 )
+from brain_tumor.artifacts.records import SplitRecords
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.judge import judge
 from brain_tumor.reports.evaluation_tables import (
     DASH,
     TERMINAL_LABEL_COLUMNS,
+    difference_table,
     label_table,
     summary_table,
 )
@@ -375,3 +379,48 @@ def test_every_figure_with_an_interval_is_a_known_one(evaluation: Evaluation) ->
             {name: final.labels[label][name] for name in own}
         )
     assert final.iou_from_image.value == pytest.approx(0)  # all true boxes are in one place
+
+
+def test_a_figure_is_called_the_same_everywhere(evaluation: Evaluation) -> None:
+    """In the terminal, the model card, JSON, MLflow and the dashboard; the report has a test of its own."""
+    names = {*OVERALL_FIGURES, *LABEL_FIGURES}
+    for table in (summary_table(evaluation), difference_table(evaluation), label_table(evaluation)):
+        header = re.split(r"\s{2,}", table.splitlines()[0].strip())
+        assert {cell for cell in header if "_" in cell or cell in names} <= names
+        assert set(header) - names <= {"model", "final, minus", "label", "label, final model"}
+    heads = [line for line in model_card(evaluation).splitlines() if "macro_f1 |" in line or " f1 |" in line]
+    cells = {cell.strip() for line in heads[:3] for cell in line.split("|")[1:-1]}
+    assert cells - names == {"model", "final, minus", "label", "label, final model"}
+    for model in evaluation.models.values():
+        assert set(model.figures) == set(OVERALL_FIGURES)
+        assert all(set(own) == set(LABEL_FIGURES) for own in model.labels.values())
+    assert {name.rsplit("/", 1)[-1] for name in evaluation.metrics()} <= names
+    assert set(evaluation.summary()) - set(VERSUS) <= set(OVERALL_FIGURES)
+
+
+def test_the_model_card_says_what_one_must_know_and_stays_short(evaluation: Evaluation) -> None:
+    final = evaluation.models["final"]
+    labels = {f"label {number}": final.labels["label0"] for number in range(500)}
+    models = {"final": final.model_copy(update={"labels": labels})}
+    differences = {
+        name: {ALL: own[ALL]} | dict.fromkeys(labels, own[ALL])
+        for name, own in evaluation.differences.items()
+    }
+    shared = SharedBySplits(shared_patients=4, patients=[], identical_images=0, near_duplicates=7)
+    data = JudgedData(
+        source="an export",
+        splits={"test": SplitRecords(images=36, boxes=48, patients=12, shards=1)},
+        class_counts={"test": {"label0": 12}},
+        leakage=Leakage(used={"train/test": shared}, provided={}),
+    )
+    many = {"models": models, "differences": differences, "data": data, "configs": {"evaluate": {"seed": 1}}}
+    card = model_card(evaluation.model_copy(update=many))
+    assert len(card) < 400_000
+    headings = re.findall(r"^## (.+)$", card, re.MULTILINE)
+    assert headings[0] == "Figures"
+    assert {"Use and limits", "Data", "What the figures mean", "Versions and configuration"} <= set(headings)
+    assert "no medical device" in card and "an export" in card and 'evaluate: {"seed": 1}' in card
+    assert find_line(card, "| train and test ") == "| train and test | 4 | 0 | 7 |"
+    assert "These are the first 40 of 500 labels." in card
+    # A dashboard shows HTML and pictures from elsewhere as text, or not at all.
+    assert not re.search(r"<[a-z/]|!\[|https?://", card)
