@@ -1,17 +1,18 @@
 # Every target sets up what it needs. `make help` lists them.
 SHELL := /bin/bash
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 KEEP ?= 3
 TARGET ?= local
 OVERRIDES ?=
+RUNS ?= last 2
 DOCKER ?= docker
 STAGES ?= data cpu
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-plan pipeline-compile mlflow-ui tensorboard clean-runs test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,14 +35,35 @@ pipeline-plan: setup ## Say which steps a run would do, which are cached, and wh
 pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (TARGET, OVERRIDES)
 	@$(BIN)/python -m pipelines.compile --target $(TARGET) $(OVERRIDES)
 
+compare: setup ## Compare runs, by their names, ids, or the newest (RUNS="A B ...", RUNS="last 2")
+	@$(BIN)/brain-tumor compare $(RUNS)
+
 mlflow-ui: setup ## Open MLflow on the runs, http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"
 
-tensorboard: setup ## Open TensorBoard on the trainings, http://127.0.0.1:6006
-	@$(BIN)/tensorboard --logdir runs/artifacts
+tensorboard: setup ## Open TensorBoard on the trainings, http://127.0.0.1:6006 (LOGS=s3://... for a cluster's)
+	@$(BIN)/python -m pipelines.tensorboard $(LOGS)
+
+weights-stage: setup ## Put the ImageNet weights where pods without internet find them (TO=s3://..., OVERRIDES)
+	@test -n "$(TO)" || { echo "Say where to: make weights-stage TO=s3://bucket/folder" >&2; exit 2; }
+	@$(BIN)/python -m pipelines.stage_weights $(TO) $(OVERRIDES)
 
 clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
 	@$(BIN)/python -m pipelines.clean_runs $(KEEP)
+
+cluster-up: ## Make a local Kubernetes with Kubeflow Pipelines and MLflow, or go on with it (DATA=folder, GPU=real)
+	@DOCKER=$(DOCKER) kind-cluster/doctor.sh
+	@$(MAKE) --no-print-directory images
+	@DOCKER=$(DOCKER) DATA="$(DATA)" GPU="$(GPU)" STAGES="$(STAGES)" kind-cluster/up.sh
+
+dashboard: ## Forward the cluster's dashboard, API, MLflow and object store to this machine
+	@kind-cluster/dashboard.sh
+
+cluster-down: ## Delete the cluster with its runs
+	@kind-cluster/down.sh
+
+doctor: ## Say what this machine lacks for the cluster
+	@DOCKER=$(DOCKER) kind-cluster/doctor.sh
 
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -54,6 +76,7 @@ lint: setup ## Check style, imports and the order of the library's rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint images/Dockerfile
+	@$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR kind-cluster/*.sh kind-cluster/gpu/*.sh .ci/run
 
 types: setup ## Check types
 	@$(BIN)/mypy

@@ -10,6 +10,7 @@ from brain_tumor.configure import configure
 from brain_tumor.runtime.step import step
 from pipelines.image import ROOT, image_tag
 from pipelines.pipeline import build_pipeline
+from pipelines.targets.place import place_on
 from pipelines.targets.target import Target, load_target
 
 
@@ -21,9 +22,13 @@ def compile_pipeline(target: Target, tag: str, configs: StepConfigs, path: Path)
         tag: The image's tag.
         configs: Whose phases and labels it has.
         path: The YAML file to write.
+
+    Raises:
+        InputError: The configuration names what the target's machines cannot reach.
     """
+    target.check_reachable(configs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Compiler().compile(build_pipeline(configs, target.place(tag)), str(path))
+    Compiler().compile(build_pipeline(configs, place_on(target, tag, configs)), str(path))
 
 
 def parse_arguments(what: str) -> tuple[str, list[str]]:

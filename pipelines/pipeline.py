@@ -15,9 +15,12 @@ from components.ingest import ingest
 from components.label_curves import label_curves
 from components.train import train
 from components.visualize import visualize
-from pipelines.targets.target import Kind, Place
+from pipelines.targets.place import Place
+from pipelines.targets.target import Kind
 
 NAME = "brain-tumor"
+# What a run changes, for people to read. No step reads it, so that it costs no cache.
+ABOUT = "about"
 
 
 def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -67,9 +70,9 @@ def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.Bas
         place: Adds to a task what the target needs.
 
     Returns:
-        The pipeline. Its parameters are the steps' configs as JSON.
+        The pipeline. Its parameters are what the run is about, and the steps' configs as JSON.
     """
-    parameters = list(configs.parameters())
+    parameters = [ABOUT, *configs.parameters()]
     kept = {"dataset": Dataset, "records": Dataset, **dict.fromkeys(configs.trainings, Model)}
     kept |= {"predictions": Dataset, "evaluation": Artifact, "gallery": HTML}
     outputs: Any = NamedTuple("Outputs", list(kept.items()))  # type: ignore[misc]

@@ -62,6 +62,7 @@ def run(overrides: list[str], runs: Path, target: Target) -> dict[str, Path]:
         # It takes a while, and meanwhile the first step begins.
         from brain_tumor.artifacts.dataset import open_dataset
         from brain_tumor.artifacts.evaluation import read_evaluation
+        from brain_tumor.reports.before import print_before
 
         for event in runner.follow():
             display.show(event)
@@ -93,6 +94,7 @@ def run(overrides: list[str], runs: Path, target: Target) -> dict[str, Path]:
         }
         write_json(runs / "history" / f"{job.name}.json", record)
     _print_result(evaluation, page, about_data, display, job.name, seconds)
+    print_before(runs, result.artifacts["evaluation"])
     return result.artifacts
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from brain_tumor.config import StepConfigs
 from brain_tumor.runtime.events import Event
+from pipelines.pipeline import ABOUT
 from pipelines.targets.target import Target
 
 
@@ -35,7 +36,7 @@ class Job:
     @property
     def parameters(self) -> dict[str, str]:
         """The pipeline's parameters."""
-        return self.configs.parameters()
+        return {ABOUT: " ".join(self.overrides) or "defaults", **self.configs.parameters()}
 
     @property
     def log(self) -> Path:

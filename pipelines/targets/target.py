@@ -1,15 +1,21 @@
-"""What a target adds to the pipeline's tasks."""
+"""Where the pipeline can run: the schema of the files in this folder."""
 
 import json
-from collections.abc import Callable
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import yaml
-from kfp import dsl
-from pydantic import Field
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, model_validator
+from yaml import YAMLError
 
-from brain_tumor.config import Schema, from_json
+from brain_tumor.config import (
+    DirectoryDataset,
+    Schema,
+    StepConfigs,
+    from_json,
+)
 from brain_tumor.config.fields import CountOrZero
 from brain_tumor.runtime.errors import InputError
 
@@ -17,6 +23,10 @@ TARGETS = Path(__file__).parent
 Kind = Literal["ingest", "build_tfrecords", "train", "evaluate", "label_curves", "visualize"]
 # What no TensorFlow is needed for; the other steps run in the image `cpu`, or `gpu` where they get one.
 DATA_STEPS: set[Kind] = {"ingest", "label_curves", "visualize"}
+
+Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?m?)?$")]
+Bytes = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?([EPTGMK]i?)?)?$")]
+Secrets = dict[str, dict[str, str]]
 
 
 class Toleration(Schema):
@@ -35,39 +45,77 @@ class Toleration(Schema):
 class Placement(Schema):
     """The machine that a kind of step needs. Without a cluster it has no effect."""
 
-    cpu: str = ""
-    """Cores that it may use, such as 4."""
-    memory: str = ""
-    """Memory that it may use, such as 16Gi."""
+    cpu: Cores = ""
+    """Cores that it is given, such as 4 or 500m."""
+    cpu_limit: Cores = ""
+    """Cores that it may use."""
+    memory: Bytes = ""
+    """Memory that it is given, such as 16Gi."""
+    memory_limit: Bytes = ""
+    """Memory that it may use; a step that takes more is ended."""
     gpus: CountOrZero = 0
     """How many GPUs it gets."""
     gpu_type: str = "nvidia.com/gpu"
-    """Which resource a GPU is."""
+    """Which resource a GPU is: Kubernetes's name, or Vertex AI's, such as NVIDIA_L4."""
     node_selector: dict[str, str] = {}
     """Labels of the nodes that it may run on."""
     tolerations: list[Toleration] = []
     """Taints that its pod tolerates."""
-    shared_memory: str = ""
-    """Size of /dev/shm, such as 8Gi; else a pod has 64 MB."""
+    shared_memory: Bytes = ""
+    """Size of /dev/shm, such as 2Gi; else a pod has 64 MB."""
+    secrets: Secrets = {}
+    """Secrets that only this kind of step gets, see `Target.secrets`."""
 
 
 class Target(Schema):
     """A place to run: the content of a file in this folder."""
 
-    runner: Literal["local", "docker"]
+    runner: Literal["local", "docker", "kubeflow", "vertex"]
     """What brings the compiled pipeline there."""
     image: str = Field(pattern=r"\{tag\}")
     """The images' name: {tag} is where the content's hash goes, {stage} where `data`, `cpu` or `gpu` does."""
+    gpu_stage: Literal["gpu", "cpu"] = "gpu"
+    """The image of a step that gets GPUs; `cpu` where its nodes only pretend to have them."""
     caching: bool = True
     """Whether a step that was done before, on the same input, is not done again."""
     retries: CountOrZero = 0
-    """How often a step that failed is tried again."""
+    """How often a step that failed is tried again. The target's file says which failures count there."""
+    pull: Literal["", "Always", "IfNotPresent", "Never"] = ""
+    """When Kubernetes pulls an image; its own rule if it is not given."""
     environment: dict[str, str] = {}
     """Variables that every step gets."""
-    secrets: dict[str, dict[str, str]] = {}
-    """Secrets by name, with the variable that each of their keys becomes."""
+    pod_fields: dict[str, str] = {}
+    """Variables that every step gets from its pod, such as the run's id from one of its labels."""
+    secrets: Secrets = {}
+    """Kubernetes secrets by name, with the variable that each of their keys becomes. A missing one does not
+    keep a step from starting: the step then says what it lacks."""
+    data_claim: str = ""
+    """The volume claim that holds the folder of `dataset=directory`, for a cluster that can read one."""
     placement: dict[Kind, Placement] = {}
     """Machines, by the kind of step."""
+
+    @model_validator(mode="after")
+    def _check_vertex(self) -> "Target":
+        if self.runner != "vertex":
+            return self
+        machines = self.placement.values()
+        own = {name: getattr(self, name) for name in ("pull", "pod_fields", "secrets", "data_claim")}
+        for name in ("node_selector", "tolerations", "shared_memory", "secrets"):
+            own[f"placement.{name}"] = any(getattr(machine, name) for machine in machines)
+        for name, given in own.items():
+            if given:
+                raise ValueError(f"has {name}, which is for Kubernetes alone; Vertex AI cannot read it")
+        for kind, machine in self.placement.items():
+            if machine.gpus and not machine.gpu_type.startswith("NVIDIA_"):
+                raise ValueError(
+                    f"has placement.{kind}.gpu_type={machine.gpu_type}; Vertex AI's names are such as "
+                    "NVIDIA_L4"
+                )
+        return self
+
+    def machine(self, kind: Kind) -> Placement:
+        """The machine of a kind of step."""
+        return self.placement.get(kind, Placement())
 
     def image_of(self, kind: Kind, tag: str) -> str:
         """The image that a kind of step runs in.
@@ -76,74 +124,60 @@ class Target(Schema):
             kind: The kind of step.
             tag: The images' tag.
         """
-        stage = "gpu" if self.placement.get(kind, Placement()).gpus else "cpu"
-        stage = "data" if kind in DATA_STEPS else stage
+        with_tensorflow = self.gpu_stage if self.machine(kind).gpus else "cpu"
+        stage = "data" if kind in DATA_STEPS else with_tensorflow
         return self.image.replace("{stage}", stage).replace("{tag}", tag)
 
-    def place(self, tag: str) -> "Place":
-        """What adds all this to a task.
+    def check_reachable(self, configs: StepConfigs) -> None:
+        """Refuses a configuration that names what only this machine has, where the steps are not on it.
 
-        Args:
-            tag: The image's tag.
+        Raises:
+            InputError: A data set, weights or a place for models is a path of this machine.
         """
-
-        def place(task: dsl.PipelineTask, kind: Kind) -> None:
-            task.set_container_image(self.image_of(kind, tag))
-            task.set_caching_options(self.caching)
-            if self.retries:
-                task.set_retry(self.retries)
-            for name, value in self.environment.items():
-                task.set_env_variable(name, value)
-            if self.secrets:
-                from kfp import kubernetes
-
-                for name, variables in self.secrets.items():
-                    kubernetes.use_secret_as_env(task, name, variables)
-            _place_on_machine(task, self.placement.get(kind, Placement()))
-
-        return place
-
-
-Place = Callable[[dsl.PipelineTask, Kind], None]
-"""Adds to a task, of a kind, what the target that it will run on needs."""
+        if self.runner in ("local", "docker"):
+            return
+        there = f"the steps of the target's runner {self.runner} cannot reach it"
+        if isinstance(configs.dataset, DirectoryDataset) and not self.data_claim:
+            raise InputError(
+                f"dataset.path={configs.dataset.path} is a folder of this machine, and {there}; copy it to a "
+                "bucket and give dataset=bucket dataset.uri=<its address>."
+            )
+        for name, training in configs.trainings.items():
+            weights, publish_to = training.model.weights, training.phase.publish_to
+            places = {f"phases.{name}.publish_to": publish_to}
+            if weights not in ("imagenet", "none"):
+                places["model.weights"] = weights
+            for key, place in places.items():
+                if place and "://" not in place:
+                    raise InputError(
+                        f"{key}={place} is a path of this machine, and {there}; give an address in a bucket, "
+                        "such as s3://bucket/folder."
+                    )
 
 
 def load_target(name: str, folder: Path = TARGETS) -> Target:
     """Reads a target.
 
     Raises:
-        InputError: There is no such target, or its file is not one of the schema.
+        InputError: There is no such target, its file is not one of the schema, or an environment variable
+            that it names is not set.
     """
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         raise InputError(f"The target {name} is not known; choose one of {known}.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        raise InputError(f"{path} is no YAML at line {line}; correct it.") from None
+        raise InputError(f"{path} is not YAML at line {line}; correct it.") from None
+    except OmegaConfBaseException as error:
+        missing = re.search(r"Environment variable '(\w+)' not found", str(error))
+        if missing is None:
+            raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}; correct it.") from None
+        raise InputError(
+            f"The target {name} needs {missing[1]}; give it as in make pipeline-run TARGET={name} "
+            f"{missing[1]}=..., {path.name} says what it is."
+        ) from None
     return from_json(Target, json.dumps(content), path.name)
-
-
-def _place_on_machine(task: dsl.PipelineTask, placement: Placement) -> None:
-    if placement.cpu:
-        task.set_cpu_limit(placement.cpu)
-    if placement.memory:
-        task.set_memory_limit(placement.memory)
-    if placement.gpus:
-        task.set_accelerator_type(placement.gpu_type).set_accelerator_limit(placement.gpus)
-    if not (placement.node_selector or placement.tolerations or placement.shared_memory):
-        return
-    # Only for who needs it: any of its calls makes the compiled file one for Kubernetes.
-    from kfp import kubernetes
-
-    for key, value in placement.node_selector.items():
-        kubernetes.add_node_selector(task, key, value)
-    for taint in placement.tolerations:
-        kubernetes.add_toleration(task, taint.key, taint.operator, taint.value, taint.effect)
-    if placement.shared_memory:
-        kubernetes.empty_dir_mount(
-            task, "shared-memory", "/dev/shm", medium="Memory", size_limit=placement.shared_memory
-        )

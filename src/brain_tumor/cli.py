@@ -1,7 +1,8 @@
 """The command line: every step of the pipeline by itself, by the same functions that the components call.
 
 `brain-tumor train phase1_box --records runs/records --output runs/phase1 profile=quick` does what the
-pipeline's step does. Arguments that are left over are Hydra's overrides of the configuration.
+pipeline's step does. Arguments that are left over are Hydra's overrides of the configuration. The commands of
+`brain_tumor.commands` take none.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from brain_tumor import steps
+from brain_tumor.commands import add_commands
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.step import step
 
@@ -28,13 +30,18 @@ EPILOG = "Further arguments are overrides of the configuration, such as profile=
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs one step; prints what it counts as JSON. Exit code 2 for bad input."""
+    """Runs one step, and prints what it counts as JSON, or a command. Exit code 2 for bad input."""
     arguments, overrides = _build_parser().parse_known_args(argv)
-    unknown = [override for override in overrides if override.startswith("-")]
+    values = vars(arguments)
+    name, command = values.pop("command"), values.pop("run", None)
+    unknown = overrides if command else [each for each in overrides if each.startswith("-")]
     if unknown:
         raise SystemExit(f"brain-tumor: unrecognized arguments: {' '.join(unknown)}")
-    values = vars(arguments)
-    function, section = COMMANDS[values.pop("command")]
+    if command:
+        with step():
+            command(**values)
+        return
+    function, section = COMMANDS[name]
     phase = values.pop("phase", "")
     with step():
         # It imports Hydra, which `--help` does without.
@@ -71,6 +78,7 @@ def _build_parser() -> argparse.ArgumentParser:
                 default=None,
                 nargs="*" if list[Path] in get_args(path.annotation) else None,
             )
+    add_commands(commands)
     return parser
 
 

@@ -17,6 +17,7 @@ from brain_tumor.config import (
     from_json,
     parse_dataset,
 )
+from brain_tumor.config.fields import is_bucket
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import begin
 from brain_tumor.runtime.step import import_tensorflow, step
@@ -135,7 +136,8 @@ def train(
 
     opened, before = open_records(records), open_model(start) if start else None
     inputs: list[str | Path] = [path for path in (records, start) if path]
-    inputs += [parsed.model.weights] if parsed.model.weights_fingerprint else []
+    weights = parsed.model.weights
+    inputs += [weights] if parsed.model.weights_fingerprint and not is_bucket(weights) else []
     check_outputs(inputs, {output: ModelManifest}, folders=[logs] if logs else [])
     import_tensorflow()
     from brain_tumor.training.train import train

@@ -282,6 +282,18 @@ def test_another_learning_rate_runs_its_phase_and_what_follows(first: Outcome, t
     )
 
 
+def test_a_run_names_the_one_before_and_how_it_differs(
+    first: Outcome, second: Outcome, third: Outcome
+) -> None:
+    """With two patients there are no intervals, and so no verdict."""
+    assert "Before:" not in first.stdout + second.stdout
+    [line] = re.findall("^Before: .*", third.stdout, re.MULTILINE)
+    before = first.history[0]["name"]
+    assert line.startswith(f"Before: {before} (without phases.phase3_finetune.learning_rate=1e-4): macro_f1 ")
+    assert re.search(r"mean_iou [+-]0\.\d{3} cannot tell, recall_at_50", line)
+    assert line.endswith(" (no interval: only 2 patients, 10 are needed)")
+
+
 def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, third: Outcome) -> None:
     for title in (
         "baseline classification (frozen random backbone)",

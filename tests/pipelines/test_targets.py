@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from exports import write_export
 
 from brain_tumor.configure import configure
 from brain_tumor.runtime.errors import InputError
@@ -14,24 +15,30 @@ from pipelines.compile import compile_pipeline
 from pipelines.image import ROOT
 from pipelines.run import RUNNERS
 from pipelines.targets.target import TARGETS, Kind, Target, load_target
+from tests.pipelines.renew_golden import GIVEN
 
 CLUSTER = """
-runner: local
+runner: kubeflow
 image: registry.example/brain-tumor:{tag}
 caching: false
 retries: 2
+pull: Always
+data_claim: exports
+pod_fields: {RUN: "metadata.labels['pipeline/runid']"}
 environment: {CHECKPOINTS: "s3://bucket/checkpoints"}
 secrets:
   roboflow: {api-key: ROBOFLOW_API_KEY}
 placement:
   train:
-    cpu: "8"
-    memory: 32Gi
+    cpu: "4"
+    cpu_limit: "8"
+    memory: 16Gi
+    memory_limit: 32Gi
     gpus: 2
     node_selector: {pool: gpu}
     tolerations: [{key: nvidia.com/gpu, effect: NoSchedule}]
     shared_memory: 8Gi
-  ingest: {memory: 4Gi}
+  ingest: {memory_limit: 4Gi, secrets: {mine: {key: KEY}}}
 """
 
 
@@ -41,7 +48,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], d
     folder = tmp_path_factory.mktemp("targets")
     (folder / "cluster.yaml").write_text(CLUSTER)
     target = load_target("cluster", folder)
-    compile_pipeline(target, "0123", configure([]), folder / "compiled.yaml")
+    (folder / "export").mkdir()
+    configs = configure(["dataset=directory", f"dataset.path={folder}/export", "dataset.labels=[one]"])
+    compile_pipeline(target, "0123", configs, folder / "compiled.yaml")
     pipeline, platform = yaml.safe_load_all((folder / "compiled.yaml").read_text())
     return pipeline["deploymentSpec"]["executors"], platform["platforms"]["kubernetes"]["deploymentSpec"][
         "executors"
@@ -49,10 +58,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], d
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in TARGETS.glob("*.yaml")))
-def test_a_targets_file_is_one_of_the_schema(name: str) -> None:
+def test_a_targets_file_is_one_of_the_schema(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in GIVEN.get(name, {}).items():
+        monkeypatch.setenv(variable, value)
     target = load_target(name)
     assert "{tag}" in target.image
     assert target.runner in RUNNERS
+
+
+@pytest.mark.parametrize("name", sorted(GIVEN))
+def test_a_target_says_what_it_must_be_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in GIVEN[name]:
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(
+        InputError, match=rf"The target {name} needs REGISTRY; give it as in make .*REGISTRY=\.\.\."
+    ):
+        load_target(name)
 
 
 def test_the_kinds_of_step_are_the_components() -> None:
@@ -62,16 +83,28 @@ def test_the_kinds_of_step_are_the_components() -> None:
 
 def test_every_step_gets_what_the_target_says_of_all(cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
     executors, platform = cluster
-    assert len(executors) == 12
+    assert len(executors) == 10
     for executor in executors.values():
         container = executor["container"]
         assert container["image"] == "registry.example/brain-tumor:0123"
         assert container["env"] == [{"name": "CHECKPOINTS", "value": "s3://bucket/checkpoints"}]
     assert platform.keys() == executors.keys()
     for own in platform.values():
-        [secret] = own["secretAsEnv"]
+        secret = own["secretAsEnv"][0]
         assert secret["secretName"] == "roboflow"
         assert secret["keyToEnv"] == [{"envVar": "ROBOFLOW_API_KEY", "secretKey": "api-key"}]
+        assert own["imagePullPolicy"] == "Always"
+        assert own["fieldPathAsEnv"] == [{"name": "RUN", "fieldPath": "metadata.labels['pipeline/runid']"}]
+
+
+def test_a_folder_of_images_is_mounted_where_it_is_read_alone(
+    cluster: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    mounts = {name: own["pvcMount"] for name, own in cluster[1].items() if "pvcMount" in own}
+    assert list(mounts) == ["exec-ingest"]
+    [mount] = mounts["exec-ingest"]
+    assert mount["constant"] == "exports"
+    assert mount["mountPath"].endswith("/export")
 
 
 def test_a_kind_of_step_gets_its_machine(cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -84,7 +117,9 @@ def test_a_kind_of_step_gets_its_machine(cluster: tuple[dict[str, Any], dict[str
         if name in trainings:
             assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
             assert resources["accelerator"]["resourceCount"] == "2"
+            assert resources["resourceCpuRequest"] == "4"
             assert resources["resourceCpuLimit"] == "8"
+            assert resources["resourceMemoryRequest"] == "16Gi"
             assert resources["resourceMemoryLimit"] == "32Gi"
             assert own["nodeSelector"]["labels"] == {"pool": "gpu"}
             toleration = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
@@ -93,7 +128,38 @@ def test_a_kind_of_step_gets_its_machine(cluster: tuple[dict[str, Any], dict[str
             assert (mount["mountPath"], mount["medium"], mount["sizeLimit"]) == ("/dev/shm", "Memory", "8Gi")
         else:
             assert resources.get("resourceMemoryLimit") == ("4Gi" if name == "exec-ingest" else None)
-            assert set(own) == {"secretAsEnv"}
+            assert not {"nodeSelector", "tolerations", "emptyDirMounts"} & set(own)
+            assert len(own["secretAsEnv"]) == (2 if name == "exec-ingest" else 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["dataset=directory", "dataset.path={folder}", "dataset.labels=[one]"],
+            r"bucket and give dataset=bucket",
+        ),
+        (
+            ["phases.phase1_box.publish_to={folder}"],
+            r"phases\.phase1_box\.publish_to=.* give an address in a bucket",
+        ),
+        (["model.weights={folder}/weights.h5"], r"model\.weights=.* give an address in a bucket"),
+    ],
+)
+@pytest.mark.parametrize("name", ["kubeflow", "vertex"])
+def test_what_only_this_machine_has_is_refused_for_a_cluster(
+    name: str, overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in GIVEN[name].items():
+        monkeypatch.setenv(variable, value)
+    write_export(tmp_path)
+    (tmp_path / "weights.h5").write_bytes(b"weights")
+    configs = configure([override.format(folder=tmp_path) for override in overrides])
+    with pytest.raises(InputError, match=message) as error:
+        compile_pipeline(load_target(name), "0", configs, tmp_path / "p.yaml")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "p.yaml").exists()
+    compile_pipeline(load_target("docker"), "0", configs, tmp_path / "p.yaml")
 
 
 def test_retries_and_caching_are_the_targets(tmp_path: Path) -> None:
@@ -115,7 +181,15 @@ def test_retries_and_caching_are_the_targets(tmp_path: Path) -> None:
             r"mine\.yaml has no 'placment'; it has .*placement",
         ),
         ("runner: local\nimage: 'a:{tag}'\nplacement: {training: {}}", r"training.*train"),
-        ("runner: [", r"mine\.yaml is no YAML at line 1"),
+        ("runner: local\nimage: 'a:{tag}'\nplacement: {train: {memory: 4GB}}", r"train\.memory"),
+        ("runner: vertex\nimage: 'a:{tag}'\npull: Always", r"pull, which is for Kubernetes alone"),
+        (
+            "runner: vertex\nimage: 'a:{tag}'\nplacement: {train: {shared_memory: 1Gi}}",
+            r"placement\.shared_memory, which is for Kubernetes alone",
+        ),
+        ("runner: vertex\nimage: 'a:{tag}'\nplacement: {train: {gpus: 1}}", r"names are such as NVIDIA_L4"),
+        ("image: ${oops", r"mine\.yaml cannot be read"),
+        ("runner: [", r"mine\.yaml is not YAML at line 1"),
     ],
 )
 def test_a_file_that_is_none_of_the_schema_is_one_sentence(

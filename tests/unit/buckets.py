@@ -188,20 +188,22 @@ def serve_s3(folder: Path) -> Iterator[S3Bucket]:
                 left.unlink()
 
 
-def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(
+    address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = READY_SECONDS
+) -> None:
     """Waits until a server answers.
 
     Raises:
-        RuntimeError: It ended, or does not answer in a minute.
+        RuntimeError: It ended, or does not answer in that time.
     """
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(address, timeout=1):
                 return
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError(f"The S3 server did not start:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(f"The server of {address} did not start:\n{log.read_text()[-2000:]}")
 
 
 def free_ports(count: int) -> list[int]:

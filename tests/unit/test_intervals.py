@@ -8,7 +8,7 @@ from brain_tumor.artifacts.evaluation import Figures
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.evaluation.figures import label_figures, overall_figures, with_iou
-from brain_tumor.evaluation.intervals import METRICS, difference, interval
+from brain_tumor.evaluation.intervals import FIGURES, METRICS, difference, interval
 from brain_tumor.runtime.errors import InputError
 
 LABELS = ["label0", "label1"]
@@ -60,16 +60,16 @@ def slow_bootstrap() -> tuple[pd.DataFrame, EvaluateConfig, dict[str, np.ndarray
     config = EvaluateConfig(bootstrap_samples=40, seed=7)
     by_patient = [rows for _, rows in table.groupby("patient_id")]
     draws = np.random.default_rng(7).multinomial(12, [1 / 12] * 12, size=40)
-    values: dict[str, list[list[float | None]]] = {metric: [] for metric in METRICS}
+    values: dict[str, list[list[float | None]]] = {metric: [] for metric in FIGURES}
     for draw in draws:
         drawn = pd.concat([rows for rows, times in zip(by_patient, draw, strict=True) for _ in range(times)])
         found = [figures(drawn[drawn["model"] == model]) for model in ("final", "constant")]
-        for metric in METRICS:
+        for metric in FIGURES:
             values[metric].append([model[metric] for model in found])
     return table, config, {metric: np.array(pairs, float) for metric, pairs in values.items()}
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FIGURES)
 def test_agrees_with_a_slow_loop(slow_bootstrap, metric):
     table, config, values = slow_bootstrap
     final, constant = values[metric].T

@@ -12,11 +12,12 @@ from buckets import S3Bucket
 from mlflow import MlflowClient
 from trainings import make_config, without_seconds
 
+from brain_tumor.artifacts.folder import artifact_id
 from brain_tumor.artifacts.model import MODEL_FILE, ModelDescription, open_model
 from brain_tumor.artifacts.records import open_records
 from brain_tumor.config import TrainConfig, to_json
 from brain_tumor.model.saving import load_model
-from brain_tumor.runtime.environment import CHECKPOINTS
+from brain_tumor.runtime.environment import CHECKPOINTS, PUBLISH
 from brain_tumor.training import train as training
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints
 from brain_tumor.training.train import train
@@ -224,6 +225,7 @@ def test_a_training_goes_on_from_a_bucket(
     """And tells MLflow of it, which thinks that the killed one still runs."""
     monkeypatch.setenv(CHECKPOINTS, f"{s3_bucket.address}/checkpoints")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv(PUBLISH, f"{s3_bucket.address}/models")
     save = Checkpoints.save
 
     def killed(self: Checkpoints, epoch: int, checkpoint: Checkpoint) -> None:
@@ -250,7 +252,11 @@ def test_a_training_goes_on_from_a_bucket(
         strict=True,
     ):
         assert weight.numpy().tobytes() == other.numpy().tobytes(), weight.path
-    assert {name.split("/")[2] for name in s3_bucket.names()} == {"model"}
+    kept = [name.split("/") for name in s3_bucket.names()]
+    assert {name[2] for name in kept if name[0] == "checkpoints"} == {"model"}
+    published = f"{s3_bucket.address}/models/{artifact_id(tmp_path / 'model')[:16]}"
+    assert {f"{s3_bucket.address}/models/{name[1]}" for name in kept if name[0] == "models"} == {published}
+    assert run.data.tags["published"] == published
     monkeypatch.setattr(training, "build_detector", lambda *_: pytest.fail("a model was built"))
     train(config, open_records(tiny_records), tmp_path / "again")
     files = [(tmp_path / name / MODEL_FILE).read_bytes() for name in ("model", "again")]

@@ -81,12 +81,13 @@ HELP = "import brain_tumor.cli\ntry: brain_tumor.cli.main(['--help'])\nexcept Sy
         "import brain_tumor.ingest.ingest, brain_tumor.reports.data_report",
         "import brain_tumor.reports.prediction_report",
         "import brain_tumor.evaluation.judge, brain_tumor.reports.evaluation_tables",
+        "import brain_tumor.reports.before, brain_tumor.reports.comparison_report",
         "import brain_tumor.steps",
         "import pipelines.compile",
         "import pipelines.run",
         "from brain_tumor.configure import *; configure([])",
     ],
-    ids=["help", "ingest", "visualize", "judge", "steps", "compile", "run", "configure"],
+    ids=["help", "ingest", "visualize", "judge", "compare", "steps", "compile", "run", "configure"],
 )
 def test_what_needs_no_tensorflow_starts_without_it(script: str) -> None:
     loaded = run(f"{script}\nimport sys\nprint('LOADED', *sorted(sys.modules))")

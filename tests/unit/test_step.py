@@ -30,6 +30,28 @@ def test_bad_input_ends_with_one_sentence_and_code_2() -> None:
     assert result.stdout == ""
 
 
+def test_bad_input_is_the_last_word_of_a_pod_that_has_a_place_for_it(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from brain_tumor.runtime import step\n"
+        "from brain_tumor.runtime.errors import InputError\n"
+        "step.TERMINATION_LOG = Path(sys.argv[1])\n"
+        "with step.step():\n"
+        "    raise InputError('row 3 is no number; correct it.') if sys.argv[2] == 'bad' else ValueError\n"
+    )
+    log = tmp_path / "termination-log"
+    assert run(script, log, "bad").returncode == 2
+    assert not log.exists()
+    log.touch()
+    assert run(script, log, "bug").returncode == 1
+    assert log.read_text() == ""
+    assert run(script, log, "bad").returncode == 2
+    assert log.read_text() == "Bad input: row 3 is no number; correct it.\n"
+    log.chmod(0o400)
+    assert run(script, log, "bad").returncode == 2
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     result = run("from brain_tumor.runtime.step import step\nwith step():\n    1 / 0\n")
     assert result.returncode == 1

@@ -7,6 +7,7 @@ import h5py
 import keras
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from mlflow import MlflowClient
@@ -14,10 +15,13 @@ from trainings import HASTY, changed_weights, make_config, without_seconds
 
 from brain_tumor.artifacts.folder import MANIFEST, artifact_id
 from brain_tumor.artifacts.model import MODEL_FILE, Backbone, ModelDescription, open_model
+from brain_tumor.artifacts.predictions import PREDICTED_BOX
 from brain_tumor.artifacts.records import open_records
+from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.boxes.measures import iou, present
 from brain_tumor.cli import main
-from brain_tumor.config import PhaseConfig
+from brain_tumor.config import EvaluateConfig, PhaseConfig
+from brain_tumor.evaluation.predict import predict as evaluation_predict
 from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from brain_tumor.model.saving import load_model
 from brain_tumor.records.read import load_split
@@ -257,6 +261,38 @@ def test_mlflow_gets_a_copy_of_the_model(
     assert metadata["precision"] == {"training": "float32", "weights": "float32"}
     shapes = {spec.name: spec.shape for spec in model.metadata.signature.outputs}
     assert shapes == {"boxes": (-1, 3, 4), "labels": (-1, 3), "scores": (-1, 3)}
+
+
+def test_it_predicts_for_image_files_what_the_evaluation_says(
+    tuned_model: Path,
+    tiny_dataset: Path,
+    tiny_records: Path,
+    tracked: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an artifact, and as MLflow loads it by itself, from its run and under an alias."""
+    records = open_records(tiny_records)
+    models = {"final": open_model(tuned_model)}
+    table = evaluation_predict(EvaluateConfig(), records, models, tmp_path / "predictions").table
+    rows = table[(table["model"] == "final") & (table["split"] == "test")].reset_index(drop=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
+    client = MlflowClient()
+    run = client.get_run(described(tuned_model).mlflow_run_id)
+    [logged] = client.search_logged_models([run.info.experiment_id])
+    client.create_registered_model("brain-tumor")
+    client.create_model_version("brain-tumor", logged.model_uri, model_id=logged.model_id)
+    client.set_registered_model_alias("brain-tumor", "champion", "1")
+    images = [str(tiny_dataset / "images" / name) for name in rows["source_id"].drop_duplicates()]
+    addresses = [f"runs:/{run.info.run_id}/model", "brain-tumor@champion"]
+    for number, address in enumerate([str(tuned_model), *addresses]):
+        output = tmp_path / f"{number}.csv"
+        main(["predict", *images, "--model", address, "--output", str(output)])
+        found = pd.read_csv(output)
+        assert found["image"].tolist() == [image for image in images for _ in range(3)]
+        np.testing.assert_allclose(found["probability"], rows["probability"], atol=2e-6)
+        np.testing.assert_allclose(found["score"], rows["score"], atol=2e-6)
+        np.testing.assert_allclose(found[list(COORDINATES)], rows[PREDICTED_BOX], atol=0.0051)
 
 
 SIXTH_PHASE = {

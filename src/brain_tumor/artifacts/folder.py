@@ -14,10 +14,10 @@ from typing import ClassVar, TypeVar
 
 from pydantic import ConfigDict
 
-import brain_tumor
 from brain_tumor.config.base import Schema, from_json
 from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
 from brain_tumor.runtime.text import display_name
+from brain_tumor.runtime.versions import installed_versions
 from brain_tumor.stores.files import check_kind, hash_file, hash_files, walk_files, write_json
 from brain_tumor.stores.folders import replace_folder
 from brain_tumor.stores.paths import AnyPath
@@ -37,7 +37,7 @@ class Manifest(Schema):
     files: dict[str, str] = {}
     """The sha256 of its files, by their path below the folder."""
     versions: dict[str, str] = {}
-    """What wrote it."""
+    """What wrote it: the library, Python and the packages that compute, by name."""
 
 
 class AnyManifest(Manifest):
@@ -91,7 +91,7 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
         check()  # hours may have passed
         assert draft.manifest, "a draft ends with its manifest"
         files = hash_files(temporary, draft.manifest.indexed)
-        facts = {"files": files, "versions": {"brain-tumor": brain_tumor.__version__}}
+        facts = {"files": files, "versions": installed_versions()}
         write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
 
 

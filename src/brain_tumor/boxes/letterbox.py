@@ -9,6 +9,8 @@ so that the input pipeline and the evaluation cannot disagree.
 
 from typing import Any
 
+import numpy as np
+
 
 def letterbox(height: Any, width: Any, size: int) -> tuple[Any, Any, Any, Any]:
     """Where an image lies in the square that it is letterboxed to: enlarged or shrunk to fit, centered.
@@ -74,3 +76,18 @@ def box_from_letterbox(box: Any, height: Any, width: Any, size: int) -> tuple[An
         (xmax * size - left) / new_width * width,
         (ymax * size - top) / new_height * height,
     )
+
+
+def boxes_in_pixels(boxes: np.ndarray, height: np.ndarray, width: np.ndarray, size: int) -> np.ndarray:
+    """Boxes of the letterboxed square in pixels of the original images, within these.
+
+    Args:
+        boxes: (n, 4), normalized to 0..1 of the square.
+        height: The original image's of each box, in pixels (n,).
+        width: Likewise.
+        size: Side of the square, in pixels.
+    """
+    moved = np.stack(box_from_letterbox(boxes.astype(np.float64).T, height, width, size), axis=1)
+    # What lies on the padding is outside the image: nobody can mean it.
+    clipped: np.ndarray = np.clip(moved, 0, np.stack([width, height] * 2, axis=1))
+    return clipped

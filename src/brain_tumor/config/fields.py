@@ -12,6 +12,7 @@ HEADS: tuple[Head, ...] = ("labels", "boxes")
 # What the model that is the result, and the constant answer beside it, are called in tables.
 FINAL, CONSTANT = "final", "constant"
 TUNED: Literal["tuned"] = "tuned"
+DEFAULT_THRESHOLD = 0.5
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]

@@ -8,7 +8,16 @@ from pydantic import Field, model_validator
 
 from brain_tumor.config.base import Schema, to_json
 from brain_tumor.config.dataset import AnyDataset
-from brain_tumor.config.fields import CONSTANT, FINAL, Count, CountOrZero, Seed, Split, Threshold
+from brain_tumor.config.fields import (
+    CONSTANT,
+    DEFAULT_THRESHOLD,
+    FINAL,
+    Count,
+    CountOrZero,
+    Seed,
+    Split,
+    Threshold,
+)
 from brain_tumor.config.training import ModelConfig, PhaseConfig, TrainConfig, TrainingConfig
 
 # A model's place beside the final one in a comparison; the components have as many inputs.
@@ -29,7 +38,7 @@ class EvaluateConfig(Schema):
 
     split: Split = "test"
     """The split to judge on."""
-    threshold: Threshold = 0.5
+    threshold: Threshold = DEFAULT_THRESHOLD
     """Probability from which a label counts as predicted: a number for all labels, or `tuned` for each
     label's own, where its F1 on valid is highest."""
     bootstrap_samples: Count = 2000
@@ -51,7 +60,7 @@ class VisualizeConfig(Schema):
 
 # What else is named where phases are: the pipeline's parameters, its outputs, and models in tables.
 NO_PHASES = (
-    *("dataset", "records", "evaluate", "visualize"),
+    *("about", "dataset", "records", "evaluate", "visualize"),
     *("predictions", "evaluation", "gallery"),
     *(FINAL, CONSTANT),
 )

@@ -32,7 +32,10 @@ def _check_weights(weights: str) -> str:
     if weights in ("imagenet", "none"):
         return weights
     if not weights.endswith(WEIGHT_FILES):
-        raise ValueError(f"is {weights!r}; give imagenet, none or the path of a .keras or .weights.h5 file")
+        raise ValueError(
+            f"is {weights!r}; give imagenet, none or the path (or a bucket's address) of a "
+            ".keras or .weights.h5 file"
+        )
     return absolute(weights)
 
 
@@ -46,7 +49,8 @@ class ModelConfig(Schema):
     backbone: Literal["resnet50", "resnet101", "resnet152", "resnet101v2"] = "resnet101"
     """A network of keras.applications, see `brain_tumor.model.backbone`."""
     weights: Annotated[str, AfterValidator(_check_weights)] = "imagenet"
-    """`imagenet`, `none` or the path of a .keras or .weights.h5 file for the backbone."""
+    """`imagenet`, `none` or the path (or a bucket's address) of a .keras or .weights.h5 file for the
+    backbone."""
     weights_fingerprint: str = ""
     """A hash of that file, filled in when a run is composed."""
     image_size: Annotated[int, Field(ge=32)] = 240

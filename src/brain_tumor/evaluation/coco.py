@@ -22,6 +22,7 @@ SIZE_LIMITS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (
 COCO_FIGURES = ("box_ap50", "box_ap", *(f"box_ap50_{size}" for size in SIZE_LIMITS))
 RECALLS = np.linspace(0, 1, 101)
 FOUND = 0.5
+IOUS = np.linspace(0.5, 0.95, 10)
 
 
 def coco_figures(rows: pd.DataFrame) -> Figures:
@@ -94,17 +95,31 @@ def resampled_ap50(rows: pd.DataFrame, counts: NDArray[np.float64]) -> NDArray[n
     Returns:
         A value a resample, NaN where it has no true box.
     """
+    return _resampled(rows, counts, [FOUND])
+
+
+def resampled_ap(rows: pd.DataFrame, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`box_ap` of resamples, likewise."""
+    return _resampled(rows, counts, list(IOUS))
+
+
+def _resampled(rows: pd.DataFrame, counts: NDArray[np.float64], ious: list[float]) -> NDArray[np.float64]:
     order = np.argsort(-rows["score"].to_numpy(float), kind="stable")
     counts = counts[:, order]
-    hit = (rows["iou"].to_numpy(float) >= FOUND)[order]
+    iou = rows["iou"].to_numpy(float)[order]
     boxes = counts @ rows["present"].to_numpy(float)[order]
-    found, shown = np.cumsum(counts * hit, axis=1), np.cumsum(counts, axis=1)
-    precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
-    # A precision is the best one at this recall or a higher one.
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    values = np.full(len(counts), np.nan)
-    for index in np.flatnonzero(boxes > 0):
-        # Rounding errors of the division must not move a recall past one of the 101.
-        place = np.searchsorted(found[index] / boxes[index] + 1e-12, RECALLS)
-        values[index] = np.append(precision[index], 0.0)[place].mean()
-    return values
+    shown = np.cumsum(counts, axis=1)
+    values = np.full((len(ious), len(counts)), np.nan)
+    for place, least in enumerate(ious):
+        # Only where a box is found does recall grow; between these places precision falls.
+        hits = np.flatnonzero(iou >= least)
+        found = np.cumsum(counts[:, hits], axis=1)
+        precision = np.divide(found, shown[:, hits], out=np.zeros_like(found), where=found > 0)
+        # A precision is the best one at this recall or a higher one.
+        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        for index in np.flatnonzero(boxes > 0):
+            # Rounding errors of the division must not move a recall past one of the 101.
+            at = np.searchsorted(found[index] / boxes[index] + 1e-12, RECALLS)
+            values[place, index] = np.append(precision[index], 0.0)[at].mean()
+    means: NDArray[np.float64] = values.mean(axis=0)
+    return means

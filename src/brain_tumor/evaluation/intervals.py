@@ -16,28 +16,47 @@ import pandas as pd
 
 from brain_tumor.artifacts.dataset import picture_name
 from brain_tumor.artifacts.evaluation import ALL, Interval
-from brain_tumor.artifacts.predictions import has_box_head, has_class_head
+from brain_tumor.artifacts.figures import DECISION_FIGURES
+from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX, has_box_head, has_class_head
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.evaluation.coco import resampled_ap50
+from brain_tumor.config.dataset import AVERAGES
+from brain_tumor.evaluation.coco import resampled_ap, resampled_ap50
 from brain_tumor.evaluation.image_dependence import shuffled_iou
 from brain_tumor.evaluation.resampled import (
     Array,
-    macro_f1,
     mean_of_known,
-    micro_f1,
+    resampled_average_precision,
+    resampled_median,
     resampled_roc_auc,
-    weighted_f1,
 )
 from brain_tumor.evaluation.thresholds import decisions
 from brain_tumor.runtime.errors import InputError
 
-OF_DECISIONS = {"macro_f1": macro_f1, "micro_f1": micro_f1, "weighted_f1": weighted_f1}
-OF_LABELS = (*OF_DECISIONS, "macro_roc_auc")
-OF_TRUE_BOXES = ("mean_iou", "recall_at_50", "recall_at_75")
-RANKED = {"macro_roc_auc": resampled_roc_auc, "box_ap50": resampled_ap50}
-METRICS = (*OF_LABELS, *OF_TRUE_BOXES, "box_ap50")
+DECISIONS = tuple(f"{average}_{figure}" for average in AVERAGES for figure in DECISION_FIGURES)
+# Means over labels of what is no sum.
+MEANS: dict[str, Callable[[pd.DataFrame, Array], Array]] = {
+    "macro_roc_auc": resampled_roc_auc,
+    "macro_average_precision": resampled_average_precision,
+    "box_ap50": resampled_ap50,
+    "box_ap": resampled_ap,
+}
+OF_TRUE_BOXES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "mean_iou": lambda boxes: boxes["iou"],
+    "median_iou": lambda boxes: boxes["iou"],
+    "recall_at_50": lambda boxes: (boxes["iou"] >= 0.5).astype(float),
+    "recall_at_75": lambda boxes: (boxes["iou"] >= 0.75).astype(float),
+    "coordinate_mse": lambda boxes: np.square(_errors(boxes)).mean(axis=1),
+    "coordinate_mae": lambda boxes: _errors(boxes).abs().mean(axis=1),
+}
+FIGURES = (*DECISIONS, *MEANS, *OF_TRUE_BOXES)
+OF_LABELS = (*DECISIONS, "macro_roc_auc", "macro_average_precision")
+# What an evaluation gives intervals of; the others of `FIGURES` can have one too.
+METRICS = (
+    *("macro_f1", "micro_f1", "weighted_f1", "macro_roc_auc"),
+    *("mean_iou", "recall_at_50", "recall_at_75", "box_ap50"),
+)
 LABEL_METRICS = {"f1": "macro_f1", "roc_auc": "macro_roc_auc"} | {
-    name: name for name in (*OF_TRUE_BOXES, "box_ap50")
+    name: name for name in ("mean_iou", "recall_at_50", "recall_at_75", "box_ap50")
 }
 """What a label has an interval of: the figure's name, and which of `METRICS` it is of the label alone."""
 # By how much the boxes' mean IoU is above that of the boxes predicted for other images.
@@ -85,7 +104,7 @@ class Bootstrap:
 
         Args:
             model: The model's name in the table.
-            metric: One of `METRICS`, or `FROM_IMAGE`.
+            metric: One of `FIGURES`, or `FROM_IMAGE`.
             label: Of which label alone; `ALL` for all.
         """
         figure = self._figure(model, metric, label)
@@ -121,7 +140,7 @@ class Bootstrap:
             self._counts[patients] = np.ones((1, patients))
         value, *values = resampled().tolist()
         if np.isnan(value):
-            return Interval(value=None, patients=patients, reason=f"nothing shows what {metric} is about")
+            return Interval(value=None, patients=patients, reason=f"there is no {metric}")
         if patients < FEWEST_PATIENTS:
             of_boxes = metric in (*OF_TRUE_BOXES, FROM_IMAGE)
             who = (figure.who if patients == 1 else f"{figure.who}s") + (
@@ -172,23 +191,18 @@ class Bootstrap:
         if rows.empty or not needed(rows) or not rows["present"].any():
             return None
         who = "image" if rows["patient_unknown"].any() else "patient"
-        if metric in OF_DECISIONS:
+        if metric in DECISIONS:
             if (model, label) not in self._sums:
                 self._sums[model, label] = _decision_sums(rows, self._config)
-            return _of_sums(self._sums[model, label], who, OF_DECISIONS[metric])
-        if metric in RANKED:
+            return _of_sums(self._sums[model, label], who, lambda sums: _decision(sums, *metric.split("_")))
+        if metric in MEANS:
             patients = pd.Index(sorted(rows["patient_id"].unique()))
             if label == ALL:
                 return _Figure(patients, who, lambda counts: self._mean(model, metric, labels, len(counts)))
             places = patients.get_indexer(pd.Index(rows["patient_id"]))
-            values = RANKED[metric]
+            values = MEANS[metric]
             return _Figure(patients, who, lambda counts: values(rows, np.take(counts, places, axis=1)))
-        boxes = rows[rows["present"]]
-        score = _box_scores(boxes, metric)
-        if score.isna().any():
-            return None
-        sums = pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
-        return _of_sums(sums, who, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
+        return _true_box_figure(rows[rows["present"]], who, metric)
 
     def _mean(self, model: str, metric: str, labels: list[str], resamples: int) -> Array:
         """The mean over the labels that a resample has the figure of."""
@@ -204,7 +218,7 @@ def interval(predictions: pd.DataFrame, model: str, metric: str, config: Evaluat
     Args:
         predictions: The predictions table.
         model: The model's name in it.
-        metric: One of `METRICS`.
+        metric: One of `FIGURES`.
         config: Threshold, number of resamples and their seed.
     """
     return Bootstrap(predictions, config).interval(model, metric)
@@ -246,19 +260,51 @@ def _decision_sums(rows: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
     return table
 
 
-def _box_scores(boxes: pd.DataFrame, metric: str) -> pd.Series:
-    """What a metric takes the mean of, by true box."""
-    if metric == FROM_IMAGE:
-        return boxes["iou"] - shuffled_iou(boxes)
-    if metric == "mean_iou":
-        return boxes["iou"]
-    return (boxes["iou"] >= {"recall_at_50": 0.5, "recall_at_75": 0.75}[metric]).astype(float)
+def _true_box_figure(boxes: pd.DataFrame, who: str, metric: str) -> _Figure | None:
+    score = boxes["iou"] - shuffled_iou(boxes) if metric == FROM_IMAGE else OF_TRUE_BOXES[metric](boxes)
+    if score.isna().any():
+        return None
+    sums = pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
+    if metric != "median_iou":
+        return _of_sums(sums, who, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
+    places, values = sums.index.get_indexer(pd.Index(boxes["patient_id"])), score.to_numpy(float)
+    return _Figure(sums.index, who, lambda counts: resampled_median(values, np.take(counts, places, axis=1)))
+
+
+def _errors(boxes: pd.DataFrame) -> pd.DataFrame:
+    """How far predicted coordinates are off, as fractions of the image's width and height."""
+    size = boxes[["width", "height", "width", "height"]].to_numpy(float)
+    off = boxes[PREDICTED_BOX].to_numpy(float) - boxes[TRUE_BOX].to_numpy(float)
+    return pd.DataFrame(off / size, index=boxes.index)
 
 
 def _of_sums(sums: pd.DataFrame, who: str, value: Callable[[Array], Array]) -> _Figure:
     """A figure that is made of sums over patients, one row a patient."""
     table = sums.to_numpy(float)
     return _Figure(sums.index, who, lambda counts: value(counts @ table))
+
+
+def _decision(sums: Array, average: str, figure: str) -> Array:
+    """Precision, recall or F1: the mean over the labels that a resample shows, or (`micro`) of their sum."""
+    true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
+    support = true_positives + false_negatives
+    if average == "micro":
+        true_positives, false_positives, false_negatives = (
+            part.sum(axis=-1, keepdims=True) for part in (true_positives, false_positives, false_negatives)
+        )
+        support = support.sum(axis=-1, keepdims=True)
+    wrong = {
+        "precision": false_positives,
+        "recall": false_negatives,
+        "f1": (false_positives + false_negatives) / 2,
+    }
+    denominator = true_positives + wrong[figure]
+    values = np.divide(true_positives, denominator, out=np.zeros_like(denominator), where=denominator > 0)
+    weights = support if average == "weighted" else (support > 0).astype(float)
+    total = weights.sum(axis=-1)
+    means = np.full(len(values), np.nan)
+    np.divide((values * weights).sum(axis=-1), total, out=means, where=total > 0)
+    return means
 
 
 def _no_figure(model: str, metric: str) -> str:

@@ -19,7 +19,7 @@ from brain_tumor.artifacts.predictions import (
 )
 from brain_tumor.artifacts.records import Records
 from brain_tumor.artifacts.tables import COORDINATES
-from brain_tumor.boxes.letterbox import box_from_letterbox
+from brain_tumor.boxes.letterbox import boxes_in_pixels
 from brain_tumor.config import EvaluateConfig, Split
 from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.evaluation.figures import with_iou
@@ -123,12 +123,8 @@ def _answers(name: str, forward: Any, examples: tf.data.Dataset, batch_size: int
 
 def _to_pixels(boxes: np.ndarray, truth: pd.DataFrame, size: int) -> np.ndarray:
     """Boxes (images, classes, 4) of the letterboxed square as rows (images * classes, 4) in pixels."""
-    corners = boxes.reshape(-1, 4).astype(np.float64).T
     height, width = truth["height"].to_numpy(), truth["width"].to_numpy()
-    moved = np.stack(box_from_letterbox(corners, height, width, size), axis=1)
-    # What lies on the padding is outside the image: nobody can mean it.
-    clipped: np.ndarray = np.clip(moved, 0, np.stack([width, height] * 2, axis=1))
-    return clipped
+    return boxes_in_pixels(boxes.reshape(-1, 4), height, width, size)
 
 
 def _constant_rows(truth: pd.DataFrame, records: Records) -> pd.DataFrame:

@@ -1,4 +1,7 @@
-"""Figures of many resamples at once, in which rows or patients count more than once or not at all."""
+"""Figures of resamples that are no sums: of ranked labels, and a median.
+
+In a resample a row counts more than once or not at all. All of them are computed at once, (resamples, rows).
+"""
 
 import numpy as np
 import pandas as pd
@@ -7,69 +10,58 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def macro_f1(sums: Array) -> Array:
-    """The mean over the labels that a resample shows.
-
-    Args:
-        sums: True positives of each label, then false positives, then false negatives, (resamples, 3 labels).
-
-    Returns:
-        (resamples,); NaN where no label is shown.
-    """
-    true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
-    shown = true_positives + false_negatives > 0
-    return mean_of_known(_f1(true_positives, false_positives, false_negatives), shown)
-
-
-def micro_f1(sums: Array) -> Array:
-    """F1 of all labels' decisions in one pot; the arguments are those of `macro_f1`."""
-    parts = np.split(sums, 3, axis=-1)
-    values = _f1(*(part.sum(axis=-1) for part in parts))
-    return np.where((parts[0] + parts[2]).sum(axis=-1) > 0, values, np.nan)
-
-
-def weighted_f1(sums: Array) -> Array:
-    """The mean over labels, weighted by their true rows; the arguments are those of `macro_f1`."""
-    true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
-    weight = true_positives + false_negatives
-    total = weight.sum(axis=-1)
-    values = (weight * _f1(true_positives, false_positives, false_negatives)).sum(axis=-1)
-    return _ratio(values, total, np.nan)
-
-
-def _f1(true_positives: Array, false_positives: Array, false_negatives: Array) -> Array:
-    denominator = 2 * true_positives + false_positives + false_negatives
-    return _ratio(2 * true_positives, denominator, 0.0)
-
-
-def _ratio(numerator: Array, denominator: Array, otherwise: float) -> Array:
-    """Their quotients, and another value where the denominator is 0."""
-    values = np.full(denominator.shape, otherwise)
-    np.divide(numerator, denominator, out=values, where=denominator > 0)
-    return values
-
-
 def resampled_roc_auc(rows: pd.DataFrame, counts: Array) -> Array:
-    """`roc_auc` of resamples.
+    """The ROC AUC of one label.
 
     Args:
-        rows: The label's rows of one model in the predictions table.
+        rows: The label's rows of one model, which has a class head, in the predictions table.
         counts: How often each row counts, (resamples, rows).
 
     Returns:
-        A value a resample, NaN where all of it shows the label or nothing does.
+        A value a resample, NaN where the label is present in all rows or in none.
     """
+    present, absent = _ranked_sums(rows, counts)
+    below = absent.sum(axis=1, keepdims=True) - np.cumsum(absent, axis=1)
+    # A pair of equal probabilities is half right.
+    right = (present * (below + absent / 2)).sum(axis=1)
+    return _divide(right, present.sum(axis=1) * absent.sum(axis=1))
+
+
+def resampled_average_precision(rows: pd.DataFrame, counts: Array) -> Array:
+    """The average precision of one label, likewise."""
+    present, absent = _ranked_sums(rows, counts)
+    found, shown = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
+    precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
+    values = _divide((present * precision).sum(axis=1), present.sum(axis=1))
+    values[absent.sum(axis=1) == 0] = np.nan
+    return values
+
+
+def resampled_median(values: Array, counts: Array) -> Array:
+    """The median of values (rows,), NaN where no row counts."""
+    order = np.argsort(values)
+    values, reached = values[order], np.cumsum(counts[:, order], axis=1)
+    total = reached[:, -1]
+    # Of an even number the mean of the two in the middle.
+    middle = [values[(reached > place[:, None]).argmax(axis=1)] for place in ((total - 1) // 2, total // 2)]
+    return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
+
+
+def _ranked_sums(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
+    """How many rows with and without the label have each probability, highest first, (resamples, values)."""
     probability = rows["probability"].to_numpy(float)
-    order = np.argsort(probability, kind="stable")
-    starts = np.append(0, np.flatnonzero(np.diff(probability[order])) + 1)  # of equal probabilities
-    present = rows["present"].to_numpy(bool)[order]
+    order = np.argsort(-probability, kind="stable")
+    ranked, present = probability[order], rows["present"].to_numpy(float)[order]
+    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
     counts = counts[:, order]
-    positive = np.add.reduceat(counts * present, starts, axis=1)
-    negative = np.add.reduceat(counts * ~present, starts, axis=1)
-    # A pair of equals counts half.
-    won = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return _ratio(won, pairs, np.nan)
+    with_label, without = (
+        np.add.reduceat(counts * share, starts, axis=1) for share in (present, 1 - present)
+    )
+    return with_label, without
+
+
+def _divide(values: Array, by: Array) -> Array:
+    return np.divide(values, by, out=np.full_like(values, np.nan), where=by > 0)
 
 
 def mean_of_known(values: Array, known: NDArray[np.bool_]) -> Array:

@@ -7,10 +7,8 @@ from sklearn.metrics import precision_recall_curve
 
 from brain_tumor.artifacts.predictions import has_class_head
 from brain_tumor.config import Threshold
-from brain_tumor.config.fields import TUNED
+from brain_tumor.config.fields import DEFAULT_THRESHOLD, TUNED
 from brain_tumor.runtime.errors import InputError
-
-FALLBACK = 0.5
 
 Thresholds = dict[str, float]
 """By label the probability from which it counts as predicted."""
@@ -47,7 +45,7 @@ def find_thresholds(predictions: pd.DataFrame, labels: list[str], threshold: Thr
 def _tune(rows: pd.DataFrame) -> float:
     present = rows["present"].to_numpy(bool)
     if not present.any():
-        return FALLBACK
+        return DEFAULT_THRESHOLD
     precision, recall, thresholds = precision_recall_curve(present, rows["probability"].to_numpy(float))
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(np.argmax(f1[:-1]))  # the last point has no threshold

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -95,8 +94,8 @@ def measure_images(
     return measures, defects
 
 
-def _measure_image(content: bytes) -> tuple[tuple[int, int, bool, str], int, list[int]] | Defect:
-    """Width, height, whether it is grey, its format; its perceptual hash; its grey levels. Or its defect."""
+def open_image(content: bytes) -> Image.Image | Defect:
+    """An image, decoded, or why it is not usable."""
     try:
         with Image.open(io.BytesIO(content), formats=DECODED) as image:
             image.load()
@@ -109,16 +108,28 @@ def _measure_image(content: bytes) -> tuple[tuple[int, int, bool, str], int, lis
         # Training reads the pixels as they are stored, and annotations are mostly made on the turned image.
         problem = f"is turned by its EXIF orientation ({orientation}), so that its boxes may lie elsewhere"
         return Defect("turned_image", f"{problem}; save it upright, as Roboflow's Auto-Orient does")
+    return image
+
+
+def _measure_image(content: bytes) -> tuple[tuple[int, int, bool, str], int, list[int]] | Defect:
+    """Width, height, whether it is grey, its format; its perceptual hash; its grey levels. Or its defect."""
+    # A process that only opens images need not have it.
+    import imagehash
+
+    image = open_image(content)
+    if isinstance(image, Defect):
+        return image
     grey = to_8_bits(image)
     grey = grey if grey.mode == "L" else grey.convert("L")
     # In two steps, of which the first is a plain mean: almost the hash of the whole image, in half the time.
     small = grey.resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     hashed = int(str(imagehash.phash(small)), 16)
     kind = "png" if image.format == "PNG" else "jpeg"
-    return (image.width, image.height, _is_grey(image), kind), hashed, grey.histogram()
+    return (image.width, image.height, is_grey(image), kind), hashed, grey.histogram()
 
 
-def _is_grey(image: Image.Image) -> bool:
+def is_grey(image: Image.Image) -> bool:
+    """Whether all pixels have equal red, green and blue."""
     if image.mode not in COLOR_MODES:
         return image.mode in GREY_MODES
     red, green, blue = (band.tobytes() for band in image.convert("RGB").split())

@@ -1,5 +1,6 @@
 """The backbone: a ResNet of keras.applications that gives feature maps at four strides."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,8 @@ from keras import ops
 
 from brain_tumor.config import ModelConfig
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.folders import download_file
+from brain_tumor.stores.paths import open_path
 
 # Mean of ImageNet's blue, green and red over 0..255.
 IMAGENET_MEAN_BGR = [103.939, 116.779, 123.68]
@@ -92,16 +95,34 @@ def build_backbone(config: ModelConfig) -> keras.Model:
     features = [base.get_layer(name).output for name in known.features]
     backbone = keras.Model(base.input, features, name="backbone")
     if config.weights not in ("imagenet", "none"):
-        load_weights(backbone, Path(config.weights))
+        load_weights(backbone, config.weights)
     return backbone
 
 
-def load_weights(backbone: keras.Model, path: Path) -> None:
-    """Loads weights from a detector (.keras), whose backbone is taken, or from a backbone's own .h5 file."""
-    if not path.is_file():
-        raise InputError(
-            f"model.weights={path} is not there; give imagenet, none or the path of a .keras or .h5 file."
-        )
+def load_weights(backbone: keras.Model, address: str) -> None:
+    """Loads weights from a detector (.keras), whose backbone is taken, or from a backbone's own .h5 file.
+
+    Args:
+        backbone: The model to load them into.
+        address: The file's path, or its address in a bucket.
+
+    Raises:
+        InputError: It is not there, cannot be read, or does not fit.
+    """
+    source = open_path(address)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = source if isinstance(source, Path) else Path(scratch) / source.name
+        if path is not source:
+            download_file(source, path)
+        if not path.is_file():
+            raise InputError(
+                f"model.weights={address} is not there; give imagenet, none or the path (or a bucket's "
+                "address) of a .keras or .h5 file."
+            )
+        _load_file(backbone, path, address)
+
+
+def _load_file(backbone: keras.Model, path: Path, address: str) -> None:
     try:
         if path.suffix == ".keras":
             backbone.set_weights(
@@ -112,5 +133,5 @@ def load_weights(backbone: keras.Model, path: Path) -> None:
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{path} does not fit the {backbone.count_params():,}-weight backbone: {reason}"
+            f"{address} does not fit the {backbone.count_params():,}-weight backbone: {reason}"
         ) from error

@@ -113,12 +113,25 @@ def decode_image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.image.decode_jpeg(encoded, channels=channels)  # it decodes PNGs too
 
 
-def _letterbox_example(example: dict[str, Any], size: int, channels: int) -> dict[str, Any]:
+def letterbox_image(
+    encoded: tf.Tensor, sides: tf.Tensor, size: int, channels: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Decodes an image and letterboxes it.
+
+    Args:
+        encoded: The bytes of a JPEG or PNG, a scalar string.
+        sides: Its height and width in pixels, int32 (2,).
+        size: Side of the square, in pixels.
+        channels: 1 for a grey image, else 3.
+
+    Returns:
+        The square, uint8 (size, size, channels); where the image begins in it, from the top and from the
+        left, and its height and width there, in pixels (2,).
+    """
     # What happens along y and along x is the same: vectors of both halve the number of operations, each of
     # which costs more than what it computes.
-    sides = tf.stack([example["height"], example["width"]])
     start, _, new_sides, _ = letterbox(sides, sides[::-1], size)
-    image = decode_image(example.pop("encoded"), channels)
+    image = decode_image(encoded, channels)
     # Without antialiasing, shrinking 240 px to 64 would skip most of the pixels, small lesions with them. It
     # changes nothing where an image grows, and takes five times as long.
     image = tf.cond(
@@ -128,10 +141,15 @@ def _letterbox_example(example: dict[str, Any], size: int, channels: int) -> dic
     )
     padding = tf.stack([start, size - new_sides - start], axis=1)
     image = tf.pad(tf.cast(image + 0.5, tf.uint8), tf.concat([padding, [[0, 0]]], axis=0))
+    return tf.ensure_shape(image, (size, size, channels)), start, new_sides
 
+
+def _letterbox_example(example: dict[str, Any], size: int, channels: int) -> dict[str, Any]:
+    sides = tf.stack([example["height"], example["width"]])
+    image, start, new_sides = letterbox_image(example.pop("encoded"), sides, size, channels)
     points = tf.reshape(example["boxes"], (-1, 2, 2))  # two corners a box, x before y
     start, new_sides = (tf.cast(values[::-1], tf.float32) for values in (start, new_sides))
     corners, *_ = box_to_letterbox([points] * 4, (start, start, new_sides, new_sides), size)
     # The padding moves the zeros of an absent class's row too: take them back.
     boxes = tf.reshape(corners, example["boxes"].shape) * example["labels"][:, tf.newaxis]
-    return {**example, "image": tf.ensure_shape(image, (size, size, channels)), "boxes": boxes}
+    return {**example, "image": image, "boxes": boxes}

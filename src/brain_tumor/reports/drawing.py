@@ -3,6 +3,7 @@
 Figures are made with Matplotlib's objects, not with pyplot: no window system, no global state.
 """
 
+import io
 import math
 from functools import cache
 from pathlib import Path
@@ -74,12 +75,15 @@ def _known_letters() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
-def read_thumbnail(path: Path, mode: Literal["L", "RGB"] = "L") -> Image.Image:
-    """An image, shrunk to fit `THUMBNAIL`.
+def read_thumbnail(
+    path: Path | io.BytesIO, mode: Literal["L", "RGB"] = "L", side: int = THUMBNAIL
+) -> Image.Image:
+    """An image, shrunk to fit a square.
 
     Args:
-        path: Its file.
+        path: Its file, or its bytes.
         mode: Pillow's name of grey or of color.
+        side: The square's side, in pixels.
 
     Raises:
         InputError: It is missing or cannot be decoded.
@@ -91,7 +95,7 @@ def read_thumbnail(path: Path, mode: Literal["L", "RGB"] = "L") -> Image.Image:
         raise InputError(
             f"{path} is missing or no whole image; give the dataset that the predictions were made from."
         ) from error
-    converted.thumbnail((THUMBNAIL, THUMBNAIL))
+    converted.thumbnail((side, side))
     return converted
 
 
@@ -127,3 +131,16 @@ def draw_box(axis: Axes, box: np.ndarray, color: str, linestyle: LineStyleType =
     xmin, ymin, xmax, ymax = box
     style: dict[str, Any] = {"edgecolor": color, "linewidth": 1.6, "linestyle": linestyle}
     axis.add_patch(Rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, **style))
+
+
+def draw_captions(axis: Axes, captions: list[tuple[str, str]]) -> None:
+    """Writes lines below an axis, each a color and a text."""
+    below: dict[str, Any] = {
+        "xy": (0.5, 0),
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "ha": "center",
+        "va": "top",
+    }
+    for line, (color, text) in enumerate(captions):
+        axis.annotate(text, xytext=(0, -4 - 13 * line), color=color, **below)

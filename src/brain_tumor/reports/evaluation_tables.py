@@ -36,7 +36,7 @@ def summary_rows(
     rows = []
     for model in evaluation.models.values():
         known = model.intervals if intervals else {}
-        cells = [number(model.figures[name]) + _brackets(known.get(name)) for name in columns]
+        cells = [number(model.figures[name]) + brackets(known.get(name)) for name in columns]
         rows.append([model.title, *cells])
     return ["model", *columns], rows
 
@@ -49,7 +49,7 @@ def summary_table(evaluation: Evaluation, notes: dict[str, dict[str, str]] | Non
         notes: Further columns: by title, a text for each model's name.
     """
     header, rows = summary_rows(evaluation)
-    sides = alignment(header)
+    sides = _alignment(header)
     for title, texts in (notes or {}).items():
         header.append(title)
         sides.append("left")
@@ -72,14 +72,14 @@ def label_rows(
     rows = []
     for label, figures in final.labels.items() if final else ():
         known = final.label_intervals.get(label, {}) if final and intervals else {}
-        rows.append([label, *(number(figures[name]) + _brackets(known.get(name)) for name in columns)])
+        rows.append([label, *(number(figures[name]) + brackets(known.get(name)) for name in columns)])
     return ["label, final model", *columns], rows
 
 
 def label_table(evaluation: Evaluation) -> str:
     """The final model's figures of each label as a plain-text table for the terminal, with what it means."""
     header, rows = label_rows(evaluation, TERMINAL_LABEL_COLUMNS)
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=alignment(header))
+    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
     return "\n\n".join(part for part in (table, about_labels(evaluation)) if part)
 
 
@@ -126,14 +126,14 @@ def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str
     for name, by_label in evaluation.differences.items():
         for label in labels:
             found = [by_label[label][figure] for figure in SUMMARY_COLUMNS]
-            rows.append([name, label, *(number(each.value, "+") + _brackets(each, "+") for each in found)])
+            rows.append([name, label, *(number(each.value, "+") + brackets(each, "+") for each in found)])
     return ["final, minus", "label", *SUMMARY_COLUMNS], rows
 
 
 def difference_table(evaluation: Evaluation) -> str:
     """The differences over all labels as a plain-text table for the terminal, with what it means."""
     header, rows = difference_rows(evaluation, [ALL])
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=alignment(header))
+    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
     return f"{table}\n\n{about_differences(evaluation)}"
 
 
@@ -168,8 +168,13 @@ def _reasons(known: list[Interval]) -> list[str]:
     return [f"No interval: {'; '.join(dict.fromkeys(reasons))}."] if reasons else []
 
 
-def alignment(header: list[str]) -> list[str]:
-    """A table's first column begins at the left, the others end at the right."""
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, its first column to the left, the others to the right."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may have one in its name
+    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header))
+
+
+def _alignment(header: list[str]) -> list[str]:
     return ["left"] + ["right"] * (len(header) - 1)
 
 
@@ -178,7 +183,8 @@ def number(value: float | None, sign: str = "") -> str:
     return DASH if value is None else f"{value:{sign}.3f}"
 
 
-def _brackets(found: Interval | None, sign: str = "") -> str:
+def brackets(found: Interval | None, sign: str = "") -> str:
+    """An interval as it follows its figure."""
     return "" if found is None or found.low is None else f" [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 

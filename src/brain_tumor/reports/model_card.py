@@ -5,10 +5,6 @@ It keeps to what Kubeflow's dashboard shows of Markdown: headings, paragraphs, b
 
 import json
 import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
-
-from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import ALL, Evaluation
 from brain_tumor.artifacts.figures import DASHBOARD, SIZE_FIGURES, SIZES, VERSUS, definition
@@ -21,23 +17,20 @@ from brain_tumor.reports.evaluation_tables import (
     about_differences,
     about_intervals,
     about_labels,
-    alignment,
     counts_sentence,
     difference_rows,
     label_rows,
+    markdown_table,
     number,
     summary_rows,
     threshold_sentence,
 )
 from brain_tumor.reports.verdict import verdict
 from brain_tumor.runtime import environment
+from brain_tumor.runtime.versions import installed_versions
 
 # More labels than these make the page longer than a dashboard shows.
 LISTED_LABELS = 40
-PACKAGES = (
-    *("brain-tumor", "keras", "tensorflow", "tensorflow-cpu", "jax"),
-    *("numpy", "pandas", "scikit-learn", "pycocotools"),
-)
 USE = (
     "For research on detecting tumors in MRI. It answers for one slice at a time: which labels "
     "it shows, and at most one box for each."
@@ -68,19 +61,23 @@ def _figures(evaluation: Evaluation) -> list[str]:
     parts = [
         "## Figures",
         f"{counts_sentence(evaluation)} {threshold_sentence(evaluation)}",
-        _table(header, rows),
+        markdown_table(header, rows),
         ABOUT_BOXES,
         about_intervals(evaluation),
     ]
     if evaluation.differences:
         header, rows = difference_rows(evaluation, [ALL, *evaluation.label_names[:LISTED_LABELS]])
-        parts += ["## Final model minus the others", _table(header, rows), about_differences(evaluation)]
+        parts += [
+            "## Final model minus the others",
+            markdown_table(header, rows),
+            about_differences(evaluation),
+        ]
     return parts
 
 
 def _labels(evaluation: Evaluation) -> list[str]:
     header, rows = label_rows(evaluation, intervals=True)
-    parts = ["## Labels", _table(header, rows[:LISTED_LABELS])] if rows else []
+    parts = ["## Labels", markdown_table(header, rows[:LISTED_LABELS])] if rows else []
     if len(rows) > LISTED_LABELS:
         parts.append(f"These are the first {LISTED_LABELS} of {len(rows)} labels.")
     return [*parts, about_labels(evaluation)]
@@ -96,7 +93,7 @@ def _sizes(evaluation: Evaluation) -> list[str]:
     text = (
         "Final model. Small boxes are under 32 x 32 pixels of the original image, large ones from 96 x 96 on."
     )
-    return ["## Sizes of the boxes", text, _table(["boxes", *SIZE_FIGURES], rows)]
+    return ["## Sizes of the boxes", text, markdown_table(["boxes", *SIZE_FIGURES], rows)]
 
 
 def _data(data: JudgedData) -> list[str]:
@@ -122,9 +119,11 @@ def _data(data: JudgedData) -> list[str]:
     return [
         "## Data",
         f"Source: {data.source}.",
-        _table(["split", "images", "boxes", "patients", "images by label"], counts),
+        markdown_table(["split", "images", "boxes", "patients", "images by label"], counts),
         "What splits share:" if shared else "",
-        _table(["splits", "patients", "identical images", "near-duplicates"], shared) if shared else "",
+        markdown_table(["splits", "patients", "identical images", "near-duplicates"], shared)
+        if shared
+        else "",
     ]
 
 
@@ -139,39 +138,28 @@ def _trainings(evaluation: Evaluation) -> list[str]:
         for name, epochs in evaluation.trainings.items()
         if epochs
     ]
-    return ["## Trainings", _table(header, rows)] if rows else []
+    return ["## Trainings", markdown_table(header, rows)] if rows else []
 
 
 def _glossary() -> list[str]:
     names = dict.fromkeys((*REPORT_COLUMNS, *LABEL_COLUMNS, *DASHBOARD, *VERSUS))
     return [
         "## What the figures mean",
-        _table(["figure", "meaning"], [[name, definition(name)] for name in names]),
+        markdown_table(["figure", "meaning"], [[name, definition(name)] for name in names]),
     ]
 
 
 def _made_with(evaluation: Evaluation) -> list[str]:
-    found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     lines = [
         f"{name}: {json.dumps(config, sort_keys=True, allow_nan=False)}"
         for name, config in evaluation.configs.items()
     ]
     return [
         "## Versions and configuration",
-        ", ".join(f"{name} {value}" for name, value in found.items()),
+        ", ".join(f"{name} {value}" for name, value in installed_versions().items()),
         "\n".join(["```", *lines, "```"]) if lines else "",
     ]
 
 
 def _list(lines: list[str] | tuple[str, ...]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may have one in its name
-    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=alignment(header))

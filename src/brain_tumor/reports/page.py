@@ -4,9 +4,11 @@ It is made for a window and for the 300 pixels that Kubeflow's dashboard gives a
 for light and dark.
 """
 
+import base64
+import io
 import os
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jinja2
 from markupsafe import Markup
@@ -95,7 +97,7 @@ td, th { border-color: #444; } .hue { color: var(--dark); }
 {% if section.pictures %}
 <div class="{{ section.grid }}">
 {% for picture in section.pictures %}
-<figure><img alt="{{ picture.about }}" src="{{ picture.source }}">
+<figure><img alt="{{ picture.about }}" src="{{ picture.uri }}">
 {% if picture.caption %}
 <figcaption>{{ picture.caption }}</figcaption>
 {% endif %}
@@ -115,13 +117,13 @@ class Picture:
     """A picture of a page.
 
     Attributes:
-        source: A data URI, see `brain_tumor.reports.panels`.
         about: What it shows, for those who cannot see it.
+        uri: A data URI, from `figure_uri` or of a panel, see `brain_tumor.reports.panels`.
         caption: What stands below it.
     """
 
-    source: str
     about: str
+    uri: str
     caption: str = ""
 
 
@@ -187,3 +189,10 @@ def shortened(title: str) -> Markup:
     return (
         Markup('{}<span class="long">{}</span>').format(begin, bracket + end) if end else Markup.escape(begin)
     )
+
+
+def figure_uri(figure: Any, dpi: int = 80, encoding: Literal["png", "webp"] = "png") -> str:
+    """A Matplotlib figure as a data URI. WebP loses details, but photographs in it stay small."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=encoding, dpi=dpi, bbox_inches="tight")
+    return f"data:image/{encoding};base64," + base64.b64encode(buffer.getvalue()).decode()

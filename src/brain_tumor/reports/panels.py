@@ -42,7 +42,7 @@ def panel_pictures(figure: Figure, photographs: bool = False) -> list[Picture]:
         # Whole pixels of the panel alone: a part of one would show the paper around it.
         left, top = max(math.ceil(box.x0), 0), max(math.ceil(height - box.y1), 0)
         right, bottom = min(math.floor(box.x1), width), min(math.floor(height - box.y0), height)
-        found.append(Picture(_uri(pixels[top:bottom, left:right], photographs), axis.get_title() or "slice"))
+        found.append(Picture(axis.get_title() or "slice", _uri(pixels[top:bottom, left:right], photographs)))
     return found
 
 

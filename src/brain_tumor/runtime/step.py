@@ -20,6 +20,11 @@ from brain_tumor.runtime.text import printable
 
 # What a shell says of a process that SIGTERM has ended.
 TERMINATED = 128 + signal.SIGTERM
+# In a pod, the file of a container's last words, which Kubernetes and Argo show with its end. Kubeflow ends a
+# step's container with code 1 whatever the step ended with, so by these words alone its cluster can tell bad
+# input, which is not to be tried again (kind-cluster/kubeflow/pipelines/retries.yaml).
+TERMINATION_LOG = Path("/dev/termination-log")
+BAD_INPUT = "Bad input: "
 
 
 @contextmanager
@@ -28,6 +33,8 @@ def step() -> Iterator[None]:
 
     The work's temporary files are in a folder of its own, which is deleted at the end; what earlier processes
     left that were killed is deleted at the start. SIGTERM is an end as any other.
+
+    In a pod, the sentence of bad input is the container's last word.
 
     The work calls `events.begin` once it knows what it is called; its end, or that it failed, is told here.
     What imports TensorFlow is imported inside of it: its settings make that import faster and quieter.
@@ -56,6 +63,9 @@ def step() -> Iterator[None]:
         logging.error("%s", sentence)
         with suppress(OSError):  # what refused the work may refuse this too
             events.end(failure=sentence)
+        with suppress(OSError):
+            if TERMINATION_LOG.is_file():
+                TERMINATION_LOG.write_text(f"{BAD_INPUT}{sentence}\n", encoding="utf-8")
         raise SystemExit(2) from None
     except SystemExit:
         # After an inner step, such as the one that a command line runs, nothing is begun any more.

@@ -14,6 +14,7 @@ since that takes seconds.
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_tumor.runtime import environment, events
+from brain_tumor.runtime.errors import InputError
 
 EXPERIMENT = "brain-tumor"
 # What a run is found by, and what it is nested in.
@@ -35,6 +37,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 # That it makes its tables is no news.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 class Run:
@@ -218,6 +221,45 @@ def _connect() -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(address)
+
+
+@contextmanager
+def existing_store(runs: Path) -> Iterator[Any]:
+    """Reads a store: the environment's, else the runs' own.
+
+    Within, MLflow's own functions read it too.
+
+    Args:
+        runs: The folder of the runs, for their own store.
+
+    Yields:
+        A client (mlflow.MlflowClient), or None where there is no store; none is made.
+
+    Raises:
+        InputError: It refuses what is asked of it, or cannot be reached.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not address:
+        folder = Path(os.environ.get(environment.MLFLOW) or runs)
+        if not (folder / "mlflow.db").is_file():
+            yield None
+            return
+        address = f"sqlite:///{folder}/mlflow.db"
+    from mlflow import MlflowClient, MlflowException
+
+    client = MlflowClient(address)
+
+    try:
+        with _default_store(client.tracking_uri):
+            yield client
+    except MlflowException as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        raise InputError(_without_passwords(f"MLflow's store {client.tracking_uri}: {said}.")) from None
+
+
+def _without_passwords(message: str) -> str:
+    """A message in which addresses have no user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", message)
 
 
 @contextmanager

@@ -75,8 +75,8 @@ def train(
         SystemExit: With code 143, at SIGTERM.
     """
     dtype = choose_precision(config.precision)
-    if config.phase.publish_to:
-        check_writable(config.phase.publish_to)
+    if publish_to := _publish_to(config):
+        check_writable(publish_to)
     check_start(start, config, records.labels)
     checkpoints = open_checkpoints(config, records, start)
     if checkpoints and checkpoints.restore_model(output):
@@ -203,10 +203,15 @@ def _report(
     run: Run,
 ) -> None:
     """Publishes a copy of the model artifact where the phase wants one, and tells MLflow of the result."""
-    if config.phase.publish_to:
-        run.set_tags({"published": publish_copy(output, config.phase.publish_to)})
+    if publish_to := _publish_to(config):
+        run.set_tags({"published": publish_copy(output, publish_to)})
     run.log_metrics({f"best_{name}": value for name, value in description.metrics.items()})
     run.set_tags({"model": str(output), "data": records.manifest.source})
+
+
+def _publish_to(config: TrainConfig) -> str:
+    """Where the model is to be published, or an empty text."""
+    return str(config.phase.publish_to) or os.environ.get(environment.PUBLISH, "")
 
 
 def _log_model(model: keras.Model, dtype: str, records: Records, artifact: Model, run: Run) -> None:

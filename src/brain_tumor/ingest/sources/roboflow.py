@@ -35,11 +35,13 @@ from brain_tumor.config import RoboflowDataset
 from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.ingest.sources import mirror
 from brain_tumor.ingest.sources.archive import BrokenArchiveError, unpack
+from brain_tumor.ingest.sources.secret_manager import read_secret
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
 from brain_tumor.stores.locations import check_writable
 
 KEY = "ROBOFLOW_API_KEY"
+KEY_SECRET = "ROBOFLOW_API_KEY_SECRET"
 KEY_PAGE = "https://app.roboflow.com/settings/api"
 ATTEMPTS = 5
 BACK_OFF = wait_exponential_jitter(initial=1, max=30)
@@ -59,9 +61,10 @@ class _TransientError(Exception):
 def fetch(config: RoboflowDataset, scratch: Path) -> Path:
     """Downloads an export from the mirror, where it is kept, or else from Roboflow.
 
-    The key comes from the environment variable ROBOFLOW_API_KEY or a `.env` file in the working folder or one
-    above it. What the mirror keeps needs none. A damaged archive in the mirror is an error, and not replaced:
-    someone put there what it is now.
+    The key comes from the environment variable ROBOFLOW_API_KEY, a `.env` file in the working folder or one
+    above it, or the secret of Google Cloud's Secret Manager that ROBOFLOW_API_KEY_SECRET names. What the
+    mirror keeps needs none. A damaged archive in the mirror is an error, and not replaced: someone put there
+    what it is now.
 
     Args:
         config: The version, and the mirror if there is one.
@@ -109,10 +112,13 @@ def _find_key() -> str:
         key = os.environ.get(KEY) or dotenv_values(find_dotenv(usecwd=True)).get(KEY) or ""
     except (OSError, UnicodeDecodeError):
         raise InputError(f"The file .env cannot be read; write it as text with a line {KEY}=...") from None
+    if not key and (secret := os.environ.get(KEY_SECRET)):
+        key = read_secret(secret)
     if not key.strip():
         raise InputError(
             f"dataset=roboflow needs an API key: copy yours from {KEY_PAGE}, and put it into the environment "
-            f"variable {KEY} or, as {KEY}=..., into a file .env in the folder that you start from."
+            f"variable {KEY} or, as {KEY}=..., into a file .env in the folder that you start from; on a "
+            "cluster, into its secret brain-tumor-roboflow as api_key."
         )
     return key.strip()
 

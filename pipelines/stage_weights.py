@@ -1,0 +1,55 @@
+"""Puts the ImageNet weights of a backbone where pods without internet find them:
+`python -m pipelines.stage_weights s3://BUCKET/FOLDER [OVERRIDE ...]`.
+
+This machine fetches them by Keras, and the address that is printed goes to `model.weights`.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from brain_tumor.config import ModelConfig
+from brain_tumor.config.compose import compose
+from brain_tumor.runtime.step import import_tensorflow, step
+from brain_tumor.stores.folders import upload_file
+from brain_tumor.stores.locations import check_writable
+from brain_tumor.stores.paths import open_path
+
+
+def stage_weights(config: ModelConfig, folder: str) -> str:
+    """Saves a backbone's ImageNet weights as a file of a folder or a bucket.
+
+    Args:
+        config: Whose backbone it is.
+        folder: The folder, or its address in a bucket.
+
+    Returns:
+        The file's address.
+
+    Raises:
+        InputError: The weights cannot be fetched, or the folder not be written.
+    """
+    check_writable(folder)
+    from brain_tumor.model.backbone import build_backbone
+
+    backbone = build_backbone(config.model_copy(update={"weights": "imagenet"}))
+    name = f"{config.backbone}-imagenet.weights.h5"
+    with tempfile.TemporaryDirectory() as scratch:
+        backbone.save_weights(Path(scratch) / name)
+        upload_file(Path(scratch) / name, open_path(folder) / name)
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def main() -> None:
+    """The command line: prints the override that takes the weights from there."""
+    parser = argparse.ArgumentParser(description="Put a backbone's ImageNet weights into a bucket.")
+    parser.add_argument("folder", help="where to, such as s3://mlpipeline/brain-tumor/weights")
+    parser.add_argument("overrides", nargs="*", help="overrides of the configuration, such as profile=full")
+    arguments = parser.parse_args()
+    with step():
+        import_tensorflow()
+        print(f"model.weights={stage_weights(compose(arguments.overrides).model, arguments.folder)}")
+
+
+if __name__ == "__main__":
+    main()

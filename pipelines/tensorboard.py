@@ -1,0 +1,104 @@
+"""Opens TensorBoard on trainings: `python -m pipelines.tensorboard [ADDRESS]`.
+
+TensorBoard reads folders alone. Of a bucket's address its event files are copied to this machine, and again
+whenever they have changed, as long as it is open.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.step import step
+from brain_tumor.stores.files import FileFacts, safe_path
+from brain_tumor.stores.folders import download_file, list_files
+from brain_tumor.stores.paths import AnyPath, open_path
+from pipelines.image import ROOT
+
+EVENTS = "events.out.tfevents."
+AGAIN = 30.0  # seconds between two looks at a bucket
+
+
+class Mirror:
+    """A copy of a bucket's event files.
+
+    Args:
+        source: A folder of the bucket.
+        target: A folder of this machine.
+    """
+
+    def __init__(self, source: AnyPath, target: Path) -> None:
+        self._source, self._target = source, target
+        self._copied: dict[str, FileFacts] = {}
+
+    def update(self) -> int:
+        """Copies what is new or has changed.
+
+        Returns:
+            How many event files there are.
+
+        Raises:
+            InputError: The bucket cannot be read.
+        """
+        found = {facts.name: facts for facts in list_files(self._source) if EVENTS in Path(facts.name).name}
+        for name, facts in found.items():
+            if self._copied.get(name) != facts:
+                path = safe_path(self._target, name, str(self._source))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                download_file(self._source / name, path)
+        self._copied = found
+        return len(found)
+
+
+def open_tensorboard(address: str, arguments: list[str]) -> int:
+    """Runs TensorBoard until it is ended.
+
+    Args:
+        address: A folder of this machine or in a bucket, in Kubeflow's way of writing (minio://) too.
+        arguments: Further ones of TensorBoard's own.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        InputError: There are no event files in the bucket, or it cannot be read.
+    """
+    source = open_path(address.replace("minio://", "s3://"))
+    command = [sys.executable, "-m", "tensorboard.main", *arguments, "--logdir"]
+    if isinstance(source, Path):
+        return subprocess.call([*command, str(source)])
+    with tempfile.TemporaryDirectory() as scratch:
+        mirror = Mirror(source, Path(scratch))
+        if not mirror.update():
+            raise InputError(
+                f"{address} has no event files of TensorBoard; give the folder of a run's artifacts."
+            )
+        with subprocess.Popen([*command, scratch]) as process:
+            try:
+                while True:
+                    try:
+                        return process.wait(AGAIN)
+                    except subprocess.TimeoutExpired:
+                        mirror.update()
+            finally:
+                process.terminate()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Open TensorBoard on trainings.")
+    parser.add_argument(
+        "address", nargs="?", default=str(ROOT / "runs" / "artifacts"), help="a folder or s3://..."
+    )
+    known, arguments = parser.parse_known_args()
+    with step():
+        try:
+            raise SystemExit(open_tensorboard(known.address, arguments))
+        except KeyboardInterrupt:  # the usual end
+            raise SystemExit(0) from None
+
+
+if __name__ == "__main__":
+    main()

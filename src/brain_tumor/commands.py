@@ -1,0 +1,130 @@
+"""The commands that are no step of the pipeline: they look at what it made."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from brain_tumor.comparison.history import RUNS
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.step import import_tensorflow
+from brain_tumor.runtime.text import printable
+
+FORMATS = ("json", "csv")
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds each command's parser; its function is the default of the argument `run`."""
+    about = "Compares runs: what differed, every figure with a verdict, curves, and slices."
+    compare_parser = commands.add_parser("compare", help=about, description=about)
+    compare_parser.add_argument(
+        "run_names", nargs="+", metavar="RUN", help="a run's name or id, two or more; or `last 2`"
+    )
+    compare_parser.add_argument(
+        "--runs", type=Path, default=RUNS, metavar="PATH", help="the folder of the runs (runs)"
+    )
+    compare_parser.set_defaults(run=compare_runs)
+
+    about = "Lets a model answer for images: labels, probabilities, boxes in pixels, scores."
+    predict_parser = commands.add_parser(
+        "predict", help=about, description=about, epilog="Exit code 1 if an image could not be read."
+    )
+    predict_parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="JPEGs and PNGs, folders of them, or patterns"
+    )
+    predict_parser.add_argument(
+        "--model",
+        required=True,
+        metavar="URI",
+        help="a model artifact's folder, models:/NAME@ALIAS, runs:/ID/model, or NAME@ALIAS",
+    )
+    predict_parser.add_argument("--output", type=Path, metavar="FILE", help="the answers (stdout)")
+    predict_parser.add_argument(
+        "--format", dest="form", choices=FORMATS, help="of the answers (by the file's suffix, else json)"
+    )
+    predict_parser.add_argument("--draw", type=Path, metavar="FOLDER", help="a picture an image")
+    predict_parser.set_defaults(run=predict)
+
+
+def compare_runs(run_names: list[str], runs: Path) -> None:
+    """Compares runs: prints what differed, and writes a page and a Markdown file to `runs/reports/`.
+
+    Args:
+        run_names: Names or ids of two runs or more, or `last` and how many.
+        runs: The folder of the runs.
+
+    Raises:
+        InputError: There are too few, one is unknown, or its record is damaged.
+    """
+    from brain_tumor.comparison.compare import compare
+    from brain_tumor.reports.comparison_tables import terminal_text
+
+    comparison = compare(runs, run_names)
+    # It imports Matplotlib, which a refusal need not wait for.
+    from brain_tumor.reports.comparison_report import write_comparison
+
+    page, markdown = write_comparison(runs / "reports", comparison)
+    print(f"{terminal_text(comparison)}\n\nPage: {page}\nText: {markdown}")
+
+
+def predict(images: list[str], model: str, output: Path | None, form: str | None, draw: Path | None) -> None:
+    """Lets a model answer for images, and writes its answers to a file or stdout.
+
+    Args:
+        images: Files, folders and patterns.
+        model: See `load_predictor` of `brain_tumor.inference.models`.
+        output: The file to write; without it answers go to stdout.
+        form: One of `FORMATS`; without it the output's suffix decides, or it is JSON.
+        draw: A folder for a picture an image.
+
+    Raises:
+        InputError: There is no such model, or the output cannot be written.
+        SystemExit: With code 1, when an image could not be read: it stands in the answers with the reason.
+    """
+    suffix = output.suffix.lower().removeprefix(".") if output else ""
+    if output and not form and suffix not in FORMATS:
+        raise InputError(f"{output} ends with none of .json, .csv; name it so, or give --format.")
+    _check_places(images, model, output, draw)
+    import_tensorflow()
+    from brain_tumor.inference.images import BadImage, find_images
+    from brain_tumor.inference.models import load_predictor
+    from brain_tumor.inference.output import write_answers
+    from brain_tumor.inference.predict import predict_images
+    from brain_tumor.stores.files import write_file
+
+    predictor, named = load_predictor(model, RUNS), find_images(images)
+    answers = []
+    for answer in predict_images(predictor, named):
+        if isinstance(answer, BadImage):
+            logging.error("%s", printable(answer.problem))
+        answers.append(answer)
+    text = write_answers(predictor, answers, "csv" if (form or suffix) == "csv" else "json")
+    if output:
+        write_file(output, text)
+    else:
+        print(text, end="")
+    good = [answer for answer in answers if not isinstance(answer, BadImage)]
+    if draw:
+        from brain_tumor.reports.answer_pictures import draw_answers
+
+        draw_answers(good, len(good), draw)
+    if len(good) < len(answers):
+        logging.error("%d of %d images could not be read.", len(answers) - len(good), len(answers))
+        raise SystemExit(1)
+
+
+def _check_places(images: list[str], model: str, output: Path | None, draw: Path | None) -> None:
+    """Refuses outputs that would take the place of something else, before the model is loaded.
+
+    Raises:
+        InputError: They would.
+    """
+    from brain_tumor.artifacts.outputs import check_outputs
+
+    local = [name for name in (*images, model) if Path(name).exists()]
+    if output:
+        # A file beside the images of a folder is none of them.
+        check_outputs([name for name in local if name == model or Path(name).is_file()], {}, [output])
+    if draw:
+        check_outputs(local, {}, folders=[draw])
+        if draw.is_dir() and any(draw.iterdir()):
+            raise InputError(f"{draw} is not empty, so nothing is drawn there; name a new folder.")

@@ -1,0 +1,141 @@
+"""What differs between runs in configuration, data, code and packages, and which artifacts are the same."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from brain_tumor.artifacts.dataset import ANNOTATIONS_TABLE, IMAGES_TABLE
+from brain_tumor.comparison.runs import JUDGED, ComparedRun
+from brain_tumor.stores.files import hash_file
+
+UNKNOWN = "unknown"
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that is not the same in all runs.
+
+    Attributes:
+        what: What it is.
+        values: What it is in each run, in their order.
+    """
+
+    what: str
+    values: list[str]
+
+
+def settings_changes(runs: list[ComparedRun]) -> list[Change]:
+    """The settings that differ, those of several trainings in one line where these agree.
+
+    Where a run's artifacts are gone its settings are those of its record: what is not in it is a default.
+    """
+    steps = list(dict.fromkeys(step for run in runs for step in (*run.given, *run.whole)))
+    changes: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for step in steps:
+        for key, values in _step_changes(step, runs):
+            changes.setdefault((key, tuple(values)), []).append(step)
+    trainings = [step for step in steps if step not in (*JUDGED, "evaluate", "visualize")]
+    found = []
+    for (key, texts), where in changes.items():
+        everywhere = len(where) > 1 and set(where) == set(trainings)
+        place = "all trainings" if everywhere else ", ".join(where)
+        found.append(Change(f"{place}: {key}" if key else place, list(texts)))
+    return found
+
+
+def _step_changes(step: str, runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:
+    there = [step in run.given or step in run.whole for run in runs]
+    if not all(there):
+        # Of a run without a record, MLflow knows the trainings alone, and not those taken from the cache.
+        words = [
+            "there" if found else "not there" if run.given else UNKNOWN
+            for found, run in zip(there, runs, strict=True)
+        ]
+        return [("", words)] if "not there" in words else []
+    known = [run.whole[step] for run in runs if step in run.whole]
+    if len(known) < len(runs):
+        if not all(step in run.given for run in runs):
+            return []
+        known = [run.given[step] for run in runs]
+    keys = sorted(set().union(*known))
+    rows = [(key, [settings.get(key, DEFAULT) for settings in known]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def data_changes(runs: list[ComparedRun]) -> list[Change]:
+    """How the datasets differ: source, format, labels, checksums, and each split's counts."""
+    facts = [_data_facts(run) for run in runs]
+    return _changes(facts)
+
+
+def _data_facts(run: ComparedRun) -> dict[str, str]:
+    if run.dataset is None:
+        return {}
+    manifest = run.dataset.manifest
+    facts = {
+        "source": manifest.source,
+        "format": manifest.format,
+        "labels": ", ".join(manifest.labels),
+        "splits": manifest.split,
+        "fingerprint of the source": str(manifest.config.get("fingerprint", "")),
+        "table of images, sha256": manifest.files.get(IMAGES_TABLE, "")[:16],
+        "table of boxes, sha256": manifest.files.get(ANNOTATIONS_TABLE, "")[:16],
+    }
+    for split, counts in manifest.counts.items():
+        for name, value in counts.model_dump().items():
+            if isinstance(value, dict):
+                facts |= {f"{split}: boxes of {label}": f"{count:,}" for label, count in value.items()}
+            else:
+                words = name.replace("_", " ")
+                facts[f"{split}: {words}"] = UNKNOWN if value is None else f"{value:,}"
+    return facts
+
+
+def code_changes(runs: list[ComparedRun]) -> list[Change]:
+    """How the images' tags, and the versions that the artifacts name, differ.
+
+    A package counts by what the run's evaluation, else its newest training, was made with.
+    """
+    facts = []
+    for run in runs:
+        by = [run.manifests[name] for name in ("evaluation", "predictions") if name in run.manifests]
+        by += [manifest for name, manifest in run.manifests.items() if name not in JUDGED]
+        facts.append({"image tag": run.image or UNKNOWN, **(by[0].versions if by else {})})
+    return _changes(facts)
+
+
+def _changes(facts: list[dict[str, str]]) -> list[Change]:
+    names = dict.fromkeys(name for each in facts for name in each)
+    rows = [Change(name, [each.get(name, UNKNOWN) for each in facts]) for name in names]
+    return [row for row in rows if len({value for value in row.values if value != UNKNOWN}) > 1]
+
+
+def artifact_changes(runs: list[ComparedRun]) -> list[Change]:
+    """For each artifact, which of the runs after the first have the same, by checksum."""
+    first, *others = runs
+    names = list(dict.fromkeys(name for run in runs for name in run.artifacts))
+    return [Change(name, [_same(name, first, other) for other in others]) for name in sorted(names)]
+
+
+def _same(name: str, first: ComparedRun, other: ComparedRun) -> str:
+    paths = [run.artifacts.get(name) for run in (first, other)]
+    if paths[0] is None or paths[1] is None:
+        return "only in one run" if any(paths) else "\u2013"
+    if paths[0] == paths[1]:
+        return "the same, taken from the cache"
+    sums = [_checksums(run, name, path) for run, path in zip((first, other), paths, strict=True)]
+    if not sums[0] or not sums[1]:
+        return "gone in one run"
+    if sums[0] == sums[1]:
+        return "the same, by checksum"
+    different = [
+        file for file in sorted(sums[0].keys() | sums[1].keys()) if sums[0].get(file) != sums[1].get(file)
+    ]
+    return f"differs: {', '.join(different[:3])}{', ...' if len(different) > 3 else ''}"
+
+
+def _checksums(run: ComparedRun, name: str, path: Path | None) -> dict[str, str]:
+    """The sha256 of an artifact's files, as its manifest has them; none if it is gone."""
+    if name in run.manifests:
+        return run.manifests[name].files
+    return {path.name: hash_file(path)} if path and path.is_file() else {}

@@ -1,0 +1,214 @@
+"""A run to compare: all that is left of it, from its record, its artifacts and MLflow."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from brain_tumor.artifacts.dataset import Dataset, open_dataset
+from brain_tumor.artifacts.evaluation import Evaluation, read_evaluation
+from brain_tumor.artifacts.folder import MANIFEST, AnyManifest, read_json
+from brain_tumor.artifacts.model import Epoch, open_model
+from brain_tumor.artifacts.predictions import Predictions, open_predictions
+from brain_tumor.artifacts.records import Records, open_records
+from brain_tumor.comparison.history import HISTORY, RunRecord, find_record, last_records
+from brain_tumor.comparison.tracked import TrackedRun, find_tracked
+from brain_tumor.runtime.errors import DamagedError, InputError
+
+T = TypeVar("T")
+Settings = dict[str, str]
+"""A step's configuration: values as texts by dotted keys."""
+
+MOST_RUNS = 6
+# Kubeflow's ids of runs.
+CLUSTER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Artifacts that are no model.
+JUDGED = ("dataset", "records", "predictions", "evaluation", "gallery")
+
+
+@dataclass
+class ComparedRun:
+    """What is known of a run.
+
+    Attributes:
+        name: Its name.
+        overrides: What it changes of the configuration.
+        started: When it started, if that is known.
+        image: The tag of its images, or an empty text.
+        seconds: How long it took, if that is known.
+        mlflow_run_id: Its id in MLflow, or an empty text.
+        given: By step, the settings that differ from the defaults.
+        whole: By step, all settings, defaults included.
+        artifacts: The artifacts' paths by name, whether or not they are still there.
+        manifests: What those that are there say of themselves.
+        figures: Figures by name, see `Evaluation.metrics`.
+        trainings: The epochs of each training.
+        dataset: The dataset artifact, if it is still there.
+        records: The records artifact, likewise.
+        predictions: The predictions artifact, likewise.
+        evaluation: The evaluation artifact, likewise.
+        notes: What is not there any more, a sentence each.
+    """
+
+    name: str
+    overrides: list[str] = field(default_factory=list)
+    started: datetime | None = None
+    image: str = ""
+    seconds: float | None = None
+    mlflow_run_id: str = ""
+    given: dict[str, Settings] = field(default_factory=dict)
+    whole: dict[str, Settings] = field(default_factory=dict)
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    manifests: dict[str, AnyManifest] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    trainings: dict[str, list[Epoch]] = field(default_factory=dict)
+    dataset: Dataset | None = None
+    records: Records | None = None
+    predictions: Predictions | None = None
+    evaluation: Evaluation | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def open_runs(runs: Path, identifiers: list[str]) -> list[ComparedRun]:
+    """Opens the runs to compare.
+
+    Args:
+        runs: The folder of the runs.
+        identifiers: Names or ids of two runs or more, or `last` and how many.
+
+    Raises:
+        InputError: There are too few, one is unknown, or its record is damaged.
+    """
+    if identifiers[:1] == ["last"]:
+        count = identifiers[1] if len(identifiers) == 2 else ""
+        if not count.isdecimal() or not 2 <= int(count) <= MOST_RUNS:
+            raise InputError(f"Say how many of the last runs to compare, 2 to {MOST_RUNS}: last 2.")
+        return [open_recorded(runs, record) for record in last_records(runs, int(count))]
+    distinct = list(dict.fromkeys(identifiers))
+    if not 2 <= len(distinct) <= MOST_RUNS:
+        raise InputError(
+            f"{len(distinct)} different runs are named; name 2 to {MOST_RUNS}, or `last 2` for the newest."
+        )
+    opened = [open_run(runs, identifier) for identifier in distinct]
+    names = [run.name for run in opened]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"The run {twice} is named twice, by its name and an id; name another run.")
+    return opened
+
+
+def open_run(runs: Path, identifier: str) -> ComparedRun:
+    """Opens a run.
+
+    Args:
+        runs: The folder of the runs.
+        identifier: Its name, its id in MLflow or one of its trainings', or another id that its record has.
+
+    Raises:
+        InputError: There is no such run, or its record is damaged.
+    """
+    if record := find_record(runs, identifier):
+        return open_recorded(runs, record)
+    tracked = find_tracked(runs, identifier)
+    if tracked is None:
+        paths = sorted((runs / HISTORY).glob("*.json"), key=lambda path: path.stat().st_mtime)
+        newest = [path.stem for path in paths[-4:]]
+        where = f"There is no run {identifier} in {runs / HISTORY} or in MLflow"
+        if CLUSTER_ID.fullmatch(identifier):
+            raise InputError(f"{where}; if a cluster has it: make pipeline-follow RUN={identifier}.")
+        raise InputError(f"{where}; the newest runs there are {', '.join(newest) or 'none'}.")
+    if record := find_record(runs, tracked.name):
+        return open_recorded(runs, record)
+    run = ComparedRun(tracked.name)
+    run.notes.append(
+        "There is no record of it here and none of its artifacts, so this is what MLflow holds: figures, and "
+        "the settings and curves of the trainings that it ran itself."
+    )
+    _add_tracked(run, tracked)
+    return run
+
+
+def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
+    """Opens a run by its record."""
+    run = ComparedRun(
+        name=record.name,
+        overrides=record.overrides,
+        started=record.started,
+        image=record.image,
+        seconds=record.seconds,
+        mlflow_run_id=record.mlflow_run_id,
+        given={step: _parse(text, step, record.name) for step, text in record.parameters.items()},
+        artifacts={name: Path(path) for name, path in record.artifacts.items()},
+    )
+    run.dataset = _open(run, "dataset", open_dataset)
+    run.records = _open(run, "records", open_records)
+    run.predictions = _open(run, "predictions", open_predictions)
+    run.evaluation = _open(run, "evaluation", read_evaluation)
+    for name, opened in (("dataset", run.dataset), ("records", run.records), ("evaluate", run.predictions)):
+        if opened:
+            run.whole[name] = flatten(opened.manifest.config)
+    for name in [name for name in run.artifacts if name not in JUDGED]:
+        if model := _open(run, name, lambda path: open_model(path).description):
+            last = model.phases[-1]
+            run.whole[name], run.trainings[name] = flatten(last.config), last.epochs
+    gone = [name for name, path in run.artifacts.items() if not path.exists()]
+    if gone:
+        run.notes.append(
+            f"Its artifacts {', '.join(gone)} are gone: `make clean-runs` deleted them, or they are on "
+            "another machine."
+        )
+    if run.evaluation:
+        run.figures = run.evaluation.metrics()
+    elif tracked := find_tracked(runs, record.mlflow_run_id or record.name):
+        _add_tracked(run, tracked)
+    return run
+
+
+def _open(run: ComparedRun, name: str, opener: Callable[[Path], T]) -> T | None:
+    """Opens an artifact; a note says why if it cannot be."""
+    path = run.artifacts.get(name)
+    if path is None or not path.exists():
+        return None
+    try:
+        opened = opener(path)
+        run.manifests[name] = read_json(AnyManifest, path / MANIFEST)
+    except DamagedError as error:
+        run.notes.append(f"Its artifact {name} is not read: {error}")
+        return None
+    return opened
+
+
+def _add_tracked(run: ComparedRun, tracked: TrackedRun) -> None:
+    """Adds what MLflow knows where nothing better is known."""
+    run.mlflow_run_id = run.mlflow_run_id or tracked.id
+    run.overrides = run.overrides or ([] if tracked.overrides == "none" else tracked.overrides.split())
+    run.started = run.started or datetime.fromtimestamp(tracked.started / 1000, UTC)
+    run.figures = run.figures or tracked.figures
+    run.whole = {**tracked.configs, **run.whole}
+    run.trainings = {**tracked.trainings, **run.trainings}
+
+
+def _parse(text: str, step: str, name: str) -> Settings:
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise InputError(
+            f"The record of the run {name} has no JSON object as the parameter {step}; delete it."
+        )
+    return flatten(settings)
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> Settings:
+    """Values as texts, by dotted keys: what a config, a record and MLflow say of the same can be compared."""
+    flat: Settings = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat

@@ -1,0 +1,91 @@
+"""What MLflow holds of a run: figures, the trainings' parameters and epochs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brain_tumor.artifacts.model import Epoch
+from brain_tumor.runtime.tracking import NAME_TAG, PARENT_TAG, existing_store
+
+# Of an epoch, what is drawn.
+EPOCH_FIGURES = ("loss", "val_loss", "val_boxes_iou", "val_labels_auc")
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A pipeline run, as MLflow knows it.
+
+    Attributes:
+        id: Its id there.
+        name: Its name.
+        started: In milliseconds since 1970.
+        overrides: What it changes of the configuration.
+        figures: By name, see `Evaluation.metrics`.
+        configs: Each training's parameters, defaults included, by the training's name.
+        trainings: Each training's epochs.
+    """
+
+    id: str
+    name: str
+    started: int
+    overrides: str
+    figures: dict[str, float]
+    configs: dict[str, dict[str, str]]
+    trainings: dict[str, list[Epoch]]
+
+
+def find_tracked(runs: Path, identifier: str) -> TrackedRun | None:
+    """A run by its id, one of its trainings' ids, or its name; None if there is no such run or no store.
+
+    A training that was taken from the cache is in the MLflow run of the pipeline run that made it, and not
+    here.
+
+    Args:
+        runs: The folder of the runs, whose own store it is if the environment names none.
+        identifier: The id or the name.
+
+    Raises:
+        InputError: The store cannot be read.
+    """
+    with existing_store(runs) as client:
+        run = _find(client, identifier) if client else None
+        if run is None:
+            return None
+        query = f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"
+        trainings = client.search_runs([run.info.experiment_id], query)
+        return TrackedRun(
+            id=run.info.run_id,
+            name=run.data.tags.get(NAME_TAG) or run.info.run_name,
+            started=run.info.start_time,
+            overrides=run.data.params.get("overrides", ""),
+            figures=dict(run.data.metrics),
+            configs={each.info.run_name: dict(each.data.params) for each in trainings},
+            trainings={each.info.run_name: _epochs(client, each) for each in trainings},
+        )
+
+
+def _find(client: Any, identifier: str) -> Any:
+    from mlflow import MlflowException
+
+    try:
+        run = client.get_run(identifier)
+        parent = run.data.tags.get(PARENT_TAG)
+        return client.get_run(parent) if parent else run
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+    if "'" in identifier:  # which would end the text of a query
+        return None
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    query = f"tags.{NAME_TAG} = '{identifier}'"
+    found = client.search_runs(experiments, query, order_by=["attributes.start_time DESC"])
+    return found[0] if found else None
+
+
+def _epochs(client: Any, training: Any) -> list[Epoch]:
+    epochs: dict[int, Epoch] = {}
+    for name in EPOCH_FIGURES:
+        if name in training.data.metrics:
+            for metric in client.get_metric_history(training.info.run_id, name):
+                epochs.setdefault(metric.step, {"epoch": float(metric.step)})[name] = metric.value
+    return [epochs[step] for step in sorted(epochs)]

@@ -1,0 +1,99 @@
+"""The images that a user names, decoded and letterboxed as those of the training were."""
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from brain_tumor.ingest.export import IMAGE_SUFFIXES
+from brain_tumor.ingest.image_measures import Defect, is_grey, open_image
+from brain_tumor.records.read import letterbox_image
+from brain_tumor.runtime.errors import explain_refusal
+from brain_tumor.runtime.text import display_name
+from brain_tumor.stores.files import walk_files
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image, as a model takes it.
+
+    Attributes:
+        path: Its file.
+        width: Of the original, in pixels.
+        height: Likewise.
+        pixels: Letterboxed, uint8 (size, size, 3).
+    """
+
+    path: Path
+    width: int
+    height: int
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """What a user named that is no usable image.
+
+    Attributes:
+        path: What was named.
+        problem: What is wrong with it, a sentence that begins with its name.
+    """
+
+    path: Path
+    problem: str
+
+
+def find_images(names: list[str]) -> list[Path | BadImage]:
+    """The image files that a user names, each once, in the order given.
+
+    Args:
+        names: Files; folders, of which all JPEGs and PNGs below count, by name; and patterns such as
+            `scans/*.png`, for shells that do not expand these.
+    """
+    found: dict[Path, Path | BadImage] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(file for file in walk_files(path) if file.name.lower().endswith(IMAGE_SUFFIXES))
+        elif not path.exists() and glob.has_magic(name):
+            inside = sorted(map(Path, glob.glob(name, recursive=True)))
+        else:
+            inside = [path]
+        found |= {file: file for file in inside}
+        if not inside:
+            problem = f"{display_name(name)} has no file that is named as a JPEG or PNG; name another one."
+            found[path] = BadImage(path, problem)
+    return list(found.values())
+
+
+def load_image(path: Path, size: int) -> LoadedImage | BadImage:
+    """Reads, decodes and letterboxes an image by the functions that training's went through.
+
+    It is usable if ingest would take it: a JPEG or PNG, upright, and not damaged.
+
+    Args:
+        path: Its file.
+        size: Side of the square, in pixels.
+    """
+    name = display_name(str(path))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return BadImage(path, explain_refusal(error, path))
+    image = open_image(content)
+    if isinstance(image, Defect):
+        return BadImage(path, f"{name} {image.problem}.")
+    channels = 1 if is_grey(image) else 3
+    try:
+        with tf.device("CPU"):
+            square, *_ = letterbox_image(
+                tf.constant(content), tf.constant([image.height, image.width]), size, channels
+            )
+    except tf.errors.OpError:
+        # Pillow decodes damaged JPEGs that TensorFlow refuses.
+        return BadImage(path, f"{name} is damaged, TensorFlow cannot decode it; export or copy it again.")
+    # Grey images and colored ones share a batch; the model would repeat a grey one's channel itself.
+    pixels = np.broadcast_to(square.numpy(), (size, size, 3))
+    return LoadedImage(path, image.width, image.height, pixels)

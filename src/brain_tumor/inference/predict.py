@@ -1,0 +1,116 @@
+"""A model's answers for images: labels, probabilities, boxes in pixels of the original, and their scores."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brain_tumor.boxes.letterbox import boxes_in_pixels
+from brain_tumor.inference.images import BadImage, LoadedImage, load_image
+from brain_tumor.inference.models import Predictor
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.progress import Progress
+
+BATCH = 64  # images at a time
+
+
+@dataclass(frozen=True)
+class LabelAnswer:
+    """What a model says of one label in an image.
+
+    Attributes:
+        label: The label's name.
+        probability: That it is present; None if the model has no class head.
+        present: Whether that is enough, by the model's threshold; None likewise.
+        box: `[xmin, ymin, xmax, ymax]` in pixels of the original image, xmax and ymax exclusive; None if the
+            model has no box head. Where the label is not present it says where it would be.
+        score: How sure the model is of the box, 0..1; None likewise.
+    """
+
+    label: str
+    probability: float | None
+    present: bool | None
+    box: list[float] | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of an image.
+
+    Attributes:
+        path: Its file.
+        width: In pixels.
+        height: In pixels.
+        labels: Of each label, in slot order.
+    """
+
+    path: Path
+    width: int
+    height: int
+    labels: list[LabelAnswer]
+
+
+def predict_images(predictor: Predictor, named: list[Path | BadImage]) -> Iterator[Answer | BadImage]:
+    """Lets a model answer for images, some at a time, and yields its answers in the images' order.
+
+    Args:
+        predictor: The model.
+        named: The images, see `find_images`. A bad one stops none of the others.
+
+    Raises:
+        InputError: The model's answers are not finite.
+    """
+    # Decoding runs outside the interpreter's lock.
+    with Progress("Predicting", len(named), "images") as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(named), BATCH):
+            some = named[start : start + BATCH]
+            loaded = list(
+                pool.map(
+                    lambda each: each if isinstance(each, BadImage) else load_image(each, predictor.size),
+                    some,
+                )
+            )
+            good = [each for each in loaded if isinstance(each, LoadedImage)]
+            answers = iter(_answer(predictor, good) if good else [])
+            for each in loaded:
+                yield each if isinstance(each, BadImage) else next(answers)
+            progress.update(len(some))
+
+
+def _answer(predictor: Predictor, images: list[LoadedImage]) -> list[Answer]:
+    found = predictor.answer(np.stack([image.pixels for image in images]))
+    for head, values in found.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"The {head} that {predictor.name} answers are not finite; take another model.")
+    count = len(predictor.labels)
+    height, width = (
+        np.repeat([getattr(image, side) for image in images], count) for side in ("height", "width")
+    )
+    probability, boxes = found.get("labels"), found.get("boxes")
+    # Without scores of their own, boxes are ranked by the label's probability, or not at all.
+    score = found.get("scores", probability)
+    pixels = None
+    if boxes is not None:
+        pixels = boxes_in_pixels(boxes.reshape(-1, 4), height, width, predictor.size).reshape(boxes.shape)
+    return [
+        Answer(
+            image.path,
+            image.width,
+            image.height,
+            [
+                LabelAnswer(
+                    label,
+                    None if probability is None else float(probability[place, slot]),
+                    None if probability is None else bool(probability[place, slot] >= predictor.threshold),
+                    None if pixels is None else pixels[place, slot].tolist(),
+                    None if pixels is None else 1.0 if score is None else float(score[place, slot]),
+                )
+                for slot, label in enumerate(predictor.labels)
+            ],
+        )
+        for place, image in enumerate(images)
+    ]

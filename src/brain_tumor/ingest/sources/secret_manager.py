@@ -1,0 +1,54 @@
+"""Google Cloud's Secret Manager, for steps that run where no secret becomes an environment variable."""
+
+import base64
+import binascii
+
+import google.auth
+import requests
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import AuthorizedSession
+
+from brain_tumor.runtime.errors import InputError
+
+SERVICE = "https://secretmanager.googleapis.com"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+TIMEOUT = (10, 60)  # seconds to connect, and to the answer
+WHAT_TO_DO = {
+    403: "give the step's service account the role Secret Manager Secret Accessor",
+    404: "make it with gcloud secrets create",
+}
+
+
+def read_secret(name: str, service: str = SERVICE) -> str:
+    """Reads a secret with the application default credentials.
+
+    Reference: https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/access
+
+    Args:
+        name: Its version, `projects/PROJECT/secrets/NAME/versions/latest`.
+        service: The service's address.
+
+    Raises:
+        InputError: There are no credentials, they do not suffice, there is no such secret, it is not text, or
+            the service does not answer.
+    """
+    try:
+        credentials, _ = google.auth.default(scopes=[SCOPE])
+        answer = AuthorizedSession(credentials).get(f"{service}/v1/{name}:access", timeout=TIMEOUT)
+    except GoogleAuthError:
+        raise InputError(
+            f"Secret Manager's {name} needs Google credentials; sign in with gcloud auth "
+            "application-default login, or run with a service account."
+        ) from None
+    except requests.RequestException as error:
+        raise InputError(
+            f"Secret Manager did not answer for {name} ({type(error).__name__}); try again later."
+        ) from None
+    if answer.status_code != requests.codes.ok:
+        advice = WHAT_TO_DO.get(answer.status_code, "try again later")
+        raise InputError(f"Secret Manager answered {answer.status_code} for {name}; {advice}.")
+    try:
+        return base64.b64decode(answer.json()["payload"]["data"], validate=True).decode()
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        # Without its text, which is the secret's.
+        raise InputError(f"Secret Manager's {name} is not text; store the key alone in it.") from None

@@ -1,0 +1,81 @@
+"""Pictures of a model's answers: each image with the boxes of the labels that it names."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from brain_tumor.inference.predict import Answer, LabelAnswer
+from brain_tumor.reports.drawing import (
+    COLORS,
+    TEXT_COLORS,
+    draw_box,
+    draw_captions,
+    figure_text,
+    read_thumbnail,
+    slot_color,
+)
+from brain_tumor.runtime.progress import Progress
+
+INCHES, DPI = 5.0, 120
+LARGEST = 1024  # side in pixels to which a larger image is shrunk
+
+
+def draw_answers(answers: Iterable[Answer], count: int, folder: Path) -> None:
+    """Writes a PNG an image, of its file's name; of two of one name the second is `NAME-2.png`.
+
+    Args:
+        answers: What a model says of each.
+        count: How many they are.
+        folder: The folder to write to. It is made if needed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names: dict[str, int] = {}
+    with Progress("Drawing", count, "images") as progress:
+        for answer in answers:
+            stem = answer.path.stem
+            names[stem] = names.get(stem, 0) + 1
+            name = stem if names[stem] == 1 else f"{stem}-{names[stem]}"
+            answer_figure(answer).savefig(folder / f"{name}.png", dpi=DPI, bbox_inches="tight")
+            progress.update()
+
+
+def answer_figure(answer: Answer) -> Figure:
+    """An image with the boxes of the labels that count as present, or, of a model that only knows boxes, of
+    all labels; below it what the model says of each."""
+    figure = Figure(figsize=(INCHES, INCHES))
+    axis = figure.add_axes((0, 0, 1, 1))
+    image = read_thumbnail(answer.path, "RGB", LARGEST)
+    # With this extent, a pixel's coordinates are its edges, as they are a box's.
+    axis.imshow(np.asarray(image), extent=(0, answer.width, answer.height, 0), interpolation="nearest")
+    axis.set(xticks=[], yticks=[], xlim=(0, answer.width), ylim=(answer.height, 0))
+    axis.spines[:].set_visible(False)
+    axis.set_title(figure_text(answer.path.name, 48), fontsize=10)
+    captions = []
+    for slot, label in enumerate(answer.labels):
+        name = figure_text(label.label, instead=f"label {slot + 1}")
+        shown = label.present is not False
+        if shown and label.box is not None:
+            draw_box(axis, np.array(label.box), slot_color(COLORS, slot))
+            axis.annotate(
+                name,
+                (label.box[0], label.box[1]),
+                xytext=(1, 1),
+                textcoords="offset points",
+                va="bottom",
+                fontsize=9,
+                color="black",
+                bbox={"facecolor": slot_color(COLORS, slot), "edgecolor": "none", "pad": 1},
+            )
+        color = slot_color(TEXT_COLORS, slot) if shown else "#666666"
+        captions.append((color, f"{name}: {_words(label)}"))
+    draw_captions(axis, captions)
+    return figure
+
+
+def _words(label: LabelAnswer) -> str:
+    words = [] if label.present is None else ["present" if label.present else "not present"]
+    words += [] if label.probability is None else [f"probability {label.probability:.2f}"]
+    words += [] if label.score is None else [f"box score {label.score:.2f}"]
+    return ", ".join(words)

@@ -1,0 +1,28 @@
+"""What a run's end says of the run before it."""
+
+from pathlib import Path
+
+from brain_tumor.comparison.history import record_before
+from brain_tumor.runtime.errors import InputError
+
+
+def print_before(runs: Path, evaluation: Path) -> None:
+    """Prints the run before and how the main figures differ from its, if there is one.
+
+    Args:
+        runs: The folder of the runs.
+        evaluation: This run's evaluation artifact.
+    """
+    try:
+        records = record_before(runs, evaluation)
+        if records is None:
+            return
+        # These import scikit-learn, which takes a second.
+        from brain_tumor.comparison.pairs import compare_pair
+        from brain_tumor.comparison.runs import open_recorded
+        from brain_tumor.reports.comparison_tables import MAIN, before_line
+
+        before, this = (open_recorded(runs, record) for record in records)
+        print(before_line(compare_pair(before, this, MAIN)))
+    except InputError as error:  # which is no fault of this run
+        print(f"Before: not compared. {error}")

@@ -1,0 +1,163 @@
+"""MLflow's Model Registry: versions of the model, and which of them is the champion.
+
+A version is decided upon once, and by one run at a time: the registry numbers the versions in the order in
+which they come, and a run decides only when every version before its own is decided. So of two runs that end
+at once, the second is compared with what the first has become.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from brain_tumor.runtime.errors import InputError
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+DECISION = "decision"
+FAILED = "failed"
+# Seconds between two looks at a version that another run has yet to decide upon, and the age from which that
+# run is taken for dead. To decide is to let a model answer for a test split.
+POLL = 2.0
+PATIENCE = 1800.0
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the registered model.
+
+    Attributes:
+        name: The registered model's name.
+        number: The version's number, from 1.
+        run_id: The MLflow run that logged it.
+        decision: What was decided, see `Registry.decide`; an empty text if nothing was yet.
+        created: Seconds since 1970.
+    """
+
+    name: str
+    number: int
+    run_id: str
+    decision: str
+    created: float
+
+    @property
+    def uri(self) -> str:
+        """The address that MLflow loads it from."""
+        return f"models:/{self.name}/{self.number}"
+
+
+class Registry:
+    """The versions of one registered model.
+
+    Args:
+        client: A client of the tracking server (`mlflow.MlflowClient`).
+        name: The model's name; it is made if there is none.
+    """
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def register(self, run_id: str) -> Version:
+        """Makes a version of the last model that a run has logged.
+
+        Args:
+            run_id: The run's id.
+
+        Raises:
+            InputError: The run has logged no model.
+        """
+        logged = self._client.get_run(run_id).outputs
+        models = logged.model_outputs if logged else []
+        if not models:
+            raise InputError(
+                f"The MLflow run {run_id} has no model to register; set log_model=true for the phase whose "
+                "model it is."
+            )
+        self._make()
+        model = self._client.get_logged_model(max(models, key=lambda output: output.step).model_id)
+        source = model.artifact_location
+        found = self._client.create_model_version(self.name, source, run_id, model_id=model.model_id)
+        return _version(found)
+
+    def champion(self) -> Version | None:
+        """The version that is the champion."""
+        from mlflow import MlflowException
+        from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+        absent = {ErrorCode.Name(code) for code in (INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST)}
+        try:
+            return _version(self._client.get_model_version_by_alias(self.name, CHAMPION))
+        except MlflowException as error:
+            if error.error_code in absent:
+                return None
+            raise
+
+    def version(self, number: int) -> Version:
+        """A version by its number.
+
+        Raises:
+            InputError: There is none.
+        """
+        for found in self._versions():
+            if found.number == number:
+                return found
+        known = ", ".join(str(found.number) for found in self._versions()) or "none"
+        raise InputError(f"The model {self.name} has no version {number}; it has {known}.")
+
+    @contextmanager
+    def turn(self, version: Version) -> Iterator[None]:
+        """Waits until every version before this one is decided upon, or its run taken for dead.
+
+        What raises within is noted as the version's decision: `failed`.
+        """
+        waiting = ""
+        while undecided := [each for each in self._versions() if _blocks(each, version)]:
+            if waiting != undecided[0].uri:
+                waiting = undecided[0].uri
+                logging.info("Waiting for the run that decides upon %s", waiting)
+            time.sleep(POLL)
+        try:
+            yield
+        except BaseException:
+            self._note(version, FAILED)
+            raise
+
+    def decide(self, version: Version, alias: str) -> None:
+        """Gives a version an alias, `champion` or `challenger`, which another one may have had."""
+        self._client.set_registered_model_alias(self.name, alias, str(version.number))
+        self._note(version, alias)
+
+    def _note(self, version: Version, decision: str) -> None:
+        self._client.set_model_version_tag(self.name, str(version.number), DECISION, decision)
+
+    def _make(self) -> None:
+        from mlflow import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+        try:
+            self._client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+
+    def _versions(self) -> list[Version]:
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        return sorted(map(_version, found), key=lambda version: version.number)
+
+
+def _blocks(other: Version, version: Version) -> bool:
+    return other.number < version.number and not other.decision and time.time() - other.created < PATIENCE
+
+
+def _version(found: Any) -> Version:
+    """MLflow's own ModelVersion as ours."""
+    return Version(
+        name=found.name,
+        number=int(found.version),
+        run_id=found.run_id or "",
+        decision=found.tags.get(DECISION, ""),
+        created=found.creation_timestamp / 1000,
+    )

@@ -1,0 +1,117 @@
+"""What tests of comparisons share: runs with a record and real artifacts, but made-up answers."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.artifacts.evaluation import write_evaluation
+from brain_tumor.artifacts.predictions import (
+    PREDICTED_BOX,
+    TRUE_BOX,
+    PredictingModel,
+    PredictionsManifest,
+    write_predictions,
+)
+from brain_tumor.config import EvaluateConfig
+from brain_tumor.evaluation.figures import with_iou
+from brain_tumor.evaluation.judge import judge
+
+LABELS = ["label0", "label1"]
+NOTICE = "These patients were made up."
+START = datetime(2026, 5, 4, 13, 0, tzinfo=UTC)
+
+
+def make_answers(
+    patients: int = 14, slices: int = 3, noise: float = 10.0, skill: float = 0.4, first: int = 0
+) -> pd.DataFrame:
+    """The final model's rows. The truth of an image is the same however well the model answers.
+
+    Args:
+        patients: How many patients.
+        slices: How many images of each.
+        noise: By how many pixels boxes are off (standard deviation).
+        skill: How far the probabilities of present labels lie above the others.
+        first: The first patient's number.
+    """
+    rows: list[dict[str, Any]] = []
+    for patient in range(first, first + patients):
+        for number in range(slices):
+            truth, guess = (np.random.default_rng([patient, number, seed]) for seed in (0, 1))
+            for label in LABELS:
+                present = bool(truth.random() < 0.6)
+                box = truth.uniform(20, 40, 4) + np.array([0, 0, 50, 50])
+                rows.append(
+                    {
+                        "model": "final",
+                        "split": "test",
+                        "source_id": f"test/volume_{patient}_slice_{number}.jpg",
+                        "filename": f"volume_{patient}_slice_{number}.jpg",
+                        "patient_id": str(patient),
+                        "slice": number,
+                        "width": 120,
+                        "height": 120,
+                        "label": label,
+                        "present": present,
+                        **dict(zip(TRUE_BOX, box if present else [np.nan] * 4, strict=True)),
+                        "probability": float(np.clip(0.3 + skill * present + 0.4 * guess.random(), 0, 1)),
+                        **dict(zip(PREDICTED_BOX, box + noise * guess.normal(size=4), strict=True)),
+                        "score": guess.random(),
+                    }
+                )
+    return with_iou(pd.DataFrame(rows).astype({"slice": "Int64"}))
+
+
+def write_run(
+    runs: Path,
+    name: str,
+    answers: pd.DataFrame | None,
+    minute: int = 0,
+    trainings: dict[str, Any] | None = None,
+    labels: list[str] = LABELS,
+    **record: Any,
+) -> dict[str, Any]:
+    """Writes a run's record, and its predictions and evaluation if there are answers.
+
+    Args:
+        runs: The folder of the runs.
+        name: The run's name.
+        answers: The final model's rows.
+        minute: When it started.
+        trainings: The epochs of its trainings.
+        labels: The labels of the answers.
+        record: What else the record says.
+
+    Returns:
+        The record.
+    """
+    artifacts = {key: str(path) for key, path in record.pop("artifacts", {}).items()}
+    if answers is not None:
+        folder = runs / "artifacts" / name / "evaluate"
+        model = PredictingModel(
+            title="final model", heads=["labels", "boxes"], mlflow_run_id="", trainings=trainings or {}
+        )
+        config = EvaluateConfig(bootstrap_samples=20)
+        manifest = PredictionsManifest(
+            labels=labels, notice=NOTICE, models={"final": model}, config=config.model_dump(mode="json")
+        )
+        predictions = write_predictions(folder / "predictions", answers, manifest)
+        write_evaluation(folder / "evaluation", judge(config, predictions))
+        artifacts |= {part: str(folder / part) for part in ("predictions", "evaluation")}
+    content = {
+        "name": name,
+        "started": (START + timedelta(minutes=minute)).isoformat(),
+        "overrides": [],
+        "image": "1f",
+        "parameters": {},
+        "seconds": 60.0,
+        "mlflow_run_id": "",
+        "artifacts": artifacts,
+        **record,
+    }
+    (runs / "history").mkdir(parents=True, exist_ok=True)
+    (runs / "history" / f"{name}.json").write_text(json.dumps(content))
+    return content
