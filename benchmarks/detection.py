@@ -22,6 +22,7 @@ from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import Interval
 from brain_tumor.artifacts.model import open_model
+from brain_tumor.config import Threshold
 from brain_tumor.config.fields import CONSTANT
 from brain_tumor.configure import configure
 from brain_tumor.evaluation.figures import label_figures, overall_figures
@@ -36,14 +37,9 @@ RECIPE = {
     f"phases.{PHASE}.learning_rate": 1e-3,
     f"phases.{PHASE}.schedule": "cosine",
     f"phases.{PHASE}.weight_decay": 0,
+    "evaluate.threshold": 0.5,
 }
-COLUMNS = {
-    "AP50": "box_ap50",
-    "AP50:95": "box_ap",
-    "mean IoU": "mean_iou",
-    "recall@0.5 (any probability)": "recall_at_50_any_probability",
-    "AUC": "macro_roc_auc",
-}
+COLUMNS = ("box_ap50", "box_ap", "mean_iou", "recall_at_50", "macro_roc_auc")
 
 
 def measure(
@@ -87,16 +83,16 @@ def measure(
     return pd.concat(tables, ignore_index=True), seconds, data
 
 
-def figure_rows(table: pd.DataFrame, name: str, threshold: float) -> list[list[object]]:
+def figure_rows(table: pd.DataFrame, name: str, threshold: Threshold) -> list[list[object]]:
     """A row over all labels and a row a label for each seed of a variant."""
     rows: list[list[object]] = []
     for seed, part in table[table["model"] == name].groupby("seed"):
         labels = label_figures(part, list(part["label"].unique()), threshold)
         overall = overall_figures(part, labels, threshold)
-        rows.append([name, seed, "all", *(overall[figure] for figure in COLUMNS.values())])
+        rows.append([name, seed, "all", *(overall[figure] for figure in COLUMNS)])
         if len(labels) > 1:
             for label, own in labels.items():
-                named = [own[figure.removeprefix("macro_")] for figure in COLUMNS.values()]
+                named = [own[figure.removeprefix("macro_")] for figure in COLUMNS]
                 rows.append([name, seed, label, *named])
     return rows
 

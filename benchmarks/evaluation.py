@@ -1,136 +1,112 @@
-"""Times the comparison of two runs, page included: `python -m benchmarks.evaluation [--images N]`.
+"""Times what comes after the predictions: `python -m benchmarks.evaluation [--images 1000]`.
 
-The runs are made up: three labels, 20 images a patient, boxes and probabilities near the truth, images of
-noise, which pack worse than any real ones. The command is run as a user does, in a process of its own.
+The patients are synthetic, their slices real JPEGs; the answers of four models are made up, from the truth
+and noise. Prints seconds by the clock and seconds of CPU of judging (all figures, intervals of 2,000
+resamples) and of the report, and the process' peak memory after each.
 """
 
 import argparse
-import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from brain_tumor.artifacts.evaluation import write_evaluation
+from brain_tumor.artifacts.dataset import Dataset, open_dataset
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
     PredictingModel,
+    Predictions,
     PredictionsManifest,
     write_predictions,
 )
-from brain_tumor.config import DirectoryDataset, EvaluateConfig
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.config import EvaluateConfig, VisualizeConfig
+from brain_tumor.config.fields import CONSTANT, FINAL, TUNED
+from brain_tumor.configure import configure
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.judge import judge
 from brain_tumor.ingest.ingest import ingest
-from brain_tumor.runtime.step import step
+from brain_tumor.reports.prediction_report import write_prediction_report
 
-LABELS = ["label0", "label1", "label2"]
-SLICES = 20
-SIDE = 160
-COMMAND = "from brain_tumor.cli import main; main()"
+MODELS = {FINAL: 6.0, "baseline_classification": 0.0, "baseline_box": 12.0, CONSTANT: 30.0}
+SLICES = 4
+T = TypeVar("T")
+
+
+def make_predictions(dataset: Dataset, path: Path) -> Predictions:
+    """Made-up answers for valid and test; a model's boxes are so many pixels beside the true ones."""
+    rng = np.random.default_rng(0)
+    labels = dataset.manifest.labels
+    images = dataset.images[dataset.images["split"] != "train"]
+    rows = images.loc[images.index.repeat(len(labels))].assign(label=labels * len(images))
+    boxes = dataset.annotations[["source_id", "label", *COORDINATES]].assign(present=True)
+    boxes = boxes.rename(columns=dict(zip(COORDINATES, TRUE_BOX, strict=True)))
+    truth = rows.merge(boxes, how="left", on=["source_id", "label"])
+    truth["present"] = truth["present"].notna()
+    tables = []
+    for model, pixels in MODELS.items():
+        table = truth.assign(model=model)
+        told = np.clip(0.3 * truth["present"] + 0.7 * rng.random(len(truth)), 0, 1)
+        table["probability"] = 1.0 if model == CONSTANT else np.nan if model == "baseline_box" else told
+        somewhere = np.array([40.0, 40.0, 80.0, 80.0])
+        guess = truth[TRUE_BOX].fillna(dict(zip(TRUE_BOX, somewhere, strict=True))).to_numpy()
+        guess = np.clip(guess + rng.normal(0, pixels, guess.shape), 0, None)
+        table[PREDICTED_BOX] = np.nan if model == "baseline_classification" else guess
+        table["score"] = np.nan if model == "baseline_classification" else rng.random(len(truth))
+        tables.append(table)
+    described = {
+        name: PredictingModel(title=name, heads=[], mlflow_run_id="", trainings={}) for name in MODELS
+    }
+    manifest = PredictionsManifest(labels=labels, notice="Made up.", models=described, config={})
+    return write_predictions(path, with_iou(pd.concat(tables, ignore_index=True)), manifest)
+
+
+def timed(name: str, work: Callable[[], T]) -> T:
+    """Does something, and prints what it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{name:40} {wall:6.1f} s, {cpu:6.1f} s of CPU, peak {peak:,.0f} MB")
+    return result
 
 
 def main() -> None:
-    """Prints the times and the size of the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Prints the table."""
+    parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=1000)
     images = parser.parse_args().images
-    with step(), tempfile.TemporaryDirectory() as scratch:
-        runs = Path(scratch) / "runs"
-        dataset = _write_dataset(Path(scratch), images)
-        for seed, noise in enumerate((10.0, 6.0)):
-            _write_run(runs, f"run-{seed}", dataset, _answers(images, seed, noise), seed)
-        print(f"machine: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-        command = [sys.executable, "-c", COMMAND, "compare", "last", "2", "--runs", str(runs)]
-        wall, computing = _time(command)
-        [page] = (runs / "reports").glob("*.html")
-        print(f"compare two runs of {images:,} images: {wall:.1f} s, of these {computing:.1f} s of processor")
-        print(f"its page: {page.stat().st_size:,} bytes")
-
-
-def _time(command: list[str]) -> tuple[float, float]:
-    """Seconds that a command takes, and those that its threads have a processor."""
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    computing = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - start, computing
-
-
-def _name(number: int) -> str:
-    return f"volume_{number // SLICES}_slice_{number % SLICES}.jpg"
-
-
-def _write_dataset(folder: Path, images: int) -> Path:
-    """A dataset artifact whose test split has so many images."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 1), ("valid", 1), ("test", images)):
-        place = folder / "export" / split
-        place.mkdir(parents=True)
-        (place / "_annotations.csv").write_text("filename,width,height,class,xmin,ymin,xmax,ymax\n")
-        for number in range(count):
-            pixels = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
-            Image.fromarray(pixels).save(place / _name(number), quality=80)
-    config = DirectoryDataset(source="directory", path=str(folder / "export"), labels=LABELS)
-    return ingest(config, folder / "dataset").dataset.path
-
-
-def _answers(images: int, seed: int, noise: float) -> pd.DataFrame:
-    """The final model's rows; the truth is the same for every seed."""
-    truth, rng = np.random.default_rng(0), np.random.default_rng(seed + 1)
-    count = images * len(LABELS)
-    numbers = np.repeat(np.arange(images), len(LABELS))
-    present = truth.random(count) < 0.5
-    boxes = truth.uniform(10, 50, (count, 4)) + np.array([0, 0, 60, 60])
-    table = pd.DataFrame(
-        {
-            "model": "final",
-            "split": "test",
-            "source_id": [f"test/{_name(number)}" for number in numbers.tolist()],
-            "filename": [_name(number) for number in numbers.tolist()],
-            "patient_id": (numbers // SLICES).astype(str),
-            "slice": pd.array(numbers % SLICES, "Int64"),
-            "width": SIDE,
-            "height": SIDE,
-            "label": LABELS * images,
-            "present": present,
-            "probability": np.clip(0.3 * present + 0.7 * rng.random(count), 0, 1),
-            "score": rng.random(count),
-        }
-    )
-    table[TRUE_BOX] = np.where(present[:, None], boxes, np.nan)
-    table[PREDICTED_BOX] = boxes + rng.normal(0, noise, boxes.shape)
-    return with_iou(table)
-
-
-def _write_run(runs: Path, name: str, dataset: Path, answers: pd.DataFrame, minute: int) -> None:
-    folder = runs / "artifacts" / name
-    epochs = [{"epoch": float(epoch), "loss": 2.0 / epoch, "val_loss": 2.1 / epoch} for epoch in range(1, 21)]
-    model = PredictingModel(
-        title="final model", heads=["labels", "boxes"], mlflow_run_id="", trainings={"joint": epochs}
-    )
-    config = EvaluateConfig(bootstrap_samples=100)
-    manifest = PredictionsManifest(
-        labels=LABELS, notice="", models={"final": model}, config=config.model_dump(mode="json")
-    )
-    predictions = write_predictions(folder / "predictions", answers, manifest)
-    write_evaluation(folder / "evaluation", judge(config, predictions))
-    artifacts = {part: str(folder / part) for part in ("predictions", "evaluation")}
-    record = {
-        "name": name,
-        "started": f"2026-05-04T13:0{minute}:00+00:00",
-        "artifacts": {**artifacts, "dataset": str(dataset)},
-    }
-    (runs / "history").mkdir(parents=True, exist_ok=True)
-    (runs / "history" / f"{name}.json").write_text(json.dumps(record))
+    counts = {"train": 2, "valid": images // SLICES // 4, "test": images // SLICES}
+    overrides = [f"dataset.{split}_patients={count}" for split, count in counts.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        config = configure([*overrides, f"dataset.slices_per_patient={SLICES}"]).dataset
+        # In a process of its own, as in a pipeline: its memory is not ours.
+        pid = os.fork()
+        if not pid:
+            ingest(config, root / "dataset")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        dataset = open_dataset(root / "dataset")
+        predictions = make_predictions(dataset, root / "predictions")
+        evaluation = timed(
+            f"judge {images:,} images", lambda: judge(EvaluateConfig(threshold=TUNED), predictions)
+        )
+        page = root / "report.html"
+        timed(
+            "report",
+            lambda: write_prediction_report(page, VisualizeConfig(), predictions, evaluation, dataset),
+        )
+        print(f"{'page':40} {page.stat().st_size / 1e6:6.2f} MB")
+    print(f"{'machine':40} {os.cpu_count()} cores; TensorFlow imported: {'tensorflow' in sys.modules}")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ def evaluate(
         final: The model that is the pipeline's result.
         predictions: The predictions artifact: one row an image, class and model.
         evaluation: The evaluation artifact: all that was found.
-        metrics: All figures, under the same names in every run.
-        report: The figures to read.
+        metrics: The final model's main figures, under the same names in every run.
+        report: The model card.
         baseline_1: A model to compare with; so are the others. A component cannot take a list of models.
         baseline_2: See baseline_1.
         baseline_3: See baseline_1.

@@ -7,16 +7,16 @@ def label_curves(label: str, evaluation: Input[Artifact], curves: Output[Classif
     """Gives the dashboard one label's ROC curve and confusion matrix.
 
     Args:
-        label: The label's name.
+        label: The label's name, or `all labels` for all in one pot.
         evaluation: From evaluate.
         curves: The final model's ROC curve and confusion matrix.
     """
     from brain_tumor import steps
-    from brain_tumor.artifacts.evaluation import CATEGORIES
     from brain_tumor.stores.files import write_json
 
     found = steps.label_curves(evaluation.path, label)
     write_json(curves.path, found.model_dump())
-    curves.log_confusion_matrix(CATEGORIES, found.confusion_matrix)
+    curves.metadata["display_name"] = label
+    curves.log_confusion_matrix(["no", label], found.confusion_matrix)
     if found.roc:
         curves.log_roc_curve(found.roc.fpr, found.roc.tpr, found.roc.thresholds)

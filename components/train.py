@@ -19,7 +19,12 @@ def train(
         tensorboard: TensorBoard's files: curves, and boxes on validation images.
         start: The model to go on from; without it a new one is built.
     """
+    import json
+
     from brain_tumor import steps
 
     before = start.path if start else None
     model.metadata.update(steps.train(config, records.path, model.path, before, tensorboard.path))
+    name = json.loads(config)["name"].replace("_", " ")
+    model.metadata["display_name"] = f"model: {name}"
+    tensorboard.metadata["display_name"] = f"tensorboard: {name}"

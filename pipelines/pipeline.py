@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Model
 
+from brain_tumor.artifacts.evaluation import ALL
 from brain_tumor.config import StepConfigs
 from brain_tumor.steps import title
 from components.build_tfrecords import build_tfrecords
@@ -29,7 +30,7 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
     2. build TFRecords: what training reads, and its statistics.
     3. train: the phases, each from the model of the one that it starts from, or from a new one.
     4. evaluate: the final model beside the others that no phase goes on from.
-    5. curves: one ROC curve and confusion matrix a label.
+    5. curves: one ROC curve and confusion matrix a label, and one of all labels in one pot.
     6. visualize: the pictures on one page.
     """
 
@@ -54,7 +55,7 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
     final = models[configs.final]
     judged = step(evaluate(config=config["evaluate"], records=records, final=final, **others), "evaluate")
     evaluation, predictions = judged.outputs["evaluation"], judged.outputs["predictions"]
-    for label in configs.dataset.labels:
+    for label in (*configs.dataset.labels, ALL):
         step(label_curves(label=label, evaluation=evaluation), "label_curves", label)
     drawing = {"dataset": dataset, "predictions": predictions, "evaluation": evaluation}
     drawn = step(visualize(config=config["visualize"], **drawing), "visualize")

@@ -123,12 +123,13 @@ def _print_result(
         label_table,
         summary_table,
     )
+    from brain_tumor.reports.verdict import verdict_text
 
     mlflow_runs = {name: model.mlflow_run_id for name, model in evaluation.models.items()}
     print()
     if evaluation.notice:
         print(evaluation.notice)
-    print(f"{counts_sentence(evaluation)}\n")
+    print(f"{counts_sentence(evaluation)}\n\n{verdict_text(evaluation)}\n")
     print(summary_table(evaluation, {"MLflow run": mlflow_runs}))
     print(f"\n{difference_table(evaluation)}\n")
     print(f"{label_table(evaluation)}\n")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from brain_tumor.artifacts.evaluation import LabelCurves
     from brain_tumor.artifacts.model import Model
 
+# A dashboard cuts longer ones.
+LONGEST_TITLE = 24
 # What the steps are called where a person sees them, by the components' names.
 TITLES = {
     "ingest": "ingest",
@@ -39,7 +41,7 @@ TITLES = {
 
 
 def title(step: str, of: str = "") -> str:
-    """What a step is called where a person sees it.
+    """What a step is called where a person sees it: a training without its first word, if that is too much.
 
     Args:
         step: The component's name.
@@ -49,7 +51,11 @@ def title(step: str, of: str = "") -> str:
         >>> title("train", "phase1_box")
         'train: phase1 box'
     """
-    return TITLES[step].format(of.replace("_", " ") if step == "train" else of)
+    if step != "train":
+        return TITLES[step].format(of)
+    phase = of.replace("_", " ")
+    shown = TITLES[step].format(phase)
+    return shown if len(shown) <= LONGEST_TITLE else phase
 
 
 @step()
@@ -157,11 +163,11 @@ def evaluate(
         final: The model that the report is about.
         predictions: The predictions artifact.
         evaluation: The evaluation artifact.
-        report: The figures to read (Markdown).
+        report: The model card (Markdown).
         baselines: Models to compare with.
 
     Returns:
-        All figures that exist, by name.
+        The final model's main figures, by name; the evaluation has all.
     """
     begin(title("evaluate"))
     from brain_tumor.artifacts.evaluation import EvaluationManifest, write_evaluation
@@ -177,26 +183,29 @@ def evaluate(
     import_tensorflow()
     from brain_tumor.evaluation.judge import judge
     from brain_tumor.evaluation.predict import predict
-    from brain_tumor.reports.evaluation_tables import evaluation_markdown
+    from brain_tumor.reports.model_card import model_card
 
     found = judge(parsed, predict(parsed, opened, models, Path(predictions)))
     write_evaluation(evaluation, found)
-    write_file(report, evaluation_markdown(found))
-    return found.metrics()
+    write_file(report, model_card(found))
+    return found.summary()
 
 
 @step()
 def label_curves(evaluation: Path, label: str) -> "LabelCurves":
-    """Reads the final model's curves of one label.
+    """Reads the final model's curves of one label, as a dashboard is to be told them.
 
     Args:
         evaluation: The evaluation artifact.
-        label: The label's name.
+        label: The label's name, or `all labels` for all in one pot.
     """
     begin(title("label_curves", label))
     from brain_tumor.artifacts.evaluation import read_evaluation
 
-    return read_evaluation(evaluation).final_curves(label)
+    found = read_evaluation(evaluation).final_curves(label)
+    from brain_tumor.evaluation.curves import spline_proof
+
+    return found.model_copy(update={"roc": found.roc and spline_proof(found.roc)})
 
 
 @step()

@@ -7,6 +7,7 @@ import pytest
 from kfp.dsl import Artifact, Dataset, Markdown, Metrics, Model
 
 from brain_tumor.artifacts.evaluation import read_evaluation
+from brain_tumor.artifacts.figures import DASHBOARD, VERSUS
 from brain_tumor.artifacts.predictions import open_predictions
 from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from components.evaluate import evaluate
@@ -41,25 +42,37 @@ def test_the_function_judges_the_models(
         names, (16 + 16) * 3
     )  # of valid and of test
     metrics = made["metrics"]
-    assert metrics.metadata == read_evaluation(made["evaluation"].path).metrics()
+    evaluation = read_evaluation(made["evaluation"].path)
+    assert metrics.metadata == evaluation.summary()
+    assert evaluation.data and evaluation.data.splits["test"].images == 16
+    assert set(evaluation.configs) == {"evaluate", "phase1_box", "phase2_classification"}
     assert list(metrics.metadata) == sorted(metrics.metadata)
     assert metrics.metadata == json.loads(Path(metrics.path).read_text(), parse_constant=pytest.fail)
     # The same models on the same records, judged by another process.
     assert metrics.metadata == pytest.approx(local_run["metrics"].metadata, abs=1e-6)
-    assert Path(made["report"].path).read_text().startswith("# Evaluation")
+    assert Path(made["report"].path).read_text().startswith("# Model card")
 
 
 def test_it_runs_locally(local_run: dict[str, Artifact]) -> None:
     figures = local_run["metrics"].metadata
     assert all(math.isfinite(value) for value in figures.values())
-    for model in ("final", "phase1_box", "constant"):
-        assert 0 <= figures[f"{model}_macro_f1"] <= 1
-        assert 0 <= figures[f"{model}_mean_iou"] <= 1
+    assert set(figures) == {*DASHBOARD, *VERSUS}
+    assert 0 <= figures["macro_f1"] <= 1 and 0 <= figures["mean_iou"] <= 1
+    everything = read_evaluation(local_run["evaluation"].path).metrics()
+    assert figures.items() - {(name, figures[name]) for name in VERSUS} <= everything.items()
     # The class head has learned since, the boxes have not.
-    assert figures["final_mean_iou"] == pytest.approx(figures["phase1_box_mean_iou"], abs=1e-6)
+    assert everything["mean_iou"] == pytest.approx(everything["phase1_box/mean_iou"], abs=1e-6)
     report = Path(local_run["report"].path).read_text()
     assert SYNTHETIC_NOTICE in report
     assert "| final model" in report
+
+
+def test_a_server_takes_every_artifact_s_metadata(local_run: dict[str, Artifact]) -> None:
+    """It knows neither NaN nor Infinity, and hands an input's metadata on in a command line."""
+    for artifact in local_run.values():
+        assert len(json.dumps(artifact.metadata, allow_nan=False)) < 40_000
+    names = {name: artifact.metadata.get("display_name") for name, artifact in local_run.items()}
+    assert (names["start"], names["final"]) == ("model: phase1 box", "model: phase2 classification")
 
 
 @pytest.mark.parametrize("config", ["{", '{"split": "test", "unknown": 1}'])

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from kfp.dsl import Artifact, ClassificationMetrics
@@ -15,7 +16,7 @@ def test_the_function_logs_a_labels_curves(local_run: dict[str, Artifact], tmp_p
 
     table = open_predictions(local_run["predictions"].path).table
     evaluation = read_evaluation(local_run["evaluation"].path)
-    threshold = evaluation.threshold
+    threshold = evaluation.models["final"].thresholds["label1"]
     judged = (table["model"] == "final") & (table["split"] == evaluation.split)
     rows = table[judged & (table["label"] == "label1")]
     predicted = rows["probability"] >= threshold
@@ -29,9 +30,23 @@ def test_the_function_logs_a_labels_curves(local_run: dict[str, Artifact], tmp_p
         int((rows["present"] & predicted).sum()),
     ]
     points = curves.metadata["confidenceMetrics"]
-    assert (points[0]["falsePositiveRate"], points[0]["recall"]) == (0.0, 0.0)
-    assert (points[-1]["falsePositiveRate"], points[-1]["recall"]) == (1.0, 1.0)
+    rates = [point["falsePositiveRate"] for point in points]
+    assert (rates[0], points[0]["recall"]) == (0.0, 0.0)
+    assert (rates[-1], points[-1]["recall"]) == (1.0, 1.0)
+    # A dashboard keeps one point of each rate.
+    assert all(before < after for before, after in pairwise(rates)) and len(rates) <= 300
+    assert curves.metadata["display_name"] == "label1"
+    names = [each["displayName"] for each in curves.metadata["confusionMatrix"]["annotationSpecs"]]
+    assert names == ["no", "label1"]
     assert curves.metadata == local_run["curves"].metadata
+
+
+def test_all_labels_have_curves_in_one_pot(local_run: dict[str, Artifact], tmp_path: Path) -> None:
+    curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
+    label_curves.python_func(label="all labels", evaluation=local_run["evaluation"], curves=curves)
+    counted = sum(sum(row["row"]) for row in curves.metadata["confusionMatrix"]["rows"])
+    assert counted == 3 * 16
+    assert curves.metadata["display_name"] == "all labels"
 
 
 def test_it_runs_locally(local_run: dict[str, Artifact]) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 from pipelines.image import ROOT
 
 TRAININGS = (
-    "train: baseline classification",
+    "baseline classification",
     "train: baseline box",
     "train: phase1 box",
-    "train: phase2 classification",
+    "phase2 classification",
     "train: phase3 finetune",
 )
-JUDGEMENT = {"evaluate", "curves: label0", "curves: label1", "curves: label2", "visualize"}
+CURVES = {f"curves: {label}" for label in ("label0", "label1", "label2", "all labels")}
+JUDGEMENT = {"evaluate", "visualize"} | CURVES
 STEPS = {"ingest", "build TFRecords", *TRAININGS, *JUDGEMENT}
 PHASES = ("baseline_classification", "baseline_box", "phase1_box", "phase2_classification", "phase3_finetune")
 KINDS = {kind: kind for kind in ("dataset", "records", "predictions", "evaluation")} | dict.fromkeys(
@@ -86,8 +87,8 @@ class Outcome:
 
     @property
     def rows(self) -> dict[str, list[str]]:
-        """The first table's cells by the model's title: macro-F1, mean IoU, recall@0.5, AP50, perhaps an
-        MLflow run."""
+        """The first table's cells by the model's title: macro_f1, mean_iou, recall_at_50, box_ap50, perhaps
+        an MLflow run."""
         table, _, _ = self.stdout.partition("\nfinal, minus")
         lines = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
         return {cells[0]: cells[1:] for cells in lines if len(cells) in (5, 6) and "--" not in cells[0]}

@@ -26,7 +26,7 @@ def test_the_protocol_knows_every_field_and_every_reference_leads_somewhere(targ
     spec = read_spec(golden(target))
     assert unresolved(spec) == []
     assert spec.sdk_version == "kfp-2.17.0"
-    assert len(spec.root.dag.tasks) == 12
+    assert len(spec.root.dag.tasks) == 13
     platform = read_platform(golden(target))
     assert set(platform) == (set(spec.deployment_spec["executors"]) if target in CLUSTERS else set())
 
@@ -46,7 +46,7 @@ def test_a_broken_reference_is_seen() -> None:
 def test_no_secret_and_no_image_that_can_change_is_in_the_file(target: str) -> None:
     text = golden(target).read_text()
     images = re.findall(r"image: (\S+)", text)
-    assert len(images) == 12
+    assert len(images) == 13
     assert all(image.endswith(":golden") for image in images)
     assert not re.search(r"(?i)(password|token|key): *['\"]?[A-Za-z0-9+/]{12,}", text)
     for environment in _environments(target):

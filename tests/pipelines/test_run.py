@@ -63,14 +63,14 @@ def test_every_step_runs_once(first: Outcome) -> None:
     assert set(first.executed) == STEPS
     assert first.cached == []
     assert list(first.history[0]["executed"]) == first.executed
-    assert ": 12 steps run, 0 cached" in first.stdout
+    assert ": 13 steps run, 0 cached" in first.stdout
 
 
 def test_the_story_is_run_in_its_order(first: Outcome) -> None:
     order = first.executed.index
-    assert order("ingest") < order("build TFRecords") < order("train: baseline classification")
-    assert order("train: phase1 box") < order("train: phase2 classification")
-    assert order("train: phase2 classification") < order("train: phase3 finetune") < order("evaluate")
+    assert order("ingest") < order("build TFRecords") < order("baseline classification")
+    assert order("train: phase1 box") < order("phase2 classification")
+    assert order("phase2 classification") < order("train: phase3 finetune") < order("evaluate")
     assert order("evaluate") < min(order(title) for title in JUDGEMENT - {"evaluate"})
 
 
@@ -98,7 +98,7 @@ def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first:
         "baseline box (frozen random backbone)",
         "constant baseline",
     ]
-    assert rows["model"] == ["macro-F1", "mean IoU", "recall@0.5 (any probability)", "AP50", "MLflow run"]
+    assert rows["model"] == ["macro_f1", "mean_iou", "recall_at_50", "box_ap50", "MLflow run"]
     shown = {title: [cell != DASH for cell in cells[:3]] for title, cells in rows.items()}
     assert shown["final model"] == [True, True, True]
     assert shown["baseline classification (frozen random backbone)"] == [True, False, False]
@@ -111,6 +111,12 @@ def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first:
 def test_the_result_says_what_it_is_about(first: Outcome) -> None:
     assert first.stdout.strip().startswith(SYNTHETIC_NOTICE)
     assert re.search(r"^Split test: 2 patients, 16 images, \d+ true boxes\.$", first.stdout, re.MULTILINE)
+    # What the figures mean comes first.
+    assert (
+        first.stdout.index("The final model ")
+        < first.stdout.index("The boxes ")
+        < first.stdout.index("\nmodel ")
+    )
     # Under ten patients there is no interval, and the reason is.
     assert re.search(r"^constant +all labels +[+-]0\.\d{3} +[+-]0\.\d{3} ", first.stdout, re.MULTILINE)
     assert re.search(r"^No interval: only 2 patients", first.stdout, re.MULTILINE)
@@ -159,10 +165,15 @@ def test_mlflow_has_the_figures_of_every_epoch(root: Path, first: Outcome) -> No
         assert tuple(nested[phase].data.metrics[f"best_{name}"] for name in names) == best
 
 
-def test_mlflow_has_the_final_figures_and_the_report(root: Path, first: Outcome) -> None:
+def test_mlflow_has_the_final_figures_and_the_report(
+    root: Path, first: Outcome, artifacts: dict[str, Path]
+) -> None:
     parent = next(found for found in first.mlflow_runs if "mlflow.parentRunId" not in found.data.tags)
-    assert f"{parent.data.metrics['final_macro_f1']:.3f}" == first.rows["final model"][0]
-    assert f"{parent.data.metrics['constant_mean_iou']:.3f}" == first.rows["constant baseline"][1]
+    assert f"{parent.data.metrics['macro_f1']:.3f}" == first.rows["final model"][0]
+    assert f"{parent.data.metrics['constant/mean_iou']:.3f}" == first.rows["constant baseline"][1]
+    assert parent.data.metrics == pytest.approx(read_evaluation(artifacts["evaluation"]).metrics())
+    # What a model cannot have is left out, not zero.
+    assert not {"baseline_box/macro_f1", "baseline_classification/mean_iou"} & set(parent.data.metrics)
     assert parent.data.params["overrides"] == " ".join(QUICK)
     assert list((root / "runs" / "mlflow-artifacts" / parent.info.run_id).rglob("*.html"))
 
@@ -189,12 +200,10 @@ def test_the_dashboard_gets_finite_figures_alone(artifacts: dict[str, Path]) -> 
     output = json.loads((folder / "executor_output.json").read_text(), parse_constant=pytest.fail)
     logged = output["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert logged == json.loads((folder / "metrics").read_text(), parse_constant=pytest.fail)
-    assert logged == read_evaluation(artifacts["evaluation"]).metrics()
+    assert logged == read_evaluation(artifacts["evaluation"]).summary()
     assert list(logged) == sorted(logged)
     assert all(math.isfinite(value) for value in logged.values())
-    # What a model cannot have is left out, not zero.
-    assert {"final_macro_f1", "final_mean_iou", "baseline_box_mean_iou"} <= set(logged)
-    assert not {"baseline_box_macro_f1", "baseline_classification_mean_iou"} & set(logged)
+    assert {"macro_f1", "mean_iou", "vs_constant_mean_iou"} <= set(logged)
 
 
 def test_a_model_on_disk_has_no_optimizer_state(artifacts: dict[str, Path]) -> None:
@@ -220,7 +229,7 @@ def test_an_unchanged_run_runs_nothing(first: Outcome, second: Outcome) -> None:
     assert second.executed == []
     assert set(second.cached) == STEPS
     assert second.history == first.history
-    assert ": 0 steps run, 12 cached" in second.stdout
+    assert ": 0 steps run, 13 cached" in second.stdout
 
 
 def test_an_unchanged_run_opens_no_mlflow_run(first: Outcome, second: Outcome) -> None:
@@ -280,8 +289,8 @@ def test_a_run_names_the_one_before_and_how_it_differs(
     assert "Before:" not in first.stdout + second.stdout
     [line] = re.findall("^Before: .*", third.stdout, re.MULTILINE)
     before = first.history[0]["name"]
-    assert line.startswith(f"Before: {before} (without phases.phase3_finetune.learning_rate=1e-4): macro-F1 ")
-    assert re.search(r"mean IoU [+-]0\.\d{3} cannot tell, recall@0\.5", line)
+    assert line.startswith(f"Before: {before} (without phases.phase3_finetune.learning_rate=1e-4): macro_f1 ")
+    assert re.search(r"mean_iou [+-]0\.\d{3} cannot tell, recall_at_50", line)
     assert line.endswith(" (no interval: only 2 patients, 10 are needed)")
 
 

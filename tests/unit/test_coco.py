@@ -6,7 +6,7 @@ import pytest
 
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 from brain_tumor.boxes.measures import iou
-from brain_tumor.evaluation.coco import coco_figures, resampled_ap50
+from brain_tumor.evaluation.coco import COCO_FIGURES, coco_figures, resampled_ap50
 
 Box = list[float]
 
@@ -41,10 +41,12 @@ ASIDE = [60.0, 60.0, 90.0, 90.0]
 
 
 def test_all_found_is_1_and_none_is_0() -> None:
-    assert coco_figures(make_rows([(BOX, BOX, 0.9), (BOX, BOX, 0.2), (None, BOX, 0.1)])) == pytest.approx(
-        {"box_ap50": 1, "box_ap": 1}
-    )
-    assert coco_figures(make_rows([(BOX, ASIDE, 0.9), (None, BOX, 0.1)])) == {"box_ap50": 0, "box_ap": 0}
+    found = coco_figures(make_rows([(BOX, BOX, 0.9), (BOX, BOX, 0.2), (None, BOX, 0.1)]))
+    # All true boxes are 40 x 40: no size but the medium one has a figure.
+    others = {"box_ap50_small": None, "box_ap50_large": None}
+    assert found == {"box_ap50": 1, "box_ap": 1, "box_ap50_medium": 1} | others
+    found = coco_figures(make_rows([(BOX, ASIDE, 0.9), (None, BOX, 0.1)]))
+    assert found == {"box_ap50": 0, "box_ap": 0, "box_ap50_medium": 0} | others
 
 
 def test_figures_by_hand() -> None:
@@ -76,7 +78,7 @@ def test_a_false_box_costs_as_much_as_it_is_certain() -> None:
 
 
 def test_without_a_true_box_or_a_score_there_is_no_figure() -> None:
-    nothing = {"box_ap50": None, "box_ap": None}
+    nothing = dict.fromkeys(COCO_FIGURES)
     assert coco_figures(make_rows([(None, BOX, 0.9), (None, BOX, 0.1)])) == nothing
     rows = make_rows([(BOX, BOX, 0.9)])
     assert coco_figures(rows.assign(score=np.nan, **dict.fromkeys(PREDICTED_BOX, np.nan))) == nothing

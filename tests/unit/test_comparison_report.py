@@ -109,7 +109,7 @@ def test_the_command_says_it_in_the_terminal(runs: Path, capsys: pytest.CaptureF
     main(["compare", "blurred-0504", "lr=<b>-0504", "--runs", str(runs)])
     said = capsys.readouterr().out
     assert said.startswith("A  blurred-0504 (x=0)\nB  lr=<b>-0504 (x=1)\n\nConfiguration: ")
-    assert re.search(r"^mean IoU +\S+ cannot tell +\+0\.\d{3} +0\.\d{3} +0\.\d{3}$", said, re.MULTILINE)
+    assert re.search(r"^mean_iou +\S+ cannot tell +\+0\.\d{3} +0\.\d{3} +0\.\d{3}$", said, re.MULTILINE)
     assert re.search(r"^Page: .*compare-.*\.html\nText: .*compare-.*\.md$", said, re.MULTILINE)
     assert max(len(line) for line in said.split("\nPage")[0].splitlines()) <= 100
 
@@ -199,7 +199,7 @@ def test_a_slice_shows_the_truth_and_both_answers_in_pixels(runs: Path) -> None:
     rows = disagreements(pair, 16)
     row = rows[rows["present"]].iloc[0]
     content = read_images(pair.first, {row["source_id"]})[row["source_id"]]
-    figure = slice_picture(row, content, ["A", "B"], threshold=0.5)
+    figure = slice_picture(row, content, ["A", "B"])
     [axis] = figure.axes
     drawn = [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in axis.patches]
     expected = []
@@ -214,8 +214,8 @@ def test_a_slice_shows_the_truth_and_both_answers_in_pixels(runs: Path) -> None:
     assert texts[1] == f"A: {row['probability']:.2f}, {yes}; IoU {row['iou']:.2f}"
     # Of an absent label, only an answer that says it is there has a box.
     absent = row.copy()
-    absent["present"], absent["probability"], absent["probability_other"] = False, 0.2, 0.8
-    assert len(slice_picture(absent, content, ["A", "B"], 0.5).axes[0].patches) == 1
+    absent["present"], absent["predicted"], absent["predicted_other"] = False, False, True
+    assert len(slice_picture(absent, content, ["A", "B"]).axes[0].patches) == 1
 
 
 def test_curves_have_every_point() -> None:
@@ -272,9 +272,9 @@ def test_a_run_names_the_one_before_and_how_it_differs(
     print_before(tmp_path, Path(second["artifacts"]["evaluation"]))
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith(
-        "Before: one (seed=1): macro-F1 +0.000 (+0.000 to +0.000) cannot tell, mean IoU +0."
+        "Before: one (seed=1): macro_f1 +0.000 (+0.000 to +0.000) cannot tell, mean_iou +0."
     )
-    assert re.search(r"mean IoU \+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\) better, recall@0\.5", line)
+    assert re.search(r"mean_iou \+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\) better, recall_at_50", line)
 
 
 def test_a_damaged_record_of_another_run_fails_no_run(
@@ -304,8 +304,8 @@ def test_a_run_without_a_record_is_what_mlflow_holds(
             for epoch in (1, 2):
                 training.log_metrics({"val_boxes_iou": 0.1 * epoch + number / 10, "loss": 1.0}, epoch)
         parent = pipeline_run()
-        figures = {"final_mean_iou": 0.5, "final_a_label_f1": 0.25, "final_a_label_coordinate_mae": 0.5}
-        parent.log_metrics({**figures, "final_coordinate_mae": 0.1, "constant_mean_iou": 0.0})
+        figures = {"mean_iou": 0.5, "final/a_label/f1": 0.25, "final/a_label/coordinate_mae": 0.5}
+        parent.log_metrics({**figures, "coordinate_mae": 0.1, "constant/mean_iou": 0.0})
         parent.end()
         ids.append((parent.id, training.id))
     monkeypatch.delenv("BRAIN_TUMOR_RUN")
@@ -315,7 +315,7 @@ def test_a_run_without_a_record_is_what_mlflow_holds(
     said = capsys.readouterr().out
     assert said.startswith("A  cleaned-0 (rate=0.1)\nB  cleaned-1 (rate=0.01)\n\nA: There is no record of it")
     assert "    phase1_box: phase.learning_rate: 0.1 -> 0.01\n" in said and "epochs" not in said
-    assert re.search(r"^mean IoU +\u2013 +\u2013 +0\.500 +0\.500$", said, re.MULTILINE)
+    assert re.search(r"^mean_iou +\u2013 +\u2013 +0\.500 +0\.500$", said, re.MULTILINE)
     assert "Data: not known of all runs\nCode: not known of all runs\n" in said
     assert "without a verdict" in " ".join(said.split())
     [page] = (tmp_path / "reports").glob("*.html")
@@ -326,7 +326,7 @@ def test_a_run_without_a_record_is_what_mlflow_holds(
     # What has a record, but no artifacts any more, has its figures from there too.
     write_run(tmp_path, "cleaned-0", None, artifacts={"evaluation": tmp_path / "gone"})
     run = open_run(tmp_path, ids[0][0])
-    assert run.name == "cleaned-0" and run.image == "1f" and run.figures["final_mean_iou"] == 0.5
+    assert run.name == "cleaned-0" and run.image == "1f" and run.figures["mean_iou"] == 0.5
     assert run.whole["phase1_box"]["phase.learning_rate"] == "0.1"
 
 

@@ -89,7 +89,7 @@ def test_only_what_can_be_chosen_is_offered() -> None:
         (["training.batch_size=many"], "training.batch_size is 'many'; give a whole number."),
         (["training.batch_size=1.5"], "training.batch_size is 1.5; give a whole number."),
         (["training.batch_size=true"], "training.batch_size is true; give a whole number."),
-        (["evaluate.threshold=high"], "evaluate.threshold is 'high'; give a number."),
+        (["evaluate.threshold=high"], "evaluate.threshold is 'high'; give a number from 0 to 1, or tuned."),
         (
             ["phases.phase1_box.learning_rate=null"],
             "phases.phase1_box.learning_rate is null; give a number.",
@@ -156,7 +156,7 @@ def test_an_unknown_choice_is_refused_and_told_the_others(override: str, choices
             "phases.phase3_finetune.clip_norm=0",
             "phases.phase3_finetune.clip_norm is 0; give a number above 0.",
         ),
-        ("evaluate.threshold=2", "evaluate.threshold is 2; give at most 1."),
+        ("evaluate.threshold=2", "evaluate.threshold is '2'; give a number from 0 to 1, or tuned."),
         ("visualize.gallery_images=-1", "visualize.gallery_images is -1; give at least 0."),
     ],
 )
@@ -361,7 +361,8 @@ def test_equal_configs_are_equal_texts(default: dict[str, str]) -> None:
 def test_a_text_holds_only_what_differs_from_the_defaults() -> None:
     assert json.loads(configs("evaluate.threshold=0.4")["evaluate"]) == {"threshold": 0.4}
     full = configs("profile=full", "phases.phase1_box.learning_rate=1e-3")
-    assert (full["records"], full["evaluate"], full["visualize"]) == ("{}", "{}", "{}")
+    assert (full["records"], full["visualize"]) == ("{}", "{}")
+    assert full["evaluate"] == '{"threshold": "tuned"}'
     assert json.loads(full["phase1_box"]) == {
         "name": "phase1_box",
         "phase": {

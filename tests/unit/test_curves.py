@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import auc, roc_auc_score
 
-from brain_tumor.evaluation.curves import label_curves
+from brain_tumor.evaluation.curves import calibration_bins, label_curves, spline_proof
 
 
 def make_rows(present: list[bool], probability: list[float]) -> pd.DataFrame:
@@ -53,3 +53,32 @@ def test_one_class_alone_has_no_roc_curve(present):
     curves = label_curves(make_rows([present] * 3, [0.9, 0.6, 0.1]), 0.5)
     assert curves.roc is None
     assert curves.confusion_matrix == ([[0, 0], [1, 2]] if present else [[1, 2], [0, 0]])
+
+
+def test_a_dashboard_s_spline_is_told_the_true_steps():
+    """Strictly rising rates within the axis, each point as good as where it was."""
+    rng = np.random.default_rng(1)
+    present = rng.random(900) < 0.5
+    rows = make_rows(present.tolist(), np.clip(0.4 * present + 0.6 * rng.random(900), 0, 1).tolist())
+    roc = label_curves(rows, 0.5).roc
+    assert roc is not None
+    proof = spline_proof(roc)
+    assert len(proof.fpr) == len(proof.tpr) == len(proof.thresholds) == 3 * len(roc.fpr) <= 300
+    assert (np.diff(proof.fpr) > 0.9e-6).all() and proof.fpr[0] >= 0 and proof.fpr[-1] <= 1
+    np.testing.assert_allclose(proof.fpr, np.repeat(roc.fpr, 3), atol=3e-4)
+    assert proof.tpr == np.repeat(roc.tpr, 3).tolist()
+    assert auc(proof.fpr, proof.tpr) == pytest.approx(auc(roc.fpr, roc.tpr), abs=3e-4)
+    assert len(json.dumps(proof.model_dump(), allow_nan=False)) < 30_000
+
+
+def test_a_perfect_curve_stays_within_the_axis():
+    roc = label_curves(make_rows([True, False], [1.0, 0.0]), 0.5).roc
+    assert roc is not None
+    proof = spline_proof(roc)
+    assert min(proof.fpr) >= 0 and max(proof.fpr) <= 1 and (np.diff(proof.fpr) > 0.9e-6).all()
+
+
+def test_calibration_bins_by_hand():
+    weight, mean, share = calibration_bins(make_rows([True, False, True], [0.01, 0.03, 1.0]))
+    assert weight.tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert mean.tolist() == pytest.approx([0.02, 1.0]) and share.tolist() == [0.5, 1.0]

@@ -1,5 +1,6 @@
 """What is found of predictions: figures and metrics, the artifact, the terminal table and the Markdown."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,20 +10,31 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brain_tumor.artifacts.dataset import Leakage, SharedBySplits
 from brain_tumor.artifacts.evaluation import ALL, FILE, Evaluation, read_evaluation, write_evaluation
+from brain_tumor.artifacts.figures import DASHBOARD, LABEL_FIGURES, OVERALL_FIGURES, VERSUS
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
+    JudgedData,
     PredictingModel,
     Predictions,
     PredictionsManifest,
     open_predictions,
     write_predictions,
 )
+from brain_tumor.artifacts.records import SplitRecords
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.judge import judge
-from brain_tumor.reports.evaluation_tables import DASH, evaluation_markdown, label_table, summary_table
+from brain_tumor.reports.evaluation_tables import (
+    DASH,
+    TERMINAL_LABEL_COLUMNS,
+    difference_table,
+    label_table,
+    summary_table,
+)
+from brain_tumor.reports.model_card import model_card
 from brain_tumor.runtime.errors import InputError
 
 LABELS = ["label0", "label (1)"]
@@ -129,7 +141,9 @@ def test_every_model_with_a_class_head_has_curves(evaluation: Evaluation) -> Non
     assert curves["constant"]["label0"].confusion_matrix == [[0, 24], [0, 12]]
     assert evaluation.final_curves("label0") == curves["final"]["label0"]
     assert evaluation.final_curves("label (1)").roc is None  # it is in all slices
-    with pytest.raises(InputError, match=r"no curves of label9 .* it has those of label0, label \(1\)"):
+    with pytest.raises(
+        InputError, match=r"no curves of label9 .* it has those of all labels, label0, label \(1\)"
+    ):
         evaluation.final_curves("label9")
 
 
@@ -141,12 +155,12 @@ def test_the_trainings_of_all_models_stand_in_their_order(evaluation: Evaluation
 def test_metrics_are_flat_sorted_and_finite(evaluation: Evaluation) -> None:
     metrics = evaluation.metrics()
     assert list(metrics) == sorted(metrics)
-    assert metrics["final_mean_iou"] == pytest.approx(2 / 3)
-    assert metrics["baseline_box_mean_iou"] == 1.0
-    assert metrics["final_label0_f1"] == metrics["final_label0_box_ap50"] == 1.0
-    assert metrics["final_label _1__f1"] == 1.0  # MLflow takes no brackets
-    assert "baseline_box_macro_f1" not in metrics and "baseline_classification_mean_iou" not in metrics
-    assert "final_label _1__roc_auc" not in metrics  # it is in all slices
+    assert metrics["mean_iou"] == pytest.approx(2 / 3)
+    assert metrics["baseline_box/mean_iou"] == 1.0
+    assert metrics["final/label0/f1"] == metrics["final/label0/box_ap50"] == 1.0
+    assert metrics["final/label _1_/f1"] == 1.0  # MLflow takes no brackets
+    assert "baseline_box/macro_f1" not in metrics and "baseline_classification/mean_iou" not in metrics
+    assert "final/label _1_/roc_auc" not in metrics  # it is in all slices
     assert {type(value) for value in metrics.values()} == {float}
 
 
@@ -178,7 +192,7 @@ def test_terminal_table(evaluation: Evaluation) -> None:
     notes = {"MLflow run": {name: model.mlflow_run_id for name, model in evaluation.models.items()}}
     lines = summary_table(evaluation, notes).splitlines()
     assert re.split(r"\s{2,}", lines[0].strip()) == [
-        *("model", "macro-F1", "mean IoU", "recall@0.5 (any probability)", "AP50", "MLflow run")
+        *("model", "macro_f1", "mean_iou", "recall_at_50", "box_ap50", "MLflow run")
     ]
     assert [line.split("  ")[0] for line in lines[2:]] == list(TITLES.values())
     assert lines[2].split()[-7:] == ["1.000", "0.667", "1.000", "1.000", "run", "of", "final"]
@@ -187,8 +201,8 @@ def test_terminal_table(evaluation: Evaluation) -> None:
 
 
 def test_markdown_with_intervals(evaluation: Evaluation) -> None:
-    markdown = evaluation_markdown(evaluation)
-    assert f"> {NOTICE}" in markdown
+    markdown = model_card(evaluation)
+    assert f"**{NOTICE}**" in markdown
     assert "Split test: 12 patients, 36 images, 48 true boxes." in markdown
     cells = [cell.strip() for cell in find_line(markdown, "| final ").split("|")[1:-1]]
     # Only label0 is absent somewhere: the ROC AUC is its.
@@ -199,8 +213,9 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
         "1.000 [1.000, 1.000]",
         "1.000 [1.000, 1.000]",
         "0.400",  # found up to an IoU of 0.65, at four of ten thresholds
-        "0.000",
+        "0.000 [0.000, 0.000]",
         "1.000",
+        "1.000 [1.000, 1.000]",
     ]
     assert DASH in find_line(markdown, "| baseline box ")
     minus = find_line(markdown, f"| constant | {ALL} ").split("|")
@@ -210,7 +225,9 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
         "+0.556 [+0.556, +0.556]",
     ]
     assert "paired bootstrap over patients" in markdown
-    assert find_line(markdown, "| label (1)").count(DASH) == 2  # ROC AUC and average precision
+    assert (
+        find_line(markdown, "| label (1)").count(DASH) == 4
+    )  # it is in all slices, so there is nothing to rank
     assert "nan" not in markdown.lower()
 
 
@@ -228,23 +245,23 @@ def test_a_label_that_the_split_lacks_is_said_to_lack(tmp_path: Path) -> None:
     interval = final.intervals["macro_f1"]
     assert (interval.value, interval.low, interval.high) == (1.0, 1.0, 1.0)
     assert found.differences["constant"]["label0"]["macro_f1"].value is None
-    assert "final_label0_f1" not in found.metrics()
+    assert "final/label0/f1" not in found.metrics()
     said = "label0 is in no image of the split test: it has no figures, and the means over labels leave that"
-    assert said in evaluation_markdown(found) and said in label_table(found)
-    assert find_line(evaluation_markdown(found), "| label0 ").count(DASH) == 9
+    assert said in model_card(found) and said in label_table(found)
+    assert find_line(model_card(found), "| label0 ").count(DASH) == 12
 
 
 def test_every_label_has_its_box_figures_in_table_json_and_metrics(evaluation: Evaluation) -> None:
     header, *_ = label_table(evaluation).splitlines()
-    assert "mean IoU" in header and "recall@0.5 (any probability)" in header and "AP50" in header
+    assert header.split()[3:] == list(TERMINAL_LABEL_COLUMNS)
     assert find_line(label_table(evaluation), "label (1) ").split()[-4:] == [
         "0.667",
         "1.000",
         "1.000",
         "0.400",
     ]
-    for name in ("mean_iou", "median_iou", "recall_at_50_any_probability", "box_ap50"):
-        assert f"final_label0_{name}" in evaluation.metrics()
+    for name in ("mean_iou", "median_iou", "recall_at_50", "box_ap50"):
+        assert f"final/label0/{name}" in evaluation.metrics()
         assert evaluation.model_dump()["models"]["final"]["labels"]["label0"][name] is not None
 
 
@@ -253,16 +270,16 @@ def test_a_label_with_a_bar_takes_one_cell(evaluation: Evaluation) -> None:
     labels = {"a|b": final.labels["label0"], "label (1)": final.labels["label (1)"]}
     models = {"final": final.model_copy(update={"labels": labels})}
     renamed = evaluation.model_copy(update={"models": models, "differences": {}})
-    assert find_line(evaluation_markdown(renamed), r"| a\|b |")
+    assert find_line(model_card(renamed), r"| a\|b |")
 
 
 def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
-    markdown = evaluation_markdown(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
+    markdown = model_card(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
     assert "[" not in find_line(markdown, "| final ")
     assert "No interval: only 2 patients, 10 are needed" in markdown
     assert " +0.556 |" in find_line(markdown, f"| constant | {ALL} ")
     assert "only 2 patients with a true box, 10 are needed." in markdown
-    assert ">" not in markdown  # no notice
+    assert NOTICE not in markdown
 
 
 def test_another_split_is_refused(tmp_path: Path) -> None:
@@ -299,8 +316,111 @@ def test_unknown_patients_are_no_patients(tmp_path: Path) -> None:
     table = predictions.table.assign(patient_id=pd.array([None] * len(predictions.table), "str"))
     unknown = write_predictions(tmp_path / "unknown", table, predictions.manifest)
 
-    markdown = evaluation_markdown(judge(CONFIG, unknown))
+    markdown = model_card(judge(CONFIG, unknown))
 
     assert "Split test: 36 images, 48 true boxes; patients are unknown." in markdown
     assert "bootstrap over images, since patients are unknown" in markdown
     assert "bootstrap over patients" not in markdown
+
+
+def test_thresholds_are_tuned_on_valid_and_applied_on_test(tmp_path: Path) -> None:
+    predictions = make_predictions(tmp_path / "predictions", 12)
+    table = predictions.table
+    table["probability"] *= 0.4  # 0.36 and 0.04, for the constant answer 0.4: nothing reaches 0.5
+    valid = table.assign(split="valid")
+    write_predictions(tmp_path / "tuned", pd.concat([valid, table]), predictions.manifest)
+    tuned = judge(
+        EvaluateConfig(threshold="tuned", bootstrap_samples=20), open_predictions(tmp_path / "tuned")
+    )
+
+    final = tuned.models["final"]
+    assert final.thresholds == {"label0": pytest.approx(0.2), "label (1)": pytest.approx(0.18)}
+    assert tuned.models["baseline_box"].thresholds == {}
+    assert final.figures["macro_f1"] == 1.0 and final.intervals["macro_f1"].value == 1.0
+    assert final.curves["label0"].confusion_matrix == [[24, 0], [0, 12]]
+    assert (tuned.threshold, tuned.images) == ("tuned", 36)
+    assert "highest (final model: label0 0.200, label (1) 0.180)" in model_card(tuned)
+    with pytest.raises(InputError, match="no rows of the split valid"):
+        judge(EvaluateConfig(threshold="tuned"), predictions)
+
+
+@pytest.mark.parametrize("patients", [1, 12])
+@pytest.mark.parametrize("case", ["as it is", "a label nowhere", "nothing anywhere", "one box", "no answer"])
+def test_no_figure_is_ever_nan(tmp_path: Path, patients: int, case: str) -> None:
+    predictions = make_predictions(tmp_path / "predictions", patients)
+    table = predictions.table
+    gone = {
+        "a label nowhere": table["label"] == "label0",
+        "nothing anywhere": table["label"] != "",
+        "one box": table["source_id"] != "test/0_0.jpg",
+    }.get(case, table["label"] == "")
+    table.loc[gone, ["present", *TRUE_BOX, "iou"]] = [False, *[np.nan] * 5]
+    if case == "no answer":
+        table["probability"] = table["probability"] * 0.0
+    found = judge(CONFIG, write_predictions(tmp_path / "made", table, predictions.manifest))
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
+    json.dumps([found.metrics(), found.summary()], allow_nan=False)
+    assert "nan" not in model_card(found).lower()
+
+
+def test_a_dashboard_sees_the_final_model_s_main_figures_by_short_names(evaluation: Evaluation) -> None:
+    summary = evaluation.summary()
+    assert set(summary) == {*DASHBOARD, *VERSUS}
+    assert len(summary) == 13 and all(len(name) <= 25 for name in summary)
+    assert summary["macro_f1"] == evaluation.metrics()["macro_f1"] == 1.0
+    assert summary["vs_constant_mean_iou"] == pytest.approx(2 / 3 - 1 / 9)
+
+
+def test_every_figure_with_an_interval_is_a_known_one(evaluation: Evaluation) -> None:
+    final = evaluation.models["final"]
+    assert set(final.intervals) <= set(OVERALL_FIGURES)
+    for label, own in final.label_intervals.items():
+        assert {name: interval.value for name, interval in own.items()} == pytest.approx(
+            {name: final.labels[label][name] for name in own}
+        )
+    assert final.iou_from_image.value == pytest.approx(0)  # all true boxes are in one place
+
+
+def test_a_figure_is_called_the_same_everywhere(evaluation: Evaluation) -> None:
+    """In the terminal, the model card, JSON, MLflow and the dashboard; the report has a test of its own."""
+    names = {*OVERALL_FIGURES, *LABEL_FIGURES}
+    for table in (summary_table(evaluation), difference_table(evaluation), label_table(evaluation)):
+        header = re.split(r"\s{2,}", table.splitlines()[0].strip())
+        assert {cell for cell in header if "_" in cell or cell in names} <= names
+        assert set(header) - names <= {"model", "final, minus", "label", "label, final model"}
+    heads = [line for line in model_card(evaluation).splitlines() if "macro_f1 |" in line or " f1 |" in line]
+    cells = {cell.strip() for line in heads[:3] for cell in line.split("|")[1:-1]}
+    assert cells - names == {"model", "final, minus", "label", "label, final model"}
+    for model in evaluation.models.values():
+        assert set(model.figures) == set(OVERALL_FIGURES)
+        assert all(set(own) == set(LABEL_FIGURES) for own in model.labels.values())
+    assert {name.rsplit("/", 1)[-1] for name in evaluation.metrics()} <= names
+    assert set(evaluation.summary()) - set(VERSUS) <= set(OVERALL_FIGURES)
+
+
+def test_the_model_card_says_what_one_must_know_and_stays_short(evaluation: Evaluation) -> None:
+    final = evaluation.models["final"]
+    labels = {f"label {number}": final.labels["label0"] for number in range(500)}
+    models = {"final": final.model_copy(update={"labels": labels})}
+    differences = {
+        name: {ALL: own[ALL]} | dict.fromkeys(labels, own[ALL])
+        for name, own in evaluation.differences.items()
+    }
+    shared = SharedBySplits(shared_patients=4, patients=[], identical_images=0, near_duplicates=7)
+    data = JudgedData(
+        source="an export",
+        splits={"test": SplitRecords(images=36, boxes=48, patients=12, shards=1)},
+        class_counts={"test": {"label0": 12}},
+        leakage=Leakage(used={"train/test": shared}, provided={}),
+    )
+    many = {"models": models, "differences": differences, "data": data, "configs": {"evaluate": {"seed": 1}}}
+    card = model_card(evaluation.model_copy(update=many))
+    assert len(card) < 400_000
+    headings = re.findall(r"^## (.+)$", card, re.MULTILINE)
+    assert headings[0] == "Figures"
+    assert {"Use and limits", "Data", "What the figures mean", "Versions and configuration"} <= set(headings)
+    assert "no medical device" in card and "an export" in card and 'evaluate: {"seed": 1}' in card
+    assert find_line(card, "| train and test ") == "| train and test | 4 | 0 | 7 |"
+    assert "These are the first 40 of 500 labels." in card
+    # A dashboard shows HTML and pictures from elsewhere as text, or not at all.
+    assert not re.search(r"<[a-z/]|!\[|https?://", card)

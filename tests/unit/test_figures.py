@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
 from brain_tumor.artifacts.evaluation import Figures
+from brain_tumor.artifacts.figures import LABEL_FIGURES, OVERALL_FIGURES, definition
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 from brain_tumor.evaluation.figures import label_figures, overall_figures, with_iou
 
@@ -110,13 +111,13 @@ def test_boxes_by_hand():
     assert found["mean_iou"] == pytest.approx(0.7)
     assert found["median_iou"] == pytest.approx(0.6)
     # Every true box counts, though no label reaches the threshold.
-    assert found["recall_at_50_any_probability"] == 1.0
-    assert found["recall_at_75_any_probability"] == 0.25
+    assert found["recall_at_50"] == 1.0
+    assert found["recall_at_75"] == 0.25
     # 10 px of 200 in xmin and xmax, nothing in ymin and ymax, in three of four boxes.
     assert found["coordinate_mae"] == pytest.approx(0.05 / 2 * 3 / 4)
     assert found["coordinate_mse"] == pytest.approx(0.05**2 / 2 * 3 / 4)
     # A label's own: label0 has the exact one.
-    names = ("mean_iou", "recall_at_50_any_probability", "box_ap50")
+    names = ("mean_iou", "recall_at_50", "box_ap50")
     assert [labels["label0"][name] for name in names] == pytest.approx([0.8, 1, 1])
     assert [labels["label1"][name] for name in names] == pytest.approx([0.6, 1, 1])
     assert {labels["label2"][name] for name in (*names, "box_ap")} == {None}
@@ -127,12 +128,7 @@ def test_a_false_box_costs_average_precision_alone():
     # label0: found, of an image without it, found; label1: found in all three.
     probability = np.array([[0.9, 0.9, 0.0], [0.8, 0.2, 0.0], [0.7, 0.1, 0.0]])
     found, labels = figures(make_predictions(present, probability))
-    assert (
-        labels["label0"]["recall_at_50_any_probability"]
-        == labels["label1"]["box_ap50"]
-        == found["recall_at_50_any_probability"]
-        == 1
-    )
+    assert labels["label0"]["recall_at_50"] == labels["label1"]["box_ap50"] == found["recall_at_50"] == 1
     assert labels["label0"]["box_ap50"] == pytest.approx((51 + 50 * 2 / 3) / 101)
     for name in ("box_ap50", "box_ap"):  # label2 has no box, so no figure
         assert found[name] == pytest.approx((labels["label0"][name] + labels["label1"][name]) / 2)
@@ -146,17 +142,21 @@ def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(random_t
     no_box_head, alone = figures(table.assign(**no_boxes))
     for own, found, of_labels in ((both, no_class_head, no_box_head), *zip_values(labels, without, alone)):
         assert own.keys() == found.keys() == of_labels.keys()
-        assert {name for name, value in found.items() if value is not None} == OF_BOXES & own.keys()
+        # All true boxes are of one size, and in one place.
+        nowhere = {name for name, value in own.items() if value is None}
+        assert {name.rsplit("_", 1)[-1] for name in nowhere} == {"small", "large", "spread"}
+        shown = OF_BOXES & own.keys() - nowhere
+        assert {name for name, value in found.items() if value is not None} == shown
         assert {name for name, value in of_labels.items() if value is None} == OF_BOXES & own.keys()
         for name, value in own.items():
-            assert value is not None and np.isfinite(value)
+            assert value is None or np.isfinite(value)
             assert (found if name in OF_BOXES else of_labels)[name] == value
 
 
-OF_BOXES = {
-    *("mean_iou", "median_iou", "recall_at_50_any_probability", "recall_at_75_any_probability"),
-    *("coordinate_mse", "coordinate_mae", "box_ap50", "box_ap"),
+OF_LABELS = {
+    *("precision", "recall", "f1", "roc_auc", "average_precision", "sens_at_90_spec", "calibration_error"),
 }
+OF_BOXES = {name for name in LABEL_FIGURES if name not in OF_LABELS}
 
 
 def zip_values(*tables: dict[str, Figures]) -> list[tuple[Figures, ...]]:
@@ -183,6 +183,67 @@ def test_box_figures_stand_a_label():
     table = make_predictions(np.ones((4, 2), bool), np.ones((4, 2)))
     table.loc[table["label"] == "label1", PREDICTED_BOX] = [100.0, 60.0, 140.0, 100.0]
     found, labels = figures(table, LABELS[:2])
-    assert found["mean_iou"] == pytest.approx(0.3) and found["recall_at_50_any_probability"] == 0.5
-    assert labels["label1"]["mean_iou"] == labels["label1"]["recall_at_50_any_probability"] == 0
+    assert found["mean_iou"] == pytest.approx(0.3) and found["recall_at_50"] == 0.5
+    assert labels["label1"]["mean_iou"] == labels["label1"]["recall_at_50"] == 0
     assert labels["label0"].keys() >= OF_BOXES
+
+
+def test_every_figure_has_its_definition_and_every_definition_its_figure(random_table):
+    found, labels = figures(make_predictions(*random_table))
+    assert set(found) == set(OVERALL_FIGURES)
+    assert all(set(own) == set(LABEL_FIGURES) for own in labels.values())
+    assert all(len(name) <= 25 and definition(name) for name in {*OVERALL_FIGURES, *LABEL_FIGURES})
+
+
+def test_micro_ranking_agrees_with_scikit_learn(random_table):
+    present, probability = random_table
+    found, _ = figures(make_predictions(present, probability))
+    assert found["micro_roc_auc"] == pytest.approx(roc_auc_score(present, probability, average="micro"))
+
+
+def test_sensitivity_at_a_specificity_by_hand():
+    # Ten images without the label: one false alarm is allowed. The second is at 0.7.
+    present = np.array([[1]] * 4 + [[0]] * 10, bool)
+    probability = np.array([[0.95], [0.85], [0.75], [0.6], [0.9], [0.7], *[[0.1]] * 8])
+    _, labels = figures(make_predictions(present, probability), ["label0"])
+    assert labels["label0"]["sens_at_90_spec"] == 0.75
+
+
+def test_calibration_error_by_hand():
+    # Of those told 0.9 half are right, of those told 0.1 none: 0.4 for four of six, 0.1 for two.
+    present = np.array([[1], [1], [0], [0], [0], [0]], bool)
+    probability = np.array([[0.9], [0.9], [0.9], [0.9], [0.1], [0.1]])
+    found, labels = figures(make_predictions(present, probability), ["label0"])
+    assert labels["label0"]["calibration_error"] == pytest.approx(0.4 * 4 / 6 + 0.1 * 2 / 6)
+    assert found["macro_calibration_error"] == labels["label0"]["calibration_error"]
+
+
+def test_errors_in_pixels_and_figures_by_size_by_hand():
+    table = make_predictions(np.ones((2, 1), bool), np.ones((2, 1)))
+    table.loc[1, TRUE_BOX] = [30.0, 20.0, 50.0, 40.0]  # 20 x 20: small; the predicted one is 40 x 40
+    found, labels = figures(table, ["label0"])
+    assert found["coordinate_mae_px"] == pytest.approx((10 + 10 + 20 + 20) / 8)
+    assert found["coordinate_mse_px"] == pytest.approx((100 + 100 + 400 + 400) / 8)
+    assert (found["true_boxes_small"], found["true_boxes_medium"], found["true_boxes_large"]) == (1, 1, 0)
+    assert found["mean_iou_small"] == pytest.approx(0.25) and found["recall_at_50_small"] == 0
+    assert found["mean_iou_medium"] == pytest.approx(0.6) and found["recall_at_50_medium"] == 1
+    assert found["mean_iou_large"] is None and found["box_ap50_large"] is None
+    assert labels["label0"]["box_ap50_medium"] == pytest.approx(1)
+    assert labels["label0"]["box_ap50_small"] == 0
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_a_label_that_is_never_or_always_predicted_has_defined_figures(probability):
+    present = np.array([[1], [0], [0]], bool)
+    found, labels = figures(make_predictions(present, np.full((3, 1), probability)), ["label0"])
+    for value in (*found.values(), *labels["label0"].values()):
+        assert value is None or np.isfinite(value)
+    assert found["macro_f1"] == (0.5 if probability else 0)
+    assert found["macro_roc_auc"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["macro", "weighted_f1", ".."])
+def test_a_label_of_any_name_has_its_figures(name):
+    table = make_predictions(np.ones((3, 1), bool), np.ones((3, 1))).assign(label=name)
+    found, labels = figures(table, [name])
+    assert found["macro_f1"] == labels[name]["f1"] == 1

@@ -112,7 +112,7 @@ def test_constant_data_has_an_interval_without_width():
     for metric in METRICS:
         found = interval(table, "final", metric, CONFIG)
         assert found.low == pytest.approx(found.value) and found.high == pytest.approx(found.value)
-        assert found.value > 0
+        assert found.value > 0 or metric == "recall_at_75"  # IoUs are 2 / 3
 
 
 def test_patients_are_drawn_and_not_images():

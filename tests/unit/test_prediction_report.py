@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from PIL import Image
 
 from brain_tumor.artifacts.dataset import Dataset, open_dataset
 from brain_tumor.artifacts.evaluation import Evaluation
+from brain_tumor.artifacts.figures import LABEL_FIGURES, OVERALL_FIGURES
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
     PredictingModel,
     Predictions,
     PredictionsManifest,
+    open_predictions,
     write_predictions,
 )
 from brain_tumor.artifacts.tables import COORDINATES
@@ -27,8 +30,17 @@ from brain_tumor.config import EvaluateConfig, VisualizeConfig
 from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.judge import judge
-from brain_tumor.reports.gallery import gallery_figure
-from brain_tumor.reports.plots import FINAL_COLOR, OTHER_COLOR, iou_figure, roc_figure
+from brain_tumor.reports.gallery import choose_cases, choose_strip, gallery_figure, slice_pictures
+from brain_tumor.reports.plots import (
+    FINAL_COLOR,
+    OTHER_COLOR,
+    calibration_figure,
+    froc_figure,
+    iou_figure,
+    precision_recall_figure,
+    roc_figure,
+    training_figure,
+)
 from brain_tumor.reports.prediction_report import write_prediction_report
 from brain_tumor.runtime.errors import InputError
 
@@ -100,17 +112,29 @@ def evaluation(predictions: Predictions) -> Evaluation:
     return judge(EvaluateConfig(bootstrap_samples=20), predictions)
 
 
+@cache
+def judged(path: Path) -> Evaluation:
+    """What is found of predictions; several tests write pages of the same."""
+    return judge(EvaluateConfig(bootstrap_samples=20), open_predictions(path))
+
+
 def write_page(path: Path, images: int, predictions: Predictions, dataset: Dataset) -> str:
     """The page of these predictions, with a gallery of so many images."""
-    evaluation = judge(EvaluateConfig(bootstrap_samples=20), predictions)
+    evaluation = judged(predictions.path)
     config = VisualizeConfig(gallery_images=images, seed=1)
     write_prediction_report(path, config, predictions, evaluation, dataset)
     return path.read_text()
 
 
 def images_of(page: str) -> list[Image.Image]:
-    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+    found = re.findall(r'src="data:image/(?:png|webp);base64,([^"]+)"', page)
+    return [Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for data in found]
+
+
+def pictures_of(page: str) -> dict[str, list[Image.Image]]:
+    """The pictures of each section, by its heading."""
+    sections = re.findall(r"<h2>(.*?)</h2>(.*?)(?=<h2>|</body>)", page, re.DOTALL)
+    return {heading: images_of(part) for heading, part in sections}
 
 
 def test_page(dataset: Dataset, predictions: Predictions, tmp_path: Path) -> None:
@@ -121,8 +145,20 @@ def test_page(dataset: Dataset, predictions: Predictions, tmp_path: Path) -> Non
     for title in TITLES:
         assert f"<td>{title}</td>" in page
     assert "<th>label, final model</th>" in page and all(f"<td>{label}</td>" in page for label in LABELS)
-    assert len(images_of(page)) == 4  # gallery, ROC curves, IoU histograms, training
-    assert all(image.width > 900 and np.asarray(image.convert("L")).std() > 5 for image in images_of(page))
+    pictures = pictures_of(page)
+    assert {heading: len(own) for heading, own in pictures.items() if own} == {
+        "True and predicted boxes": 8,
+        "Slices of one patient": 8,
+        **dict.fromkeys(("ROC curves", "Precision and recall", "Calibration", "IoU of the boxes"), 3),
+        "FROC": 4,  # a label each, and all labels
+        "Training": 4,
+    }
+    assert all(image.width > 150 and np.asarray(image).std() > 5 for image in images_of(page))
+    # What the figures mean comes first, and every name that a table has is explained.
+    assert list(pictures)[:2] == ["What the figures mean", "Models"]
+    heads = set(re.findall(r"<th>(\w+)</th>", page))
+    explained = set(re.findall(r"<tr><td>(\w+)</td>", page[page.index("Names of the figures") :]))
+    assert heads & {*OVERALL_FIGURES, *LABEL_FIGURES} <= explained | {"true_boxes"}
     # Nothing to fetch: no address, no file beside it.
     assert "http://" not in page and "https://" not in page and "url(" not in page
     assert all(value.startswith("data:") for value in re.findall(r'(?:src|href)="([^"]*)"', page))
@@ -134,14 +170,14 @@ def test_without_trainings_there_is_no_training_section(
 ) -> None:
     untrained = publish(tmp_path / "predictions", predictions.table, trainings=False)
     page = write_page(tmp_path / "page.html", 2, untrained, dataset)
-    assert len(images_of(page)) == 3 and "<h2>Training</h2>" not in page
+    assert "ROC curves" in pictures_of(page) and "Training" not in pictures_of(page)
 
 
 def test_without_images_there_is_no_gallery(
     dataset: Dataset, predictions: Predictions, tmp_path: Path
 ) -> None:
     page = write_page(tmp_path / "page.html", 0, predictions, dataset)
-    assert len(images_of(page)) == 3 and "True and predicted boxes" not in page
+    assert "ROC curves" in pictures_of(page) and "True and predicted boxes" not in page
 
 
 def test_a_label_in_no_slice_has_no_curve_and_no_histogram(
@@ -151,11 +187,13 @@ def test_a_label_in_no_slice_has_no_curve_and_no_histogram(
     table.loc[table["label"] == "label0", "present"] = False
     table.loc[table["label"] == "label0", TRUE_BOX] = np.nan
     without = publish(tmp_path / "predictions", table)
-    assert len(images_of(write_page(tmp_path / "page.html", 4, without, dataset))) == 4
+    assert len(pictures_of(write_page(tmp_path / "page.html", 4, without, dataset))["FROC"]) == 4
     evaluation = judge(EvaluateConfig(bootstrap_samples=20), without)
     for figure, words in (
         (roc_figure(evaluation), "present in all slices or in none:\nno curve"),
+        (precision_recall_figure(table, evaluation), "present in no slice:\nno curve"),
         (iou_figure(with_iou(table), evaluation), "no true box"),
+        (froc_figure(with_iou(table), evaluation), "no true box"),
     ):
         texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
         assert texts[0] == [words] and [words] not in texts[1:]
@@ -221,7 +259,7 @@ def test_gallery_draws_boxes_in_pixels_of_the_original_image(
     name = counts.idxmax()
     rows = final[final["source_id"] == name]
     # The image is where it came from, whichever split it is used in.
-    figure = gallery_figure(final.assign(split="valid"), [name], dataset, LABELS, 0.5)
+    figure = gallery_figure(final.assign(split="valid"), [name], dataset, LABELS, dict.fromkeys(LABELS, 0.5))
     (axis,) = figure.axes
     assert axis.get_xlim() == (0, rows["width"].iloc[0]) and axis.get_ylim() == (rows["height"].iloc[0], 0)
     drawn = [
@@ -235,3 +273,56 @@ def test_gallery_draws_boxes_in_pixels_of_the_original_image(
     solid = [patch for patch in axis.patches if patch.get_linestyle() in ("-", "solid")]
     assert len(solid) == counts.max()
     assert len({patch.get_edgecolor() for patch in solid}) == counts.max()  # a color a label
+
+
+def test_curves_end_where_the_figures_say(predictions: Predictions, evaluation: Evaluation) -> None:
+    final = evaluation.models[FINAL]
+    figure = froc_figure(predictions.table, evaluation)
+    for axis, label in zip(figure.axes, [*LABELS, "all labels"], strict=True):
+        curve, _ = axis.lines
+        figures = final.figures if label == "all labels" else final.labels[label]
+        x, y = np.transpose(curve.get_xydata())
+        assert y[x <= 0.25].max() == figures["froc_1_4"] and y[-1] == figures["froc_8"]
+        assert curve.get_label() == f"score {figures['froc_score']:.3f}"
+    for axis, label in zip(calibration_figure(predictions.table, evaluation).axes, LABELS, strict=True):
+        assert axis.lines[1].get_label() == f"error {final.labels[label]['calibration_error']:.3f}"
+    for axis, label in zip(precision_recall_figure(predictions.table, evaluation).axes, LABELS, strict=True):
+        assert axis.lines[0].get_label() == f"AP {final.labels[label]['average_precision']:.3f}"
+
+
+def test_a_single_epoch_is_a_point_with_its_value() -> None:
+    figure = training_figure(TRAININGS)
+    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert texts == [[], [], ["0.700", "0.800"], ["0.600"]]
+    for axis in figure.axes:
+        assert all(line.get_marker() == "o" for line in axis.lines)
+
+
+def test_the_gallery_shows_each_kind_of_right_and_wrong(dataset: Dataset, predictions: Predictions) -> None:
+    final = predictions.table[predictions.table["model"] == FINAL]
+    thresholds = dict.fromkeys(LABELS, 0.5)
+    cases = choose_cases(final, thresholds, 8, seed=0)
+    assert len({case.source_id for case in cases}) == len(cases) == 8
+    assert {case.kind for case in cases} == {"best", "median", "worst", "missed", "false alarm"}
+    found = final[final["present"] & (final["probability"] >= 0.5)]
+    best, worst = (next(case for case in cases if case.kind == kind) for kind in ("best", "worst"))
+    assert found["iou"].max() in found.loc[found["source_id"] == best.source_id, "iou"].tolist()
+    assert found["iou"].min() in found.loc[found["source_id"] == worst.source_id, "iou"].tolist()
+    for case in cases:
+        own = final[final["source_id"] == case.source_id]
+        predicted = own["probability"] >= 0.5
+        assert {
+            "missed": (own["present"] & ~predicted).any(),
+            "false alarm": (~own["present"] & predicted).any(),
+        }.get(case.kind, (own["present"] & predicted).any())
+    pictures = slice_pictures(final, cases, dataset, LABELS, thresholds)
+    for picture, case in zip(pictures, cases, strict=True):
+        assert picture.caption.startswith(f"<b>{case.kind}</b><br>patient ")
+        assert case.kind not in ("missed", "false alarm") or f": {case.kind}<" in picture.caption
+
+
+def test_a_strip_is_of_one_patient_in_order(predictions: Predictions) -> None:
+    final = predictions.table[predictions.table["model"] == FINAL]
+    rows = final.drop_duplicates("source_id").set_index("source_id").loc[choose_strip(final)]
+    assert rows["patient_id"].nunique() == 1 and rows["slice"].is_monotonic_increasing and len(rows) == 8
+    assert choose_strip(final.assign(patient_id=pd.array([None] * len(final), "str"))) == []

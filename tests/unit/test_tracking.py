@@ -53,11 +53,18 @@ def test_mlflow_takes_the_figures_of_every_label_that_the_configuration_takes(cl
     names = [
         name.format(metric_name(label))
         for label in labels
-        for name in ("final_{}_f1", "val_boxes_iou_{}", "best_val_boxes_ap50_{}")
+        for name in ("final/{}/f1", "val_boxes_iou_{}", "best_val_boxes_ap50_{}")
     ]
     with open_run("phase1_box") as run:
         run.log_metrics(dict.fromkeys(names, 0.5))
     assert client.get_run(run.id).data.metrics.keys() == set(names)
+
+
+def test_more_figures_than_mlflow_takes_at_once(client: MlflowClient) -> None:
+    figures = {f"final/label {number}/f1": number / 2000 for number in range(1500)}
+    with open_run("phase1_box") as run:
+        run.log_metrics(figures)
+    assert client.get_run(run.id).data.metrics == figures
 
 
 def test_a_training_is_a_run_inside_of_the_pipelines(

@@ -4,20 +4,21 @@ evaluation.json     `Evaluation`
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from brain_tumor.artifacts.figures import DASHBOARD, VERSUS
 from brain_tumor.artifacts.folder import Manifest, publish, read_json, read_manifest
 from brain_tumor.artifacts.model import Epoch
-from brain_tumor.config import Schema, Split
+from brain_tumor.artifacts.predictions import JudgedData
+from brain_tumor.config import Schema, Split, Threshold
+from brain_tumor.config.dataset import ALL as ALL
 from brain_tumor.config.dataset import metric_name
-from brain_tumor.config.fields import FINAL
+from brain_tumor.config.fields import CONSTANT, FINAL
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_json
 
 FILE = "evaluation.json"
 CATEGORIES = ["absent", "present"]
-# Stands for a label's name where a figure is over all of them.
-ALL = "all labels"
 
 Figures = dict[str, float | None]
 """Figures by name; None for one that a model cannot have."""
@@ -64,14 +65,23 @@ class ModelEvaluation(Schema):
     """What a person calls it."""
     mlflow_run_id: str
     """The run that made it, or an empty text."""
+    thresholds: dict[str, float]
+    """By label the probability from which it counts as predicted; none if the model has no class head."""
     figures: Figures
-    """Over all labels, and over the true boxes; see `overall_figures` in `brain_tumor.evaluation.figures`."""
+    """`OVERALL_FIGURES`, see `overall_figures` in `brain_tumor.evaluation.figures`."""
     labels: dict[str, Figures]
-    """Figures of each label, in slot order; see `label_figures` there."""
+    """`LABEL_FIGURES` of each label, in slot order; see `label_figures` there."""
     intervals: dict[str, Interval]
     """Of some of the figures."""
+    label_intervals: dict[str, dict[str, Interval]]
+    """Of some of each label's figures."""
+    iou_from_image: Interval
+    """By how much the boxes' mean IoU is above that of the boxes predicted for other images. About 0 where
+    the boxes do not depend on the image."""
     curves: dict[str, LabelCurves]
     """Of each label; none if the model has no class head."""
+    micro: LabelCurves | None
+    """Of all labels in one pot; None if the model has no class head."""
 
 
 class Evaluation(Schema):
@@ -80,8 +90,8 @@ class Evaluation(Schema):
     notice: str
     """What every report must say about the data, or an empty text."""
     split: Split
-    threshold: float
-    """Probability from which a label counts as predicted."""
+    threshold: Threshold
+    """What the thresholds come from, see `ModelEvaluation.thresholds`."""
     patients: int | None
     """None where an image's patient is unknown: intervals are then over images."""
     images: int
@@ -96,6 +106,10 @@ class Evaluation(Schema):
     label, with `ALL` for the figures over all labels, then by figure."""
     trainings: dict[str, list[Epoch]]
     """The epochs of each training behind the models, by its name."""
+    configs: dict[str, dict[str, Any]]
+    """The configs of the judgement (`evaluate`) and of each training, defaults included."""
+    data: JudgedData | None
+    """None where nobody knows."""
 
     @property
     def label_names(self) -> list[str]:
@@ -103,12 +117,14 @@ class Evaluation(Schema):
         return list(next(iter(self.models.values())).labels)
 
     def final_curves(self, label: str) -> LabelCurves:
-        """The final model's curves of a label.
+        """The final model's curves of a label, or of `ALL` in one pot.
 
         Raises:
             InputError: There are none.
         """
-        known = self.models[FINAL].curves if FINAL in self.models else {}
+        known: dict[str, LabelCurves] = {}
+        if final := self.models.get(FINAL):
+            known = ({ALL: final.micro} if final.micro else {}) | final.curves
         if label not in known:
             raise InputError(
                 f"The evaluation has no curves of {label} by the final model; "
@@ -117,16 +133,28 @@ class Evaluation(Schema):
         return known[label]
 
     def metrics(self) -> dict[str, float]:
-        """All figures that exist by `<model>_<figure>`, a label's own as `<model>_<label>_<figure>`, sorted.
+        """All figures that exist, sorted by name: the final model's as they are called, another's behind the
+        model's name and a slash, a label's behind the model's and the label's.
 
-        Dashboards, MLflow and comparisons know the figures by these names.
+        MLflow knows the figures by these names.
+
+        Example:
+            macro_f1, constant/macro_f1, final/label0/f1.
         """
         flat: Figures = {}
         for name, model in self.models.items():
-            flat |= {f"{name}_{figure}": value for figure, value in model.figures.items()}
+            prefix = "" if name == FINAL else f"{name}/"
+            flat |= {f"{prefix}{figure}": value for figure, value in model.figures.items()}
             for label, figures in model.labels.items():
-                flat |= {f"{name}_{metric_name(label)}_{figure}": value for figure, value in figures.items()}
+                flat |= {f"{name}/{metric_name(label)}/{figure}": value for figure, value in figures.items()}
         return {name: value for name, value in sorted(flat.items()) if value is not None}
+
+    def summary(self) -> dict[str, float]:
+        """The final model's figures that a dashboard shows, by the same names in every run."""
+        found = {name: self.models[FINAL].figures[name] for name in DASHBOARD}
+        others = self.differences.get(CONSTANT, {}).get(ALL, {})
+        found |= {name: others[figure].value for name, figure in VERSUS.items() if figure in others}
+        return {name: value for name, value in sorted(found.items()) if value is not None}
 
 
 class EvaluationManifest(Manifest):

@@ -10,15 +10,27 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from brain_tumor.artifacts.dataset import Leakage
 from brain_tumor.artifacts.folder import Manifest, publish, read_manifest
 from brain_tumor.artifacts.model import Epoch
+from brain_tumor.artifacts.records import SplitRecords
 from brain_tumor.artifacts.tables import COORDINATES, read_table
-from brain_tumor.config import Head, Schema
+from brain_tumor.config import Head, Schema, Split
 
 TABLE = "predictions.parquet"
 # In pixels of the original image; the true box as the export has it.
 TRUE_BOX = [f"true_{name}" for name in COORDINATES]
 PREDICTED_BOX = [f"pred_{name}" for name in COORDINATES]
+
+
+class JudgedData(Schema):
+    """The data that the models were trained and are judged on."""
+
+    source: str
+    splits: dict[Split, SplitRecords]
+    class_counts: dict[Split, dict[str, int]]
+    """Images that show a label, by split and label."""
+    leakage: Leakage
 
 
 class PredictingModel(Schema):
@@ -31,6 +43,8 @@ class PredictingModel(Schema):
     """The run that made it, or an empty text."""
     trainings: dict[str, list[Epoch]]
     """The epochs of the trainings that it went through, by the training's name, oldest first."""
+    configs: dict[str, dict[str, Any]] = {}
+    """Their configs, defaults included."""
 
 
 class PredictionsManifest(Manifest):
@@ -47,6 +61,8 @@ class PredictionsManifest(Manifest):
     each."""
     config: dict[str, Any]
     """The step's config, defaults included."""
+    data: JudgedData | None = None
+    """None where nobody knows."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from brain_tumor.artifacts.evaluation import ALL, Figures, Interval
 from brain_tumor.artifacts.predictions import TRUE_BOX
 from brain_tumor.comparison.runs import ComparedRun
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.config.fields import FINAL
+from brain_tumor.config.fields import DEFAULT_THRESHOLD, FINAL
 from brain_tumor.evaluation.figures import label_figures, overall_figures
-from brain_tumor.evaluation.intervals import FIGURES, difference
+from brain_tumor.evaluation.intervals import FIGURES, Bootstrap
+from brain_tumor.evaluation.thresholds import Thresholds, with_decisions
 
 Verdict = Literal["better", "worse", "cannot tell", ""]
 
 # The two models' names in the joined table.
 FIRST, OTHER = "first", "other"
 RESAMPLES = 1000
-THRESHOLD = EvaluateConfig().threshold
 # Of these less is better.
 ERRORS = ("coordinate_mse", "coordinate_mae")
 # What a label's own figure is called among those over all labels, of which its mean is.
@@ -57,7 +57,7 @@ class Pair:
         first: The first run.
         other: The run.
         about: What both are compared on, in sentences.
-        rows: Every figure that one of them has.
+        rows: Every figure that one of them has, and that an interval can be computed of.
         table: The rows of the predictions table of the images that both were judged on, `model` being `FIRST`
             or `OTHER`; None where there are none.
         labels: The labels that both know, in slot order.
@@ -82,33 +82,34 @@ def compare_pair(first: ComparedRun, other: ComparedRun, only: tuple[str, ...] =
     table, labels, about = join(first, other)
     if table is None:
         return Pair(first, other, about, _rows_of_figures(first, other, only), None, labels)
-    threshold = first.evaluation.threshold if first.evaluation else THRESHOLD
-    config = EvaluateConfig(threshold=threshold, bootstrap_samples=RESAMPLES)
+    # Each run's labels count as predicted as it judged them; the table says so in a column.
+    config = EvaluateConfig(bootstrap_samples=RESAMPLES)
     parts = {ALL: table} if only else {ALL: table} | {name: table[table["label"] == name] for name in labels}
     by_label = {
-        model: label_figures(table[table["model"] == model], labels, threshold) for model in (FIRST, OTHER)
+        model: label_figures(table[table["model"] == model], labels, config.threshold)
+        for model in (FIRST, OTHER)
     }
     rows = []
     for part, own in parts.items():
         figures = [
-            overall_figures(table[table["model"] == model], by_label[model], threshold)
+            overall_figures(table[table["model"] == model], by_label[model], config.threshold)
             if part == ALL
             else by_label[model][part]
             for model in (FIRST, OTHER)
         ]
-        rows += [_judge(part, own, name, figures, config) for name in only or figures[0]]
+        bootstrap = Bootstrap(own, config)
+        names = only or [name for name in figures[0] if MEAN_OF.get(name, name) in FIGURES]
+        rows += [_judge(part, bootstrap, name, figures) for name in names]
     return Pair(first, other, about, rows, table, labels)
 
 
-def _judge(part: str, table: pd.DataFrame, name: str, figures: list[Figures], config: EvaluateConfig) -> Row:
+def _judge(part: str, bootstrap: Bootstrap, name: str, figures: list[Figures]) -> Row:
     first, other = (own[name] for own in figures)
     metric = MEAN_OF.get(name, name)
     if first is None or other is None:
         found = Interval(value=None, reason="one of them has no such figure")
-    elif metric not in FIGURES:
-        found = Interval(value=other - first, reason=f"none is computed of {name}")
     else:
-        found = difference(table, OTHER, FIRST, metric, config)
+        found = bootstrap.difference(OTHER, FIRST, metric)
     return Row(part, name, first, other, found, verdict(name, found))
 
 
@@ -161,7 +162,15 @@ def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, l
     own = both[["label", *IDENTITY, *names]].assign(model=FIRST)
     answers = both[[f"{name}_other" for name in names]].set_axis(names, axis="columns")
     others = both[["label", *IDENTITY]].join(answers).assign(model=OTHER)
-    return pd.concat([own, others], ignore_index=True), labels, about
+    table = pd.concat([own, others], ignore_index=True)
+    thresholds = {FIRST: _thresholds(first, labels), OTHER: _thresholds(other, labels)}
+    return with_decisions(table, thresholds), labels, about
+
+
+def _thresholds(run: ComparedRun, labels: list[str]) -> Thresholds:
+    """Those that the run judged its final model at."""
+    final = run.evaluation.models.get(FINAL) if run.evaluation else None
+    return final.thresholds if final else dict.fromkeys(labels, DEFAULT_THRESHOLD)
 
 
 def _common_labels(first: ComparedRun, other: ComparedRun) -> list[str]:
@@ -227,8 +236,7 @@ def _about(
     thresholds = [run.evaluation.threshold for run in (first, other) if run.evaluation]
     if len(set(thresholds)) > 1:
         sentences.append(
-            f"Labels count as predicted from {thresholds[0]:g} in both, though {other.name} was judged at "
-            f"{thresholds[1]:g}."
+            f"Labels count as predicted at each run's own thresholds: {thresholds[0]} and {thresholds[1]}."
         )
     labels = [run.predictions.manifest.labels for run in (first, other) if run.predictions]
     if len({tuple(sorted(each)) for each in labels}) > 1:
@@ -238,17 +246,15 @@ def _about(
 
 def _rows_of_figures(first: ComparedRun, other: ComparedRun, only: tuple[str, ...]) -> list[Row]:
     """The final models' figures as each run has them, over its own images."""
-    names = [name for name in dict.fromkeys((*first.figures, *other.figures)) if name.startswith(f"{FINAL}_")]
-    # Every label that has figures has this one, and no average over labels has.
-    end = "_coordinate_mae"
-    labels = [name.removeprefix(f"{FINAL}_").removesuffix(end) for name in names if name.endswith(end)]
-    starts = {f"{FINAL}_{label}_": label for label in labels if label != end.strip("_")}
     rows = []
-    for name in names:
-        start, part = next(
-            ((start, label) for start, label in starts.items() if name.startswith(start)), (f"{FINAL}_", ALL)
-        )
-        figure = name.removeprefix(start)
+    for name in dict.fromkeys((*first.figures, *other.figures)):
+        # The final model's own names, see `Evaluation.metrics`.
+        *above, figure = name.split("/")
+        if above and (len(above) == 1 or above[0] != FINAL):
+            continue
+        part = above[1] if above else ALL
+        if MEAN_OF.get(figure, figure) not in FIGURES:
+            continue
         if not only or (part == ALL and figure in only):
             values = first.figures.get(name), other.figures.get(name)
             nothing = Interval(value=None, reason="not on the same images, as far as is known")

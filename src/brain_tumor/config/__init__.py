@@ -10,7 +10,7 @@ from brain_tumor.config.dataset import (
     SyntheticDataset,
     parse_dataset,
 )
-from brain_tumor.config.fields import HEADS, SPLITS, Head, Split
+from brain_tumor.config.fields import HEADS, SPLITS, Head, Split, Threshold
 from brain_tumor.config.pipeline import Config, EvaluateConfig, RecordsConfig, StepConfigs, VisualizeConfig
 from brain_tumor.config.training import AugmentationConfig, ModelConfig, PhaseConfig, TrainConfig
 
@@ -33,6 +33,7 @@ __all__ = [
     "Split",
     "StepConfigs",
     "SyntheticDataset",
+    "Threshold",
     "TrainConfig",
     "VisualizeConfig",
     "from_json",

@@ -20,6 +20,8 @@ from brain_tumor.runtime.errors import InputError
 
 AUTO = "auto"
 LONGEST_LABEL = 100
+# Stands for a label's name where a figure is over all of them.
+ALL = "all labels"
 # Figures over all labels have these names where a label's own figures have the label's.
 AVERAGES = ("macro", "micro", "weighted")
 
@@ -43,20 +45,22 @@ def _check_label(label: str) -> str:
     if odd:
         raise ValueError(f"is {label!r}, which has a character that cannot be seen; give a plain name")
     name = metric_name(label)
-    if any(name == average or name.startswith(f"{average}_") for average in AVERAGES):
+    if label == ALL or any(name == average or name.startswith(f"{average}_") for average in AVERAGES):
         raise ValueError(f"is {label!r}, as figures over all labels are called; give it another name")
     return label
 
 
 def metric_name(label: str) -> str:
-    """A label in the name of a metric, where MLflow takes letters, digits, spaces and `_ - . :` alone.
+    """A label as a part of a metric's name, between slashes.
 
-    It takes slashes too, but not all: a name with one must be a path that has no shorter form.
+    MLflow takes letters, digits, spaces and `_ - . :` in it. The whole must be a path that has no shorter
+    form, so a part of dots alone is none.
 
     >>> metric_name("edema (T2)")
     'edema _T2_'
     """
-    return re.sub(r"[^\w .:-]", "_", label)
+    name = re.sub(r"[^\w .:-]", "_", label)
+    return name if name.strip(".") else "_" * len(name)
 
 
 def _check_labels(labels: list[str]) -> list[str]:

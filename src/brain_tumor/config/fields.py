@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -11,6 +11,8 @@ Head = Literal["labels", "boxes"]
 HEADS: tuple[Head, ...] = ("labels", "boxes")
 # What the model that is the result, and the constant answer beside it, are called in tables.
 FINAL, CONSTANT = "final", "constant"
+TUNED: Literal["tuned"] = "tuned"
+DEFAULT_THRESHOLD = 0.5
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
@@ -45,6 +47,22 @@ def _in_bucket(address: str) -> str:
         raise ValueError(f"is {address!r}; give an address that begins with {' or '.join(BUCKET_SCHEMES)}")
     return address
 
+
+def _threshold(value: object) -> object:
+    if value == TUNED:
+        return value
+    try:
+        # A number in place of a word comes as a text from the command line.
+        number = float(value) if isinstance(value, str | float | int) and value is not True else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError(f"is {value!r}; give a number from 0 to 1, or tuned")
+    return number
+
+
+Threshold = Annotated[Share | Literal["tuned"], PlainValidator(_threshold)]
+"""A probability, or `tuned`: by label the one that is best on valid."""
 
 # A relative path means the folder that a run is started from, and no step runs there.
 Location = Annotated[str, AfterValidator(absolute)]

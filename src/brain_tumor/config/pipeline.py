@@ -8,7 +8,16 @@ from pydantic import Field, model_validator
 
 from brain_tumor.config.base import Schema, to_json
 from brain_tumor.config.dataset import AnyDataset
-from brain_tumor.config.fields import CONSTANT, FINAL, Count, CountOrZero, Seed, Share, Split
+from brain_tumor.config.fields import (
+    CONSTANT,
+    DEFAULT_THRESHOLD,
+    FINAL,
+    Count,
+    CountOrZero,
+    Seed,
+    Split,
+    Threshold,
+)
 from brain_tumor.config.training import ModelConfig, PhaseConfig, TrainConfig, TrainingConfig
 
 # A model's place beside the final one in a comparison; the components have as many inputs.
@@ -29,8 +38,9 @@ class EvaluateConfig(Schema):
 
     split: Split = "test"
     """The split to judge on."""
-    threshold: Share = 0.5
-    """Probability from which a label counts as predicted."""
+    threshold: Threshold = DEFAULT_THRESHOLD
+    """Probability from which a label counts as predicted: a number for all labels, or `tuned` for each
+    label's own, where its F1 on valid is highest."""
     bootstrap_samples: Count = 2000
     """Resamples of the patients behind an interval."""
     seed: Seed = 0

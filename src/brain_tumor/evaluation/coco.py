@@ -17,7 +17,9 @@ from pycocotools.cocoeval import COCOeval
 from brain_tumor.artifacts.evaluation import Figures
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 
-COCO_FIGURES = ("box_ap50", "box_ap")
+# True boxes of these areas, in square pixels, lower border included.
+SIZE_LIMITS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}
+COCO_FIGURES = ("box_ap50", "box_ap", *(f"box_ap50_{size}" for size in SIZE_LIMITS))
 RECALLS = np.linspace(0, 1, 101)
 FOUND = 0.5
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -31,7 +33,9 @@ def coco_figures(rows: pd.DataFrame) -> Figures:
 
     Returns:
         `box_ap50`, the average precision at an IoU of 0.5, and `box_ap`, its mean over IoUs from 0.5 to 0.95
-        (AP50 and AP of COCO). None if there is no true box or no predicted one.
+        (AP50 and AP of COCO); and `box_ap50_small` and so on, AP50 of true boxes of a size, beside which a
+        false box of another size costs nothing. None if there is no true box (of that size) or no predicted
+        one.
     """
     if not rows["present"].any() or rows["score"].isna().any():
         return dict.fromkeys(COCO_FIGURES)
@@ -54,11 +58,25 @@ def coco_figures(rows: pd.DataFrame) -> Figures:
         }
         known.createIndex()
         evaluation = COCOeval(known, known.loadRes(answers), "bbox")
+        # Its time goes with the sizes that it looks at, and with the numbers of boxes an image.
+        areas = np.array([box["area"] for box in truth])
+        sizes = [size for size, (low, high) in SIZE_LIMITS.items() if ((areas >= low) & (areas < high)).any()]
+        limits = [SIZE_LIMITS[size] for size in sizes]
+        # It takes both borders for the size's own, and has no larger number than 1e10.
+        evaluation.params.areaRng = [[0, 1e10], *([low, min(high, 1e10) - 1e-6] for low, high in limits)]
+        evaluation.params.areaRngLbl = ["all", *sizes]
+        evaluation.params.maxDets = [1]
         evaluation.evaluate()
         evaluation.accumulate()
     # Over IoU, recall, label, size of boxes and number of boxes an image.
-    precision = evaluation.eval["precision"][:, :, 0, 0, -1]
-    return {"box_ap50": float(precision[0].mean()), "box_ap": float(precision.mean())}
+    precision = evaluation.eval["precision"][:, :, 0, :, 0]
+    by_size = zip(sizes, precision[0, :, 1:].T, strict=True)
+    return {
+        **dict.fromkeys(COCO_FIGURES),
+        "box_ap50": float(precision[0, :, 0].mean()),
+        "box_ap": float(precision[:, :, 0].mean()),
+        **{f"box_ap50_{size}": float(own.mean()) for size, own in by_size},
+    }
 
 
 def _box(image: int, corners: NDArray[np.float64]) -> dict[str, Any]:

@@ -3,20 +3,31 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+    roc_curve,
+)
 
 from brain_tumor.artifacts.evaluation import Figures
+from brain_tumor.artifacts.figures import DECISION_FIGURES, RANKING_FIGURES, SIZES
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX, has_box_head, has_class_head
-from brain_tumor.boxes.measures import iou
+from brain_tumor.boxes.measures import area, iou
+from brain_tumor.config import Threshold
 from brain_tumor.config.dataset import AVERAGES
-from brain_tumor.evaluation.coco import COCO_FIGURES, coco_figures
+from brain_tumor.evaluation.coco import COCO_FIGURES, SIZE_LIMITS, coco_figures
+from brain_tumor.evaluation.curves import calibration_bins
+from brain_tumor.evaluation.froc import froc_figures
+from brain_tumor.evaluation.image_dependence import DEPENDENCE_FIGURES, dependence_figures
+from brain_tumor.evaluation.thresholds import decisions
 
-DECISION_FIGURES = ("precision", "recall", "f1")
-RANKING_FIGURES = {"roc_auc": roc_auc_score, "average_precision": average_precision_score}
+SPECIFICITY = 0.9
 BOX_FIGURES = (
-    *("mean_iou", "median_iou", "recall_at_50_any_probability", "recall_at_75_any_probability"),
-    *("coordinate_mse", "coordinate_mae"),
+    *("mean_iou", "median_iou", "recall_at_50", "recall_at_75"),
+    *("coordinate_mse", "coordinate_mae", "coordinate_mse_px", "coordinate_mae_px"),
 )
+FIGURES_BY_SIZE = ("mean_iou", "recall_at_50")
 
 
 def with_iou(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -29,46 +40,42 @@ def with_iou(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.assign(iou=iou(true, predicted))
 
 
-def label_figures(predictions: pd.DataFrame, labels: list[str], threshold: float) -> dict[str, Figures]:
+def label_figures(predictions: pd.DataFrame, labels: list[str], threshold: Threshold) -> dict[str, Figures]:
     """The figures of each label.
 
     Args:
         predictions: The rows of one model in the predictions table.
         labels: The label names, in slot order.
-        threshold: Probability from which a label counts as predicted.
+        threshold: Probability from which a label counts as predicted; not read where the rows have a column
+            `predicted`, see `with_decisions`.
 
     Returns:
-        By label `precision`, `recall`, `f1`, `roc_auc` and `average_precision` of its presence; and those of
-        its boxes, as in `overall_figures`.
+        By label all of `LABEL_FIGURES`.
 
         A figure that the model cannot have is None: it lacks the head, or the label is present in no slice,
-        or (ROC AUC, average precision) in all of them. A precision without any answer is 0.
+        or (figures of ranking) in all of them. A precision without any answer is 0.
     """
     # Label by label as a binary problem: scikit-learn takes a table of one label for another kind of problem.
     return {label: _label_figures(predictions[predictions["label"] == label], threshold) for label in labels}
 
 
-def _label_figures(rows: pd.DataFrame, threshold: float) -> Figures:
-    found = _box_figures(rows) | coco_figures(rows)
+def _label_figures(rows: pd.DataFrame, threshold: Threshold) -> Figures:
+    found = _box_figures(rows) | coco_figures(rows) | froc_figures(rows, 1)
     if not has_class_head(rows) or not rows["present"].any():
         return {**dict.fromkeys((*DECISION_FIGURES, *RANKING_FIGURES)), **found}
     return {**_binary_figures(rows, threshold), **found}
 
 
-def overall_figures(predictions: pd.DataFrame, labels: dict[str, Figures], threshold: float) -> Figures:
+def overall_figures(predictions: pd.DataFrame, labels: dict[str, Figures], threshold: Threshold) -> Figures:
     """The figures over all labels, and over all true boxes.
 
     Args:
         predictions: The rows of one model.
         labels: What `label_figures` found of them.
-        threshold: Probability from which a label counts as predicted.
+        threshold: As there.
 
     Returns:
-        `{macro,micro,weighted}_{precision,recall,f1}`, `macro_{roc_auc,average_precision}`, and over the true
-        boxes, whatever their labels' probability, `mean_iou`, `median_iou`, `recall_at_50_any_probability`,
-        `recall_at_75_any_probability` (share with an IoU of at least 0.5 and 0.75), `coordinate_mse` and
-        `coordinate_mae` (coordinates as fractions of the image's width and height); and the labels' means of
-        `box_ap50` and `box_ap`.
+        All of `OVERALL_FIGURES`.
 
         A figure that the model cannot have is None: it lacks the head, or no label is present in any slice.
         A mean over labels is over those that have the figure: a label that no slice shows is left out.
@@ -77,6 +84,7 @@ def overall_figures(predictions: pd.DataFrame, labels: dict[str, Figures], thres
         **_average_figures(predictions, labels, threshold),
         **_box_figures(predictions),
         **{name: _mean(labels, name) for name in COCO_FIGURES},
+        **froc_figures(predictions, len(labels)),
     }
 
 
@@ -86,55 +94,91 @@ def _mean(labels: dict[str, Figures], name: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _binary_figures(rows: pd.DataFrame, threshold: float) -> Figures:
+def _binary_figures(rows: pd.DataFrame, threshold: Threshold) -> Figures:
+    present = rows["present"].to_numpy(bool)
+    found = dict(zip(DECISION_FIGURES, _decisions(present, decisions(rows, threshold)), strict=True))
+    return found | _ranking_figures(rows)
+
+
+def _ranking_figures(rows: pd.DataFrame) -> Figures:
+    """The `RANKING_FIGURES`; None if the label is present in all of the rows or in none."""
     present, probability = rows["present"].to_numpy(bool), rows["probability"].to_numpy(float)
-    found: Figures = dict(zip(DECISION_FIGURES, _decisions(present, probability >= threshold), strict=True))
-    both = present.any() and not present.all()
-    return found | {
-        name: float(score(present, probability)) if both else None for name, score in RANKING_FIGURES.items()
+    if present.all() or not present.any():
+        return dict.fromkeys(RANKING_FIGURES)
+    false_rate, true_rate, _ = roc_curve(present, probability, drop_intermediate=False)
+    weight, mean, share = calibration_bins(rows)
+    return {
+        "roc_auc": float(roc_auc_score(present, probability)),
+        "average_precision": float(average_precision_score(present, probability)),
+        "sens_at_90_spec": float(true_rate[false_rate <= 1 - SPECIFICITY + 1e-9].max()),
+        "calibration_error": float((weight * np.abs(mean - share)).sum()),
     }
 
 
-def _decisions(present: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list[float]:
+def _decisions(present: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list[float | None]:
     """The `DECISION_FIGURES`."""
     scores = precision_recall_fscore_support(present, predicted, average="binary", zero_division=0)
     return [float(score) for score in scores[:3]]  # the fourth is the support, which has no single value here
 
 
-def _average_figures(predictions: pd.DataFrame, labels: dict[str, Figures], threshold: float) -> Figures:
+def _average_figures(predictions: pd.DataFrame, labels: dict[str, Figures], threshold: Threshold) -> Figures:
     names = [f"{average}_{figure}" for average in AVERAGES for figure in DECISION_FIGURES]
     found: Figures = dict.fromkeys([*names, *(f"macro_{figure}" for figure in RANKING_FIGURES)])
+    found["micro_roc_auc"] = None
     if not has_class_head(predictions) or not predictions["present"].any():
         return found
 
     present = predictions["present"].to_numpy(bool)
-    predicted = predictions["probability"].to_numpy(float) >= threshold
     shown = [label for label, own in labels.items() if own["f1"] is not None]
-    decisions = np.array([[labels[label][figure] for figure in DECISION_FIGURES] for label in shown], float)
+    table = np.array([[labels[label][figure] for figure in DECISION_FIGURES] for label in shown], float)
     support = np.array([present[(predictions["label"] == label).to_numpy()].sum() for label in shown])
     averages = {
-        "macro": decisions.mean(axis=0),
+        "macro": table.mean(axis=0),
         # All labels' decisions in one pot, false alarms of a label that no slice shows too.
-        "micro": _decisions(present, predicted),
-        "weighted": support @ decisions / support.sum(),
+        "micro": _decisions(present, decisions(predictions, threshold)),
+        "weighted": support @ table / support.sum(),
     }
     for average in AVERAGES:
         for figure, value in zip(DECISION_FIGURES, averages[average], strict=True):
             found[f"{average}_{figure}"] = float(value)
-    return found | {f"macro_{figure}": _mean(labels, figure) for figure in RANKING_FIGURES}
+    found |= {f"macro_{figure}": _mean(labels, figure) for figure in RANKING_FIGURES}
+    return found | {"micro_roc_auc": _ranking_figures(predictions)["roc_auc"]}
 
 
 def _box_figures(predictions: pd.DataFrame) -> Figures:
+    by_size = [f"{figure}_{size}" for size in SIZES for figure in FIGURES_BY_SIZE]
+    counts = ("true_boxes", *(f"true_boxes_{size}" for size in SIZES))
     boxes = predictions[predictions["present"]]
     if boxes.empty or not has_box_head(predictions):
-        return dict.fromkeys(BOX_FIGURES)
+        return dict.fromkeys((*counts, *BOX_FIGURES, *DEPENDENCE_FIGURES, *by_size))
     size = boxes[["width", "height", "width", "height"]].to_numpy(float)
-    error = (boxes[PREDICTED_BOX].to_numpy(float) - boxes[TRUE_BOX].to_numpy(float)) / size
-    return {
-        "mean_iou": float(boxes["iou"].mean()),
-        "median_iou": float(boxes["iou"].median()),
-        "recall_at_50_any_probability": float((boxes["iou"] >= 0.5).mean()),
-        "recall_at_75_any_probability": float((boxes["iou"] >= 0.75).mean()),
+    pixels = boxes[PREDICTED_BOX].to_numpy(float) - boxes[TRUE_BOX].to_numpy(float)
+    error = pixels / size
+    found: Figures = {
+        "true_boxes": float(len(boxes)),
+        **_found_figures(boxes["iou"]),
         "coordinate_mse": float(np.square(error).mean()),
         "coordinate_mae": float(np.abs(error).mean()),
+        "coordinate_mse_px": float(np.square(pixels).mean()),
+        "coordinate_mae_px": float(np.abs(pixels).mean()),
+        **dependence_figures(predictions),
+    }
+    areas = area(boxes[TRUE_BOX].to_numpy(float))
+    for name in SIZES:
+        low, high = SIZE_LIMITS[name]
+        own = boxes["iou"][(areas >= low) & (areas < high)]
+        found[f"true_boxes_{name}"] = float(len(own))
+        found |= {f"{figure}_{name}": _found_figures(own)[figure] for figure in FIGURES_BY_SIZE}
+    return found
+
+
+def _found_figures(overlaps: pd.Series) -> Figures:
+    """How well boxes are met, from their IoU; None without any box."""
+    if overlaps.empty:
+        return dict.fromkeys(("mean_iou", "median_iou", "recall_at_50", "recall_at_75"))
+    return {
+        "mean_iou": float(overlaps.mean()),
+        "median_iou": float(overlaps.median()),
+        "recall_at_50": float((overlaps >= 0.5).mean()),
+        "recall_at_75": float((overlaps >= 0.75).mean()),
     }

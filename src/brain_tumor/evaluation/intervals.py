@@ -9,30 +9,30 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (perc
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from brain_tumor.artifacts.dataset import picture_name
-from brain_tumor.artifacts.evaluation import Interval
+from brain_tumor.artifacts.evaluation import ALL, Interval
+from brain_tumor.artifacts.figures import DECISION_FIGURES
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX, has_box_head, has_class_head
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.config.dataset import AVERAGES
 from brain_tumor.evaluation.coco import resampled_ap, resampled_ap50
+from brain_tumor.evaluation.image_dependence import shuffled_iou
 from brain_tumor.evaluation.resampled import (
+    Array,
+    mean_of_known,
     resampled_average_precision,
     resampled_median,
     resampled_roc_auc,
 )
+from brain_tumor.evaluation.thresholds import decisions
 from brain_tumor.runtime.errors import InputError
 
-Array = NDArray[np.float64]
-
-# What an evaluation gives intervals of. The others of `overall_figures` can have one too.
-METRICS = ("macro_f1", "mean_iou", "recall_at_50_any_probability", "box_ap50")
-DECISIONS = tuple(f"{average}_{figure}" for average in AVERAGES for figure in ("precision", "recall", "f1"))
+DECISIONS = tuple(f"{average}_{figure}" for average in AVERAGES for figure in DECISION_FIGURES)
 # Means over labels of what is no sum.
 MEANS: dict[str, Callable[[pd.DataFrame, Array], Array]] = {
     "macro_roc_auc": resampled_roc_auc,
@@ -43,13 +43,24 @@ MEANS: dict[str, Callable[[pd.DataFrame, Array], Array]] = {
 OF_TRUE_BOXES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "mean_iou": lambda boxes: boxes["iou"],
     "median_iou": lambda boxes: boxes["iou"],
-    "recall_at_50_any_probability": lambda boxes: (boxes["iou"] >= 0.5).astype(float),
-    "recall_at_75_any_probability": lambda boxes: (boxes["iou"] >= 0.75).astype(float),
+    "recall_at_50": lambda boxes: (boxes["iou"] >= 0.5).astype(float),
+    "recall_at_75": lambda boxes: (boxes["iou"] >= 0.75).astype(float),
     "coordinate_mse": lambda boxes: np.square(_errors(boxes)).mean(axis=1),
     "coordinate_mae": lambda boxes: _errors(boxes).abs().mean(axis=1),
 }
 FIGURES = (*DECISIONS, *MEANS, *OF_TRUE_BOXES)
 OF_LABELS = (*DECISIONS, "macro_roc_auc", "macro_average_precision")
+# What an evaluation gives intervals of; the others of `FIGURES` can have one too.
+METRICS = (
+    *("macro_f1", "micro_f1", "weighted_f1", "macro_roc_auc"),
+    *("mean_iou", "recall_at_50", "recall_at_75", "box_ap50"),
+)
+LABEL_METRICS = {"f1": "macro_f1", "roc_auc": "macro_roc_auc"} | {
+    name: name for name in ("mean_iou", "recall_at_50", "recall_at_75", "box_ap50")
+}
+"""What a label has an interval of: the figure's name, and which of `METRICS` it is of the label alone."""
+# By how much the boxes' mean IoU is above that of the boxes predicted for other images.
+FROM_IMAGE = "iou_from_image"
 FEWEST_PATIENTS = 10
 
 
@@ -68,19 +79,149 @@ class _Figure:
     of: Callable[[Array], Array]
 
 
+class Bootstrap:
+    """Intervals of figures, all on the same resamples.
+
+    Args:
+        predictions: The predictions table, or some of its rows.
+        config: Threshold (for rows without a column `predicted`, see `decisions`), number of resamples and
+            their seed.
+    """
+
+    def __init__(self, predictions: pd.DataFrame, config: EvaluateConfig) -> None:
+        self._config = config
+        self._models = {
+            str(name): _with_patients(rows) for name, rows in predictions.groupby("model", sort=False)
+        }
+        self._counts: dict[int, Array] = {}
+        self._sums: dict[tuple[str, str], pd.DataFrame] = {}
+        # What is asked for again: of a model beside each other one, of a label and in a mean over labels.
+        self._figures: dict[tuple[str, str, str], _Figure | None] = {}
+        self._values: dict[tuple[str, str, str], Array] = {}
+
+    def interval(self, model: str, metric: str, label: str = ALL) -> Interval:
+        """The interval of a model's figure.
+
+        Args:
+            model: The model's name in the table.
+            metric: One of `FIGURES`, or `FROM_IMAGE`.
+            label: Of which label alone; `ALL` for all.
+        """
+        figure = self._figure(model, metric, label)
+        if figure is None:
+            return Interval(value=None, reason=_no_figure(model, metric))
+        return self._interval(figure, metric, lambda: self._resampled(model, metric, label))
+
+    def difference(self, model_a: str, model_b: str, metric: str, label: str = ALL) -> Interval:
+        """The interval of a figure's difference, `model_a` minus `model_b`.
+
+        Raises:
+            InputError: The two models were not judged on the same patients.
+        """
+        a, b = (self._figure(model, metric, label) for model in (model_a, model_b))
+        if a is None or b is None:
+            return Interval(value=None, reason=_no_figure(model_a if a is None else model_b, metric))
+        if not a.patients.equals(b.patients):
+            raise InputError(
+                f"The models {model_a} and {model_b} were judged on different patients, so they cannot be"
+                " compared; make the predictions of both on the same split."
+            )
+        return self._interval(
+            a,
+            metric,
+            lambda: self._resampled(model_a, metric, label) - self._resampled(model_b, metric, label),
+        )
+
+    def _interval(self, figure: _Figure, metric: str, resampled: Callable[[], Array]) -> Interval:
+        """From the values of the figure itself and of its resamples, which are not asked for where there are
+        too few patients for them."""
+        patients = len(figure.patients)
+        if patients < FEWEST_PATIENTS:
+            self._counts[patients] = np.ones((1, patients))
+        value, *values = resampled().tolist()
+        if np.isnan(value):
+            return Interval(value=None, patients=patients, reason=f"there is no {metric}")
+        if patients < FEWEST_PATIENTS:
+            of_boxes = metric in (*OF_TRUE_BOXES, FROM_IMAGE)
+            who = (figure.who if patients == 1 else f"{figure.who}s") + (
+                " with a true box" if of_boxes else ""
+            )
+            reason = f"only {patients} {who}, {FEWEST_PATIENTS} are needed"
+            return Interval(value=value, patients=patients, reason=reason)
+        if np.isnan(values).all():  # a resample may lack what a figure needs, such as any box of a rare label
+            reason = f"no resample shows what {metric} is about"
+            return Interval(value=value, patients=patients, reason=reason)
+        low, high = np.nanquantile(values, [0.025, 0.975])
+        return Interval(value=value, low=float(low), high=float(high), patients=patients)
+
+    def _resampled(self, model: str, metric: str, label: str) -> Array:
+        """The figure itself, then its resamples."""
+        key = (model, metric, label)
+        if key not in self._values:
+            figure = self._figure(*key)
+            assert figure is not None
+            self._values[key] = figure.of(self._draw(len(figure.patients)))
+        return self._values[key]
+
+    def _draw(self, patients: int) -> Array:
+        """How often each patient counts: once, then as often as it is drawn, (1 + resamples, patients)."""
+        if patients not in self._counts:
+            rng = np.random.default_rng(self._config.seed)
+            shares = np.full(patients, 1 / patients)
+            drawn = rng.multinomial(patients, shares, size=self._config.bootstrap_samples)
+            self._counts[patients] = np.vstack([np.ones(patients), drawn])
+        return self._counts[patients]
+
+    def _figure(self, model: str, metric: str, label: str) -> _Figure | None:
+        key = (model, metric, label)
+        if key not in self._figures:
+            rows = self._models.get(model)
+            self._figures[key] = None if rows is None else self._find_figure(rows, *key)
+        return self._figures[key]
+
+    def _find_figure(self, rows: pd.DataFrame, model: str, metric: str, label: str) -> _Figure | None:
+        """A model's figure, or None if it has no such figure.
+
+        Means over true boxes are about the patients who have one: the others add nothing to them, and a
+        resample of such patients alone would have no figure.
+        """
+        labels = list(rows["label"].unique())
+        rows = rows if label == ALL else rows[rows["label"] == label]
+        needed = has_class_head if metric in OF_LABELS else has_box_head
+        if rows.empty or not needed(rows) or not rows["present"].any():
+            return None
+        who = "image" if rows["patient_unknown"].any() else "patient"
+        if metric in DECISIONS:
+            if (model, label) not in self._sums:
+                self._sums[model, label] = _decision_sums(rows, self._config)
+            return _of_sums(self._sums[model, label], who, lambda sums: _decision(sums, *metric.split("_")))
+        if metric in MEANS:
+            patients = pd.Index(sorted(rows["patient_id"].unique()))
+            if label == ALL:
+                return _Figure(patients, who, lambda counts: self._mean(model, metric, labels, len(counts)))
+            places = patients.get_indexer(pd.Index(rows["patient_id"]))
+            values = MEANS[metric]
+            return _Figure(patients, who, lambda counts: values(rows, np.take(counts, places, axis=1)))
+        return _true_box_figure(rows[rows["present"]], who, metric)
+
+    def _mean(self, model: str, metric: str, labels: list[str], resamples: int) -> Array:
+        """The mean over the labels that a resample has the figure of."""
+        known = [label for label in labels if self._figure(model, metric, label) is not None]
+        values = [self._resampled(model, metric, label) for label in known]
+        table = np.array(values).T if values else np.full((resamples, 1), np.nan)
+        return mean_of_known(table, ~np.isnan(table))
+
+
 def interval(predictions: pd.DataFrame, model: str, metric: str, config: EvaluateConfig) -> Interval:
-    """The interval of one model's figure.
+    """The interval of one model's figure, see `Bootstrap`.
 
     Args:
         predictions: The predictions table.
         model: The model's name in it.
         metric: One of `FIGURES`.
-        config: Threshold (for precision, recall and F1), number of resamples and their seed.
+        config: Threshold, number of resamples and their seed.
     """
-    figure = _figure(predictions, model, metric, config.threshold)
-    if figure is None:
-        return Interval(value=None, reason=_no_figure(model, metric))
-    return _percentile_interval(figure, metric, config)
+    return Bootstrap(predictions, config).interval(model, metric)
 
 
 def difference(
@@ -93,80 +234,36 @@ def difference(
     Raises:
         InputError: The two models were not judged on the same patients.
     """
-    a, b = (_figure(predictions, model, metric, config.threshold) for model in (model_a, model_b))
-    if a is None or b is None:
-        return Interval(value=None, reason=_no_figure(model_a if a is None else model_b, metric))
-    if not a.patients.equals(b.patients):
-        raise InputError(
-            f"The models {model_a} and {model_b} were judged on different patients, so they cannot be"
-            " compared; make the predictions of both on the same split."
-        )
-
-    both = replace(a, of=lambda counts: a.of(counts) - b.of(counts))
-    return _percentile_interval(both, metric, config)
+    return Bootstrap(predictions, config).difference(model_a, model_b, metric)
 
 
-def _no_figure(model: str, metric: str) -> str:
-    return f"there is no {metric} of the model {model}"
+def _with_patients(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose patients all have a name: a picture's where they are unknown."""
+    unknown = rows["patient_id"].isna()
+    if not unknown.any():
+        return rows.assign(patient_unknown=False)
+    pictures = "picture " + rows["filename"].map(picture_name)
+    return rows.assign(patient_id=rows["patient_id"].fillna(pictures), patient_unknown=unknown)
 
 
-def _percentile_interval(figure: _Figure, metric: str, config: EvaluateConfig) -> Interval:
-    patients, statistic = len(figure.patients), figure.of
-    value = float(statistic(np.ones((1, patients)))[0])
-    if np.isnan(value):  # such as a ranking of labels that are in all slices
-        return Interval(value=None, patients=patients, reason=f"there is no {metric}")
-    if patients < FEWEST_PATIENTS:
-        who = (figure.who if patients == 1 else f"{figure.who}s") + (
-            " with a true box" if metric in OF_TRUE_BOXES else ""
-        )
-        reason = f"only {patients} {who}, {FEWEST_PATIENTS} are needed"
-        return Interval(value=value, patients=patients, reason=reason)
-    rng = np.random.default_rng(config.seed)
-    counts = rng.multinomial(patients, np.full(patients, 1 / patients), size=config.bootstrap_samples)
-    values = statistic(counts.astype(float))
-    if np.isnan(values).all():  # a resample may lack what a figure needs, such as any box of a rare label
-        reason = f"no resample shows what {metric} is about"
-        return Interval(value=value, patients=patients, reason=reason)
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return Interval(value=value, low=float(low), high=float(high), patients=patients)
-
-
-def _figure(predictions: pd.DataFrame, model: str, metric: str, threshold: float) -> _Figure | None:
-    """A model's figure, or None if it has no such figure.
-
-    Means over true boxes are about the patients who have one: the others add nothing to them, and a resample
-    of such patients alone would have no figure.
-    """
-    rows = predictions[predictions["model"] == model]
-    needed = has_class_head if metric in OF_LABELS else has_box_head
-    if rows.empty or not needed(rows) or not rows["present"].any():
-        return None
-    who = "image" if rows["patient_id"].isna().any() else "patient"
-    if who == "image":
-        pictures = "picture " + rows["filename"].map(picture_name)
-        rows = rows.assign(patient_id=rows["patient_id"].fillna(pictures))
-    if metric in DECISIONS:
-        return _decision_figure(rows, who, metric, threshold)
-    if metric in MEANS:
-        patients = pd.Index(sorted(rows["patient_id"].unique()))
-        return _Figure(patients, who, lambda counts: _mean_over_labels(MEANS[metric], rows, patients, counts))
-    return _true_box_figure(rows[rows["present"]], who, metric)
-
-
-def _decision_figure(rows: pd.DataFrame, who: str, metric: str, threshold: float) -> _Figure:
-    predicted = rows["probability"] >= threshold
+def _decision_sums(rows: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
+    """True positives, false positives and false negatives of each label by patient."""
+    predicted = decisions(rows, config.threshold)
     counts = {
         "true_positives": rows["present"] & predicted,
         "false_positives": ~rows["present"] & predicted,
         "false_negatives": rows["present"] & ~predicted,
     }
     grouped = pd.DataFrame(counts).groupby([rows["patient_id"], rows["label"]]).sum()
-    sums = grouped.unstack("label", fill_value=0)
-    return _of_sums(sums, who, lambda sums: _decision(sums, *metric.split("_")))
+    table = grouped.unstack("label", fill_value=0)
+    assert isinstance(table, pd.DataFrame)
+    return table
 
 
-def _true_box_figure(boxes: pd.DataFrame, who: str, metric: str) -> _Figure:
-    score = OF_TRUE_BOXES[metric](boxes)
+def _true_box_figure(boxes: pd.DataFrame, who: str, metric: str) -> _Figure | None:
+    score = boxes["iou"] - shuffled_iou(boxes) if metric == FROM_IMAGE else OF_TRUE_BOXES[metric](boxes)
+    if score.isna().any():
+        return None
     sums = pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
     if metric != "median_iou":
         return _of_sums(sums, who, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
@@ -181,7 +278,7 @@ def _errors(boxes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(off / size, index=boxes.index)
 
 
-def _of_sums(sums: pd.DataFrame | pd.Series, who: str, value: Callable[[Array], Array]) -> _Figure:
+def _of_sums(sums: pd.DataFrame, who: str, value: Callable[[Array], Array]) -> _Figure:
     """A figure that is made of sums over patients, one row a patient."""
     table = sums.to_numpy(float)
     return _Figure(sums.index, who, lambda counts: value(counts @ table))
@@ -210,21 +307,5 @@ def _decision(sums: Array, average: str, figure: str) -> Array:
     return means
 
 
-def _mean_over_labels(
-    value: Callable[[pd.DataFrame, Array], Array], rows: pd.DataFrame, patients: pd.Index, counts: Array
-) -> Array:
-    """The mean over the labels that have the figure in a resample."""
-    values = []
-    for _, own in rows.groupby("label", sort=False):
-        places = patients.get_indexer(pd.Index(own["patient_id"]))
-        values.append(value(own, np.take(counts, places, axis=1)))
-    table = np.array(values).T
-    return _mean_of_known(table, ~np.isnan(table))
-
-
-def _mean_of_known(values: Array, known: NDArray[np.bool_]) -> Array:
-    """Each row's mean of its known values, NaN where it has none."""
-    means = np.full(len(values), np.nan)
-    total = np.where(known, values, 0).sum(axis=-1)
-    np.divide(total, known.sum(axis=-1), out=means, where=known.any(axis=-1))
-    return means
+def _no_figure(model: str, metric: str) -> str:
+    return f"there is no {metric} of the model {model}"

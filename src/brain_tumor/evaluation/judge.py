@@ -9,7 +9,8 @@ from brain_tumor.config import EvaluateConfig
 from brain_tumor.config.fields import FINAL
 from brain_tumor.evaluation.curves import label_curves
 from brain_tumor.evaluation.figures import label_figures, overall_figures
-from brain_tumor.evaluation.intervals import METRICS, difference, interval
+from brain_tumor.evaluation.intervals import FROM_IMAGE, LABEL_METRICS, METRICS, Bootstrap
+from brain_tumor.evaluation.thresholds import Thresholds, find_thresholds, with_decisions
 from brain_tumor.runtime.errors import InputError
 
 
@@ -23,12 +24,18 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
     Raises:
         InputError: The predictions have no row of the split.
     """
-    manifest, table = predictions.manifest, predictions.table
-    table = table[table["split"] == config.split]
+    manifest, everything = predictions.manifest, predictions.table
+    table = everything[everything["split"] == config.split]
     if table.empty:
         raise InputError(
             f"{predictions.path} has no predictions of the split {config.split}; make them with that split."
         )
+    thresholds = {
+        name: find_thresholds(everything[everything["model"] == name], manifest.labels, config.threshold)
+        for name in manifest.models
+    }
+    table = with_decisions(table, thresholds)
+    bootstrap = Bootstrap(table, config)
     # Every model has a row for each image and label: one model's rows count them all.
     rows = table[table["model"] == next(iter(manifest.models))]
     return Evaluation(
@@ -41,44 +48,61 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
         absent_labels=[
             label for label in manifest.labels if not rows.loc[rows["label"] == label, "present"].any()
         ],
-        models={name: _judge_model(name, table, manifest, config) for name in manifest.models},
-        differences={
-            name: _differences(name, table, manifest.labels, config)
+        models={
+            name: _judge_model(name, table, manifest, config, thresholds[name], bootstrap)
             for name in manifest.models
-            if name != FINAL
+        },
+        differences={
+            name: _differences(name, manifest.labels, bootstrap) for name in manifest.models if name != FINAL
         },
         trainings={
             name: epochs for model in manifest.models.values() for name, epochs in model.trainings.items()
         },
+        configs={"evaluate": config.model_dump(mode="json")}
+        | {name: own for model in manifest.models.values() for name, own in model.configs.items()},
+        data=manifest.data,
     )
 
 
 def _judge_model(
-    name: str, table: pd.DataFrame, manifest: PredictionsManifest, config: EvaluateConfig
+    name: str,
+    table: pd.DataFrame,
+    manifest: PredictionsManifest,
+    config: EvaluateConfig,
+    thresholds: Thresholds,
+    bootstrap: Bootstrap,
 ) -> ModelEvaluation:
     rows = table[table["model"] == name]
     labels = label_figures(rows, manifest.labels, config.threshold)
+    tells_labels = has_class_head(rows)
     curves = {
         label: label_curves(rows[rows["label"] == label], config.threshold)
         for label in manifest.labels
-        if has_class_head(rows)
+        if tells_labels
     }
     return ModelEvaluation(
         title=manifest.models[name].title,
         mlflow_run_id=manifest.models[name].mlflow_run_id,
+        thresholds=thresholds,
         figures=overall_figures(rows, labels, config.threshold),
         labels=labels,
-        intervals={metric: interval(table, name, metric, config) for metric in METRICS},
+        intervals={metric: bootstrap.interval(name, metric) for metric in METRICS},
+        label_intervals={
+            label: {
+                figure: bootstrap.interval(name, metric, label) for figure, metric in LABEL_METRICS.items()
+            }
+            for label in manifest.labels
+        },
+        iou_from_image=bootstrap.interval(name, FROM_IMAGE),
         curves=curves,
+        micro=label_curves(rows, config.threshold) if tells_labels else None,
     )
 
 
-def _differences(
-    other: str, table: pd.DataFrame, labels: list[str], config: EvaluateConfig
-) -> dict[str, dict[str, Interval]]:
+def _differences(other: str, labels: list[str], bootstrap: Bootstrap) -> dict[str, dict[str, Interval]]:
     """Of the final model from another one, over all labels and for each."""
-    parts = {ALL: table} | {label: table[table["label"] == label] for label in labels}
+    metrics = {ALL: METRICS} | {label: tuple(LABEL_METRICS.values()) for label in labels}
     return {
-        label: {metric: difference(part, FINAL, other, metric, config) for metric in METRICS}
-        for label, part in parts.items()
+        label: {metric: bootstrap.difference(FINAL, other, metric, label) for metric in own}
+        for label, own in metrics.items()
     }

@@ -11,6 +11,7 @@ from brain_tumor.artifacts.model import Model, ModelDescription
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
+    JudgedData,
     PredictingModel,
     Predictions,
     PredictionsManifest,
@@ -75,6 +76,12 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
             ),
         },
         config=config.model_dump(mode="json"),
+        data=JudgedData(
+            source=records.manifest.source,
+            splits=records.manifest.splits,
+            class_counts=records.statistics.class_counts,
+            leakage=records.statistics.leakage,
+        ),
     )
     return write_predictions(output, with_iou(pd.concat(tables, ignore_index=True)), manifest)
 
@@ -85,6 +92,7 @@ def _describe(name: str, model: ModelDescription) -> PredictingModel:
         heads=model.heads,
         mlflow_run_id=model.mlflow_run_id,
         trainings={phase.name: phase.epochs for phase in model.phases},
+        configs={phase.name: phase.config for phase in model.phases},
     )
 
 

@@ -62,3 +62,11 @@ def _ranked_sums(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
 
 def _divide(values: Array, by: Array) -> Array:
     return np.divide(values, by, out=np.full_like(values, np.nan), where=by > 0)
+
+
+def mean_of_known(values: Array, known: NDArray[np.bool_]) -> Array:
+    """Each row's mean of its known values, NaN where it has none."""
+    means = np.full(len(values), np.nan)
+    total = np.where(known, values, 0).sum(axis=-1)
+    np.divide(total, known.sum(axis=-1), out=means, where=known.any(axis=-1))
+    return means

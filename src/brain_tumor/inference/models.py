@@ -11,15 +11,13 @@ import numpy as np
 
 from brain_tumor.artifacts.model import ModelManifest, open_model
 from brain_tumor.artifacts.transfer import local_copy
-from brain_tumor.config import EvaluateConfig
-from brain_tumor.config.fields import is_bucket
+from brain_tumor.config.fields import DEFAULT_THRESHOLD, is_bucket
 from brain_tumor.model.graphs import as_graph, skip_graph_optimizer_on_cpu
 from brain_tumor.model.saving import load_model
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.tracking import existing_store
 from brain_tumor.stores.paths import open_path
 
-THRESHOLD = EvaluateConfig().threshold
 IN_MLFLOW = re.compile(r"(models|runs|mlflow-artifacts):/")
 ALIAS = re.compile(r"[^/@:]+@[^/@:]+")
 
@@ -70,7 +68,9 @@ def load_predictor(name: str, runs: Path) -> Predictor:
     def answer(images: np.ndarray) -> dict[str, np.ndarray]:
         return {head: values.numpy() for head, values in forward(images).items()}
 
-    return Predictor(name, description.labels, description.image_size, THRESHOLD, description.notice, answer)
+    return Predictor(
+        name, description.labels, description.image_size, DEFAULT_THRESHOLD, description.notice, answer
+    )
 
 
 def _load_from_mlflow(address: str, runs: Path) -> Predictor:
@@ -89,4 +89,4 @@ def _load_from_mlflow(address: str, runs: Path) -> Predictor:
         raise InputError(
             f"{address} is no detector of this project: it does not say its labels and image size."
         )
-    return Predictor(address, list(known), example.shape[1], THRESHOLD, "", loaded.predict)
+    return Predictor(address, list(known), example.shape[1], DEFAULT_THRESHOLD, "", loaded.predict)

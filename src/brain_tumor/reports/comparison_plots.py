@@ -23,6 +23,7 @@ from brain_tumor.reports.drawing import (
     draw_slice,
     figure_text,
     read_thumbnail,
+    slice_name,
 )
 
 SIDE = 3.3  # of a picture, in inches: at 110 dpi two of them fill a small window, and one a phone
@@ -117,19 +118,20 @@ def precision_recall_picture(label: str, answers: Answers) -> Figure | None:
     return _finish_curves(figure, axis, "best") if drawn else None
 
 
-def slice_picture(row: pd.Series, content: io.BytesIO, letters: list[str], threshold: float) -> Figure:
+def slice_picture(row: pd.Series, content: io.BytesIO, letters: list[str]) -> Figure:
     """A slice with the true box of a label in white, and those of two runs.
+
+    A box of a label that is absent is drawn only where it counts as predicted.
 
     Args:
         row: A row of `disagreements`.
         content: The image file's bytes.
         letters: What the two runs are called.
-        threshold: Probability from which a label counts as predicted. A box of a label that is absent is
-            drawn only from there.
     """
     figure = Figure(figsize=(SIDE, SIDE * 1.28), layout="constrained")
     axis = figure.add_subplot()
-    draw_slice(axis, read_thumbnail(content), row)
+    draw_slice(axis, read_thumbnail(content), row["width"], row["height"])
+    axis.set_title(figure_text(slice_name(row)), fontsize=10)
     label, present = figure_text(row["label"], 20), bool(row["present"])
     captions = [("#222222", f"{label}: {'present' if present else 'absent'}")]
     if present:
@@ -138,7 +140,7 @@ def slice_picture(row: pd.Series, content: io.BytesIO, letters: list[str], thres
         end = "_other" if place else ""
         slot = ord(letter) - ord("A")
         probability = row[f"probability{end}"]
-        predicted = not pd.isna(probability) and probability >= threshold
+        predicted = not pd.isna(probability) and bool(row[f"predicted{end}"])
         box = row[[f"{name}{end}" for name in PREDICTED_BOX]]
         if (present or predicted) and not box.isna().any():
             _draw_outlined(axis, box, COLORS[SLOTS[slot]], STYLES[1] if slot == 0 else STYLES[2])

@@ -7,7 +7,7 @@ from pathlib import Path
 from brain_tumor.artifacts.evaluation import ALL
 from brain_tumor.comparison.compare import Comparison
 from brain_tumor.comparison.images import read_images
-from brain_tumor.comparison.pairs import FIRST, OTHER, THRESHOLD, Pair, disagreements
+from brain_tumor.comparison.pairs import FIRST, OTHER, Pair, disagreements
 from brain_tumor.reports.comparison_plots import (
     precision_recall_picture,
     roc_picture,
@@ -94,7 +94,6 @@ def _gallery_sections(comparison: Comparison) -> list[Section]:
 
 def _gallery_section(comparison: Comparison, pair: Pair, count: int) -> Section:
     other = letter(comparison.runs.index(pair.other))
-    threshold = pair.first.evaluation.threshold if pair.first.evaluation else THRESHOLD
     heading = f"Where {other} differs most from A"
     rows = disagreements(pair, count)
     rows = rows[rows["difference"] > ALIKE]
@@ -108,14 +107,14 @@ def _gallery_section(comparison: Comparison, pair: Pair, count: int) -> Section:
         if content is None:
             missing += 1
             continue
-        figure = slice_picture(row, content, ["A", other], threshold)
+        figure = slice_picture(row, content, ["A", other])
         about = f"{row['filename']}, {row['label']}: the boxes of A and {other} and the true one"
         pictures.append(Picture(about, figure_uri(figure, DPI, "webp")))
     text = (
         f"The {len(rows)} images on which A and {other} differ most, each with the label on which they do: "
         "by its probability or, where it is present, by the IoU of its box, whichever is more. White: the "
         f"true box; dashed: A; dotted: {other}. Behind each letter: the label's probability, and whether "
-        f"that says yes at {threshold:g}."
+        "that is enough for yes in its run."
     )
     if missing:
         text += (

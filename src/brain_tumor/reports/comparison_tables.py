@@ -11,23 +11,13 @@ from brain_tumor.comparison.pairs import RESAMPLES, Pair, Row
 from brain_tumor.comparison.runs import ComparedRun
 from brain_tumor.reports.evaluation_tables import (
     DASH,
-    LABEL_COLUMNS,
-    REPORT_COLUMNS,
     SUMMARY_COLUMNS,
     brackets,
     number,
 )
 from brain_tumor.reports.page import Section
 
-TITLES = {name: title for title, name in (REPORT_COLUMNS | LABEL_COLUMNS).items()} | {
-    "macro_average_precision": "macro average precision",
-    "coordinate_mse": "coordinate MSE (less is better)",
-    "coordinate_mae": "coordinate MAE (less is better)",
-    "median_iou": "median IoU",
-    "recall_at_75_any_probability": "recall@0.75 (any probability)",
-    "macro_roc_auc": "macro ROC AUC",
-}
-MAIN = tuple(SUMMARY_COLUMNS.values())
+MAIN = SUMMARY_COLUMNS
 WIDTH = 100  # of a paragraph in the terminal
 MOST_LINES = 12  # of differences there; the page has all
 SYMBOLS = {"better": "\u25b2 better", "worse": "\u25bc worse", "cannot tell": "= cannot tell", "": DASH}
@@ -41,11 +31,6 @@ ABOUT_VERDICTS = (
 def letter(place: int) -> str:
     """What a run is called where its name is too long."""
     return "ABCDEF"[place]
-
-
-def title(figure: str) -> str:
-    """What a person calls a figure."""
-    return TITLES.get(figure, figure.replace("_f1", "-F1").replace("_", " "))
 
 
 def runs_section(comparison: Comparison) -> Section:
@@ -135,7 +120,7 @@ def figures_section(comparison: Comparison, pair: Pair, parts: list[str]) -> Sec
             MAIN.index(row.figure) if row.part == ALL and row.figure in MAIN else len(MAIN),
         ),
     )
-    rows = [[*([row.part] if with_label else []), title(row.figure), *_cells(row)] for row in ordered]
+    rows = [[*([row.part] if with_label else []), row.figure, *_cells(row)] for row in ordered]
     header = [*(["label"] if with_label else []), "figure", f"{other} is", f"{other} minus A", "A", other]
     return Section(heading, "" if with_label else about_pair(pair), header, rows)
 
@@ -188,7 +173,7 @@ def terminal_text(comparison: Comparison) -> str:
     for pair in comparison.pairs:
         other = letter(comparison.runs.index(pair.other))
         main = {row.figure: row for row in pair.rows if row.part == ALL}
-        rows = [[title(name), *_cells(main[name])] for name in MAIN if name in main]
+        rows = [[name, *_cells(main[name])] for name in MAIN if name in main]
         header = ["figure", f"{other} is", f"{other} minus A", "A", other]
         columns = ("left", "left", "right", "right", "right")
         table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=columns)
@@ -220,7 +205,7 @@ def before_line(pair: Pair) -> str:
 def _difference_words(row: Row) -> str:
     if row.first is None or row.other is None:
         return ""
-    change, name = row.difference, title(row.figure)
+    change, name = row.difference, row.figure
     if change.value is None:
         return f"{name} {number(row.first)}, now {number(row.other)}"
     if change.low is None:

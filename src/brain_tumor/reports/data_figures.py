@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,14 +19,18 @@ from brain_tumor.reports.drawing import (
     GALLERY_COLUMNS,
     GREY,
     TEXT_COLORS,
+    WIDTH,
     draw_box,
-    draw_captions,
     draw_slice,
     figure_text,
     panels,
     read_thumbnail,
+    shorten,
+    slice_name,
     slot_color,
 )
+from brain_tumor.reports.page import Picture, colored
+from brain_tumor.reports.panels import panel_pictures
 from brain_tumor.reports.slices import choose_slices
 
 GALLERY_IMAGES = 12
@@ -34,10 +39,10 @@ LISTED_CAPTIONS = 4
 GRID = 64  # cells a side of a heat map of positions
 SPLIT_COLORS: dict[Split, str] = {"train": "#0b62a4", "valid": "#d95f02", "test": "#1b8a5a"}
 HEAT = "viridis"
-BLACK = "#222222"
+LONGEST_NAME = 28
 
 
-def draw_gallery(ingested: Ingested) -> Figure:
+def gallery_pictures(ingested: Ingested) -> list[Picture]:
     """Slices with their boxes, drawn at random, spread over the patients."""
     images, annotations = ingested.images, ingested.annotations
     slices = images[["source_id", "patient_id", "slice"]].assign(has_box=_has_box(ingested))
@@ -45,29 +50,35 @@ def draw_gallery(ingested: Ingested) -> Figure:
     places = {
         images["source_id"].iloc[place]: place for place in np.flatnonzero(images["source_id"].isin(chosen))
     }
-    names = _figure_names(ingested.dataset.manifest.labels)
-    figure, axes = panels(len(chosen), GALLERY_COLUMNS, height=3.2)
+    figure, axes = panels(len(chosen), GALLERY_COLUMNS, height=2.5)
+    captions = []
     for axis, source_id in zip(axes, chosen, strict=True):
         image: Any = images.iloc[places[source_id]]
         path = ingested.dataset.image_folder / source_id
         thumbnail = read_thumbnail(path, "L" if image["grey"] else "RGB")
-        draw_slice(axis, thumbnail, image)
-        _draw_boxes(axis, annotations[annotations["image"] == places[source_id]], names)
-    return figure
+        draw_slice(axis, thumbnail, image["width"], image["height"])
+        boxes = annotations[annotations["image"] == places[source_id]]
+        lines = [slice_name(image), *_draw_boxes(axis, boxes, ingested.dataset.manifest.labels)]
+        captions.append(Markup("<br>").join(lines))
+    pictures = panel_pictures(figure, photographs=True)
+    for picture, caption in zip(pictures, captions, strict=True):
+        picture.caption = caption
+    return pictures
 
 
-def _draw_boxes(axis: Axes, boxes: pd.DataFrame, names: dict[str, str]) -> None:
-    """Draws a slice's boxes, and writes their labels below it; `names` has all labels in slot order."""
-    slots = {label: slot for slot, label in enumerate(names)}
-    captions = []
+def _draw_boxes(axis: Axes, boxes: pd.DataFrame, labels: list[str]) -> list[str]:
+    """Draws a slice's boxes, and returns the captions that name their labels."""
+    slots = {label: slot for slot, label in enumerate(labels)}
+    captions: list[str] = []
     for box in boxes.to_dict("records"):
         slot = slots[box["label"]]
         draw_box(axis, np.array([box[name] for name in COORDINATES]), slot_color(COLORS, slot))
-        captions.append((slot_color(TEXT_COLORS, slot), names[box["label"]]))
+        hues = slot_color(TEXT_COLORS, slot), slot_color(COLORS, slot)
+        captions.append(colored(shorten(box["label"], LONGEST_NAME), *hues))
     more = len(captions) - LISTED_CAPTIONS
     if more > 0:
-        captions = [*captions[:LISTED_CAPTIONS], (BLACK, f"and {more} more")]
-    draw_captions(axis, captions or [(BLACK, "no box")])
+        captions = [*captions[:LISTED_CAPTIONS], f"and {more} more"]
+    return captions or ["no box"]
 
 
 def draw_boxes_by_label(ingested: Ingested, labels: list[str]) -> tuple[Figure, Figure]:
@@ -173,7 +184,7 @@ def draw_patients(ingested: Ingested, slices: dict[Split, NDArray[np.int64]]) ->
     """
     images = ingested.images
     known = images["slice"].notna().to_numpy()
-    figure, axes = panels(2, 2, height=3.2)
+    figure, axes = panels(2, 2, height=3.2, width=2 / 3 * WIDTH)
     axis = axes[0]
     together = np.concatenate(list(slices.values()))
     bins = _integer_bins(int(together.min()), int(together.max()))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brain_tumor.artifacts.dataset import DatasetManifest
@@ -17,15 +18,15 @@ from brain_tumor.ingest.findings import Finding
 from brain_tumor.ingest.ingest import Ingested
 from brain_tumor.reports.data_figures import (
     draw_boxes_by_label,
-    draw_gallery,
     draw_image_measures,
     draw_patients,
+    gallery_pictures,
 )
 from brain_tumor.reports.drawing import shorten
-from brain_tumor.reports.page import Section, figure_uri, page
+from brain_tumor.reports.page import Section, page
+from brain_tumor.reports.panels import legend_keys, panel_pictures
 from brain_tumor.stores.files import write_file
 
-DPI = 110  # a figure's 10 inches then fill the page's width
 LISTED_FINDINGS = 200
 # More labels than these have their counts in the table, but no picture of their own.
 LISTED_LABELS = 100
@@ -42,14 +43,15 @@ def write_data_report(path: Path, ingested: Ingested) -> None:
         ingested: What the ingest step made.
     """
     manifest = ingested.dataset.manifest
-    sections = [_overview(ingested), *_labels(ingested)]
+    findings, *listed = _findings(ingested.findings)
+    sections = [findings, _leakage(manifest), _overview(ingested), *_labels(ingested)]
     if len(ingested.images):
         sections.append(_gallery(ingested))
     if len(ingested.annotations):
         sections += _boxes(ingested)
     if len(ingested.images):
         sections += [_images(ingested), _patients(ingested)]
-    sections += [_leakage(manifest), *_findings(ingested.findings)]
+    sections += listed
     write_file(path, page("Data report", sections, manifest.notice))
 
 
@@ -145,13 +147,13 @@ def _co_occurrence(ingested: Ingested) -> Section:
 
 def _heat_cell(count: int, total: int) -> Markup:
     share = count / total if total else 0.0
-    style = f"background: rgba(11, 98, 164, {0.45 * share:.2f}); margin: -.25em -.9em; padding: .25em .9em"
-    return Markup('<div style="{}">{}</div>').format(style, _share(count, total))
+    style = f"background: rgba(11, 98, 164, {0.45 * share:.2f})"
+    return Markup('<div class="heat" style="{}">{}</div>').format(style, _share(count, total))
 
 
 def _gallery(ingested: Ingested) -> Section:
     text = "Drawn at random, spread over the patients; about a fifth of them without a box."
-    return Section("Slices and their boxes", text, image=figure_uri(draw_gallery(ingested), DPI, "webp"))
+    return Section("Slices and their boxes", text, pictures=gallery_pictures(ingested), grid="slices")
 
 
 def _boxes(ingested: Ingested) -> list[Section]:
@@ -164,12 +166,12 @@ def _boxes(ingested: Ingested) -> list[Section]:
             "Positions of the boxes",
             "The share of the label's boxes that cover a place, images scaled to one square; the mean box "
             f"is dashed.{more}",
-            image=figure_uri(positions, DPI),
+            pictures=panel_pictures(positions),
         ),
         Section(
             "Sizes of the boxes",
             f"Width and height as shares of the image's; the color says how many boxes.{more}",
-            image=figure_uri(extents, DPI),
+            pictures=panel_pictures(extents),
         ),
     ]
 
@@ -181,8 +183,7 @@ def _images(ingested: Ingested) -> Section:
         text = f"All images have {width.iloc[0]} x {height.iloc[0]} pixels."
     else:
         text = f"{sizes:,} sizes. Width: {_range(width)} pixels; height: {_range(height)} pixels."
-    figure = draw_image_measures(ingested.images, ingested.histogram)
-    return Section("Image sizes and intensity", text, image=figure_uri(figure, DPI))
+    return _drawn("Image sizes and intensity", text, draw_image_measures(ingested.images, ingested.histogram))
 
 
 def _patients(ingested: Ingested) -> Section:
@@ -196,7 +197,11 @@ def _patients(ingested: Ingested) -> Section:
     text = f"{_range(pd.Series(np.concatenate(list(slices.values()))))} slices a patient."
     if unmatched:
         text += f" {unknown[0].upper()}{unknown[1:]}"
-    return Section("Slices a patient", text, image=figure_uri(draw_patients(ingested, slices), DPI))
+    return _drawn("Slices a patient", text, draw_patients(ingested, slices))
+
+
+def _drawn(heading: str, text: str, figure: Figure) -> Section:
+    return Section(heading, text, legend=legend_keys(figure), pictures=panel_pictures(figure))
 
 
 def _slices_a_patient(images: pd.DataFrame) -> dict[Split, NDArray[np.int64]]:

@@ -33,11 +33,11 @@ GALLERY_COLUMNS = 4
 THUMBNAIL = 256
 
 
-def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels in rows of `columns`, each `height` inches high."""
+def panels(count: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
+    """A figure so wide with `count` panels in rows of `columns`, each `height` inches high."""
     rows = math.ceil(count / columns)
     layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06)  # inches around each panel
-    figure = Figure(figsize=(WIDTH, rows * height), layout=layout)
+    figure = Figure(figsize=(width, rows * height), layout=layout)
     axes = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
@@ -99,25 +99,31 @@ def read_thumbnail(
     return converted
 
 
-def draw_slice(axis: Axes, image: Image.Image, row: Any) -> None:
-    """Draws a slice with its patient and its number above it, or its file's name where these are unknown.
+def draw_slice(axis: Axes, image: Image.Image, width: int, height: int) -> None:
+    """Draws a slice.
 
     Args:
         axis: Where. Its coordinates are then pixels of the original image.
         image: The image, which may be shrunk.
-        row: Of the original image width and height in pixels, filename, patient_id and slice.
+        width: Of the original image, in pixels.
+        height: Likewise.
     """
-    width, height = row["width"], row["height"]
     # With this extent, a pixel's coordinates are its edges, as they are a box's.
     extent = (0, width, height, 0)
     axis.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
     axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     axis.spines[:].set_visible(False)
+
+
+def slice_name(row: Any) -> str:
+    """A slice's patient and number, or its file's name where these are unknown.
+
+    Args:
+        row: Of the image filename, patient_id and slice.
+    """
     if pd.isna(row["patient_id"]):
-        title = figure_text(Path(row["filename"]).stem)
-    else:
-        title = f"patient {figure_text(row['patient_id'], 14)}, slice {row['slice']}"
-    axis.set_title(title, fontsize=10)
+        return shorten(Path(row["filename"]).stem, 28)
+    return f"patient {shorten(row['patient_id'], 14)}, slice {row['slice']}"
 
 
 def draw_box(axis: Axes, box: np.ndarray, color: str, linestyle: LineStyleType = "-") -> None:

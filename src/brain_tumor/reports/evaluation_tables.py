@@ -1,56 +1,42 @@
-"""An evaluation to read: as a table in the terminal, as Markdown, and in sentences."""
-
-import os
+"""An evaluation to read: tables for the terminal and for pages, and sentences about them."""
 
 from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval
-from brain_tumor.config.fields import FINAL
-from brain_tumor.runtime import environment
+from brain_tumor.config.fields import FINAL, TUNED
 
 DASH = "\u2013"  # stands for a figure that a model cannot have
-SUMMARY_COLUMNS = {
-    "macro-F1": "macro_f1",
-    "mean IoU": "mean_iou",
-    "recall@0.5 (any probability)": "recall_at_50_any_probability",
-    "AP50": "box_ap50",
-}
-REPORT_COLUMNS = SUMMARY_COLUMNS | {
-    "AP50:95": "box_ap",
-    "recall@0.75 (any probability)": "recall_at_75_any_probability",
-    "ROC AUC": "macro_roc_auc",
-}
-LABEL_COLUMNS = {
-    "precision": "precision",
-    "recall": "recall",
-    "F1": "f1",
-    "ROC AUC": "roc_auc",
-    "average precision": "average_precision",
-    "mean IoU": "mean_iou",
-    "recall@0.5 (any probability)": "recall_at_50_any_probability",
-    "AP50": "box_ap50",
-    "AP50:95": "box_ap",
-}
+# Figures are called everywhere as they are in `brain_tumor.artifacts.figures`.
+SUMMARY_COLUMNS = ("macro_f1", "mean_iou", "recall_at_50", "box_ap50")
+REPORT_COLUMNS = (*SUMMARY_COLUMNS, "box_ap", "recall_at_75", "froc_score", "macro_roc_auc")
+LABEL_COLUMNS = (
+    *("precision", "recall", "f1", "roc_auc", "average_precision", "sens_at_90_spec", "calibration_error"),
+    *("mean_iou", "recall_at_50", "box_ap50", "box_ap", "froc_score"),
+)
+TERMINAL_LABEL_COLUMNS = (
+    *("precision", "recall", "f1", "roc_auc", "mean_iou", "recall_at_50", "box_ap50", "box_ap"),
+)
 ABOUT_BOXES = (
-    "Mean IoU and recall say how well the boxes of labels lie that are known to be there: they ignore the "
-    "labels' probability, and no false box costs them anything. AP50 and AP50:95 count false boxes."
+    "mean_iou and recall_at_50 say how well the boxes of labels lie that are known to be there: they ignore "
+    "the labels' probability, and no false box costs them anything. box_ap50, box_ap and froc_score count "
+    "false boxes."
 )
 
 
 def summary_rows(
-    evaluation: Evaluation, columns: dict[str, str] = SUMMARY_COLUMNS, intervals: bool = False
+    evaluation: Evaluation, columns: tuple[str, ...] = SUMMARY_COLUMNS, intervals: bool = False
 ) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of a table with the models below each other.
 
     Args:
         evaluation: What was found of them.
-        columns: The figure's name by column title.
+        columns: The figures' names.
         intervals: Whether a figure is followed by its interval, where it has one.
     """
     rows = []
     for model in evaluation.models.values():
         known = model.intervals if intervals else {}
-        cells = [number(model.figures[name]) + brackets(known.get(name)) for name in columns.values()]
+        cells = [number(model.figures[name]) + brackets(known.get(name)) for name in columns]
         rows.append([model.title, *cells])
     return ["model", *columns], rows
 
@@ -63,28 +49,36 @@ def summary_table(evaluation: Evaluation, notes: dict[str, dict[str, str]] | Non
         notes: Further columns: by title, a text for each model's name.
     """
     header, rows = summary_rows(evaluation)
-    alignment = _alignment(header)
+    sides = _alignment(header)
     for title, texts in (notes or {}).items():
         header.append(title)
-        alignment.append("left")
+        sides.append("left")
         for row, model in zip(rows, evaluation.models, strict=True):
             row.append(texts[model])
-    return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=alignment)
+    return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=sides)
 
 
-def label_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of a table with the final model's labels below each other, if it is there."""
+def label_rows(
+    evaluation: Evaluation, columns: tuple[str, ...] = LABEL_COLUMNS, intervals: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a table with the final model's labels below each other, if it is there.
+
+    Args:
+        evaluation: What was found of it.
+        columns: The figures' names.
+        intervals: Whether a figure is followed by its interval, where it has one.
+    """
     final = evaluation.models.get(FINAL)
-    rows = [
-        [label, *(number(figures[name]) for name in LABEL_COLUMNS.values())]
-        for label, figures in (final.labels.items() if final else ())
-    ]
-    return ["label, final model", *LABEL_COLUMNS], rows
+    rows = []
+    for label, figures in final.labels.items() if final else ():
+        known = final.label_intervals.get(label, {}) if final and intervals else {}
+        rows.append([label, *(number(figures[name]) + brackets(known.get(name)) for name in columns)])
+    return ["label, final model", *columns], rows
 
 
 def label_table(evaluation: Evaluation) -> str:
     """The final model's figures of each label as a plain-text table for the terminal, with what it means."""
-    header, rows = label_rows(evaluation)
+    header, rows = label_rows(evaluation, TERMINAL_LABEL_COLUMNS)
     table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
     return "\n\n".join(part for part in (table, about_labels(evaluation)) if part)
 
@@ -109,27 +103,16 @@ def counts_sentence(evaluation: Evaluation) -> str:
     return f"Split {evaluation.split}: {', '.join([_count(evaluation.patients, 'patient'), *counts])}."
 
 
-def evaluation_markdown(evaluation: Evaluation) -> str:
-    """The whole evaluation as a Markdown page, which names the run that it is of, if that has a name."""
-    run = os.environ.get(environment.RUN)
-    threshold = f"A label counts as predicted from a probability of {evaluation.threshold:g}."
-    counts = f"{counts_sentence(evaluation)} {threshold}"
-    header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
-    parts = ["# Evaluation", f"Run {run}" if run else ""]
-    parts += [f"> {evaluation.notice}" if evaluation.notice else "", counts]
-    parts += [markdown_table(header, rows), ABOUT_BOXES, _about_intervals(evaluation)]
-    if evaluation.differences:
-        header, rows = difference_rows(evaluation, [ALL, *evaluation.label_names])
-        parts += [
-            "## Final model minus the others",
-            markdown_table(header, rows),
-            about_differences(evaluation),
-        ]
-    header, rows = label_rows(evaluation)
-    if rows:
-        parts += ["## Labels", markdown_table(header, rows)]
-    parts.append(about_labels(evaluation))
-    return "\n\n".join(part for part in parts if part) + "\n"
+def threshold_sentence(evaluation: Evaluation) -> str:
+    """From which probability the final model's labels count as predicted."""
+    if evaluation.threshold != TUNED:
+        return f"A label counts as predicted from a probability of {evaluation.threshold:g}."
+    final = evaluation.models.get(FINAL)
+    own = [f"{label} {value:.3f}" for label, value in (final.thresholds if final else {}).items()]
+    return (
+        "A label counts as predicted from the probability at which its F1 on valid is highest"
+        f"{' (final model: ' + ', '.join(own) + ')' if own else ''}."
+    )
 
 
 def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -142,7 +125,7 @@ def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str
     rows = []
     for name, by_label in evaluation.differences.items():
         for label in labels:
-            found = [by_label[label][figure] for figure in SUMMARY_COLUMNS.values()]
+            found = [by_label[label][figure] for figure in SUMMARY_COLUMNS]
             rows.append([name, label, *(number(each.value, "+") + brackets(each, "+") for each in found)])
     return ["final, minus", "label", *SUMMARY_COLUMNS], rows
 
@@ -166,7 +149,8 @@ def about_differences(evaluation: Evaluation) -> str:
     return " ".join(sentences + _reasons(known))
 
 
-def _about_intervals(evaluation: Evaluation) -> str:
+def about_intervals(evaluation: Evaluation) -> str:
+    """What the intervals are, or why there are none, in a sentence or two."""
     known = [interval for model in evaluation.models.values() for interval in model.intervals.values()]
     sentences = []
     if any(interval.low is not None for interval in known):
@@ -195,7 +179,7 @@ def _alignment(header: list[str]) -> list[str]:
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """A figure as a table shows it; a dash for one that there is not."""
+    """A figure as tables show it."""
     return DASH if value is None else f"{value:{sign}.3f}"
 
 

@@ -1,47 +1,135 @@
 """The gallery: true boxes beside predicted ones, on the slices themselves."""
 
+import math
+from typing import Any, NamedTuple
+
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
+from brain_tumor.evaluation.thresholds import Thresholds, with_decisions
 from brain_tumor.reports.drawing import (
     COLORS,
     GALLERY_COLUMNS,
     TEXT_COLORS,
     draw_box,
-    draw_captions,
     draw_slice,
-    figure_text,
     panels,
     read_thumbnail,
+    shorten,
+    slice_name,
     slot_color,
 )
-from brain_tumor.reports.slices import choose_slices
+from brain_tumor.reports.page import Key, Picture, colored
+from brain_tumor.reports.panels import panel_pictures
+
+KINDS = ("best", "median", "worst", "missed", "false alarm")
+STRIP_SLICES = 8
+LONGEST_NAME = 28
+DASHED = (0, (4, 2.5))
 
 
-def choose_images(predictions: pd.DataFrame, count: int, seed: int) -> list[str]:
-    """Draws images for the gallery, see `choose_slices`.
+class Case(NamedTuple):
+    """An image of the gallery, and which of `KINDS` it stands for."""
+
+    kind: str
+    source_id: str
+
+
+def choose_cases(predictions: pd.DataFrame, thresholds: Thresholds, count: int, seed: int) -> list[Case]:
+    """Chooses images: found boxes with the best, the median and the worst IoU, missed labels, false alarms.
 
     Args:
-        predictions: The rows of one model in the predictions table.
-        count: How many images at most.
-        seed: Seed of the draw.
+        predictions: The rows of one model, which has both heads.
+        thresholds: By label the probability from which it counts as predicted.
+        count: How many images at most, as many of each kind as there are, none twice.
+        seed: Seed of the draw among the missed and the false alarms.
 
     Returns:
-        The source_id of each, by patient and slice.
+        By kind.
     """
-    slices = predictions.groupby("source_id", as_index=False).agg(
-        patient_id=("patient_id", "first"), slice=("slice", "first"), has_box=("present", "any")
+    rows = with_decisions(predictions, dict.fromkeys(predictions["model"].unique(), thresholds))
+    rows = rows.sample(frac=1, random_state=seed)
+    found = rows[rows["present"] & rows["predicted"]].sort_values("iou", ascending=False, kind="stable")
+    images = found["source_id"].tolist()
+    middle = len(images) // 2
+    offers = {
+        "best": images,
+        "worst": images[::-1],
+        "median": [images[place] for place in sorted(range(len(images)), key=lambda n: abs(n - middle))],
+        "missed": rows.loc[rows["present"] & ~rows["predicted"], "source_id"].tolist(),
+        "false alarm": rows.loc[~rows["present"] & rows["predicted"], "source_id"].tolist(),
+    }
+    taken: dict[str, str] = {}
+    # A turn each, so that all kinds are there before one has more.
+    turns = {kind: iter(images) for kind, images in offers.items()}
+    while turns and len(taken) < count:
+        for kind, rest in list(turns.items()):
+            image = next((each for each in rest if each not in taken), None)
+            if image is None:
+                del turns[kind]
+            elif len(taken) < count:
+                taken[image] = kind
+    return sorted((Case(kind, image) for image, kind in taken.items()), key=lambda c: KINDS.index(c.kind))
+
+
+def choose_strip(predictions: pd.DataFrame) -> list[str]:
+    """Slices of the patient with the most true boxes, in their order, evenly spaced.
+
+    Args:
+        predictions: The rows of one model.
+
+    Returns:
+        At most `STRIP_SLICES` images; none where patients or slices are unknown, or have a single slice.
+    """
+    known = predictions.dropna(subset=["patient_id", "slice"])
+    if known.empty:
+        return []
+    patient = known.groupby("patient_id")["present"].sum().idxmax()
+    slices = known[known["patient_id"] == patient].drop_duplicates("source_id").sort_values("slice")
+    step = max(1, math.ceil(len(slices) / STRIP_SLICES))
+    images = slices["source_id"].tolist()[::step]
+    return images if len(images) > 1 else []
+
+
+def slice_pictures(
+    predictions: pd.DataFrame, cases: list[Case], dataset: Dataset, labels: list[str], thresholds: Thresholds
+) -> list[Picture]:
+    """The slices with their boxes, and below them what is right and what is wrong.
+
+    The arguments are those of `gallery_figure`; a case's kind stands first in its caption.
+    """
+    source_ids = [case.source_id for case in cases]
+    drawn = panel_pictures(
+        gallery_figure(predictions, source_ids, dataset, labels, thresholds), photographs=True
     )
-    return choose_slices(slices, count, seed)
+    for picture, case in zip(drawn, cases, strict=True):
+        rows = _rows_of(predictions, case.source_id, labels)
+        first: Any = rows.iloc[0]
+        where = slice_name(first)
+        picture.about = f"{case.kind}: {where}" if case.kind else where
+        parts = [Markup("<b>{}</b>").format(case.kind)] if case.kind else []
+        parts += [Markup.escape(where), *_captions(rows, labels, thresholds)]
+        picture.caption = Markup("<br>").join(parts)
+    return drawn
+
+
+def legend(labels: list[str]) -> list[Key]:
+    """What the boxes' colors and lines stand for."""
+    keys = [Key(slot_color(COLORS, slot), "solid", label) for slot, label in enumerate(labels)]
+    return [*keys, Key("currentColor", "solid", "true"), Key("currentColor", "dashed", "predicted")]
 
 
 def gallery_figure(
-    predictions: pd.DataFrame, source_ids: list[str], dataset: Dataset, labels: list[str], threshold: float
+    predictions: pd.DataFrame,
+    source_ids: list[str],
+    dataset: Dataset,
+    labels: list[str],
+    thresholds: Thresholds,
 ) -> Figure:
     """The slices with true boxes (solid) and predicted ones (dashed), in pixels of the original image.
 
@@ -50,40 +138,44 @@ def gallery_figure(
         source_ids: The images to draw.
         dataset: Where they are.
         labels: The label names, in slot order.
-        threshold: Probability from which a label counts as predicted; only then its box is drawn.
+        thresholds: By label the probability from which it counts as predicted; only then its box is drawn.
 
     Raises:
         InputError: An image is missing or unreadable.
     """
-    figure, axes = panels(len(source_ids), GALLERY_COLUMNS, height=3.5)
-    names = [figure_text(label, instead=f"label {slot + 1}") for slot, label in enumerate(labels)]
+    figure, axes = panels(len(source_ids), GALLERY_COLUMNS, height=2.5)
     for axis, source_id in zip(axes, source_ids, strict=True):
-        rows = predictions[predictions["source_id"] == source_id].set_index("label").loc[labels]
-        image = read_thumbnail(dataset.image_folder / source_id)
-        _draw_answers(axis, rows, image, names, threshold)
-    handles = [Line2D([], [], color=slot_color(COLORS, slot), linewidth=4) for slot in range(len(labels))]
-    handles += [Line2D([], [], color="#222222"), Line2D([], [], color="#222222", linestyle="--")]
-    figure.legend(handles, [*names, "true", "predicted"], loc="outside upper left", ncols=5, frameon=False)
+        rows = _rows_of(predictions, source_id, labels)
+        _draw_answers(axis, rows, read_thumbnail(dataset.image_folder / source_id), labels, thresholds)
     return figure
 
 
+def _rows_of(predictions: pd.DataFrame, source_id: str, labels: list[str]) -> pd.DataFrame:
+    return predictions[predictions["source_id"] == source_id].set_index("label").loc[labels]
+
+
 def _draw_answers(
-    axis: Axes, rows: pd.DataFrame, image: Image.Image, names: list[str], threshold: float
+    axis: Axes, rows: pd.DataFrame, image: Image.Image, labels: list[str], thresholds: Thresholds
 ) -> None:
-    """Draws a slice; `rows` are its rows of the predictions table, in the order of its labels `names`."""
-    first = rows.iloc[0]
-    draw_slice(axis, image, first)
-    captions = []
-    for slot, name in enumerate(names):
-        color, text_color = slot_color(COLORS, slot), slot_color(TEXT_COLORS, slot)
-        row = rows.iloc[slot]
-        present, predicted = row["present"], row["probability"] >= threshold
-        if present:
+    """Draws a slice; `rows` are its rows of the predictions table, in the order of its labels."""
+    draw_slice(axis, image, rows["width"].iloc[0], rows["height"].iloc[0])
+    for slot, label in enumerate(labels):
+        color, row = slot_color(COLORS, slot), rows.iloc[slot]
+        if row["present"]:
             draw_box(axis, row[TRUE_BOX].to_numpy(float), color)
-        if predicted:
-            draw_box(axis, row[PREDICTED_BOX].to_numpy(float), color, (0, (4, 2.5)))
-        if present and predicted:
-            captions.append((text_color, f"{name}: IoU {row['iou']:.2f}"))
-        elif present or predicted:
-            captions.append((text_color, f"{name}: {'missed' if present else 'false alarm'}"))
-    draw_captions(axis, captions or [("#222222", "no box, none predicted")])
+        if row["probability"] >= thresholds[label]:
+            draw_box(axis, row[PREDICTED_BOX].to_numpy(float), color, DASHED)
+
+
+def _captions(rows: pd.DataFrame, labels: list[str], thresholds: Thresholds) -> list[Markup]:
+    lines = []
+    for slot, label in enumerate(labels):
+        row = rows.iloc[slot]
+        present, predicted = row["present"], row["probability"] >= thresholds[label]
+        if present or predicted:
+            verdict = (
+                f"IoU {row['iou']:.2f}" if present and predicted else "missed" if present else "false alarm"
+            )
+            hues = slot_color(TEXT_COLORS, slot), slot_color(COLORS, slot)
+            lines.append(colored(f"{shorten(label, LONGEST_NAME)}: {verdict}", *hues))
+    return lines or [Markup("no box, none predicted")]

@@ -1,12 +1,17 @@
-"""Self-contained HTML pages: the look that the reports share."""
+"""Self-contained HTML pages: the look that the reports share.
+
+It is made for a window and for the 300 pixels that Kubeflow's dashboard gives a page beside another run's,
+for light and dark.
+"""
 
 import base64
 import io
 import os
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jinja2
+from markupsafe import Markup
 
 from brain_tumor.runtime import environment
 
@@ -16,22 +21,40 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
 <title>{{ title }}</title>
 <style>
-:root { color-scheme: light dark; --text: #222; --paper: #fff; --head: #f3f3f3; --line: #ddd; --warn: #fff4d6;
-} @media (prefers-color-scheme: dark) { :root { --text: #e4e4e4; --paper: #16181b; --head: #26292e;
---line: #3d4147; --warn: #443710; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper); max-width: 1100px;
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1100px;
 margin: 2em auto; padding: 0 1em; overflow-wrap: break-word; }
 h1 { font-size: 1.5em; margin-bottom: .2em; } h2 { font-size: 1.15em; margin-top: 2em; }
-.notice { background: var(--warn); border-left: 4px solid #d99a00; padding: .5em 1em; }
-.table { overflow-x: auto; margin: 1em 0; } table { border-collapse: collapse; } td, th { padding: .25em .9em;
-border-bottom: 1px solid var(--line); text-align: left; } th { background: var(--head); }
-td { font-variant-numeric: tabular-nums; max-width: 32em; } img { max-width: 100%; background: #fff; }
-.pictures { display: grid; gap: .6em;
-grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); } .pictures img { width: 100%; }
-@media (max-width: 500px) { body { padding: 0 .6em; margin: 1em auto; } table { font-size: .87em; } td, th {
-padding: .2em .4em; } }
+.notice { background: #fff4d6; border-left: 4px solid #d99a00; padding: .5em 1em; }
+.scroll { overflow-x: auto; margin: 1em 0; } table { border-collapse: collapse; }
+td, th { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: left; }
+th { background: #f6f6f6; } td { font-variant-numeric: tabular-nums; }
+.plots, .slices { display: grid; gap: .8em; margin: 1em 0; }
+.plots { grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); }
+.slices { grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); }
+.pairs { display: grid; gap: .8em; margin: 1em 0; grid-template-columns: repeat(2, 370px); }
+figure { margin: 0; } figcaption { font-size: .85em; line-height: 1.35; }
+img { max-width: 100%; background: #fff; }
+.slices img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #000; }
+.legend > span { display: inline-block; margin-right: 1.2em; }
+.legend i { display: inline-block; width: 1.6em; border-top: 3px solid; margin-right: .4em;
+vertical-align: middle; }
+.hue { color: var(--light); } td small { white-space: nowrap; }
+.heat { margin: -.25em -.7em; padding: .25em .7em; }
+@media (max-width: 600px) {
+body { font-size: 12px; line-height: 1.4; margin: .5em 0; padding: 0 .6em; }
+h1 { font-size: 1.25em; } h2 { font-size: 1.1em; margin-top: 1.4em; }
+td, th { padding: .15em .4em; } .heat { margin: -.15em -.4em; padding: .15em .4em; }
+.long { display: none; } ul { padding-left: 1.2em; }
+.plots, .pairs { grid-template-columns: 1fr; } .slices { grid-template-columns: 1fr 1fr; gap: .5em; }
+}
+@media (prefers-color-scheme: dark) {
+body { color: #ddd; background: #17191c; } .notice { background: #3a3014; } th { background: #26292e; }
+td, th { border-color: #444; } .hue { color: var(--dark); }
+}
 </style>
 </head>
 <body>
@@ -47,21 +70,38 @@ padding: .2em .4em; } }
 {% if section.text %}
 <p>{{ section.text }}</p>
 {% endif %}
+{% if section.items %}
+<ul>
+{% for item in section.items %}
+<li>{{ item }}</li>
+{% endfor %}
+</ul>
+{% endif %}
 {% if section.header %}
-<div class="table"><table>
+<div class="scroll" tabindex="0">
+<table>
 <tr>{% for cell in section.header %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in section.rows %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
-</table></div>
+</table>
+</div>
 {% endif %}
-{% if section.image %}
-<img alt="{{ section.heading }}" src="{{ section.image }}">
+{% if section.legend %}
+<p class="legend">
+{% for key in section.legend %}
+<span><i style="border-color: {{ key.color }}; border-top-style: {{ key.style }}"></i>{{ key.text }}</span>
+{% endfor %}
+</p>
 {% endif %}
 {% if section.pictures %}
-<div class="pictures">
+<div class="{{ section.grid }}">
 {% for picture in section.pictures %}
-<img alt="{{ picture.about }}" src="{{ picture.uri }}">
+<figure><img alt="{{ picture.about }}" src="{{ picture.uri }}">
+{% if picture.caption %}
+<figcaption>{{ picture.caption }}</figcaption>
+{% endif %}
+</figure>
 {% endfor %}
 </div>
 {% endif %}
@@ -72,38 +112,52 @@ padding: .2em .4em; } }
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Picture:
-    """One of several pictures, beside each other where the page is wide enough.
+    """A picture of a page.
 
     Attributes:
-        about: What it shows, for who does not see it.
-        uri: A data URI, from `figure_uri`.
+        about: What it shows, for those who cannot see it.
+        uri: A data URI, from `figure_uri` or of a panel, see `brain_tumor.reports.panels`.
+        caption: What stands below it.
     """
 
     about: str
     uri: str
+    caption: str = ""
+
+
+class Key(NamedTuple):
+    """An entry of a legend: a line's color, its CSS border style, and what it stands for."""
+
+    color: str
+    style: str
+    text: str
 
 
 @dataclass
 class Section:
-    """A part of a page: a heading, then whichever of a paragraph, a table and pictures it has.
+    """A part of a page: a heading, then whichever of these it has, in this order.
 
     Attributes:
         heading: The section's heading.
         text: A paragraph.
+        items: A list.
         header: The table's column names.
         rows: The table's rows.
-        image: A data URI, from `figure_uri`: a picture as wide as the page.
-        pictures: Small ones.
+        legend: What the pictures' lines stand for.
+        pictures: Pictures side by side.
+        grid: How: `plots` and `pairs`, one a row where there is little room, or `slices`, two a row.
     """
 
     heading: str
     text: str = ""
     header: list[str] | None = None
     rows: list[list[Any]] | None = None
-    image: str = ""
+    items: list[str] = field(default_factory=list)
+    legend: list[Key] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    grid: str = "plots"
 
 
 def page(title: str, sections: list[Section], notice: str = "") -> str:
@@ -116,6 +170,25 @@ def page(title: str, sections: list[Section], notice: str = "") -> str:
     """
     run = os.environ.get(environment.RUN)
     return _PAGE.render(title=title, run=run, sections=sections, notice=notice)
+
+
+def with_interval(text: str) -> Markup:
+    """A figure with its interval in brackets, if it has one, below it."""
+    value, bracket, interval = text.partition(" [")
+    return Markup("{}<br><small>[{}</small>").format(value, interval) if bracket else Markup.escape(value)
+
+
+def colored(text: str, light: str, dark: str) -> Markup:
+    """A text in one color on white paper and in another on dark."""
+    return Markup('<span class="hue" style="--light: {}; --dark: {}">{}</span>').format(light, dark, text)
+
+
+def shortened(title: str) -> Markup:
+    """A title whose part in brackets is left out where there is little room."""
+    begin, bracket, end = title.partition(" (")
+    return (
+        Markup('{}<span class="long">{}</span>').format(begin, bracket + end) if end else Markup.escape(begin)
+    )
 
 
 def figure_uri(figure: Any, dpi: int = 80, encoding: Literal["png", "webp"] = "png") -> str:

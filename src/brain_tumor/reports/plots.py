@@ -8,11 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import precision_recall_curve
 
-from brain_tumor.artifacts.evaluation import Evaluation, ModelEvaluation
+from brain_tumor.artifacts.evaluation import ALL, Evaluation, ModelEvaluation
+from brain_tumor.artifacts.figures import FROC_RATES
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.config.fields import CONSTANT, FINAL
-from brain_tumor.reports.drawing import GREY, figure_text, panels
+from brain_tumor.evaluation.curves import calibration_bins
+from brain_tumor.evaluation.froc import froc_curve
+from brain_tumor.reports.drawing import GREY, WIDTH, figure_text, panels
 
 FINAL_COLOR, OTHER_COLOR = "#0b62a4", "#d95f02"
 # What is drawn of a training, left and right: a curve has one color in all trainings.
@@ -22,16 +26,23 @@ CURVES = (
 )
 
 
+# More labels than these have their figures in the tables, but no plots of their own.
+DRAWN_LABELS = 9
+
+
+def drawn_labels(evaluation: Evaluation) -> list[str]:
+    """The labels that have plots of their own."""
+    return evaluation.label_names[:DRAWN_LABELS]
+
+
 def roc_figure(evaluation: Evaluation) -> Figure:
     """ROC curves, a panel a label: the final model, and the first one beside it that learned to tell labels.
 
     The points that the evaluation's threshold gives are marked.
     """
-    figure, axes = panels(len(evaluation.label_names), columns=3, height=3.5)
-    learned = [name for name, model in evaluation.models.items() if model.curves and name != CONSTANT]
-    colors = {name: FINAL_COLOR for name in learned if name == FINAL}
-    colors |= dict.fromkeys([name for name in learned if name != FINAL][:1], OTHER_COLOR)
-    for axis, label in zip(axes, evaluation.label_names, strict=True):
+    figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=3.5)
+    colors = _label_models(evaluation)
+    for axis, label in zip(axes, drawn_labels(evaluation), strict=True):
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         for name, color in colors.items():
             _draw_roc_curve(axis, evaluation.models[name], label, color)
@@ -48,6 +59,111 @@ def roc_figure(evaluation: Evaluation) -> Figure:
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     _add_model_legend(figure, colors, evaluation)
     return figure
+
+
+def _label_models(evaluation: Evaluation) -> dict[str, str]:
+    """The colors of the final model and of the first one beside it that learned to tell labels."""
+    learned = [name for name, model in evaluation.models.items() if model.curves and name != CONSTANT]
+    colors = {name: FINAL_COLOR for name in learned if name == FINAL}
+    return colors | dict.fromkeys([name for name in learned if name != FINAL][:1], OTHER_COLOR)
+
+
+def precision_recall_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
+    """Precision-recall curves of the models in `roc_figure`, a panel a label.
+
+    Args:
+        predictions: The predictions table.
+        evaluation: What was found of it.
+    """
+    figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=3.5)
+    colors = _label_models(evaluation)
+    for axis, label in zip(axes, drawn_labels(evaluation), strict=True):
+        for name, color in colors.items():
+            rows = _rows(predictions, name, label)
+            if not rows["present"].any():
+                axis.text(0.5, 0.6, "present in no slice:\nno curve", ha="center", color=GREY)
+                break
+            precision, recall, _ = precision_recall_curve(rows["present"], rows["probability"])
+            shown = evaluation.models[name].labels[label]["average_precision"]
+            known = "" if shown is None else f"AP {shown:.3f}"
+            axis.step(recall, precision, where="post", color=color, linewidth=2, label=known)
+            axis.axhline(rows["present"].mean(), color=GREY, linewidth=1, linestyle=":")
+        if any(axis.get_legend_handles_labels()[1]):
+            axis.legend(loc="lower left", frameon=False)
+        axis.set(title=figure_text(label), xlabel="recall", ylabel="precision", aspect="equal")
+        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    _add_model_legend(figure, colors, evaluation)
+    return figure
+
+
+def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
+    """How often a label is there that is given a probability, a panel a label; larger dots are more slices.
+
+    Args:
+        predictions: The predictions table.
+        evaluation: What was found of it.
+    """
+    figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=3.5)
+    colors = _label_models(evaluation)
+    for axis, label in zip(axes, drawn_labels(evaluation), strict=True):
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+        for name, color in colors.items():
+            weight, mean, share = calibration_bins(_rows(predictions, name, label))
+            error = evaluation.models[name].labels[label]["calibration_error"]
+            known = "" if error is None else f"error {error:.3f}"
+            axis.plot(mean, share, color=color, linewidth=1, label=known)
+            axis.scatter(mean, share, s=12 + 200 * weight, color=color, alpha=0.7, linewidths=0)
+        if any(axis.get_legend_handles_labels()[1]):
+            axis.legend(loc="upper left", frameon=False)
+        axis.set(title=figure_text(label), xlabel="probability", ylabel="share present", aspect="equal")
+        axis.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
+    _add_model_legend(figure, colors, evaluation)
+    return figure
+
+
+def froc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
+    """Sensitivity by false boxes an image, a panel a label and one for all: final and constant model.
+
+    Args:
+        predictions: The predictions table.
+        evaluation: What was found of it.
+    """
+    labels = [*drawn_labels(evaluation), ALL]
+    figure, axes = panels(len(labels), columns=3, height=3.3)
+    colors = _box_models(evaluation)
+    for axis, label in zip(axes, labels, strict=True):
+        for name, color in colors.items():
+            rows = _rows(predictions, name, label)
+            if not rows["present"].any():
+                axis.text(0.5, 0.5, "no true box", ha="center", color=GREY, transform=axis.transAxes)
+                break
+            model = evaluation.models[name]
+            score = (model.figures if label == ALL else model.labels[label])["froc_score"]
+            count = len(evaluation.label_names) if label == ALL else 1
+            false_boxes, sensitivity = froc_curve(rows, count)
+            # The curve goes on to the right as high as it has come.
+            x, y = np.append(false_boxes, max(FROC_RATES.values())), np.append(sensitivity, sensitivity[-1])
+            axis.step(x, y, where="post", color=color, linewidth=2, label=f"score {score:.3f}")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="upper left", frameon=False)
+        axis.set(title=figure_text(label), xlabel="false boxes an image", ylabel="sensitivity")
+        axis.set_xscale("log", base=2)
+        axis.set(xlim=(min(FROC_RATES.values()), max(FROC_RATES.values())), ylim=(-0.02, 1.02))
+        axis.set_xticks(list(FROC_RATES.values()), ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
+    _add_model_legend(figure, colors, evaluation)
+    return figure
+
+
+def _box_models(evaluation: Evaluation) -> dict[str, str]:
+    """The colors of the final model and of the constant answer, if they have boxes."""
+    colors = {FINAL: FINAL_COLOR, CONSTANT: OTHER_COLOR}
+    known = [name for name, model in evaluation.models.items() if model.figures["mean_iou"] is not None]
+    return {name: color for name, color in colors.items() if name in known}
+
+
+def _rows(predictions: pd.DataFrame, model: str, label: str) -> pd.DataFrame:
+    rows = predictions[predictions["model"] == model]
+    return rows if label == ALL else rows[rows["label"] == label]
 
 
 def _draw_roc_curve(axis: Axes, model: ModelEvaluation, label: str, color: str) -> None:
@@ -71,15 +187,14 @@ def iou_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
         predictions: The predictions table.
         evaluation: What was found of it.
     """
-    figure, axes = panels(len(evaluation.label_names), columns=3, height=2.9)
+    figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=2.9)
     styles: dict[str, dict[str, Any]] = {
         FINAL: {"color": FINAL_COLOR, "alpha": 0.75},
         CONSTANT: {"color": OTHER_COLOR, "histtype": "step", "linewidth": 1.8},
     }
     boxes = predictions[predictions["present"]]
-    with_boxes = [name for name, model in evaluation.models.items() if model.figures["mean_iou"] is not None]
-    models = [name for name in styles if name in with_boxes]
-    for axis, label in zip(axes, evaluation.label_names, strict=True):
+    models = list(_box_models(evaluation))
+    for axis, label in zip(axes, drawn_labels(evaluation), strict=True):
         means = []
         for model in models:
             iou = boxes.loc[(boxes["model"] == model) & (boxes["label"] == label), "iou"]
@@ -104,19 +219,28 @@ def training_figure(trainings: dict[str, list[Epoch]]) -> Figure:
     Args:
         trainings: The epochs of each, by its name.
     """
-    figure, axes = panels(2 * len(trainings), columns=2, height=2.3)
+    figure, axes = panels(2 * len(trainings), columns=2, height=2.6, width=2 / 3 * WIDTH)
     for row, (name, epochs) in enumerate(trainings.items()):
         table = pd.DataFrame(epochs).set_index("epoch")
         for axis, colors in zip(axes[2 * row : 2 * row + 2], CURVES, strict=True):
             for key, color in colors.items():
                 if key in table:
-                    axis.plot(table.index, table[key], "o-", color=color, markersize=3, label=key)
+                    single = len(table) == 1
+                    size = 7 if single else 3
+                    axis.plot(table.index, table[key], "o-", color=color, markersize=size, label=key)
+                    if single:
+                        _write_value(axis, table.index[0], table[key].iloc[0], color)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             # Half an epoch of room at both ends: a training of a single epoch has an axis too.
             axis.set(title=name, xlabel="epoch", xlim=(table.index.min() - 0.5, table.index.max() + 0.5))
-            axis.legend(frameon=False)
+            axis.legend(frameon=False, fontsize=8)
         axes[2 * row + 1].set_ylim(0, 1.02)
     return figure
+
+
+def _write_value(axis: Axes, x: float, y: float, color: str) -> None:
+    """Writes a lone point's value beside it."""
+    axis.annotate(f"{y:.3f}", (x, y), (7, 0), textcoords="offset points", color=color, va="center")
 
 
 def _add_model_legend(figure: Figure, colors: dict[str, str], evaluation: Evaluation) -> None:

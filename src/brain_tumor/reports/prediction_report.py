@@ -1,30 +1,48 @@
 """The report about predictions: one page with all pictures."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.artifacts.evaluation import Evaluation
+from brain_tumor.artifacts.figures import DASHBOARD, SIZE_FIGURES, SIZES, VERSUS, definition
 from brain_tumor.artifacts.predictions import Predictions
 from brain_tumor.config import VisualizeConfig
+from brain_tumor.config.dataset import AVERAGES
 from brain_tumor.config.fields import FINAL
 from brain_tumor.reports.evaluation_tables import (
     ABOUT_BOXES,
+    DASH,
+    LABEL_COLUMNS,
     REPORT_COLUMNS,
+    about_intervals,
     about_labels,
     counts_sentence,
     label_rows,
+    number,
     summary_rows,
+    threshold_sentence,
 )
-from brain_tumor.reports.gallery import choose_images, gallery_figure
-from brain_tumor.reports.page import Section, figure_uri, page
-from brain_tumor.reports.plots import iou_figure, roc_figure, training_figure
+from brain_tumor.reports.gallery import Case, choose_cases, choose_strip, legend, slice_pictures
+from brain_tumor.reports.page import Section, page, shortened, with_interval
+from brain_tumor.reports.panels import legend_keys, panel_pictures
+from brain_tumor.reports.plots import (
+    calibration_figure,
+    drawn_labels,
+    froc_figure,
+    iou_figure,
+    precision_recall_figure,
+    roc_figure,
+    training_figure,
+)
+from brain_tumor.reports.verdict import verdict
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_file
 
 LARGEST_PAGE = 2_000_000  # bytes; the dashboard shows no larger one
-DPI = 110  # a figure's 10 inches then fill the page's width
 
 
 def write_prediction_report(
@@ -34,7 +52,7 @@ def write_prediction_report(
     evaluation: Evaluation,
     dataset: Dataset,
 ) -> None:
-    """Writes one HTML file that needs no other: table, gallery, ROC curves, IoU histograms, training.
+    """Writes one HTML file that needs no other: verdict, tables, slices, curves, histograms, training.
 
     Args:
         path: The file to write. It appears whole or not at all.
@@ -48,23 +66,20 @@ def write_prediction_report(
     """
     table = predictions.table[predictions.table["split"] == evaluation.split]
     sections = [
+        Section("What the figures mean", items=verdict(evaluation)),
         _models_section(evaluation),
-        Section("Labels", about_labels(evaluation), *label_rows(evaluation)),
-        *_gallery_sections(config, table, evaluation, dataset),
-        Section(
-            "ROC curves",
-            "A label's presence, told by its probability. "
-            f"The dots are at the threshold {evaluation.threshold:g}.",
-            image=figure_uri(roc_figure(evaluation), DPI),
-        ),
-        Section(
-            "IoU of the boxes",
-            "Over the true boxes, whatever the label's probability.",
-            image=figure_uri(iou_figure(table, evaluation), DPI),
-        ),
+        _classification_section(evaluation),
+        Section("Labels", about_labels(evaluation), *label_rows(evaluation, LABEL_COLUMNS[3:])),
+        *_slices_sections(config, table, evaluation, dataset),
+        *_plot_sections(table, evaluation),
+        _sizes_section(evaluation),
     ]
     if evaluation.trainings:
-        sections.append(Section("Training", image=figure_uri(training_figure(evaluation.trainings), DPI)))
+        text = "Loss at the left, what the validation split says at the right."
+        sections.append(_drawn("Training", text, training_figure(evaluation.trainings), "pairs"))
+    names = dict.fromkeys((*REPORT_COLUMNS, *LABEL_COLUMNS, *DASHBOARD, *VERSUS))
+    meanings = [[name, definition(name)] for name in names]
+    sections.append(Section("Names of the figures", "", ["figure", "meaning"], meanings))
 
     content = page(f"Predictions on the {evaluation.split} split", sections, evaluation.notice)
     size = len(content.encode())
@@ -77,18 +92,110 @@ def write_prediction_report(
 
 
 def _models_section(evaluation: Evaluation) -> Section:
-    text = f"{counts_sentence(evaluation)} {ABOUT_BOXES}"
-    return Section("Models", text, *summary_rows(evaluation, REPORT_COLUMNS))
+    text = f"{counts_sentence(evaluation)} {ABOUT_BOXES} {about_intervals(evaluation)}"
+    header, rows = summary_rows(evaluation, REPORT_COLUMNS, intervals=True)
+    return Section(
+        "Models", text, header, [[shortened(title), *map(with_interval, cells)] for title, *cells in rows]
+    )
 
 
-def _gallery_sections(
+def _classification_section(evaluation: Evaluation) -> Section:
+    """The classification report and the confusion of each label, of the final model."""
+    final = evaluation.models[FINAL]
+    rows: list[list[Any]] = []
+    for label, figures in final.labels.items():
+        (right, alarms), (missed, found) = final.curves[label].confusion_matrix
+        own = [number(figures[name]) for name in ("precision", "recall", "f1")]
+        rows.append(
+            [label, number(final.thresholds[label]), *own, found + missed, found, missed, alarms, right]
+        )
+    for average in AVERAGES:
+        own = [number(final.figures[f"{average}_{name}"]) for name in ("precision", "recall", "f1")]
+        rows.append([f"{average} average", DASH, *own, *[DASH] * 5])
+    header = ["final model", "threshold", "precision", "recall", "f1"]
+    header += ["images with it", "found", "missed", "false alarms", "rightly absent"]
+    return Section("Classification and confusion", threshold_sentence(evaluation), header, rows)
+
+
+def _slices_sections(
     config: VisualizeConfig, table: pd.DataFrame, evaluation: Evaluation, dataset: Dataset
 ) -> list[Section]:
-    """The final model's gallery; none if no image is wanted."""
-    final = table[table["model"] == FINAL]
-    images = choose_images(final, config.gallery_images, config.seed)
-    if not images:
+    """The final model's gallery and a patient's slices; none if no image is wanted."""
+    final, thresholds = table[table["model"] == FINAL], evaluation.models[FINAL].thresholds
+    cases = choose_cases(final, thresholds, config.gallery_images, config.seed)
+    if not cases:
         return []
-    figure = gallery_figure(final, images, dataset, evaluation.label_names, evaluation.threshold)
-    text = f"Final model. A box is shown as predicted from a probability of {evaluation.threshold:g}."
-    return [Section("True and predicted boxes", text, image=figure_uri(figure, DPI))]
+    labels = evaluation.label_names
+    drawn = [
+        (
+            "True and predicted boxes",
+            "Final model: found boxes with the best, the median and the worst IoU, missed labels, false "
+            "alarms. A predicted box is drawn where its label counts as predicted.",
+            cases,
+        )
+    ]
+    if strip := choose_strip(final):
+        text = "Of the patient with the most true boxes, in the slices' order."
+        drawn.append(("Slices of one patient", text, [Case("", image) for image in strip]))
+    return [
+        Section(
+            heading,
+            text,
+            legend=legend(labels),
+            pictures=slice_pictures(final, chosen, dataset, labels, thresholds),
+            grid="slices",
+        )
+        for heading, text, chosen in drawn
+    ]
+
+
+def _plot_sections(table: pd.DataFrame, evaluation: Evaluation) -> list[Section]:
+    shown, all_labels = drawn_labels(evaluation), evaluation.label_names
+    fewer = f" The first {len(shown)} of {len(all_labels)} labels." if len(shown) < len(all_labels) else ""
+    return [
+        _drawn(
+            "ROC curves",
+            f"A label's presence, told by its probability. The dots are at the threshold.{fewer}",
+            roc_figure(evaluation),
+        ),
+        _drawn(
+            "Precision and recall",
+            f"Dotted: the precision of always saying that the label is there.{fewer}",
+            precision_recall_figure(table, evaluation),
+        ),
+        _drawn(
+            "Calibration",
+            "On the dotted line, probabilities are as often right as they say; larger dots are more slices."
+            f"{fewer}",
+            calibration_figure(table, evaluation),
+        ),
+        _drawn(
+            "IoU of the boxes",
+            f"Over the true boxes, whatever the label's probability.{fewer}",
+            iou_figure(table, evaluation),
+        ),
+        _drawn(
+            "FROC",
+            "How many true boxes are found (IoU 0.5 at least) if so many false boxes an image are put up "
+            "with."
+            f"{fewer}",
+            froc_figure(table, evaluation),
+        ),
+    ]
+
+
+def _sizes_section(evaluation: Evaluation) -> Section:
+    """The final model's boxes by their size, over all labels and for each."""
+    final = evaluation.models[FINAL]
+    rows = []
+    for label, figures in {"all labels": final.figures, **final.labels}.items():
+        for size in SIZES:
+            count, *own = (figures[f"{name}_{size}"] for name in SIZE_FIGURES)
+            if count:
+                rows.append([label, size, f"{count:,.0f}", *map(number, own)])
+    text = "Final model. Small: under 32 x 32 pixels of the original image; large: from 96 x 96 on."
+    return Section("Boxes by size", text, ["label", "size", *SIZE_FIGURES], rows)
+
+
+def _drawn(heading: str, text: str, figure: Figure, grid: str = "plots") -> Section:
+    return Section(heading, text, legend=legend_keys(figure), pictures=panel_pictures(figure), grid=grid)

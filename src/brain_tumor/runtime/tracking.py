@@ -30,6 +30,8 @@ LONGEST_REASON = 300  # characters
 # What a run is found by, and what it is nested in.
 NAME_TAG = "pipeline_run"
 PARENT_TAG = "mlflow.parentRunId"
+# It takes no more in one call.
+MOST_METRICS = 1000
 
 # MLflow reports usage to its makers unless told otherwise; patients' data makes no exception wise.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -103,9 +105,9 @@ class Run:
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
-            self._client.log_batch(
-                self.id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()]
-            )
+            entries = [Metric(name, float(value), now, step) for name, value in metrics.items()]
+            for start in range(0, len(entries), MOST_METRICS):
+                self._client.log_batch(self.id, metrics=entries[start : start + MOST_METRICS])
 
     @_errors_explained()
     def set_tags(self, tags: dict[str, str]) -> None:

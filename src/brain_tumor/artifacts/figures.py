@@ -1,0 +1,93 @@
+"""The figures that a judgement gives: one name for each, wherever it stands, and what it means.
+
+Terminal, reports, dashboard, MLflow and JSON all use these names.
+"""
+
+from brain_tumor.config.dataset import AVERAGES
+
+DECISION_FIGURES = ("precision", "recall", "f1")
+RANKING_FIGURES = ("roc_auc", "average_precision", "sens_at_90_spec", "calibration_error")
+SIZES = ("small", "medium", "large")
+SIZE_FIGURES = ("true_boxes", "mean_iou", "recall_at_50", "box_ap50")
+# By the figure's name, how many false boxes an image it allows.
+FROC_RATES = {
+    "froc_1_8": 1 / 8,
+    "froc_1_4": 1 / 4,
+    "froc_1_2": 1 / 2,
+    "froc_1": 1.0,
+    "froc_2": 2.0,
+    "froc_4": 4.0,
+    "froc_8": 8.0,
+}
+
+_LABELS = {
+    "precision": "of the images that are said to show the label, the share that do",
+    "recall": "of the images that show the label, the share that are said to (sensitivity)",
+    "f1": "harmonic mean of precision and recall",
+    "roc_auc": "area under the ROC curve of the label's probability; 0.5 is chance",
+    "average_precision": "area under the precision-recall curve of the label's probability",
+    "sens_at_90_spec": "highest recall with false alarms in at most 10 % of the images without the label",
+    "calibration_error": "mean distance of probability and observed share, over 15 bins; 0 is best",
+}
+_BOXES = {
+    "true_boxes": "how many true boxes there are",
+    "mean_iou": "mean IoU of the true boxes and the predicted ones, whatever the label's probability",
+    "median_iou": "their median IoU",
+    "recall_at_50": "share of the true boxes met with an IoU of at least 0.5, whatever the probability",
+    "recall_at_75": "the same with an IoU of at least 0.75",
+    "coordinate_mse": "mean squared error of the coordinates, as fractions of the image's sides",
+    "coordinate_mae": "mean absolute error of the coordinates, as fractions of the image's sides",
+    "coordinate_mse_px": "mean squared error of the coordinates, in square pixels of the original image",
+    "coordinate_mae_px": "mean absolute error of the coordinates, in pixels of the original image",
+    "shuffled_iou": "mean IoU of the true boxes and the boxes predicted for other images: what needs no look",
+    "center_spread": "spread of the predicted centers over that of the true ones; near 0 all boxes are alike",
+    "box_ap50": "COCO's mAP@0.5: false boxes count, ranked by the boxes' scores",
+    "box_ap": "COCO's mAP@0.5:0.95: the mean over IoUs from 0.5 to 0.95",
+    **{
+        name: f"sensitivity (IoU 0.5) at {name.removeprefix('froc_').replace('_', '/')} false boxes an image"
+        for name in FROC_RATES
+    },
+    "froc_score": "mean of the seven FROC sensitivities",
+}
+_BY_SIZE = {
+    f"{name}_{size}": f"{name} of {size} true boxes, as COCO has it (borders 32 x 32 and 96 x 96 pixels)"
+    for size in SIZES
+    for name in SIZE_FIGURES
+}
+_HOW = {
+    "macro": "mean over the labels of {}",
+    "micro": "all labels' decisions in one pot: {}",
+    "weighted": "mean over the labels, weighted by their number of images, of {}",
+}
+
+LABEL_FIGURES: dict[str, str] = _LABELS | _BOXES | _BY_SIZE
+"""The figures of one label, with what they mean."""
+OVERALL_FIGURES: dict[str, str] = {
+    **{f"{how}_{name}": _HOW[how].format(name) for how in AVERAGES for name in DECISION_FIGURES},
+    **{f"macro_{name}": _HOW["macro"].format(name) for name in RANKING_FIGURES},
+    "micro_roc_auc": _HOW["micro"].format("roc_auc"),
+    **_BOXES,
+    **_BY_SIZE,
+}
+"""The figures over all labels, with what they mean. Those of boxes are over all true boxes; COCO's are the
+mean over the labels."""
+
+DASHBOARD = (
+    *("macro_f1", "mean_iou", "recall_at_50", "box_ap50"),
+    *("macro_precision", "macro_recall", "macro_roc_auc"),
+    *("median_iou", "recall_at_75", "box_ap", "froc_score"),
+)
+"""The final model's figures that a dashboard shows; beside them `VERSUS`."""
+VERSUS = {f"vs_constant_{name}": name for name in ("macro_f1", "mean_iou")}
+"""The final model's figure minus the constant answer's, by name."""
+
+
+def definition(name: str) -> str:
+    """What a figure means, in a line.
+
+    Raises:
+        KeyError: There is no such figure.
+    """
+    if name in VERSUS:
+        return f"{VERSUS[name]} minus that of the constant answer"
+    return (OVERALL_FIGURES | LABEL_FIGURES)[name]

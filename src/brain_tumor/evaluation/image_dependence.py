@@ -1,0 +1,65 @@
+"""Whether boxes depend on the image at all: a head that always answers with the mean box has an IoU too."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brain_tumor.artifacts.evaluation import Figures
+from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
+from brain_tumor.boxes.measures import iou
+
+DEPENDENCE_FIGURES = ("shuffled_iou", "center_spread")
+SHUFFLES = 16
+
+
+def shuffled_iou(boxes: pd.DataFrame) -> NDArray[np.float64]:
+    """The IoU of each true box with the boxes that are predicted for other images, of the same label.
+
+    Args:
+        boxes: Rows of the predictions table, of one model that has a box head, each with a true box.
+
+    Returns:
+        By row the mean over up to 16 other images, far from its own in the table, where those of a patient
+        stand together; NaN for a label's only box.
+    """
+    sides = boxes[["width", "height", "width", "height"]].to_numpy(float)
+    true, predicted = (boxes[names].to_numpy(float) / sides for names in (TRUE_BOX, PREDICTED_BOX))
+    found = np.full(len(boxes), np.nan)
+    for places in boxes.groupby("label", sort=False).indices.values():
+        count = len(places)
+        if count > 1:
+            steps = np.unique(np.linspace(1, count - 1, min(SHUFFLES, count - 1) + 2).round().astype(int))
+            steps = steps[1:-1] if len(steps) > 2 else steps  # neighbors are often one patient's
+            others = [iou(true[places], predicted[np.roll(places, step)]) for step in steps]
+            found[places] = np.mean(others, axis=0)
+    return found
+
+
+def dependence_figures(predictions: pd.DataFrame) -> Figures:
+    """The mean of `shuffled_iou`, and the spread of the predicted centers over that of the true ones.
+
+    Args:
+        predictions: Rows of one model that has a box head, with a true box among them.
+
+    Returns:
+        `shuffled_iou` and `center_spread`: standard deviations about the label's mean, as fractions of the
+        image's sides. None for labels with one true box each, or with true boxes in one place.
+    """
+    boxes = predictions[predictions["present"]]
+    others = shuffled_iou(boxes)
+    known = others[~np.isnan(others)]
+    true, predicted = (_spread(boxes, names) for names in (TRUE_BOX, PREDICTED_BOX))
+    return {
+        "shuffled_iou": float(known.mean()) if len(known) else None,
+        "center_spread": predicted / true if true > 1e-9 else None,
+    }
+
+
+def _spread(boxes: pd.DataFrame, names: list[str]) -> float:
+    corners = boxes[names].to_numpy(float)
+    sides = boxes[["width", "height"]].to_numpy(float)
+    centers: Any = pd.DataFrame((corners[:, :2] + corners[:, 2:]) / 2 / sides, index=boxes.index)
+    means = centers.groupby(boxes["label"]).transform("mean")
+    return float(np.sqrt(np.square(centers - means).to_numpy().mean()))
