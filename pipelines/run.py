@@ -85,7 +85,7 @@ def run(overrides: list[str], runs: Path, target: Target) -> dict[str, Path]:
             "started": started.isoformat(timespec="seconds"),
             "overrides": overrides,
             "image": job.tag,
-            "parameters": job.parameters,
+            "parameters": job.configs.parameters(),
             "executed": display.seconds,
             "cached": display.cached,
             "seconds": seconds,

@@ -30,8 +30,8 @@ def test_the_function_trains_a_model(baseline: Model) -> None:
     assert description.heads == ["boxes"]
     assert [phase.name for phase in description.phases] == ["baseline_box"]
     assert description.phases[0].epochs[0]["epoch"] == 1
-    assert baseline.metadata == description.metrics
-    assert set(baseline.metadata) == {
+    assert baseline.metadata == {**description.metrics, "display_name": "model: baseline box"}
+    assert set(description.metrics) == {
         "val_loss",
         "val_boxes_iou",
         "val_boxes_recall_at_50",
@@ -39,7 +39,7 @@ def test_the_function_trains_a_model(baseline: Model) -> None:
         "val_boxes_mae",
         *(f"val_boxes_{figure}_label{slot}" for figure in ("iou", "ap50") for slot in range(3)),
     }
-    assert all(math.isfinite(value) for value in baseline.metadata.values())
+    assert all(math.isfinite(value) for value in description.metrics.values())
     # No store was named, so nothing was tracked.
     assert description.mlflow_run_id == ""
 
@@ -55,7 +55,7 @@ def test_it_runs_locally_from_a_new_model(local_run: dict[str, Artifact]) -> Non
     description = open_model(start.path).description
     assert description.heads == ["labels", "boxes"]
     assert [phase.name for phase in description.phases] == ["phase1_box"]
-    assert start.metadata == description.metrics
+    assert start.metadata == {**description.metrics, "display_name": "model: phase1 box"}
     assert "val_boxes_iou" in start.metadata
 
 
