@@ -54,7 +54,7 @@ def test_the_unchanged_is_all_cached(root: Path, first: Outcome) -> None:
 def test_what_changes_is_named_and_what_follows_runs_after_it(root: Path, first: Outcome) -> None:
     changes = ["evaluate.threshold=0.4", "visualize.gallery_images=3"]
     planned = plan(root, *JOINT, *changes)
-    assert planned["evaluate"] == ("runs", "threshold default -> 0.4")
+    assert planned["evaluate"] == ("runs", "threshold tuned -> 0.4")
     assert planned["visualize"] == ("runs", "after evaluate")
     assert planned["train: joint"] == ("cached", "unchanged")
 
