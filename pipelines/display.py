@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,10 +31,16 @@ class Task:
     after: list[str]
 
 
+def read_documents(compiled: Path) -> list[Any]:
+    """The documents of a compiled pipeline: its spec, and what a platform is told besides, if anything."""
+    # Python's own parser takes a second.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return list(yaml.load_all(compiled.read_text(), loader))
+
+
 def read_tasks(compiled: Path) -> dict[str, Task]:
     """The steps of a compiled pipeline by their names in it."""
-    document = next(yaml.safe_load_all(compiled.read_text()))
-    tasks = document["root"]["dag"]["tasks"]
+    tasks = read_documents(compiled)[0]["root"]["dag"]["tasks"]
     return {
         name: Task(task["taskInfo"]["name"], task.get("dependentTasks", [])) for name, task in tasks.items()
     }

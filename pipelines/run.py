@@ -105,7 +105,8 @@ def conclude(run: Run, display: Display, result: Result, started: datetime) -> d
     from brain_tumor.artifacts.evaluation import read_evaluation
     from brain_tumor.reports.before import print_before
 
-    seconds = round(((result.ended or datetime.now().astimezone()) - started).total_seconds(), 1)
+    passed = (datetime.now().astimezone() - started).total_seconds()
+    seconds = round(passed if result.seconds is None else result.seconds, 1)
     if not result.artifacts:
         raise RunError(display.explain(result, run.log))
     display.finish()

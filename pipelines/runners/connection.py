@@ -16,6 +16,7 @@ The address and the namespace are the target's. Who asks is found in the environ
 """
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -89,6 +90,8 @@ def open_client(target: Target) -> "ApiClient":
             f"The host {display_name(target.host)} is no address; give it as http://... or https://..."
         )
     configuration = kfp_server_api.Configuration(host=target.host.rstrip("/"))
+    # It tells of each attempt.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     # A page to log in at is an answer, and not to be followed.
     configuration.retries = urllib3.Retry(2, redirect=0, raise_on_redirect=False, backoff_factor=0.2)
     hook = _credentials(target.host)

@@ -8,11 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import Event
-from pipelines.display import read_tasks
+from pipelines.display import read_documents, read_tasks
 from pipelines.pipeline import NAME
 from pipelines.runners import remote
 from pipelines.runners.connection import TIMEOUT, open_client, refusals_explained
@@ -55,7 +53,7 @@ class KubeflowRunner:
         self._connect(job.target)
         import kfp_server_api as api
 
-        documents = list(yaml.safe_load_all(job.compiled.read_text()))
+        documents = read_documents(job.compiled)
         parts = dict(zip(("pipeline_spec", "platform_spec"), documents, strict=False))
         run = api.V2beta1Run(
             experiment_id=self._experiment(),
@@ -110,13 +108,13 @@ class KubeflowRunner:
         """
         links = {"Kubeflow": self._link()} | remote.mlflow_link(self._target)
         about: dict[str, Any] = {"run_id": self._id}
-        ended = self._last.finished_at
+        seconds = (self._last.finished_at - self._last.created_at).total_seconds()
         if self._last.state == "SUCCEEDED" and self._workflow:
-            spec = next(yaml.safe_load_all(self._run.compiled.read_text()))
+            spec = read_documents(self._run.compiled)[0]
             outputs = Outputs(spec, self._run.parameters, self._workflow, self._earlier_runs())
             about["addresses"] = remote.wanted_addresses(spec, outputs.address)
             copies = remote.download(self._run, about["addresses"])
-            return Result(copies, ended=ended, about=about, links=links)
+            return Result(copies, seconds=seconds, about=about, links=links)
         if self._last.state == "CANCELED" or (self._workflow and self._workflow.terminated):
             return Result({}, "The run was terminated", killed=True, links=links)
         why = self._workflow.message if self._workflow else "no pod was started"

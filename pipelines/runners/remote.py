@@ -29,6 +29,12 @@ FOLDERS = ("evaluation", "predictions")
 PAGES = ("gallery", "data_report")
 DATASET = "dataset"
 MANIFEST = "manifest.json"
+# What is to be done about addresses that only the cluster knows.
+IN_CLUSTER = (
+    " It is in the cluster's own store: forward its port (kubectl port-forward -n kubeflow svc/seaweedfs "
+    "9000:9000) and set AWS_ENDPOINT_URL=http://127.0.0.1:9000 with its AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY."
+)
 
 
 def wanted_addresses(spec: dict[str, Any], address: Callable[[str, str], str]) -> dict[str, str]:
@@ -71,12 +77,18 @@ def download(run: Run, addresses: dict[str, str]) -> dict[str, Path]:
         InputError: The store cannot be read.
     """
     folder = run.runs / "artifacts" / run.name
-    copies = {}
+    copies: dict[str, Path] = {}
+    again = f" Then make pipeline-follow TARGET={run.target.name} RUN={run.name} shows the result."
     for name, address in addresses.items():
         copies[name] = (
             folder / address.rstrip("/").rsplit("/", 3)[-3] / address.rstrip("/").rsplit("/", 1)[-1]
         )
-        if not _copy(name, address, copies[name]):
+        try:
+            found = _copy(name, address, copies[name])
+        except InputError as error:
+            inside = IN_CLUSTER if address.startswith("minio://") else ""
+            raise InputError(f"The run has succeeded, but {error}{inside}{again}") from None
+        if not found:
             raise InputError(f"There is nothing at {address}, where the run's {name} was; was it deleted?")
     return copies
 
@@ -84,22 +96,13 @@ def download(run: Run, addresses: dict[str, str]) -> dict[str, Path]:
 def _copy(name: str, address: str, copy: Path) -> bool:
     # Kubeflow's own name for the S3 server in its cluster.
     path = open_path(re.sub("^minio://", "s3://", address))
-    try:
-        if name in FOLDERS:
-            return bool(download_folder(path, copy))
-        if name == DATASET:
-            copy.mkdir(parents=True, exist_ok=True)
-            return download_file(path / MANIFEST, copy / MANIFEST)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        return download_file(path, copy)
-    except InputError as error:
-        inside = address.startswith("minio://")
-        hint = (
-            " It is in the cluster's own store: forward its port (kubectl port-forward -n kubeflow "
-            "svc/seaweedfs 9000:9000) and set AWS_ENDPOINT_URL=http://127.0.0.1:9000 with its "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        )
-        raise InputError(f"The run has succeeded, but {error}{hint if inside else ''}") from None
+    if name in FOLDERS:
+        return bool(download_folder(path, copy))
+    if name == DATASET:
+        copy.mkdir(parents=True, exist_ok=True)
+        return download_file(path / MANIFEST, copy / MANIFEST)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    return download_file(path, copy)
 
 
 def known_run(name: str, target: Target, documents: list[Any], parameters: dict[str, Any], runs: Path) -> Run:

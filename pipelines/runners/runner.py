@@ -64,7 +64,7 @@ class Result:
             these are copies of what its result needs.
         failure: What the runner knows of why it failed, a sentence; empty if it did not.
         killed: Whether it was ended from outside.
-        ended: When, if not just now.
+        seconds: How long it took, if that is not for this machine's clock to say.
         about: What a run elsewhere has there, for its record: its id, and its artifacts' addresses.
         links: Where a person sees it, by what is seen there.
     """
@@ -72,7 +72,7 @@ class Result:
     artifacts: dict[str, Path]
     failure: str = ""
     killed: bool = False
-    ended: datetime | None = None
+    seconds: float | None = None
     about: dict[str, Any] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 

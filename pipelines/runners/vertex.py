@@ -109,7 +109,9 @@ class VertexRunner:
             addresses = remote.wanted_addresses(spec, self._address)
             about = {"run_id": self._job.resource_name, "addresses": addresses}
             copies = remote.download(self._run, addresses)
-            return Result(copies, ended=self._job.gca_resource.end_time, about=about, links=links)
+            resource = self._job.gca_resource
+            seconds = (resource.end_time - resource.create_time).total_seconds()
+            return Result(copies, seconds=seconds, about=about, links=links)
         if self._state != "FAILED":
             return Result({}, "The run was cancelled", killed=True, links=links)
         why = display_name(self._job.gca_resource.error.message.strip() or "no reason")
