@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from google.protobuf.json_format import MessageToDict
-
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import Event
 from brain_tumor.runtime.text import display_name
-from pipelines.display import read_tasks
+from pipelines.display import read_documents, read_tasks
 from pipelines.runners import remote
 from pipelines.runners.connection import UnreachableError
 from pipelines.runners.runner import Job, Result, Run
@@ -105,7 +103,7 @@ class VertexRunner:
         """
         links = {"Vertex": self._link()} | remote.mlflow_link(self._run.target)
         if self._state == "SUCCEEDED":
-            spec = MessageToDict(self._job.pipeline_spec)
+            spec = read_documents(self._run.compiled)[0]
             addresses = remote.wanted_addresses(spec, self._address)
             about = {"run_id": self._job.resource_name, "addresses": addresses}
             copies = remote.download(self._run, addresses)
@@ -162,8 +160,9 @@ def _import_platform() -> Any:
             "The target's runner needs Google's library for Vertex AI; install it: "
             ".venv/bin/pip install --require-hashes -r requirements/vertex.txt"
         ) from None
-    # What it tells of each request is no news.
-    logging.getLogger("google.cloud.aiplatform").setLevel(logging.WARNING)
+    # What it tells of each request is no news. That it could not find out whose the bucket is, it tells with
+    # a traceback, and goes on; the service then says whether it can write there.
+    logging.getLogger("google.cloud.aiplatform").setLevel(logging.CRITICAL)
     return aiplatform
 
 
