@@ -108,7 +108,7 @@ def test_a_run_ends_as_a_local_one(
     assert record["addresses"]["evaluation"] == service.addresses["evaluation"]
 
     # Again: all from the cache, and the first run by its name.
-    again = run([], tmp_path, target)
+    again = run([OVERRIDE], tmp_path, target)
     assert hash_files(again["evaluation"]) == hash_files(service.results / "evaluation")
     assert ": 0 steps run, 12 cached" in capsys.readouterr().out
     runner = VertexRunner()
