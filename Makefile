@@ -11,10 +11,12 @@ DOCKER ?= docker
 STAGES ?= data cpu
 CASES ?= 10000
 SOURCE ?= src
+# Kubeflow's address; a shell may have a HOST of its own, which is this machine's name.
+AT_HOST := $(if $(filter command line,$(origin HOST)),KF_PIPELINES_ENDPOINT='$(HOST)')
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +30,12 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-pipeline-run: setup ## Compile the pipeline and run it (TARGET=local, OVERRIDES="profile=full ...")
-	@$(BIN)/python -m pipelines.run --target $(TARGET) $(OVERRIDES)
+pipeline-run: setup ## Compile the pipeline and run it (TARGET=local, HOST=, OVERRIDES="profile=full ...")
+	@$(AT_HOST) $(BIN)/python -m pipelines.run --target $(TARGET) $(OVERRIDES)
+
+pipeline-follow: setup ## Follow a run on a cluster again, to the same end (RUN=, TARGET=kind)
+	@test -n "$(RUN)" || { echo "Say which run: make pipeline-follow RUN=<its name or id>" >&2; exit 2; }
+	@$(AT_HOST) $(BIN)/python -m pipelines.follow --target $(if $(filter local,$(TARGET)),kind,$(TARGET)) '$(RUN)'
 
 pipeline-plan: setup ## Say which steps a run would do, which are cached, and why (TARGET, OVERRIDES)
 	@$(BIN)/python -m pipelines.plan --target $(TARGET) $(OVERRIDES)
@@ -92,7 +98,7 @@ format: setup ## Format the code
 
 lock: setup ## Write the lock files anew from pyproject.toml
 	@$(LOCK) --extra data --extra cpu --extra dev -o requirements/dev.txt
-	@for image in data cpu gpu; do $(LOCK) --extra $$image -c requirements/dev.txt -o requirements/$$image.txt; done
+	@for image in data cpu gpu vertex; do $(LOCK) --extra $$image -c requirements/dev.txt -o requirements/$$image.txt; done
 
 images: setup ## Build the steps' images, tagged by their content (STAGES="data cpu gpu", BASE_IMAGE=...)
 	@tag=$$($(BIN)/python -m pipelines.image); for stage in $(STAGES); do \

@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,10 +31,16 @@ class Task:
     after: list[str]
 
 
+def read_documents(compiled: Path) -> list[Any]:
+    """The documents of a compiled pipeline: its spec, and what a platform is told besides, if anything."""
+    # Python's own parser takes a second.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return list(yaml.load_all(compiled.read_text(), loader))
+
+
 def read_tasks(compiled: Path) -> dict[str, Task]:
     """The steps of a compiled pipeline by their names in it."""
-    document = next(yaml.safe_load_all(compiled.read_text()))
-    tasks = document["root"]["dag"]["tasks"]
+    tasks = read_documents(compiled)[0]["root"]["dag"]["tasks"]
     return {
         name: Task(task["taskInfo"]["name"], task.get("dependentTasks", [])) for name, task in tasks.items()
     }
@@ -42,7 +49,8 @@ def read_tasks(compiled: Path) -> dict[str, Task]:
 class Display:
     """Shows a run's events on stderr, and keeps what they say of its steps.
 
-    A step that tells that it begins ran. One that does not, but whose outputs another takes, was done before.
+    A step that tells that it begins ran. One that does not, but that ends or whose outputs another takes, was
+    done before. Where several run at once, what is said of one that did not begin last names it.
 
     Args:
         tasks: The pipeline's steps.
@@ -60,8 +68,9 @@ class Display:
         self.seconds: dict[str, float] = {}
         self.tracked = ""
         self._tasks = tasks
-        self._running = ""
-        self._began = 0.0
+        # When those began that run, by title; the last one began last.
+        self._running: dict[str, float] = {}
+        self._last = ""
         self._failure: Event | None = None
         self._in_place = sys.stderr.isatty()
         self._progress_shown = 0.0
@@ -73,19 +82,21 @@ class Display:
                 self._show_cached_before(event.step)
                 self.executed.append(event.step)
                 self._say(f"{self._number()} {event.step}")
-                self._running, self._began = event.step, event.time
+                self._running[event.step], self._last = event.time, event.step
                 self._progress_shown = event.time
             case "message":
                 for line in event.text.splitlines():
-                    self._say(f"        {line}")
+                    self._say_of(event.step, line)
             case "progress":
                 self._show_progress(event)
             case "tracked":
                 self.tracked = event.text
+            case "end" if event.step in self._running:
+                self.seconds[event.step] = round(event.time - self._running.pop(event.step), 2)
+                self._say_of(event.step, f"{self.seconds[event.step]:.1f} s")
             case "end":
-                self.seconds[event.step] = round(event.time - self._began, 2)
-                self._say(f"        {self.seconds[event.step]:.1f} s")
-                self._running = ""
+                self._show_cached_before(event.step)
+                self._show_cached(event.step)
             case "failed":
                 self._failure = event
 
@@ -101,22 +112,27 @@ class Display:
             result: What its runner says.
             log: The steps' output.
         """
-        failed = self._failure.step if self._failure else self._running
+        failed = self._failure.step if self._failure else next(reversed(self._running), "")
+        where_log = f"\nLog: {log}" if log.is_file() else ""
+        where = "".join(f"\n{name}: {link}" for name, link in result.links.items())
         if self._failure and self._failure.text:
-            return f"{_called(failed)} failed: {self._failure.text}\nLog: {log}"
+            return f"{_called(failed)} failed: {self._failure.text}{where_log}{where}"
         if result.killed:
-            where = f" at the step '{failed}'" if failed else ""
-            return f"The run was killed{where}; the same command goes on from what is done.\nLog: {log}"
-        if failed and not self._failure:
+            at = f" at the step '{failed}'" if failed else ""
+            what = result.failure or "The run was killed"
+            return f"{what}{at}; the same command goes on from what is done.{where_log}{where}"
+        if failed and not self._failure and not result.links:
             why = "was killed, by a signal or for want of memory"
-            return f"{_called(failed)} {why}; the same command goes on from what is done.\nLog: {log}"
+            return f"{_called(failed)} {why}; the same command goes on from what is done.{where_log}"
+        if not where_log:
+            return f"The run failed. {result.failure}{where}"
         why = (
             "failed" if failed else f"ended before it told anything ({result.failure or 'kfp.local failed'})"
         )
         with open(log, encoding="utf-8", errors="replace") as file:
             lines = [f"    {line.rstrip()}" for line in deque(file, LAST_LINES)]
         message = [f"{_called(failed)} {why}. The end of its log ({log}):", *lines]
-        return COLORS.sub("", "\n".join(message))
+        return COLORS.sub("", "\n".join(message)) + where
 
     def _show_cached_before(self, title: str) -> None:
         [task] = [task for task in self._tasks.values() if task.title == title]
@@ -127,6 +143,7 @@ class Display:
     def _show_cached(self, title: str) -> None:
         if title not in self.executed and title not in self.cached:
             self.cached.append(title)
+            self._last = title
             self._say(f"{self._number()} {title}: cached")
 
     def _number(self) -> str:
@@ -139,6 +156,10 @@ class Display:
         elif event.time - self._progress_shown >= CALM:
             self._progress_shown = event.time
             self._say(f"        {event}")
+
+    def _say_of(self, step: str, line: str) -> None:
+        named = f"{step}: " if step and step != self._last else ""
+        self._say(f"        {named}{line}")
 
     def _say(self, line: str) -> None:
         sys.stderr.write(f"\r\x1b[K{line}\n" if self._in_place else f"{line}\n")

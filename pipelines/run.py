@@ -7,7 +7,8 @@ the HTML reports, and MLflow's store unless `MLFLOW_TRACKING_URI` names another.
 import shutil
 import signal
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -21,15 +22,20 @@ from pipelines.compile import compile_pipeline, parse_arguments
 from pipelines.display import Display, read_tasks
 from pipelines.image import ROOT, image_tag
 from pipelines.naming import run_name
+from pipelines.pipeline import ABOUT
 from pipelines.runners.docker import DockerRunner
+from pipelines.runners.kubeflow import KubeflowRunner
 from pipelines.runners.local import LocalRunner
-from pipelines.runners.runner import Job, Runner
+from pipelines.runners.remote import DEFAULTS
+from pipelines.runners.runner import Job, RemoteRunner, Result, Run, Runner
+from pipelines.runners.vertex import VertexRunner
 from pipelines.targets.target import Target, load_target
 
 if TYPE_CHECKING:
     from brain_tumor.artifacts.evaluation import Evaluation
 
-RUNNERS: dict[str, type[Runner]] = {"local": LocalRunner, "docker": DockerRunner}
+REMOTE: dict[str, type[RemoteRunner]] = {"kubeflow": KubeflowRunner, "vertex": VertexRunner}
+RUNNERS: dict[str, type[Runner]] = {"local": LocalRunner, "docker": DockerRunner, **REMOTE}
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -37,13 +43,14 @@ class RunError(Exception):
     """A run failed. The message says why."""
 
 
-def run(overrides: list[str], runs: Path, target: Target) -> dict[str, Path]:
+def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None = None) -> dict[str, Path]:
     """Compiles the pipeline and runs the compiled file, then prints the result.
 
     Args:
         overrides: Hydra's overrides of the configuration.
         runs: The folder that takes everything the run leaves.
         target: Where it runs.
+        runner: What brings it there, if not a new one of the target's.
 
     Returns:
         The artifacts' paths, by their names in the pipeline.
@@ -52,50 +59,87 @@ def run(overrides: list[str], runs: Path, target: Target) -> dict[str, Path]:
         InputError: The configuration is not usable. Then no step has run.
         RunError: A step failed.
     """
-    started, start = datetime.now().astimezone(), time.perf_counter()
+    started = datetime.now().astimezone()
     configs = configure(overrides)
     job = prepare(configs, overrides, runs, target, runs / "pipelines")
-    display = Display(read_tasks(job.compiled))
-    runner = RUNNERS[target.runner]()
-    try:
+    runner = runner or RUNNERS[target.runner]()
+    with closing(runner):
         runner.submit(job)
-        # It takes a while, and meanwhile the first step begins.
-        from brain_tumor.artifacts.dataset import open_dataset
-        from brain_tumor.artifacts.evaluation import read_evaluation
-        from brain_tumor.reports.before import print_before
+        display, result = watch(job, runner)
+    return conclude(job, display, result, started)
 
-        for event in runner.follow():
-            display.show(event)
-        result = runner.result()
-    finally:
-        runner.close()
+
+def watch(run: Run, runner: Runner) -> tuple[Display, Result]:
+    """Follows a run that has been submitted to its end.
+
+    Raises:
+        InputError: It cannot be followed, or its artifacts cannot be read.
+    """
+    display = Display(read_tasks(run.compiled))
+    # It takes a while, and meanwhile the first step begins.
+    import brain_tumor.artifacts.dataset
+    import brain_tumor.artifacts.evaluation
+    import brain_tumor.reports.before  # noqa: F401
+
+    for event in runner.follow():
+        display.show(event)
+    return display, runner.result()
+
+
+def conclude(run: Run, display: Display, result: Result, started: datetime) -> dict[str, Path]:
+    """Prints the result of a run that has ended, and keeps a record of it.
+
+    Args:
+        run: The run.
+        display: What was seen of it.
+        result: How it ended.
+        started: When it was started.
+
+    Returns:
+        The artifacts' paths, by their names in the pipeline.
+
+    Raises:
+        RunError: A step failed.
+    """
+    from brain_tumor.artifacts.dataset import open_dataset
+    from brain_tumor.artifacts.evaluation import read_evaluation
+    from brain_tumor.reports.before import print_before
+
+    passed = (datetime.now().astimezone() - started).total_seconds()
+    seconds = round(passed if result.seconds is None else result.seconds, 1)
     if not result.artifacts:
-        raise RunError(display.explain(result, job.log))
+        raise RunError(display.explain(result, run.log))
     display.finish()
     evaluation = read_evaluation(result.artifacts["evaluation"])
-    page = _copy_report(result.artifacts["gallery"], runs)
+    page = _copy_report(result.artifacts["gallery"], run.runs)
     dataset = result.artifacts["dataset"]
     findings = open_dataset(dataset).manifest.metrics()["findings"]
-    data_page = _copy_report(dataset.with_name("data_report"), runs, "-data")
+    data_page = _copy_report(dataset.with_name("data_report"), run.runs, "-data")
     about_data = f"{data_page} ({findings:,} {'finding' if findings == 1 else 'findings'})"
-    seconds = round(time.perf_counter() - start, 1)
     if display.executed:
-        record = {
-            "name": job.name,
-            "started": started.isoformat(timespec="seconds"),
-            "overrides": overrides,
-            "image": job.tag,
-            "parameters": job.configs.parameters(),
-            "executed": display.seconds,
-            "cached": display.cached,
-            "seconds": seconds,
-            "mlflow_run_id": display.tracked,
-            "artifacts": {name: str(path) for name, path in result.artifacts.items()},
-        }
-        write_json(runs / "history" / f"{job.name}.json", record)
-    _print_result(evaluation, page, about_data, display, job.name, seconds)
-    print_before(runs, result.artifacts["evaluation"])
+        _record(run, result, display, started, seconds)
+    _print_result(evaluation, page, about_data, display, run, result, seconds)
+    print_before(run.runs, result.artifacts["evaluation"])
     return result.artifacts
+
+
+def _record(run: Run, result: Result, display: Display, started: datetime, seconds: float) -> None:
+    """Writes down what a run was, for later ones to be compared with."""
+    record = {
+        "name": run.name,
+        "started": started.isoformat(timespec="seconds"),
+        "target": run.target.name,
+        "overrides": run.overrides,
+        "image": run.tag,
+        "parameters": {name: value for name, value in run.parameters.items() if name != ABOUT},
+        "executed": display.seconds,
+        "cached": display.cached,
+        "seconds": seconds,
+        "mlflow_run_id": display.tracked,
+        "artifacts": {name: str(path) for name, path in result.artifacts.items()},
+        **result.about,
+    }
+    write_json(run.runs / "history" / f"{run.name}.json", record)
 
 
 def prepare(configs: StepConfigs, overrides: list[str], runs: Path, target: Target, folder: Path) -> Job:
@@ -104,7 +148,8 @@ def prepare(configs: StepConfigs, overrides: list[str], runs: Path, target: Targ
     tag = image_tag()
     compiled = folder / f"{name}.yaml"
     compile_pipeline(target, tag, configs, compiled)
-    return Job(name, target, tag, compiled, configs, overrides, runs)
+    parameters = {ABOUT: " ".join(overrides) or DEFAULTS, **configs.parameters()}
+    return Job(name, target, tag, compiled, parameters, overrides, runs, configs)
 
 
 def _copy_report(page: Path, runs: Path, kind: str = "") -> Path:
@@ -115,7 +160,13 @@ def _copy_report(page: Path, runs: Path, kind: str = "") -> Path:
 
 
 def _print_result(
-    evaluation: "Evaluation", page: Path, about_data: str, display: Display, name: str, seconds: float
+    evaluation: "Evaluation",
+    page: Path,
+    about_data: str,
+    display: Display,
+    run: Run,
+    result: Result,
+    seconds: float,
 ) -> None:
     from brain_tumor.reports.evaluation_tables import (
         counts_sentence,
@@ -135,30 +186,48 @@ def _print_result(
     print(f"{label_table(evaluation)}\n")
     print(f"Report: {page}")
     print(f"Data:   {about_data}")
+    for name, link in (result.links or {"MLflow": _local_mlflow(display)}).items():
+        print(f"{name + ':':7} {link}")
+    steps = f"{len(display.executed)} steps run, {len(display.cached)} cached"
+    print(f"Run:    {run.name}: {steps}, {seconds:.1f} s")
+
+
+def _local_mlflow(display: Display) -> str:
     run_id = f"run {display.tracked}" if display.tracked else "no new run, since no step ran"
-    print(f"MLflow: {run_id} (make mlflow-ui)")
-    print(f"Run:    {name}: {len(display.executed)} steps run, {len(display.cached)} cached, {seconds:.1f} s")
+    return f"{run_id} (make mlflow-ui)"
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    # At once, since a step may take some seconds to end.
-    print("Interrupted; the same command goes on from what is done.", file=sys.stderr)
-    raise KeyboardInterrupt
+@contextmanager
+def command_line(runner: Runner) -> Iterator[None]:
+    """Surrounds a command that runs or follows a pipeline.
+
+    Exit code 1 for a failed step, 130 for an interrupt; the runner says what becomes of the run then.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # At once, since a step may take some seconds to end.
+        print(f"Interrupted; {runner.interrupted()}.", file=sys.stderr)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    try:
+        yield
+    except RunError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
 def main() -> None:
     """The command line. Exit code 2 for bad input, 1 for a failed step, 130 for an interrupt."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     with step():
         name, overrides = parse_arguments("Compile the pipeline and run it.")
-        try:
-            run(overrides, ROOT / "runs", load_target(name))
-        except RunError as error:
-            print(error, file=sys.stderr)
-            raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            raise SystemExit(INTERRUPTED) from None
+        target = load_target(name)
+        runner = RUNNERS[target.runner]()
+        with command_line(runner):
+            run(overrides, ROOT / "runs", target, runner)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,10 @@ class LocalRunner:
         self._succeeded = not content["failure"]
         return Result({name: Path(path) for name, path in content["artifacts"].items()}, content["failure"])
 
+    def interrupted(self) -> str:
+        """What becomes of the run."""
+        return "the same command goes on from what is done"
+
     def close(self) -> None:
         """Ends what still runs, and deletes what unfinished steps have left."""
         if not self._locks:

@@ -72,6 +72,24 @@ class Target(Schema):
 
     runner: Literal["local", "docker", "kubeflow", "vertex"]
     """What brings the compiled pipeline there."""
+    name: str = ""
+    """What the target is called: the name of its file."""
+    host: str = ""
+    """The address of Kubeflow Pipelines' API."""
+    namespace: str = ""
+    """Whose runs they are, where a Kubeflow has several users."""
+    dashboard: str = ""
+    """The address of Kubeflow's dashboard, for people; without it, that of the API."""
+    mlflow: str = ""
+    """The address of MLflow, for people."""
+    project: str = ""
+    """Google Cloud's project, for Vertex AI."""
+    location: str = ""
+    """The region there."""
+    service_account: str = ""
+    """Who the steps are there; the project's default if it is not given."""
+    pipeline_root: str = ""
+    """Where the artifacts go, an address in a bucket; Kubeflow has a place of its own."""
     image: str = Field(pattern=r"\{tag\}")
     """The images' name: {tag} is where the content's hash goes, {stage} where `data`, `cpu` or `gpu` does."""
     gpu_stage: Literal["gpu", "cpu"] = "gpu"
@@ -180,4 +198,4 @@ def load_target(name: str, folder: Path = TARGETS) -> Target:
             f"The target {name} needs {missing[1]}; give it as in make pipeline-run TARGET={name} "
             f"{missing[1]}=..., {path.name} says what it is."
         ) from None
-    return from_json(Target, json.dumps(content), path.name)
+    return from_json(Target, json.dumps(content), path.name).model_copy(update={"name": name})

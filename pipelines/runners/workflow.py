@@ -1,0 +1,140 @@
+"""Argo's account of a run, which Kubeflow Pipelines keeps and hands out: which pod of which step is how far.
+
+The API's own list of a run's tasks says neither which step a pod is of nor why one waits. Here a task of the
+pipeline is three nodes: `<task>-driver`, a pod that looks up the cache; `<task>`; and below that `executor`,
+the pod of the step itself, skipped if the cache had its result. Where pods are repeated, each attempt is a
+node with a number: `executor(0)`. See compiler/argocompiler in kubeflow/pipelines.
+"""
+
+import base64
+import gzip
+import json
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from pipelines.runners.steps import Step
+
+Node = dict[str, Any]
+FAILED = ("Failed", "Error")
+
+
+class Workflow:
+    """See the module.
+
+    Args:
+        manifest: The workflow's manifest with its status, JSON.
+
+    Attributes:
+        name: Its name in Kubernetes.
+        namespace: Where its pods are.
+        message: What Argo says of the whole, such as why it failed.
+        terminated: Whether someone has ended it.
+    """
+
+    def __init__(self, manifest: str) -> None:
+        content = json.loads(manifest)
+        self._metadata, status = content["metadata"], content.get("status", {})
+        self.name: str = self._metadata["name"]
+        self.namespace: str = self._metadata.get("namespace", "")
+        self.message: str = status.get("message", "")
+        self.terminated: bool = content.get("spec", {}).get("activeDeadlineSeconds") == 0
+        if packed := status.get("compressedNodes"):  # of more than a megabyte
+            status["nodes"] = json.loads(gzip.decompress(base64.b64decode(packed)))
+        self._nodes: dict[str, Node] = {node["name"]: node for node in (status.get("nodes") or {}).values()}
+
+    def step(self, task: str) -> Step:
+        """How far a task is."""
+        driver, whole = self._node(f"{task}-driver"), self._node(task)
+        executor = self._node(f"{task}.executor")
+        pods = self._pods(f"{task}.executor") or self._pods(f"{task}-driver")
+        pod = pods[-1] if pods else {}
+        why, name = str(pod.get("message", "")), self._pod_name(pod) if pod else ""
+        began, ended = (_seconds(pod.get(key)) for key in ("startedAt", "finishedAt"))
+        if any(node.get("phase") in FAILED for node in (driver, whole, executor)):
+            return Step("failed", began, ended, why, name)
+        match executor.get("phase"):
+            case "Skipped":
+                ended = _seconds(executor.get("finishedAt"))
+                return Step("cached", ended, ended)
+            case "Succeeded":
+                return Step("done", _seconds(pods[0].get("startedAt")), ended, why, name)
+        match pod.get("phase"):
+            case "Pending":
+                return Step("pending", began, 0.0, why, name)
+            case "Running" if executor:
+                return Step("running", began, 0.0, why, name)
+        return Step()
+
+    @cached_property
+    def executions(self) -> dict[str, "Execution"]:
+        """What the steps that were not taken from the cache were started with, by the task."""
+        found = {}
+        for name, node in self._nodes.items():
+            task = name.removeprefix(f"{self.name}.root.").split(".")[0]
+            if patch := _parameter(node, "pod-spec-patch") if ".executor" in name else "":
+                succeeded = self._node(f"{task}.executor").get("phase") == "Succeeded"
+                found[task] = Execution(json.loads(patch), succeeded)
+        return found
+
+    def _node(self, path: str) -> Node:
+        return self._nodes.get(f"{self.name}.root.{path}", {})
+
+    def _pods(self, path: str) -> list[Node]:
+        """The attempts of a pod, in their order."""
+        name = f"{self.name}.root.{path}"
+        found = [
+            node
+            for key, node in self._nodes.items()
+            if node["type"] == "Pod" and (key == name or key.startswith(f"{name}("))
+        ]
+        return sorted(found, key=lambda node: str(node.get("startedAt")))
+
+    def _pod_name(self, node: Node) -> str:
+        """As Argo makes it, and Kubeflow's API server (RetrievePodName in common/util/workflow.go)."""
+        annotations = self._metadata.get("annotations") or {}
+        if annotations.get("workflows.argoproj.io/pod-name-format") == "v1":
+            return str(node["id"])
+        return f"{self.name}-{node['templateName']}-{node['id'].rsplit('-', 1)[-1]}"
+
+
+class Execution:
+    """What a step was started with.
+
+    Args:
+        pod: What Kubeflow's driver adds to the step's pod.
+        succeeded: Whether it came to its end.
+
+    Attributes:
+        succeeded: See above.
+        inputs: The addresses of its input artifacts by their names.
+        outputs: Those of its outputs.
+        parameters: Its parameters.
+        image: The image that it runs in.
+    """
+
+    def __init__(self, pod: dict[str, Any], succeeded: bool) -> None:
+        [main] = [container for container in pod["containers"] if container["name"] == "main"]
+        command = main["command"]
+        content = json.loads(command[command.index("--executor_input") + 1])
+        inputs = content.get("inputs", {})
+        self.succeeded = succeeded
+        self.inputs = _addresses(inputs)
+        self.outputs = _addresses(content.get("outputs", {}))
+        self.parameters: dict[str, Any] = inputs.get("parameterValues", {})
+        self.image: str = main["image"]
+
+
+def _addresses(content: dict[str, Any]) -> dict[str, str]:
+    """The addresses of single artifacts; ours are no lists."""
+    lists = content.get("artifacts", {})
+    return {name: found["artifacts"][0]["uri"] for name, found in lists.items() if found.get("artifacts")}
+
+
+def _parameter(node: Node, name: str) -> str:
+    parameters = (node.get("inputs") or {}).get("parameters") or []
+    return next((str(each.get("value", "")) for each in parameters if each["name"] == name), "")
+
+
+def _seconds(time: str | None) -> float:
+    return datetime.fromisoformat(time).timestamp() if time else 0.0

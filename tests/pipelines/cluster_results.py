@@ -1,0 +1,57 @@
+"""What steps on a cluster would have made, for tests in which none runs: real artifacts but for the pages."""
+
+import shutil
+from pathlib import Path
+
+from buckets import S3Bucket
+from small_predictions import NOTICE, make_predictions
+
+from brain_tumor.artifacts.evaluation import write_evaluation
+from brain_tumor.config import EvaluateConfig
+from brain_tumor.evaluation.judge import judge
+from brain_tumor.stores.files import walk_files
+
+BUCKET = "mlpipeline"
+
+
+def make_results(folder: Path, dataset: Path) -> Path:
+    """A folder with what the steps' outputs are called, and hold.
+
+    Args:
+        folder: A new folder.
+        dataset: A dataset artifact.
+    """
+    found = make_predictions(folder / "predictions", 12, NOTICE)
+    write_evaluation(folder / "evaluation", judge(EvaluateConfig(bootstrap_samples=200, seed=1), found))
+    # Of the images none: each upload takes its time.
+    shutil.copytree(dataset, folder / "dataset", ignore=shutil.ignore_patterns("images"))
+    (folder / "gallery").write_text("<!doctype html><p>The pictures</p>")
+    (folder / "data_report").write_text("<!doctype html><p>The data</p>")
+    return folder
+
+
+def files_below(path: Path) -> dict[str, bytes]:
+    """The bytes of a file, without a name, or of those below a folder by their names with a slash before."""
+    if path.is_file():
+        return {"": path.read_bytes()}
+    return {f"/{file.relative_to(path).as_posix()}": file.read_bytes() for file in walk_files(path)}
+
+
+class Uploads:
+    """Uploads a step's output as Kubeflow's launcher does, where there is something to upload.
+
+    Args:
+        results: See `make_results`.
+        bucket: An S3 server.
+    """
+
+    def __init__(self, results: Path, bucket: S3Bucket) -> None:
+        self._results, self._bucket = results, bucket
+        self.addresses: dict[str, str] = {}
+
+    def __call__(self, task: str, output: str, address: str) -> None:
+        self.addresses[output] = address
+        if (self._results / output).exists():
+            for name, content in files_below(self._results / output).items():
+                key = address.removeprefix(f"minio://{BUCKET}/") + name
+                self._bucket.client.put_object(Bucket=BUCKET, Key=key, Body=content)

@@ -1,0 +1,469 @@
+"""Runs on Kubeflow Pipelines: submitted, followed and ended as on a cluster, with a stand-in for the server
+(`kubeflow_standin.py`) and a real S3 server for its artifacts."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from buckets import S3Bucket
+
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.stores.files import hash_files
+from pipelines.image import ROOT
+from pipelines.run import RunError, conclude, run, watch
+from pipelines.runners import connection, kubeflow, remote
+from pipelines.runners.kubeflow import KubeflowRunner
+from pipelines.targets.target import load_target
+from tests.pipelines.argo_standin import Fault
+from tests.pipelines.cluster_results import BUCKET, Uploads, make_results
+from tests.pipelines.kubeflow_standin import Kubeflow, serve_kubeflow
+from tests.pipelines.local_run import STEPS
+
+FINETUNE = "phases.phase3_finetune.learning_rate=1e-4"
+# A command line, but for the folder that takes everything and for how often it asks.
+COMMAND = """
+import importlib, pathlib, sys
+from pipelines.runners import kubeflow
+kubeflow.POLL = 0.05
+module = importlib.import_module(sys.argv.pop(1))
+module.ROOT = pathlib.Path(sys.argv.pop(1))
+module.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
+    return make_results(tmp_path_factory.mktemp("results"), tiny_dataset)
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiles nothing, but in processes of their own: below pytest it takes seconds (kfp reads stacks)."""
+    golden = Path(__file__).with_name("golden") / "kind.yaml"
+    monkeypatch.setattr("pipelines.run.compile_pipeline", lambda *given: copy_to(golden, given[-1]))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
+    """The stand-in, which the target `kind` is told to be at."""
+    with serve_kubeflow() as server:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.host)
+        monkeypatch.setattr(kubeflow, "POLL", 0.002)
+        yield server
+
+
+@pytest.fixture
+def uploads(server: Kubeflow, results: Path, s3_bucket: S3Bucket) -> Uploads:
+    """What the steps upload to."""
+    if BUCKET not in {each["Name"] for each in s3_bucket.client.list_buckets()["Buckets"]}:
+        s3_bucket.client.create_bucket(Bucket=BUCKET)
+    server.store = Uploads(results, s3_bucket)
+    return server.store
+
+
+def start(runs: Path, *overrides: str) -> dict[str, Path]:
+    return run(list(overrides), runs, load_target("kind"))
+
+
+def copy_to(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def command(module: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, module, str(root), "--target", "kind", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def begun(stderr: str) -> list[str]:
+    return re.findall(r"^\[ ?\d+/\d+\] (.+)$", stderr, re.MULTILINE)
+
+
+def test_a_run_ends_as_a_local_one(
+    server: Kubeflow, uploads: Uploads, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifacts = start(tmp_path, FINETUNE)
+    said = capsys.readouterr()
+    [play] = server.plays.values()
+    link = f"http://127.0.0.1:8080/#/runs/details/{play.id}"
+    name = play.body["display_name"]
+    assert said.err.splitlines()[0] == f"{name}: {link}"
+    assert set(begun(said.err)) == STEPS and len(begun(said.err)) == len(STEPS)
+    # Each step ran for one moment of the stand-in; of those that ran at once the name is said.
+    assert "        10.0 s" in said.err and "        train: baseline box: 10.0 s" in said.err
+    assert re.search(r"^final  +1\.000  +0\.667 .* run of final$", said.out, re.MULTILINE)
+    assert f"Report: {tmp_path}/reports/{name}.html" in said.out
+    assert re.search(
+        rf"^Data:   {tmp_path}/reports/{name}-data.html \(\d+ findings?\)$", said.out, re.MULTILINE
+    )
+    assert f"\nKubeflow: {link}\nMLflow: http://127.0.0.1:5000\nRun:    " in said.out
+    steps = f"{len(STEPS)} steps run, 0 cached"
+    assert re.search(rf"^Run:    {name}: {steps}, \d+\.\d s$", said.out, re.MULTILINE)
+    for output in ("evaluation", "predictions"):
+        assert hash_files(artifacts[output]) == hash_files(results / output)
+    assert [path.name for path in artifacts["dataset"].iterdir()] == ["manifest.json"]
+    assert (tmp_path / "reports" / f"{name}.html").read_bytes() == (results / "gallery").read_bytes()
+    record = json.loads((tmp_path / "history" / f"{name}.json").read_text())
+    assert (record["target"], record["run_id"], record["overrides"]) == ("kind", play.id, [FINETUNE])
+    assert set(record["executed"]) == STEPS and record["parameters"]["about"] == FINETUNE
+    assert record["addresses"] == {name: uploads.addresses[name] for name in record["addresses"]}
+    [experiment] = server.experiments
+    assert (experiment["display_name"], play.body["experiment_id"]) == (
+        "brain-tumor",
+        experiment["experiment_id"],
+    )
+
+
+def test_what_was_taken_from_the_cache_is_found(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(tmp_path)
+    first = dict(uploads.addresses)
+    start(tmp_path, FINETUNE)
+    second = dict(uploads.addresses)
+    assert second["evaluation"] != first["evaluation"] and second["dataset"] == first["dataset"]
+    capsys.readouterr()
+    # A run without a step of its own, and on a machine that knows of none: its artifacts are the first one's.
+    artifacts = start(tmp_path / "new")
+    said = capsys.readouterr()
+    assert begun(said.err) and all(title.endswith(": cached") for title in begun(said.err))
+    assert f": 0 steps run, {len(STEPS)} cached" in said.out and " run of final" in said.out
+    assert artifacts["evaluation"].is_dir()
+    assert not (tmp_path / "new" / "history").exists()
+    records = [json.loads(path.read_text()) for path in (tmp_path / "history").iterdir()]
+    third = max(records, key=lambda record: len(record["cached"]))
+    assert "ingest" in third["cached"] and set(third["executed"]) == {
+        "train: phase3 finetune",
+        "evaluate",
+        "curves: label0",
+        "curves: label1",
+        "curves: label2",
+        "curves: all labels",
+        "visualize",
+    }
+    assert third["addresses"]["dataset"] == first["dataset"]
+    assert third["addresses"]["evaluation"] == second["evaluation"]
+
+
+def test_a_cached_result_of_a_deleted_run_is_no_guess(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path
+) -> None:
+    start(tmp_path)
+    server.plays.clear()
+    with pytest.raises(InputError, match=r"Where the run's evaluation lies is not known: .* caching: false"):
+        start(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("ImagePullBackOff: Back-off pulling image", "its image cannot be pulled .*; push it"),
+        (
+            'CreateContainerConfigError: secret "x" not found',
+            'a secret, .* missing .*"x" not found.*; create it',
+        ),
+        (
+            "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+            "no node .*gpu.*; add one",
+        ),
+    ],
+)
+def test_a_pod_that_cannot_start_says_what_to_do(
+    server: Kubeflow,
+    uploads: Uploads,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    said: str,
+) -> None:
+    server.faults["build-tfrecords"] = Fault(message, waits=5)
+    monkeypatch.setattr(kubeflow, "LOOK_AGAIN", 0.0)
+    start(tmp_path)
+    stderr = capsys.readouterr().err
+    assert len(re.findall(rf"^        build TFRecords: waits: {said}", stderr, re.MULTILINE)) == 1
+
+
+def test_a_long_wait_for_no_known_reason_names_the_command_that_says_it(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.faults["ingest"] = Fault("PodInitializing", waits=3)
+    start(tmp_path)
+    [play] = server.plays.values()
+    pods = [node for node in play.nodes().values() if node["name"].endswith(".root.ingest.executor(0)")]
+    pod = f"{play.name}-retry-system-container-impl-{pods[0]['id'].rsplit('-', 1)[-1]}"
+    # The stand-in's clock began long ago.
+    assert (
+        f"ingest: pending for 5 minutes; kubectl describe pod -n kubeflow {pod} says why"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path) -> None:
+    log = "".join(f"line {number}\n" for number in range(40)) + "images/3.jpg is no image; delete it.\n"
+    server.faults["ingest"] = Fault("main: Error (exit code 2)", fails=True, log=log)
+    process = command("pipelines.run", tmp_path)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (1, "")
+    [kept] = (tmp_path / "runs" / "logs").glob("*.log")
+    assert kept.read_text() == log
+    assert f"The step 'ingest' failed. The end of its log ({kept}):\n    line 16\n" in stderr
+    assert re.search(r"    images/3.jpg is no image; delete it\.\nKubeflow: http\S+\n.*", stderr)
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "runs" / "history").exists()
+
+
+@pytest.mark.parametrize(
+    ("message", "log", "said"),
+    [
+        ("main: OOMKilled (exit code 137)", "epoch 1\n", "for want of memory; give it more .*kind.yaml"),
+        ("pod deleted", None, r"pod deleted; kubectl logs -c main -n kubeflow brain-tumor-\S+-\d+ may have"),
+    ],
+)
+def test_a_step_that_was_ended_says_why(
+    server: Kubeflow, tmp_path: Path, message: str, log: str | None, said: str
+) -> None:
+    server.faults["train-3"] = Fault(message, fails=True, log=log)
+    with pytest.raises(RunError, match=f"^The step 'train: phase1 box' failed: .*{said}"):
+        start(tmp_path)
+
+
+def test_a_terminated_run_says_so(server: Kubeflow, tmp_path: Path) -> None:
+    server.terminate_at = 8
+    with pytest.raises(
+        RunError, match=r"^The run was terminated at the step '.+'; the same command goes on from"
+    ):
+        start(tmp_path)
+
+
+def submitted(server: Kubeflow) -> list[str]:
+    return [path for method, path, _ in server.requests if (method, path) == ("POST", "/apis/v2beta1/runs")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "status", "said"),
+    [
+        ("GET .*healthz", 401, "does not know who asks (401); set KF_PIPELINES_TOKEN_COMMAND"),
+        ("GET .*healthz", 404, "There is no Kubeflow Pipelines at"),
+        ("GET .*healthz", 500, "failed (500: Failed with 500); look at kubectl logs"),
+        ("GET .*experiments", 403, "refuses this with no namespace (403: Failed with 403); name a namespace"),
+        ("POST .*experiments", 409, "does not take this (409"),
+        ("POST .*runs", 400, "does not take this (400: Failed with 400); correct it."),
+    ],
+)
+def test_a_refusal_before_anything_ran_is_one_sentence(
+    server: Kubeflow, tmp_path: Path, pattern: str, status: int, said: str
+) -> None:
+    server.refusals[pattern] = [status] * 9
+    with pytest.raises(InputError, match=re.escape(said)):
+        start(tmp_path)
+    assert not server.plays
+
+
+def test_an_experiment_that_another_makes_meanwhile_is_taken(
+    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = KubeflowRunner._find_experiment
+    asked: list[int] = []
+
+    def nothing_at_first(self: KubeflowRunner, where: dict[str, str]) -> str:
+        asked.append(1)
+        if len(asked) > 1:
+            return found(self, where)
+        server.experiments.append({"display_name": "brain-tumor", "experiment_id": "another's"})
+        return ""
+
+    monkeypatch.setattr(KubeflowRunner, "_find_experiment", nothing_at_first)
+    server.refusals["POST .*experiments"] = [409]
+    server.terminate_at = 2
+    with pytest.raises(RunError):
+        start(tmp_path)
+    [play] = server.plays.values()
+    assert play.body["experiment_id"] == "another's"
+
+
+def test_nobody_at_the_address_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    process = command("pipelines.run", tmp_path)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (2, "")
+    line = stderr.splitlines()[0]
+    assert (
+        line.startswith("No Kubeflow Pipelines answers at http://127.0.0.1:")
+        and "kubectl port-forward" in line
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("", "Say where Kubeflow Pipelines is"), ("127.0.0.1:8888", "is no address; give it as http")],
+)
+def test_an_address_is_needed(tmp_path: Path, host: str, said: str) -> None:
+    target = load_target("kind").model_copy(update={"host": host})
+    with pytest.raises(InputError, match=said):
+        run([], tmp_path, target)
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.refusals["GET /apis/v2beta1/runs/"] = [503] * 3
+    server.refusals["GET /apis/v1beta1/runs/"] = [500]
+    start(tmp_path)
+    said = capsys.readouterr()
+    assert said.err.count("Trying again.") == 2
+    assert f": {len(STEPS)} steps run, 0 cached" in said.out
+
+
+@pytest.mark.parametrize(("status", "said"), [(503, "failed (503"), (401, "does not know who asks")])
+def test_a_run_that_cannot_be_followed_goes_on(
+    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", 0.01)
+    server.refusals["GET /apis/v2beta1/runs/"] = [status] * 99
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        start(tmp_path)
+    [play] = server.plays.values()
+    name = play.body["display_name"]
+    assert f"goes on; make pipeline-follow TARGET=kind RUN={name} follows it again" in str(caught.value)
+
+
+def test_a_token_is_asked_for_anew(
+    server: Kubeflow, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "token"
+    script.write_text("#!/bin/sh\necho again >> $0.log\necho secret-token\n")
+    script.chmod(0o755)
+    monkeypatch.setenv(connection.TOKEN_COMMAND, str(script))
+    monkeypatch.setattr(connection, "TOKEN_AGE", 0.0)
+    server.token, server.terminate_at = "secret-token", 3
+    with pytest.raises(RunError) as caught:
+        start(tmp_path)
+    assert len((tmp_path / "token.log").read_text().splitlines()) >= len(server.requests) > 5
+    said = capfd.readouterr()
+    assert "secret" not in f"{caught.value}{said.out}{said.err}"
+    server.token = "another"
+    with pytest.raises(InputError, match="does not know who asks") as refused:
+        start(tmp_path)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("exit 3", "gave no token (it printed nothing)"),
+        ("echo no context >&2; exit 1", "no token (no context)"),
+    ],
+)
+def test_a_command_that_gives_no_token_is_named(
+    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    monkeypatch.setenv(connection.TOKEN_COMMAND, f"sh -c '{text}'")
+    with pytest.raises(
+        InputError, match=re.escape(f"The command in {connection.TOKEN_COMMAND} gave")
+    ) as caught:
+        start(tmp_path)
+    assert said.split("(")[1] in str(caught.value)
+
+
+def test_a_token_of_a_file_and_a_cookie(
+    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.token, server.login, server.terminate_at = "of-a-file", True, 3
+    monkeypatch.setenv(connection.TOKEN_FILE, str(tmp_path / "token"))
+    with pytest.raises(InputError, match="holds no token; write one there"):
+        start(tmp_path)
+    (tmp_path / "token").write_text("of-a-file\n")
+    with pytest.raises(InputError, match=r"does not know who asks \(302\)"):
+        start(tmp_path)
+    monkeypatch.setenv(connection.COOKIES, "authservice_session=secret")
+    with pytest.raises(RunError, match="terminated"):
+        start(tmp_path)
+
+
+def test_several_users_need_a_namespace(server: Kubeflow, tmp_path: Path) -> None:
+    server.multi_user, server.terminate_at = True, 3
+    target = load_target("kind")
+    with pytest.raises(
+        InputError, match="has several users; say whose runs they are: KF_PIPELINES_NAMESPACE="
+    ):
+        run([], tmp_path, target)
+    with pytest.raises(RunError):
+        run([], tmp_path, target.model_copy(update={"namespace": "team"}))
+    assert [each["namespace"] for each in server.experiments] == ["team"]
+
+
+def test_an_interrupted_run_goes_on_and_is_followed_to_the_same_end(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path
+) -> None:
+    server.faults["ingest"] = Fault("PodInitializing", waits=10_000)
+    process = command("pipelines.run", tmp_path, FINETUNE)
+    deadline = time.monotonic() + 60
+    while not any(play.moment > 3 for play in server.plays.values()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate()
+    [play] = server.plays.values()
+    name = play.body["display_name"]
+    assert (process.returncode, stdout) == (130, "")
+    assert (
+        f"Interrupted; the run {name} goes on; make pipeline-follow TARGET=kind RUN={name} follows" in stderr
+    )
+    assert play.state == "RUNNING" and len(submitted(server)) == 1
+
+    play.faults.clear()
+    process = command("pipelines.follow", tmp_path / "elsewhere", name)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert set(begun(stderr)) == STEPS
+    assert " run of final" in stdout and f"{name}: {len(STEPS)} steps run, 0 cached" in stdout
+    record = json.loads((tmp_path / "elsewhere" / "runs" / "history" / f"{name}.json").read_text())
+    assert record["overrides"] == [FINETUNE] and record["run_id"] == play.id
+
+
+def test_a_run_is_found_by_its_id_and_by_its_name(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(tmp_path)
+    [play] = server.plays.values()
+    first = capsys.readouterr().out
+    for key in (play.id, play.body["display_name"]):
+        runner = KubeflowRunner()
+        found, started = runner.attach(key, load_target("kind"), tmp_path / "other")
+        conclude(found, *watch(found, runner), started)
+        again = capsys.readouterr().out
+        assert again.partition("Report:")[0] == first.partition("Report:")[0]
+        # By the server's clock, whenever it is looked at.
+        assert f", {play.moment * 10:.1f} s" in again
+    for key in ("other", "01234567-0123-0123-0123-0123456789ab"):
+        with pytest.raises(InputError, match=f"There is no run {key} in Kubeflow Pipelines at"):
+            KubeflowRunner().attach(key, load_target("kind"), tmp_path)
+
+
+def test_a_store_that_cannot_be_read_loses_nothing(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(
+        InputError, match=r"The run has succeeded, but s3://mlpipeline/.* port-forward"
+    ) as caught:
+        start(tmp_path)
+    assert "make pipeline-follow TARGET=kind RUN=" in str(caught.value)
+    assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)
