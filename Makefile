@@ -16,7 +16,7 @@ AT_HOST := $(if $(filter command line,$(origin HOST)),KF_PIPELINES_ENDPOINT='$(H
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage clean-runs cluster-up dashboard cluster-down doctor test test-all campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage champion clean-runs cluster-up dashboard cluster-down doctor test test-all campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ mlflow-ui: setup ## Open MLflow on the runs, http://127.0.0.1:5000
 
 tensorboard: setup ## Open TensorBoard on the trainings, http://127.0.0.1:6006 (LOGS=s3://... for a cluster's)
 	@$(BIN)/python -m pipelines.tensorboard $(LOGS)
+
+champion: setup ## Make a version of the registered model the champion (MODEL=3)
+	@test -n "$(MODEL)" || { echo "Say which: make champion MODEL=3" >&2; exit 2; }
+	@$(BIN)/brain-tumor champion $(MODEL)
 
 weights-stage: setup ## Put the ImageNet weights where pods without internet find them (TO=s3://..., OVERRIDES)
 	@test -n "$(TO)" || { echo "Say where to: make weights-stage TO=s3://bucket/folder" >&2; exit 2; }

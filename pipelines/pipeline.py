@@ -11,6 +11,7 @@ from brain_tumor.config import StepConfigs
 from brain_tumor.steps import title
 from components.build_tfrecords import build_tfrecords
 from components.evaluate import evaluate
+from components.gate import gate
 from components.ingest import ingest
 from components.label_curves import label_curves
 from components.train import train
@@ -32,6 +33,7 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
     4. evaluate: the final model beside the others that no phase goes on from.
     5. curves: one ROC curve and confusion matrix a label, and one of all labels in one pot.
     6. visualize: the pictures on one page.
+    7. gate: the final model in the registry, as the champion or as a challenger.
     """
 
     def step(task: dsl.PipelineTask, kind: Kind, of: str = "") -> dsl.PipelineTask:
@@ -50,7 +52,7 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
         trained = step(train(config=config[name], records=records, **start), "train", name)
         models[name] = trained.outputs["model"]
 
-    # 4. to 6. Judgement.
+    # 4. to 7. Judgement.
     others = {f"baseline_{number}": models[name] for number, name in enumerate(configs.baselines, start=1)}
     final = models[configs.final]
     judged = step(evaluate(config=config["evaluate"], records=records, final=final, **others), "evaluate")
@@ -59,6 +61,9 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
         step(label_curves(label=label, evaluation=evaluation), "label_curves", label)
     drawing = {"dataset": dataset, "predictions": predictions, "evaluation": evaluation}
     drawn = step(visualize(config=config["visualize"], **drawing), "visualize")
+    # The champion changes from run to run, and to register is an effect: no earlier result stands for it.
+    asked = gate(config=config["gate"], records=records, final=final, predictions=predictions)
+    step(asked, "gate").set_caching_options(False)
     return {"records": records, **models, **drawing, "gallery": drawn.outputs["gallery"]}
 
 

@@ -92,6 +92,8 @@ def _why(job: Job, task: Any, last: dict[str, Any]) -> str:
     """Why a step, none of those before it has to run, would itself."""
     if not job.target.caching:
         return "the target does not take earlier results"
+    if not task.caching_options.enable_cache:
+        return "it is done in every run"
     if not last:
         return "no run on record"
     if last["image"] != job.tag:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from brain_tumor.config import StepConfigs
 from brain_tumor.configure import configure
 from brain_tumor.runtime.step import step
+from brain_tumor.steps import title
 from brain_tumor.stores.files import write_json
 from pipelines.compile import compile_pipeline, parse_arguments
 from pipelines.display import Display, read_tasks
@@ -116,7 +117,7 @@ def conclude(run: Run, display: Display, result: Result, started: datetime) -> d
     findings = open_dataset(dataset).manifest.metrics()["findings"]
     data_page = _copy_report(dataset.with_name("data_report"), run.runs, "-data")
     about_data = f"{data_page} ({findings:,} {'finding' if findings == 1 else 'findings'})"
-    if display.executed:
+    if set(display.executed) - {title("gate")}:  # it asks in every run
         _record(run, result, display, started, seconds)
     _print_result(evaluation, page, about_data, display, run, result, seconds)
     print_before(run.runs, result.artifacts["evaluation"])

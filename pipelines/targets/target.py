@@ -20,7 +20,7 @@ from brain_tumor.config.fields import CountOrZero
 from brain_tumor.runtime.errors import InputError
 
 TARGETS = Path(__file__).parent
-Kind = Literal["ingest", "build_tfrecords", "train", "evaluate", "label_curves", "visualize"]
+Kind = Literal["ingest", "build_tfrecords", "train", "evaluate", "label_curves", "visualize", "gate"]
 # What no TensorFlow is needed for; the other steps run in the image `cpu`, or `gpu` where they get one.
 DATA_STEPS: set[Kind] = {"ingest", "label_curves", "visualize"}
 

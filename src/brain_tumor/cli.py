@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "train": (steps.train, ""),
     "evaluate": (steps.evaluate, "evaluate"),
     "visualize": (steps.visualize, "visualize"),
+    "gate": (steps.gate, "gate"),
 }
 EPILOG = "Further arguments are overrides of the configuration, such as profile=full."
 

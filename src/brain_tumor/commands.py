@@ -44,6 +44,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     predict_parser.add_argument("--draw", type=Path, metavar="FOLDER", help="a picture an image")
     predict_parser.set_defaults(run=predict)
 
+    about = "Makes a version of the registered model the champion, whatever the gate decided."
+    champion_parser = commands.add_parser("champion", help=about, description=about)
+    champion_parser.add_argument("version", metavar="MODEL", help="its number, or NAME/NUMBER")
+    champion_parser.set_defaults(run=set_champion)
+
 
 def compare_runs(run_names: list[str], runs: Path) -> None:
     """Compares runs: prints what differed, and writes a page and a Markdown file to `runs/reports/`.
@@ -110,6 +115,34 @@ def predict(images: list[str], model: str, output: Path | None, form: str | None
     if len(good) < len(answers):
         logging.error("%d of %d images could not be read.", len(answers) - len(good), len(answers))
         raise SystemExit(1)
+
+
+def set_champion(version: str) -> None:
+    """Makes a version of the registered model the champion.
+
+    Args:
+        version: Its number, or `NAME/NUMBER` where the model is not called as the gate's default says.
+
+    Raises:
+        InputError: There is no such version, or no MLflow.
+    """
+    from brain_tumor.config import GateConfig
+    from brain_tumor.runtime.registry import CHAMPION, Registry
+    from brain_tumor.runtime.tracking import existing_store
+
+    name, _, number = version.rpartition("/")
+    if not number.isdecimal():
+        raise InputError(f"MODEL={version} has no version's number; give it as 3 or {GateConfig().model}/3.")
+    with existing_store(RUNS) as client:
+        if client is None:
+            raise InputError(
+                f"{RUNS / 'mlflow.db'} is not there; run a pipeline, or set MLFLOW_TRACKING_URI."
+            )
+        registry = Registry(client, name or GateConfig().model)
+        chosen, before = registry.version(int(number)), registry.champion()
+        registry.decide(chosen, CHAMPION)
+    instead = f", in place of version {before.number}" if before and before != chosen else ""
+    print(f"{chosen.name} version {chosen.number} is the champion{instead}.")
 
 
 def _check_places(images: list[str], model: str, output: Path | None, draw: Path | None) -> None:

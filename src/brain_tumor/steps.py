@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from brain_tumor.config import (
     DirectoryDataset,
     EvaluateConfig,
+    GateConfig,
     RecordsConfig,
     TrainConfig,
     VisualizeConfig,
@@ -37,6 +38,7 @@ TITLES = {
     "evaluate": "evaluate",
     "label_curves": "curves: {}",
     "visualize": "visualize",
+    "gate": "gate",
 }
 
 
@@ -236,6 +238,43 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     run.log_metrics(found.metrics())
     run.log_text(Path(output).read_text(encoding="utf-8"), "report.html")
     run.end()
+
+
+@step()
+def gate(config: str, records: Path, final: Path, predictions: Path, output: Path) -> dict[str, str]:
+    """Registers the final model with MLflow, and makes it the champion if it is good enough.
+
+    Args:
+        config: A `GateConfig` (JSON).
+        records: The records artifact.
+        final: The model artifact.
+        predictions: The predictions artifact.
+        output: What was decided, and why (Markdown).
+
+    Returns:
+        The registered version's address and its alias; nothing where nothing is tracked.
+    """
+    begin(title("gate"))
+    from brain_tumor.artifacts.model import open_model
+    from brain_tumor.artifacts.outputs import check_outputs
+    from brain_tumor.artifacts.predictions import open_predictions
+    from brain_tumor.artifacts.records import open_records
+    from brain_tumor.reports.gate_report import NOT_TRACKED, gate_markdown
+    from brain_tumor.runtime.tracking import existing_store
+    from brain_tumor.stores.files import write_file
+
+    parsed = from_json(GateConfig, config, "gate")
+    check_outputs([records, final, predictions], {}, [output])
+    model, table, images = open_model(final), open_predictions(predictions), open_records(records)
+    with existing_store(Path("runs")) as client:
+        if client is None or not model.description.mlflow_run_id:
+            write_file(output, NOT_TRACKED)
+            return {}
+        from brain_tumor.gate.register import register
+
+        version, decision = register(parsed, client, model, table, images)
+        write_file(output, gate_markdown(version, decision))
+    return {"registered": version.uri, "alias": decision.alias}
 
 
 def _open_models(final: Path, baselines: list[Path]) -> "dict[str, Model]":

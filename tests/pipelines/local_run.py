@@ -20,7 +20,9 @@ TRAININGS = (
 )
 CURVES = {f"curves: {label}" for label in ("label0", "label1", "label2", "all labels")}
 JUDGEMENT = {"evaluate", "visualize"} | CURVES
-STEPS = {"ingest", "build TFRecords", *TRAININGS, *JUDGEMENT}
+# It asks the registry in every run.
+GATE = {"gate"}
+STEPS = {"ingest", "build TFRecords", *TRAININGS, *JUDGEMENT, *GATE}
 PHASES = ("baseline_classification", "baseline_box", "phase1_box", "phase2_classification", "phase3_finetune")
 KINDS = {kind: kind for kind in ("dataset", "records", "predictions", "evaluation")} | dict.fromkeys(
     PHASES, "model"

@@ -26,7 +26,7 @@ def test_the_protocol_knows_every_field_and_every_reference_leads_somewhere(targ
     spec = read_spec(golden(target))
     assert unresolved(spec) == []
     assert spec.sdk_version == "kfp-2.17.0"
-    assert len(spec.root.dag.tasks) == 13
+    assert len(spec.root.dag.tasks) == 14
     platform = read_platform(golden(target))
     assert set(platform) == (set(spec.deployment_spec["executors"]) if target in CLUSTERS else set())
 
@@ -46,7 +46,7 @@ def test_a_broken_reference_is_seen() -> None:
 def test_no_secret_and_no_image_that_can_change_is_in_the_file(target: str) -> None:
     text = golden(target).read_text()
     images = re.findall(r"image: (\S+)", text)
-    assert len(images) == 13
+    assert len(images) == 14
     assert all(image.endswith(":golden") for image in images)
     assert not re.search(r"(?i)(password|token|key): *['\"]?[A-Za-z0-9+/]{12,}", text)
     for environment in _environments(target):
@@ -62,7 +62,8 @@ def test_training_and_evaluation_get_a_gpu_and_nothing_else_does(target: str) ->
         resources = container["resources"]
         gpu = kind_of(name) in NEEDS_GPU
         assert ("accelerator" in resources) == gpu
-        stage = stages.get(target, "gpu") if gpu else "cpu" if name == "exec-build-tfrecords" else "data"
+        plain = "cpu" if name in ("exec-build-tfrecords", "exec-gate") else "data"
+        stage = stages.get(target, "gpu") if gpu else plain
         assert container["image"].endswith(f"brain-tumor-{stage}:golden")
         assert resources["resourceMemoryLimit"]
         if gpu:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from brain_tumor.runtime.events import EventReader
-from tests.pipelines.local_run import JOINT, JUDGEMENT, Outcome, finish, run, start_run
+from tests.pipelines.local_run import GATE, JOINT, JUDGEMENT, Outcome, finish, run, start_run
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for in /proc")
 
-STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT
+STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT | GATE
 
 
 def parent_of(pid: int) -> int:

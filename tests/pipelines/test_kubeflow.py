@@ -120,7 +120,7 @@ def test_a_run_ends_as_a_local_one(
     assert (tmp_path / "reports" / f"{name}.html").read_bytes() == (results / "gallery").read_bytes()
     record = json.loads((tmp_path / "history" / f"{name}.json").read_text())
     assert (record["target"], record["run_id"], record["overrides"]) == ("kind", play.id, [FINETUNE])
-    assert set(record["executed"]) == STEPS and record["parameters"]["about"] == FINETUNE
+    assert set(record["executed"]) == STEPS and record["overrides"] == [FINETUNE]
     assert record["addresses"] == {name: uploads.addresses[name] for name in record["addresses"]}
     [experiment] = server.experiments
     assert (experiment["display_name"], play.body["experiment_id"]) == (
@@ -141,8 +141,9 @@ def test_what_was_taken_from_the_cache_is_found(
     # A run without a step of its own, and on a machine that knows of none: its artifacts are the first one's.
     artifacts = start(tmp_path / "new")
     said = capsys.readouterr()
-    assert begun(said.err) and all(title.endswith(": cached") for title in begun(said.err))
-    assert f": 0 steps run, {len(STEPS)} cached" in said.out and " run of final" in said.out
+    *cached, last = begun(said.err)
+    assert cached and all(title.endswith(": cached") for title in cached) and last == "gate"
+    assert f": 1 steps run, {len(STEPS) - 1} cached" in said.out and " run of final" in said.out
     assert artifacts["evaluation"].is_dir()
     assert not (tmp_path / "new" / "history").exists()
     records = [json.loads(path.read_text()) for path in (tmp_path / "history").iterdir()]
@@ -155,6 +156,7 @@ def test_what_was_taken_from_the_cache_is_found(
         "curves: label2",
         "curves: all labels",
         "visualize",
+        "gate",
     }
     assert third["addresses"]["dataset"] == first["dataset"]
     assert third["addresses"]["evaluation"] == second["evaluation"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.local_run import COMMAND, JOINT, JUDGEMENT, Outcome, run, start
+from tests.pipelines.local_run import COMMAND, GATE, JOINT, JUDGEMENT, Outcome, run, start
 
-STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT
+STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT | GATE
 
 
 def plan(root: Path, *overrides: str) -> dict[str, tuple[str, str]]:
@@ -48,7 +48,8 @@ def test_a_single_joint_training_is_configuration_alone(first: Outcome) -> None:
 
 
 def test_the_unchanged_is_all_cached(root: Path, first: Outcome) -> None:
-    assert plan(root, *JOINT) == dict.fromkeys(STEPS, ("cached", "unchanged"))
+    expected = dict.fromkeys(STEPS, ("cached", "unchanged")) | {"gate": ("runs", "it is done in every run")}
+    assert plan(root, *JOINT) == expected
 
 
 def test_what_changes_is_named_and_what_follows_runs_after_it(root: Path, first: Outcome) -> None:

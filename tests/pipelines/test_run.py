@@ -2,12 +2,16 @@
 
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import h5py
 import pytest
+from mlflow import MlflowClient
 
 from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.artifacts.evaluation import read_evaluation
@@ -19,7 +23,7 @@ from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from brain_tumor.ingest.sources.synthetic import write_export
 from brain_tumor.reports.evaluation_tables import DASH
 from brain_tumor.stores.files import hash_files
-from tests.pipelines.local_run import JUDGEMENT, KINDS, PHASES, QUICK, STEPS, Outcome, run, start
+from tests.pipelines.local_run import GATE, JUDGEMENT, KINDS, PHASES, QUICK, STEPS, Outcome, run, start
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,18 @@ def second(root: Path, first: Outcome) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def third(root: Path, second: Outcome) -> Outcome:
+def crowned(root: Path, second: Outcome) -> None:
+    """The first run's model is made the champion, by hand."""
+    make = [sys.executable, "-c", "from brain_tumor.cli import main; main()", "champion"]
+    runs = {**os.environ, "BRAIN_TUMOR_MLFLOW": str(root / "runs")}
+    unknown = subprocess.run([*make, "7"], env=runs, capture_output=True, text=True)
+    assert (unknown.returncode, unknown.stderr) == (2, "The model brain-tumor has no version 7; it has 1.\n")
+    chosen = subprocess.run([*make, "1"], env=runs, capture_output=True, text=True)
+    assert chosen.stdout == "brain-tumor version 1 is the champion.\n", chosen.stderr
+
+
+@pytest.fixture(scope="module")
+def third(root: Path, crowned: None) -> Outcome:
     """The same with another learning rate of phase 3."""
     outcome = run(root, *QUICK, "phases.phase3_finetune.learning_rate=1e-4")
     assert outcome.code == 0, outcome.stderr
@@ -63,7 +78,7 @@ def test_every_step_runs_once(first: Outcome) -> None:
     assert set(first.executed) == STEPS
     assert first.cached == []
     assert list(first.history[0]["executed"]) == first.executed
-    assert ": 13 steps run, 0 cached" in first.stdout
+    assert ": 14 steps run, 0 cached" in first.stdout
 
 
 def test_the_story_is_run_in_its_order(first: Outcome) -> None:
@@ -226,10 +241,24 @@ def test_the_later_phases_stand_on_the_earlier_ones(artifacts: dict[str, Path]) 
 
 
 def test_an_unchanged_run_runs_nothing(first: Outcome, second: Outcome) -> None:
-    assert second.executed == []
-    assert set(second.cached) == STEPS
+    assert set(second.executed) == GATE
+    assert set(second.cached) == STEPS - GATE
     assert second.history == first.history
-    assert ": 0 steps run, 13 cached" in second.stdout
+    assert ": 1 steps run, 13 cached" in second.stdout
+
+
+def test_the_registry_gets_the_final_model_once(root: Path, first: Outcome, second: Outcome) -> None:
+    client = MlflowClient(f"sqlite:///{root / 'runs' / 'mlflow.db'}")
+    runs = [version.run_id for version in client.search_model_versions("name = 'brain-tumor'")]
+    assert len(runs) == len(set(runs))
+    # Two test patients cannot tell whether it is better than the constant answer.
+    report = "brain-tumor/1 is the challenger. Whether it is as good as the constant answer"
+    assert report in first.stderr
+    assert report in second.stderr
+
+
+def test_a_later_model_is_compared_with_the_champion(crowned: None, third: Outcome) -> None:
+    assert "brain-tumor/2 is the challenger. Whether it is as good as the champion, version 1" in third.stderr
 
 
 def test_an_unchanged_run_opens_no_mlflow_run(first: Outcome, second: Outcome) -> None:
@@ -274,7 +303,7 @@ def test_a_runs_name_is_carried_by_all_it_leaves(root: Path, first: Outcome, thi
 
 
 def test_another_learning_rate_runs_its_phase_and_what_follows(first: Outcome, third: Outcome) -> None:
-    assert set(third.executed) == {"train: phase3 finetune"} | JUDGEMENT
+    assert set(third.executed) == {"train: phase3 finetune"} | JUDGEMENT | GATE
     assert set(third.cached) == STEPS - set(third.executed)
     assert (
         third.history[1]["artifacts"]["phase2_classification"]

@@ -83,7 +83,7 @@ def test_the_kinds_of_step_are_the_components() -> None:
 
 def test_every_step_gets_what_the_target_says_of_all(cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
     executors, platform = cluster
-    assert len(executors) == 10
+    assert len(executors) == 12
     for executor in executors.values():
         container = executor["container"]
         assert container["image"] == "registry.example/brain-tumor:0123"

@@ -11,7 +11,14 @@ from brain_tumor.config.dataset import (
     parse_dataset,
 )
 from brain_tumor.config.fields import HEADS, SPLITS, Head, Split, Threshold
-from brain_tumor.config.pipeline import Config, EvaluateConfig, RecordsConfig, StepConfigs, VisualizeConfig
+from brain_tumor.config.pipeline import (
+    Config,
+    EvaluateConfig,
+    GateConfig,
+    RecordsConfig,
+    StepConfigs,
+    VisualizeConfig,
+)
 from brain_tumor.config.training import AugmentationConfig, ModelConfig, PhaseConfig, TrainConfig
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "DatasetConfig",
     "DirectoryDataset",
     "EvaluateConfig",
+    "GateConfig",
     "Head",
     "ModelConfig",
     "PhaseConfig",

@@ -15,6 +15,7 @@ from brain_tumor.config.fields import (
     Count,
     CountOrZero,
     Seed,
+    Share,
     Split,
     Threshold,
 )
@@ -58,9 +59,18 @@ class VisualizeConfig(Schema):
     """Seed of their choice."""
 
 
+class GateConfig(Schema):
+    """The gate step."""
+
+    model: Annotated[str, Field(pattern=r"^[^/:@]+$")] = "brain-tumor"
+    """What the model is called in MLflow's registry."""
+    margin: Share = 0.02
+    """By how much a figure may be worse than the champion's and still counts as not worse."""
+
+
 # What else is named where phases are: the pipeline's parameters, its outputs, and models in tables.
 NO_PHASES = (
-    *("about", "dataset", "records", "evaluate", "visualize"),
+    *("about", "dataset", "records", "evaluate", "visualize", "gate"),
     *("predictions", "evaluation", "gallery"),
     *(FINAL, CONSTANT),
 )
@@ -79,6 +89,7 @@ class Config(Schema):
     """The phase whose model is the result."""
     evaluate: EvaluateConfig = EvaluateConfig()
     visualize: VisualizeConfig = VisualizeConfig()
+    gate: GateConfig = GateConfig()
     seed: Seed = 0
     """What the steps' own seeds are, unless they are given."""
 
@@ -125,6 +136,7 @@ class Config(Schema):
             final=self.final,
             evaluate=self.evaluate,
             visualize=self.visualize,
+            gate=self.gate,
         )
 
 
@@ -139,6 +151,7 @@ class StepConfigs:
         final: The phase whose model is the result.
         evaluate: For evaluate.
         visualize: For visualize.
+        gate: For gate.
     """
 
     dataset: AnyDataset
@@ -147,6 +160,7 @@ class StepConfigs:
     final: str
     evaluate: EvaluateConfig
     visualize: VisualizeConfig
+    gate: GateConfig
 
     @property
     def baselines(self) -> list[str]:
@@ -156,7 +170,7 @@ class StepConfigs:
     def parameters(self) -> dict[str, str]:
         """The pipeline's parameters: each step's config as JSON, a training's under the phase's name."""
         sections: dict[str, Schema] = {"dataset": self.dataset, "records": self.records, **self.trainings}
-        sections |= {"evaluate": self.evaluate, "visualize": self.visualize}
+        sections |= {"evaluate": self.evaluate, "visualize": self.visualize, "gate": self.gate}
         return {name: to_json(config) for name, config in sections.items()}
 
 

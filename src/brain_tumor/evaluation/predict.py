@@ -1,5 +1,6 @@
 """From models to the predictions table: the only part of an evaluation that needs TensorFlow."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,11 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
             )
 
     skip_graph_optimizer_on_cpu()
-    # Thresholds are tuned on valid, whichever split is judged.
-    truths = {split: _read_truth(records, split) for split in dict.fromkeys(("valid", config.split))}
-    tables = []
-    for name, model in models.items():
-        size, forward = model.description.image_size, as_graph(load_model(model))
-        for split, truth in truths.items():
-            with reading_explained(records):
-                answers = _answers(name, forward, load_split(records, split, size), config.batch_size)
-            boxes = _to_pixels(answers["boxes"], truth, size) if "boxes" in answers else None
-            tables.append(_rows(name, truth, answers.get("labels"), boxes, answers.get("scores")))
-    tables += [_constant_rows(truth, records) for truth in truths.values()]
+    tables = [
+        answer_rows(name, as_graph(load_model(model)), model.description.image_size, records, config)
+        for name, model in models.items()
+    ]
+    tables += [_constant_rows(_read_truth(records, split), records) for split in _answered(config)]
     manifest = PredictionsManifest(
         labels=records.labels,
         notice=records.manifest.notice,
@@ -84,6 +79,41 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
         ),
     )
     return write_predictions(output, with_iou(pd.concat(tables, ignore_index=True)), manifest)
+
+
+def answer_rows(
+    name: str,
+    answer: Callable[[Any], dict[str, Any]],
+    size: int,
+    records: Records,
+    config: EvaluateConfig,
+) -> pd.DataFrame:
+    """A model's rows of the predictions table, without the IoU: of the judged split and of valid.
+
+    Args:
+        name: The model's name in the table.
+        answer: From a batch of images uint8 (batch, size, size, 1 or 3) to arrays (batch, ...) by head.
+        size: Side of its images, in pixels.
+        records: The images, and the truth about them.
+        config: The split and the size of a batch.
+
+    Raises:
+        InputError: Its answers are not finite.
+        DamagedError: The records are damaged.
+    """
+    tables = []
+    for split in _answered(config):
+        truth = _read_truth(records, split)
+        with reading_explained(records):
+            answers = _answers(name, answer, load_split(records, split, size), config.batch_size)
+        boxes = _to_pixels(answers["boxes"], truth, size) if "boxes" in answers else None
+        tables.append(_rows(name, truth, answers.get("labels"), boxes, answers.get("scores")))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _answered(config: EvaluateConfig) -> list[Split]:
+    """The splits that models answer for: thresholds are tuned on valid, whichever one is judged."""
+    return list(dict.fromkeys(("valid", config.split)))
 
 
 def _describe(name: str, model: ModelDescription) -> PredictingModel:

@@ -82,6 +82,10 @@ class Registry:
         found = self._client.create_model_version(self.name, source, run_id, model_id=model.model_id)
         return _version(found)
 
+    def find(self, run_id: str) -> Version | None:
+        """The version of the model that a run has logged, if there is one."""
+        return next((version for version in self._versions() if version.run_id == run_id), None)
+
     def champion(self) -> Version | None:
         """The version that is the champion."""
         from mlflow import MlflowException

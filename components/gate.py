@@ -1,0 +1,25 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Model, Output
+
+
+@dsl.component(base_image="brain-tumor", install_kfp_package=False)
+def gate(
+    config: str,
+    records: Input[Dataset],
+    final: Input[Model],
+    predictions: Input[Dataset],
+    decision: Output[Markdown],
+):
+    """Registers the final model, and makes it the champion if it is not worse than the present one.
+
+    Args:
+        config: The gate section of the configuration (JSON).
+        records: From build_tfrecords: the images that a champion is asked about.
+        final: The model that is the pipeline's result.
+        predictions: From evaluate.
+        decision: What was decided, and why.
+    """
+    from brain_tumor import steps
+
+    paths = records.path, final.path, predictions.path, decision.path
+    decision.metadata.update(steps.gate(config, *paths))

@@ -1,0 +1,1 @@
+"""The gate: which model is the champion of MLflow's registry."""

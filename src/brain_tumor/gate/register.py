@@ -1,0 +1,90 @@
+"""Registers a pipeline run's model, and compares it with the champion."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from brain_tumor.artifacts.model import Model
+from brain_tumor.artifacts.predictions import Predictions
+from brain_tumor.artifacts.records import Records
+from brain_tumor.config import EvaluateConfig, GateConfig
+from brain_tumor.config.fields import CONSTANT, FINAL
+from brain_tumor.gate.decision import Decision, decide
+from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.registry import CHALLENGER, CHAMPION, Registry, Version
+from brain_tumor.runtime.step import import_tensorflow
+
+
+def register(
+    config: GateConfig, client: Any, model: Model, predictions: Predictions, records: Records
+) -> tuple[Version, Decision]:
+    """Gives the final model a version in the registry, and the version its alias.
+
+    A model that has a version keeps it, and is compared with the present champion again.
+
+    Args:
+        config: The registered model's name, and the margin.
+        client: A client of MLflow (`mlflow.MlflowClient`).
+        model: The final model.
+        predictions: Its answers and the constant ones.
+        records: The images that they are for.
+
+    Returns:
+        The version, and what was decided of it.
+
+    Raises:
+        InputError: MLflow has no model of the run that trained it.
+    """
+    registry = Registry(client, config.model)
+    run_id = model.description.mlflow_run_id
+    version = registry.find(run_id) or registry.register(run_id)
+    with registry.turn(version):
+        champion = registry.champion()
+        if champion and champion.number == version.number:
+            decision = Decision(CHAMPION, "It is the champion already.")
+        else:
+            decision = _compare(config, champion, predictions, records)
+            registry.decide(version, decision.alias)
+    logging.info("%s/%d is the %s. %s", version.name, version.number, decision.alias, decision.why)
+    return version, decision
+
+
+def _compare(
+    config: GateConfig, champion: Version | None, predictions: Predictions, records: Records
+) -> Decision:
+    judged = EvaluateConfig.model_validate(predictions.manifest.config)
+    table = predictions.table[predictions.table["model"].isin([FINAL, CONSTANT])]
+    if champion is None:
+        return decide(table, CONSTANT, "the constant answer (there is no champion yet)", 0.0, judged)
+    called = f"the champion, version {champion.number}"
+    try:
+        rows = _answers(champion, records, judged)
+    except InputError as error:
+        # A damaged champion must not cost a run its result; that the new one is better cannot be told.
+        return Decision(CHALLENGER, f"It could not be compared with {called}: {error}", called)
+    return decide(pd.concat([table, rows], ignore_index=True), CHAMPION, called, config.margin, judged)
+
+
+def _answers(champion: Version, records: Records, config: EvaluateConfig) -> pd.DataFrame:
+    """The champion's rows of the predictions table, for the same images.
+
+    Raises:
+        InputError: It cannot be loaded, or knows other labels.
+    """
+    import_tensorflow()
+    from brain_tumor.evaluation.figures import with_iou
+    from brain_tumor.evaluation.predict import answer_rows
+    from brain_tumor.inference.models import load_predictor
+
+    predictor = load_predictor(champion.uri, Path("runs"))
+    if predictor.labels != records.labels:
+        raise InputError(
+            f"it knows the labels {', '.join(predictor.labels)}, the data have {', '.join(records.labels)}."
+        )
+    # MLflow's models take arrays, not tensors.
+    rows = answer_rows(
+        CHAMPION, lambda batch: predictor.answer(batch.numpy()), predictor.size, records, config
+    )
+    return with_iou(rows)
