@@ -111,7 +111,7 @@ def test_a_run_ends_as_a_local_one(
     assert re.search(
         rf"^Data:   {tmp_path}/reports/{name}-data.html \(\d+ findings?\)$", said.out, re.MULTILINE
     )
-    assert f"\nKubeflow: {link}\nMLflow: http://127.0.0.1:5000\nRun:    " in said.out
+    assert f"\nKubeflow: {link}\nMLflow: http://127.0.0.1:5001\nRun:    " in said.out
     steps = f"{len(STEPS)} steps run, 0 cached"
     assert re.search(rf"^Run:    {name}: {steps}, \d+\.\d s$", said.out, re.MULTILINE)
     for output in ("evaluation", "predictions"):
