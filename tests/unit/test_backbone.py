@@ -75,7 +75,7 @@ def test_weights_that_do_not_fit_are_refused(saved: Path, tmp_path: Path) -> Non
     resnet101 = build_backbone(model_config(backbone="resnet101"))
     for file in sorted(tmp_path.iterdir()):
         with pytest.raises(InputError, match=rf"{file.name} does not fit the 42,658,176-weight backbone"):
-            load_weights(resnet101, file)
+            load_weights(resnet101, str(file))
     with pytest.raises(InputError, match=r"missing\.keras is not there; give imagenet, none or the path"):
         build_backbone(model_config(weights=str(tmp_path / "missing.keras")))
 

@@ -48,12 +48,20 @@ def test_bad_input_before_the_begin_is_told_too(file: Path) -> None:
     assert kinds(file) == [("failed", "", "training.epochs is not set.")]
 
 
-@pytest.mark.parametrize("error", [ValueError("a secret"), SystemExit(143), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("error", [ValueError("a secret"), SystemExit(143)], ids=repr)
 def test_what_the_log_explains_is_told_without_words(file: Path, error: BaseException) -> None:
     with pytest.raises(type(error)), step():
         events.begin("ingest")
         raise error
     assert kinds(file)[1:] == [("failed", "ingest", "")]
+
+
+def test_an_interrupt_is_told_in_a_word(file: Path) -> None:
+    with pytest.raises(SystemExit) as end, step():
+        events.begin("ingest")
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert kinds(file)[1:] == [("message", "ingest", "Interrupted."), ("failed", "ingest", "")]
 
 
 def test_without_a_follower_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

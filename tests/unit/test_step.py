@@ -110,7 +110,12 @@ with step():
         ("pass", 0),
         ("raise KeyError", 1),
         ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", TERMINATED),
-        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", INTERRUPTED),
+        # A shell's background processes, and so their children, ignore it.
+        (
+            "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); "
+            "time.sleep(60)",
+            INTERRUPTED,
+        ),
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
     ],
 )

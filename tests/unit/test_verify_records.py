@@ -10,6 +10,7 @@ from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.artifacts.records import Records
 from brain_tumor.records.statistics import Tally
 from brain_tumor.records.verify import read_back
+from brain_tumor.runtime.errors import DamagedError
 
 
 def rewrite(shard: Path, change: Callable[[list[Any]], None]) -> None:
@@ -53,7 +54,7 @@ def test_what_was_written_is_read_back_and_counted(small_dataset: Dataset, small
     for shard in shards:
         tally.add(shard)
     tally.check(small_records.manifest.splits)
-    with pytest.raises(RuntimeError, match=r"train hold \(12, 6, 2\) images, .* \(6, 3, 2\)"):
+    with pytest.raises(DamagedError, match=r"train hold \(12, 6, 2\) images, .* \(6, 3, 2\)"):
         for shard in shards:
             tally.add(shard)
         tally.check(small_records.manifest.splits)

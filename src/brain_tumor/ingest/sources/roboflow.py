@@ -118,7 +118,7 @@ def _find_key() -> str:
         raise InputError(
             f"dataset=roboflow needs an API key: copy yours from {KEY_PAGE}, and put it into the environment "
             f"variable {KEY} or, as {KEY}=..., into a file .env in the folder that you start from; on a "
-            "cluster, into its secret brain-tumor-roboflow as api_key."
+            "cluster, into its secret brain-tumor-roboflow."
         )
     return key.strip()
 
