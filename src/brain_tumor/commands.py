@@ -140,7 +140,7 @@ def set_champion(version: str) -> None:
             )
         registry = Registry(client, name or GateConfig().model)
         chosen, before = registry.version(int(number)), registry.champion()
-        registry.decide(chosen, CHAMPION)
+        registry.decide(chosen, CHAMPION, "It was made the champion by hand.", before)
     instead = f", in place of version {before.number}" if before and before != chosen else ""
     print(f"{chosen.name} version {chosen.number} is the champion{instead}.")
 

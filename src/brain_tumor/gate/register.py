@@ -22,7 +22,8 @@ def register(
 ) -> tuple[Version, Decision]:
     """Gives the final model a version in the registry, and the version its alias.
 
-    A model that has a version keeps it, and is compared with the present champion again.
+    A model that was compared with the present champion before keeps its version and what was decided. After
+    another champion it gets a new version: a version is decided upon once, see `Registry`.
 
     Args:
         config: The registered model's name, and the margin.
@@ -39,16 +40,23 @@ def register(
     """
     registry = Registry(client, config.model)
     run_id = model.description.mlflow_run_id
-    version = registry.find(run_id) or registry.register(run_id)
-    with registry.turn(version):
-        champion = registry.champion()
-        if champion and champion.number == version.number:
-            decision = Decision(CHAMPION, "It is the champion already.")
-        else:
+    version, champion = registry.find(run_id), registry.champion()
+    if version and champion and champion.number == version.number:
+        decision = Decision(CHAMPION, "It is the champion already.")
+    elif version and version.decision == CHALLENGER and version.against == _number(champion):
+        decision = Decision(CHALLENGER, version.why)
+    else:
+        version = registry.register(run_id)
+        with registry.turn(version):
+            champion = registry.champion()
             decision = _compare(config, champion, predictions, records)
-            registry.decide(version, decision.alias)
+            registry.decide(version, decision.alias, decision.why, champion)
     logging.info("%s/%d is the %s. %s", version.name, version.number, decision.alias, decision.why)
     return version, decision
+
+
+def _number(champion: Version | None) -> str:
+    return str(champion.number) if champion else ""
 
 
 def _compare(

@@ -17,6 +17,7 @@ from brain_tumor.runtime.errors import InputError
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 DECISION = "decision"
+AGAINST = "decided_against"
 FAILED = "failed"
 # Seconds between two looks at a version that another run has yet to decide upon, and the age from which that
 # run is taken for dead. To decide is to let a model answer for a test split.
@@ -34,6 +35,8 @@ class Version:
         run_id: The MLflow run that logged it.
         decision: What was decided, see `Registry.decide`; an empty text if nothing was yet.
         created: Seconds since 1970.
+        against: The number of the champion that it was compared with; an empty text if there was none.
+        why: The reason of the decision, a sentence.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Version:
     run_id: str
     decision: str
     created: float
+    against: str = ""
+    why: str = ""
 
     @property
     def uri(self) -> str:
@@ -83,8 +88,8 @@ class Registry:
         return _version(found)
 
     def find(self, run_id: str) -> Version | None:
-        """The version of the model that a run has logged, if there is one."""
-        return next((version for version in self._versions() if version.run_id == run_id), None)
+        """The last version of the model that a run has logged, if there is one."""
+        return next((version for version in reversed(self._versions()) if version.run_id == run_id), None)
 
     def champion(self) -> Version | None:
         """The version that is the champion."""
@@ -129,9 +134,21 @@ class Registry:
             self._note(version, FAILED)
             raise
 
-    def decide(self, version: Version, alias: str) -> None:
-        """Gives a version an alias, `champion` or `challenger`, which another one may have had."""
-        self._client.set_registered_model_alias(self.name, alias, str(version.number))
+    def decide(self, version: Version, alias: str, why: str = "", champion: Version | None = None) -> None:
+        """Gives a version an alias, which another one may have had.
+
+        Args:
+            version: The version.
+            alias: `champion` or `challenger`.
+            why: The reason, a sentence.
+            champion: The version that it was compared with.
+        """
+        number = str(version.number)
+        self._client.update_model_version(self.name, number, why)
+        self._client.set_model_version_tag(
+            self.name, number, AGAINST, str(champion.number) if champion else ""
+        )
+        self._client.set_registered_model_alias(self.name, alias, number)
         self._note(version, alias)
 
     def _note(self, version: Version, decision: str) -> None:
@@ -164,4 +181,6 @@ def _version(found: Any) -> Version:
         run_id=found.run_id or "",
         decision=found.tags.get(DECISION, ""),
         created=found.creation_timestamp / 1000,
+        against=found.tags.get(AGAINST, ""),
+        why=found.description or "",
     )
