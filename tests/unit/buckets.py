@@ -165,7 +165,8 @@ def serve_s3(folder: Path) -> Iterator[S3Bucket]:
         "s3.config": folder / "s3.json",
         "s3.iam": "false",
         "master.volumeSizeLimitMB": 64,
-        "volume.max": 20,
+        # Deleted objects keep their place, and some of the tests' models are 100 MB.
+        "volume.max": 100,
     }
     command = [Path(sys.executable).with_name("weed"), "server", "-filer", "-s3"]
     with open(folder / "log", "wb") as log:
