@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # few tests need what this imports
-    from buckets import Bucket, GoogleBucket, S3Bucket
+    from tests.unit.buckets import Bucket, GoogleBucket, S3Bucket
 
 # TensorFlow reads this when it is imported, and so do the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -85,7 +85,7 @@ def tiny_records(tiny_dataset: Path) -> Path:
 @pytest.fixture(scope="session")
 def google_server() -> Iterator["GoogleBucket"]:
     """An emulator of Google Cloud Storage. Stopping it takes half a second, so it serves all tests."""
-    from buckets import serve_google
+    from tests.unit.buckets import serve_google
 
     with serve_google() as bucket:
         yield bucket
@@ -94,7 +94,7 @@ def google_server() -> Iterator["GoogleBucket"]:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Bucket"]:
     """An S3 server. Its start takes seconds, so it serves all tests."""
-    from buckets import serve_s3
+    from tests.unit.buckets import serve_s3
 
     with serve_s3(tmp_path_factory.mktemp("s3")) as bucket:
         yield bucket

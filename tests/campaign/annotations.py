@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from bad_exports import CSV, GOOD, JSON, LABELS, RECORDS, TXT, VICTIM, XML, bad_example, csv_of
-from bad_values import ENCODINGS, NASTY, cells, damaged, texts, trees
-from format_writers import example, write_records
 from hypothesis import strategies as st
 
 from tests.campaign.bench import Bench, Draw, Outcome, image_folders, ingest_bad
 from tests.campaign.invariants import Expected
 from tests.campaign.workplace import Workplace
+from tests.unit.bad_exports import CSV, GOOD, JSON, LABELS, RECORDS, TXT, VICTIM, XML, bad_example, csv_of
+from tests.unit.bad_values import ENCODINGS, NASTY, cells, damaged, texts, trees
+from tests.unit.format_writers import example, write_records
 
 numbers = (
     st.sampled_from(["0", "1", "4.5", "-3", "41", "1e3", "nan", "inf", "9" * 400, "", " 7 ", "1,5"]) | cells

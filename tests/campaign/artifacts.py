@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bad_exports import LABELS
-from bad_values import damaged, trees
 from hypothesis import strategies as st
 
 from tests.campaign.annotations import CONTENTS, SPECIALS, _special
 from tests.campaign.bench import Bench, Draw, Outcome, ending
 from tests.campaign.invariants import Watch
 from tests.campaign.workplace import Server, workplace
+from tests.unit.bad_exports import LABELS
+from tests.unit.bad_values import damaged, trees
 
 PROGRAM = Path(__file__).with_name("made.py")
 

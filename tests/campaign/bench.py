@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bad_exports import LABELS
 from hypothesis import strategies as st
 
 from tests.campaign.invariants import Expected, Violation, Watch, account
 from tests.campaign.workplace import Ended, Server, Workplace, workplace
+from tests.unit.bad_exports import LABELS
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Outcome = tuple[str, list[Violation]]

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from bad_exports import LABELS, SPLITS, VICTIM
-from bad_values import damaged
-from format_writers import WRITERS, Picture
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -18,6 +15,9 @@ from tests.campaign.annotations import SPECIALS, _special
 from tests.campaign.bench import Bench, Draw, Outcome, image_folders, ingest_bad
 from tests.campaign.invariants import Expected
 from tests.campaign.workplace import Workplace
+from tests.unit.bad_exports import LABELS, SPLITS, VICTIM
+from tests.unit.bad_values import damaged
+from tests.unit.format_writers import WRITERS, Picture
 
 FORMATS = ["tensorflow", "coco", "yolo", "voc"]
 

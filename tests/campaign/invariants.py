@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from bad_exports import GOOD, VICTIM
-from roboflow_service import KEY, SIGNATURE
 
 from brain_tumor.ingest.export import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from brain_tumor.runtime.text import printable
 from tests.campaign.workplace import Ended, Workplace, snapshot
+from tests.unit.bad_exports import GOOD, VICTIM
+from tests.unit.roboflow_service import KEY, SIGNATURE
 
 LONGEST_SENTENCE = 1000
 TERMINATED, INTERRUPTED = (128 + signal.SIGTERM, -signal.SIGTERM), (128 + signal.SIGINT,)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bad_exports import write_good_exports
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from tests.campaign.bench import Bench
 from tests.campaign.places import Case
 from tests.campaign.tally import Tally
 from tests.campaign.workplace import ROOT, Server
+from tests.unit.bad_exports import write_good_exports
 
 # What is read: exports in every format.
 EXPORTS: dict[str, tuple[int, Case]] = {

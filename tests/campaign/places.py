@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_exports import LABELS
-from bad_values import NASTY, texts, trees
-from disks import small_disk
 from hypothesis import strategies as st
 
 from tests.campaign.bench import Bench, Draw, Outcome, command_line, ending, image_folders
 from tests.campaign.invariants import Expected, Violation, Watch, account
 from tests.campaign.workplace import Ended, Workplace, workplace
+from tests.unit.bad_exports import LABELS
+from tests.unit.bad_values import NASTY, texts, trees
+from tests.unit.disks import small_disk
 
 CONFIG: dict[str, Any] = {"labels": LABELS, "max_bad_fraction": 1.0}
 # Relative to the workplace's folder `work`, in which the step is run.

@@ -6,9 +6,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bad_values import damaged, trees
 from hypothesis import strategies as st
-from roboflow_service import (
+
+from tests.campaign.bench import Bench, Draw, Outcome, ending
+from tests.campaign.invariants import Watch
+from tests.campaign.workplace import workplace
+from tests.unit.bad_values import damaged, trees
+from tests.unit.roboflow_service import (
     KEY,
     SIGNATURE,
     Answer,
@@ -25,10 +29,6 @@ from roboflow_service import (
     text,
     whole,
 )
-
-from tests.campaign.bench import Bench, Draw, Outcome, ending
-from tests.campaign.invariants import Watch
-from tests.campaign.workplace import workplace
 
 LABELS = ["label0", "опухоль, 2"]
 ADDRESSES = [

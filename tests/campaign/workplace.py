@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from roboflow_service import KEY
+from tests.unit.roboflow_service import KEY
 
 SERVER = Path(__file__).with_name("server.py")
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import yaml
 from tests.kind_cluster.conftest import ROOT
 
 if TYPE_CHECKING:
-    from buckets import S3Bucket
+    from tests.unit.buckets import S3Bucket
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def server(
     container: dict[str, Any], s3_server: "S3Bucket", tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Its address. Only what the cluster has under a name of its own is another: port, volume, bucket."""
-    from buckets import NAME, free_ports, wait_for
+    from tests.unit.buckets import NAME, free_ports, wait_for
 
     folder = tmp_path_factory.mktemp("mlflow")
     [port] = free_ports(1)

@@ -3,13 +3,12 @@
 import shutil
 from pathlib import Path
 
-from buckets import S3Bucket
-from small_predictions import NOTICE, make_predictions
-
 from brain_tumor.artifacts.evaluation import write_evaluation
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.evaluation.judge import judge
 from brain_tumor.stores.files import walk_files
+from tests.unit.buckets import S3Bucket
+from tests.unit.small_predictions import NOTICE, make_predictions
 
 BUCKET = "mlpipeline"
 

@@ -11,7 +11,7 @@ from brain_tumor.runtime.environment import CHECKPOINTS
 from pipelines.clean_runs import clean_runs
 
 if TYPE_CHECKING:
-    from buckets import Bucket
+    from tests.unit.buckets import Bucket
 
 
 def write_file(path: Path, started: float, content: str = "") -> None:

@@ -15,7 +15,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from buckets import S3Bucket
 
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import hash_files
@@ -28,6 +27,7 @@ from tests.pipelines.argo_standin import Fault
 from tests.pipelines.cluster_results import BUCKET, Uploads, make_results
 from tests.pipelines.kubeflow_standin import Kubeflow, serve_kubeflow
 from tests.pipelines.local_run import STEPS
+from tests.unit.buckets import S3Bucket
 
 FINETUNE = "phases.phase3_finetune.learning_rate=1e-4"
 # A command line, but for the folder that takes everything and for how often it asks.

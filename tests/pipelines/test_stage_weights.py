@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from buckets import S3Bucket
 
 from brain_tumor.config import ModelConfig
 from brain_tumor.configure import configure
@@ -14,6 +13,7 @@ from brain_tumor.model import backbone as backbones
 from brain_tumor.model.backbone import build_backbone
 from brain_tumor.runtime.errors import InputError
 from pipelines.stage_weights import stage_weights
+from tests.unit.buckets import S3Bucket
 
 CONFIG = ModelConfig(backbone="resnet50", image_size=32)
 

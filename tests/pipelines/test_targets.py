@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from exports import write_export
 
 from brain_tumor.configure import configure
 from brain_tumor.runtime.errors import InputError
@@ -16,6 +15,7 @@ from pipelines.image import ROOT
 from pipelines.run import RUNNERS
 from pipelines.targets.target import TARGETS, Kind, Target, load_target
 from tests.pipelines.renew_golden import GIVEN
+from tests.unit.exports import write_export
 
 CLUSTER = """
 runner: kubeflow

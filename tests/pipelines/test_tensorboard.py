@@ -7,12 +7,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from buckets import S3Bucket, free_ports
 
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.paths import open_path
 from pipelines.image import ROOT
 from pipelines.tensorboard import Mirror, open_tensorboard
+from tests.unit.buckets import S3Bucket, free_ports
 
 NAME = "run/train/tensorboard/train/events.out.tfevents.1.host"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from buckets import GoogleBucket
 
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import hash_files
@@ -23,6 +22,7 @@ from tests.pipelines.argo_standin import Fault
 from tests.pipelines.cluster_results import files_below, make_results
 from tests.pipelines.local_run import STEPS
 from tests.pipelines.renew_golden import golden
+from tests.unit.buckets import GoogleBucket
 
 if TYPE_CHECKING:  # it needs the library
     from tests.pipelines.vertex_standin import Vertex

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from format_writers import WRITERS, Picture, example
-
 from brain_tumor.runtime.errors import InputError
+from tests.unit.format_writers import WRITERS, Picture, example
 
 LABELS = ["label0", "опухоль, 2"]
 GOOD = Picture("volume_1_slice_1, «good».jpg", [(LABELS[0], 1, 2, 30, 29.5), (LABELS[1], 0, 0, 40, 30)])

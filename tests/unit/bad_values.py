@@ -1,7 +1,8 @@
 """Values that nobody expects in an annotation file, drawn by Hypothesis."""
 
-from bad_exports import VICTIM
 from hypothesis import strategies as st
+
+from tests.unit.bad_exports import VICTIM
 
 NASTY = [
     *(

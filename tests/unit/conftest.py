@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from exports import write_export
+
+from tests.unit.exports import write_export
 
 if TYPE_CHECKING:  # their rooms import what takes seconds, which few tests need
     from brain_tumor.artifacts.dataset import Dataset
@@ -16,7 +17,7 @@ if TYPE_CHECKING:  # their rooms import what takes seconds, which few tests need
 @pytest.fixture(scope="session")
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> "Dataset":
     """A dataset artifact of 6, 3 and 3 images, with boxes and without. Not to be changed."""
-    from small_records import make_dataset
+    from tests.unit.small_records import make_dataset
 
     train = [
         "volume_1_slice_1.jpg,40,30,label1,10,6,20,27",
@@ -31,9 +32,8 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> "Dataset":
 @pytest.fixture(scope="session")
 def small_records(small_dataset: "Dataset") -> "Records":
     """Its records artifact. Not to be changed."""
-    from small_records import CONFIG
-
     from brain_tumor.records.build import build_tfrecords
+    from tests.unit.small_records import CONFIG
 
     return build_tfrecords(CONFIG, small_dataset, small_dataset.path.parent / "records")
 

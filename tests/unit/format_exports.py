@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from format_writers import WRITERS, Picture, Splits, write_records
-
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.ingest.export import Export, ExportSplit
 from brain_tumor.ingest.formats.registry import read_export
+from tests.unit.format_writers import WRITERS, Picture, Splits, write_records
 
 FIVE_LABELS = ["glioma, grade IV", 'the "core"', "опухоль", "腫瘍 部位", "it's <b> & no: 1.0"]
 NAME = "volume 1 срез_2, the 'first'.jpg"

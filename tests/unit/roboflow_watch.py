@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from exports import write_export
-from roboflow_service import KEY, SIGNATURE, Service
 from tenacity import wait_none
 
 from brain_tumor.artifacts.dataset import Dataset
@@ -22,6 +20,8 @@ from brain_tumor.ingest.ingest import ingest
 from brain_tumor.ingest.sources import roboflow
 from brain_tumor.ingest.sources.fetch import fetch
 from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import write_export
+from tests.unit.roboflow_service import KEY, SIGNATURE, Service
 
 ROWS = {
     "train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20", "volume_2_slice_1.jpg,40,30,label0,2,3,20,20"],

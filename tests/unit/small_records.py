@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from exports import directory_config
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.artifacts.records import Records
 from brain_tumor.config import RecordsConfig
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.records.read import parse_example
+from tests.unit.exports import directory_config
 
 CONFIG = RecordsConfig(images_per_shard=4, max_class_weight=10.0)
 FIRST_SHARD = "train-00000-of-00002.tfrecord"

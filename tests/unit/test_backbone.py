@@ -6,7 +6,6 @@ from typing import Any, get_args
 import keras
 import numpy as np
 import pytest
-from models import BOTH, CLASSES, answer, check_boxes, images, model_config, small_detector
 
 from brain_tumor.config import ModelConfig
 from brain_tumor.config.compose import FILES, compose
@@ -14,6 +13,7 @@ from brain_tumor.model import backbone as backbones
 from brain_tumor.model.backbone import build_backbone, load_weights
 from brain_tumor.model.detector import build_detector
 from brain_tumor.runtime.errors import InputError
+from tests.unit.models import BOTH, CLASSES, answer, check_boxes, images, model_config, small_detector
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from bad_exports import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.ingest.export import Export
+from brain_tumor.ingest.findings import QUARANTINED
+from brain_tumor.ingest.formats.registry import read_export
+from brain_tumor.runtime.errors import InputError
+from tests.unit.bad_exports import (
     CSV,
     GOOD,
     JSON,
@@ -24,16 +32,8 @@ from bad_exports import (
     write_files,
     write_good_exports,
 )
-from bad_values import ENCODINGS, cells, damaged, texts, trees
-from format_writers import example, write_records
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from brain_tumor.artifacts.tables import COORDINATES
-from brain_tumor.ingest.export import Export
-from brain_tumor.ingest.findings import QUARANTINED
-from brain_tumor.ingest.formats.registry import read_export
-from brain_tumor.runtime.errors import InputError
+from tests.unit.bad_values import ENCODINGS, cells, damaged, texts, trees
+from tests.unit.format_writers import example, write_records
 
 quick = settings(
     max_examples=40,

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bad_exports import (
+
+from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.artifacts.tables import COORDINATES
+from brain_tumor.ingest.ingest import ingest
+from brain_tumor.runtime.errors import InputError
+from tests.unit.bad_exports import (
     CSV,
     GOOD,
     JSON,
@@ -23,13 +28,8 @@ from bad_exports import (
     write_files,
     write_good_exports,
 )
-from exports import directory_config
-from format_writers import write_records
-
-from brain_tumor.artifacts.dataset import open_dataset
-from brain_tumor.artifacts.tables import COORDINATES
-from brain_tumor.ingest.ingest import ingest
-from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import directory_config
+from tests.unit.format_writers import write_records
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from streams import SIZE, STEPS, assert_same, order, take
 
 from brain_tumor.artifacts.records import open_records
 from brain_tumor.config import HEADS, AugmentationConfig
@@ -19,6 +18,7 @@ from brain_tumor.training.batches import (
     training_batches,
     with_loss_weights,
 )
+from tests.unit.streams import SIZE, STEPS, assert_same, order, take
 
 CHANGED = AugmentationConfig(
     flip=True,

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from exports import directory_config, write_export
-from validated import BAD, SHAPE, boxes_of, check, quarantined
 
 from brain_tumor.artifacts.dataset import DatasetDraft
 from brain_tumor.artifacts.folder import Draft
 from brain_tumor.ingest.export import Export, ExportSplit
 from brain_tumor.ingest.validation import validate
+from tests.unit.exports import directory_config, write_export
+from tests.unit.validated import BAD, SHAPE, boxes_of, check, quarantined
 
 
 @pytest.mark.parametrize(

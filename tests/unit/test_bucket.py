@@ -4,8 +4,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from buckets import Bucket, GoogleBucket
-from exports import write_export
 
 from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.config import BucketDataset
@@ -14,6 +12,8 @@ from brain_tumor.configure import configure
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.ingest.sources.fetch import fetch
 from brain_tumor.runtime.errors import InputError
+from tests.unit.buckets import Bucket, GoogleBucket
+from tests.unit.exports import write_export
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20"], "test": []}

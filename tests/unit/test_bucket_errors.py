@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from botocore import exceptions as s3
-from buckets import Bucket, S3Bucket, free_ports
 from google.api_core import exceptions as google
 from google.auth.exceptions import RefreshError
 from google.cloud.storage.exceptions import DataCorruption
@@ -18,6 +17,7 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.folders import upload_file
 from brain_tumor.stores.locations import check_writable, fingerprint
 from brain_tumor.stores.paths import explain_errors, open_path
+from tests.unit.buckets import Bucket, S3Bucket, free_ports
 
 WRONG_SECRET = "another-secret"
 SECRET = "https://storage.example/object?signature=secret"

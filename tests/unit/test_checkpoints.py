@@ -12,8 +12,6 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
-from buckets import Bucket, GoogleBucket
-from trainings import make_config
 
 from brain_tumor.artifacts.folder import MANIFEST, check_files, publish
 from brain_tumor.artifacts.model import Model, ModelManifest, open_model
@@ -32,6 +30,8 @@ from brain_tumor.training.checkpoints import (
     delete_old_checkpoints,
     open_checkpoints,
 )
+from tests.unit.buckets import Bucket, GoogleBucket
+from tests.unit.trainings import make_config
 
 
 def checkpoint(epoch: int, best: int | None = None, **arrays: list[np.ndarray]) -> Checkpoint:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from exports import directory_config, write_export
-from recorded_runs import LABELS, make_answers, write_run
 
 from brain_tumor.artifacts.evaluation import ALL
 from brain_tumor.artifacts.predictions import TRUE_BOX
@@ -19,6 +17,8 @@ from brain_tumor.config import EvaluateConfig
 from brain_tumor.evaluation.intervals import FIGURES, difference
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import directory_config, write_export
+from tests.unit.recorded_runs import LABELS, make_answers, write_run
 
 SHARP, BLURRED = {"noise": 3.0}, {"noise": 12.0}
 RESAMPLES = 200

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from recorded_runs import NOTICE, make_answers, write_run
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from brain_tumor.artifacts.dataset import open_dataset
@@ -33,6 +32,7 @@ from brain_tumor.reports.comparison_plots import (
 from brain_tumor.reports.comparison_report import LONGEST_NAME, file_name, write_comparison
 from brain_tumor.runtime.tracking import open_run as open_tracked_run
 from brain_tumor.runtime.tracking import pipeline_run
+from tests.unit.recorded_runs import NOTICE, make_answers, write_run
 
 EPOCHS = [{"epoch": 1, "loss": 2.0, "val_loss": 2.1, "val_boxes_iou": 0.1}, {"epoch": 2, "val_loss": 1.3}]
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from exports import directory_config, write_export, write_rows
 from PIL import Image
 
 from brain_tumor.config import to_json
@@ -19,6 +18,7 @@ from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE, ingest
 from brain_tumor.reports.data_figures import GRID, coverage
 from brain_tumor.reports.data_report import write_data_report
 from brain_tumor.steps import ingest as ingest_step
+from tests.unit.exports import directory_config, write_export, write_rows
 
 LARGEST_PAGE = 2_000_000  # bytes; the dashboard shows no larger one
 ROWS = {

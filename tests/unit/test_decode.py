@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from exports import write_export
-from small_records import CONFIG, make_dataset, read
 
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import write_export
+from tests.unit.small_records import CONFIG, make_dataset, read
 
 ROWS = {
     "train": [

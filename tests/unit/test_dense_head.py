@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import check_boxes
 
 from brain_tumor.model.dense_head import (
     PRIOR,
@@ -19,6 +18,7 @@ from brain_tumor.model.dense_head import (
     feature_pyramid,
     positions,
 )
+from tests.unit.models import check_boxes
 
 CLASSES = 3
 

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from references import Array, cost, gradient, random_boxes, value
 
 from brain_tumor.losses import BOX_LOSSES, DetectionLoss
 from brain_tumor.losses.detection import MOST_POSITIVES, answering_positions, quality_focal_loss
 from brain_tumor.model.dense_head import PositionAnswers, positions
+from tests.unit.references import Array, cost, gradient, random_boxes, value
 
 BOX_WEIGHT, SCORE_WEIGHT = 4.0, 2.0
 

@@ -3,7 +3,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from models import BOTH, CLASSES, answer, backbone_paths, check_boxes, images, model_config, small_detector
 
 from brain_tumor.artifacts.model import Backbone, ModelDescription, open_model, write_model
 from brain_tumor.config import Head
@@ -18,6 +17,16 @@ from brain_tumor.model.detector import (
 )
 from brain_tumor.model.saving import load_model
 from brain_tumor.runtime.errors import InputError
+from tests.unit.models import (
+    BOTH,
+    CLASSES,
+    answer,
+    backbone_paths,
+    check_boxes,
+    images,
+    model_config,
+    small_detector,
+)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from trainings import make_config
 
 from brain_tumor.config import to_json
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.training.devices import choose_jit_compile, choose_precision, out_of_memory_explained
+from tests.unit.trainings import make_config
 
 # One epoch on one device, and the same on two. Adam divides a gradient by its size, which makes
 # rounding errors of the smallest ones into whole steps; a large epsilon leaves them small.

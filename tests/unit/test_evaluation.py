@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_predictions import LABELS, NOTICE, TITLES, TRAININGS, make_predictions
 
 from brain_tumor.artifacts.dataset import Leakage, SharedBySplits
 from brain_tumor.artifacts.evaluation import ALL, FILE, Evaluation, read_evaluation, write_evaluation
@@ -32,6 +31,7 @@ from brain_tumor.reports.evaluation_tables import (
 )
 from brain_tumor.reports.model_card import model_card
 from brain_tumor.runtime.errors import InputError
+from tests.unit.small_predictions import LABELS, NOTICE, TITLES, TRAININGS, make_predictions
 
 CONFIG = EvaluateConfig(bootstrap_samples=200, seed=1)
 

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from streams import SIZE, STEPS, take
 
 from brain_tumor.artifacts.records import open_records
 from brain_tumor.config import HEADS
 from brain_tumor.records.read import load_split
 from brain_tumor.training.batches import evaluation_batches, training_batches
 from brain_tumor.training.features import with_features
+from tests.unit.streams import SIZE, STEPS, take
 
 IN_A_FILE = 0.0  # GB of memory for a cache
 

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from format_exports import (
+
+from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED, Finding
+from tests.unit.format_exports import (
     NAME,
     append_text,
     edit_annotation,
@@ -16,8 +18,6 @@ from format_exports import (
     train_of,
     write,
 )
-
-from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED, Finding
 
 TXT, XML = "train/labels/volume_1_slice_1.txt", "train/volume_1_slice_1.xml"
 BOMB = b'<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotation><size>&y;</size></annotation>'

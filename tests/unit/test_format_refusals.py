@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from format_exports import (
+
+from brain_tumor.runtime.errors import InputError
+from tests.unit.format_exports import (
     edit_json,
     put_bytes,
     read,
     write,
 )
-
-from brain_tumor.runtime.errors import InputError
 
 # A defect of the whole export: how to make it, and words of the sentence about it.
 

@@ -7,8 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from exports import directory_config
-from format_exports import (
+
+from brain_tumor.config import DirectoryDataset
+from brain_tumor.ingest.export import BOX_COLUMNS
+from brain_tumor.ingest.formats.registry import read_export
+from brain_tumor.ingest.ingest import ingest
+from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import directory_config
+from tests.unit.format_exports import (
     FIVE_LABELS,
     corners,
     edit_json,
@@ -17,13 +23,7 @@ from format_exports import (
     train_of,
     write,
 )
-from format_writers import WRITERS, Picture, write_records
-
-from brain_tumor.config import DirectoryDataset
-from brain_tumor.ingest.export import BOX_COLUMNS
-from brain_tumor.ingest.formats.registry import read_export
-from brain_tumor.ingest.ingest import ingest
-from brain_tumor.runtime.errors import InputError
+from tests.unit.format_writers import WRITERS, Picture, write_records
 
 LABEL_SETS = {"five labels": FIVE_LABELS, "one label": ["no"]}
 ROW_COLUMNS = ["source", "row"]

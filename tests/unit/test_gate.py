@@ -1,12 +1,12 @@
 import pandas as pd
 import pytest
-from recorded_runs import make_answers
 
 from brain_tumor.artifacts.evaluation import Interval
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.gate.decision import FIGURES, Decision, decide
 from brain_tumor.reports.gate_report import gate_markdown
 from brain_tumor.runtime.registry import CHALLENGER, CHAMPION, Version
+from tests.unit.recorded_runs import make_answers
 
 CONFIG = EvaluateConfig(bootstrap_samples=200)
 GOOD, BAD = {"noise": 3.0, "skill": 0.6}, {"noise": 25.0, "skill": 0.1}

@@ -1,9 +1,9 @@
 import keras
 import numpy as np
 import pytest
-from models import check_boxes
 
 from brain_tumor.model.heads import BoxFromPlaceAndSize, label_head, pooled_box_head
+from tests.unit.models import check_boxes
 
 
 @pytest.mark.parametrize("scale", [1, 100, 10_000])

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from exports import directory_config, write_export
-from format_exports import write
 
 from brain_tumor import steps
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.config.base import to_json
 from brain_tumor.ingest.formats.registry import read_export
+from tests.unit.exports import directory_config, write_export
+from tests.unit.format_exports import write
 
 
 def refusal(capsys: pytest.CaptureFixture[str], step: Callable[..., object], *arguments: object) -> str:

@@ -6,12 +6,12 @@ from typing import Any
 import imagehash
 import numpy as np
 import pytest
-from exports import write_export, write_image
 from PIL import Image
-from validated import BAD, boxes_of, check, quarantined
 
 from brain_tumor.ingest.image_measures import IMAGES_A_TASK
 from brain_tumor.stores.files import hash_files
+from tests.unit.exports import write_export, write_image
+from tests.unit.validated import BAD, boxes_of, check, quarantined
 
 
 def test_what_is_measured_of_an_image(tmp_path: Path) -> None:

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exports import directory_config
 from PIL import Image
-from stand_ins import BOXES, LABELS, PROBABILITIES, SCORES, SIZE, write_stand_in
 
 from brain_tumor.artifacts.model import Model
 from brain_tumor.cli import main
@@ -23,6 +21,8 @@ from brain_tumor.records.build import build_tfrecords
 from brain_tumor.records.read import load_split
 from brain_tumor.reports.answer_pictures import answer_figure
 from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import directory_config
+from tests.unit.stand_ins import BOXES, LABELS, PROBABILITIES, SCORES, SIZE, write_stand_in
 
 
 @pytest.fixture(scope="module")

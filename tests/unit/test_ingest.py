@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from exports import FAULTS, directory_config, write_export, write_image, write_rows
 from PIL import Image
 
 from brain_tumor.artifacts.dataset import open_dataset
@@ -15,6 +14,7 @@ from brain_tumor.config.dataset import AnyDataset
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import hash_file, hash_files
+from tests.unit.exports import FAULTS, directory_config, write_export, write_image, write_rows
 
 ROWS = {
     "train": [

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from exports import directory_config, write_export, write_image, write_rows
 
 from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import hash_files
+from tests.unit.exports import directory_config, write_export, write_image, write_rows
 
 
 def write_patients(folder: Path, sizes: dict[str, dict[int, int]]) -> Path:

@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import GoogleBucket
-from exports import directory_config, write_export
-from format_exports import FIVE_LABELS, edit_json, put_bytes, splits_of, write
-from format_writers import Picture
 
 from brain_tumor.config import DirectoryDataset
 from brain_tumor.config.compose import compose
@@ -18,6 +14,10 @@ from brain_tumor.configure import configure
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.ingest.labels import MOST_LABELS, read_labels
 from brain_tumor.runtime.errors import InputError
+from tests.unit.buckets import GoogleBucket
+from tests.unit.exports import directory_config, write_export
+from tests.unit.format_exports import FIVE_LABELS, edit_json, put_bytes, splits_of, write
+from tests.unit.format_writers import Picture
 
 SPLITS = ("train", "valid", "test")
 

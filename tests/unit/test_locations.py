@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
-from buckets import Bucket, GoogleBucket, S3Bucket
 
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.locations import check_writable, fingerprint
+from tests.unit.buckets import Bucket, GoogleBucket, S3Bucket
 
 
 def test_a_fingerprint_follows_names_and_content_not_the_place(tmp_path: Path) -> None:

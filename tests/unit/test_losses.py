@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from references import Array, area, cost, gradient, random_boxes, value
 
 from brain_tumor.boxes import measures
 from brain_tumor.losses import BOX_LOSSES, DIoULoss, GIoULoss, IoULoss, WeightedBinaryCrossentropy
+from tests.unit.references import Array, area, cost, gradient, random_boxes, value
 
 EMPTY = [0.0] * 4
 NAMES = list(BOX_LOSSES)

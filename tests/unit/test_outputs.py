@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_exports import listing
-from exports import directory_config, write_export
 
 from brain_tumor import steps
 from brain_tumor.artifacts.dataset import Dataset, DatasetManifest
@@ -18,6 +16,8 @@ from brain_tumor.artifacts.outputs import check_outputs
 from brain_tumor.config.base import to_json
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_file
+from tests.unit.bad_exports import listing
+from tests.unit.exports import directory_config, write_export
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from trainings import make_config
 
 from brain_tumor.artifacts.model import open_model
 from brain_tumor.artifacts.records import open_records
@@ -16,6 +15,7 @@ from brain_tumor.model.detector import build_detector, leaf_layers, training_mod
 from brain_tumor.model.saving import load_model
 from brain_tumor.training.precision import compute_policy
 from brain_tumor.training.train import train
+from tests.unit.trainings import make_config
 
 
 def test_bfloat16_trains_a_float32_model(

@@ -3,8 +3,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from exports import directory_config, write_export, write_image
-from stand_ins import EPOCHS, LABELS, PROBABILITIES, SCORES, write_stand_in
 
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX, Predictions
 from brain_tumor.artifacts.records import Records
@@ -15,6 +13,8 @@ from brain_tumor.evaluation.predict import predict
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import directory_config, write_export, write_image
+from tests.unit.stand_ins import EPOCHS, LABELS, PROBABILITIES, SCORES, write_stand_in
 
 CONFIG = EvaluateConfig(batch_size=3)
 

@@ -2,7 +2,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from exports import directory_config, write_export
 from PIL import Image
 
 from brain_tumor.artifacts.dataset import open_dataset
@@ -13,6 +12,7 @@ from brain_tumor.config import SPLITS, RecordsConfig
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.records.read import load_split
+from tests.unit.exports import directory_config, write_export
 
 SIZE = 32
 

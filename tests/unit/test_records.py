@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import write_export, write_image
 from PIL import Image
-from small_records import CONFIG, FIRST_SHARD, make_dataset, plain_records, read
 
 from brain_tumor.artifacts.dataset import Dataset, open_dataset
 from brain_tumor.artifacts.records import Records, open_records
@@ -16,6 +14,8 @@ from brain_tumor.config import RecordsConfig
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.runtime.errors import DamagedError, InputError
 from brain_tumor.stores.files import hash_files
+from tests.unit.exports import write_export, write_image
+from tests.unit.small_records import CONFIG, FIRST_SHARD, make_dataset, plain_records, read
 
 
 def test_boxes_stand_in_class_slots_normalised_to_the_original(small_records: Records) -> None:

@@ -10,10 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from disks import fill, make_read_only, small_disk
-from models import small_detector
-from small_records import CONFIG
-from trainings import HASTY, make_config
 
 from brain_tumor import steps
 from brain_tumor.artifacts.dataset import Dataset, DatasetManifest, open_dataset
@@ -33,6 +29,10 @@ from brain_tumor.runtime.errors import DamagedError, InputError, explain_refusal
 from brain_tumor.stores.files import write_file
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
 from brain_tumor.training.tensorboard import TensorBoardLog
+from tests.unit.disks import fill, make_read_only, small_disk
+from tests.unit.models import small_detector
+from tests.unit.small_records import CONFIG
+from tests.unit.trainings import HASTY, make_config
 
 FULL = "No space left on device; free some space there, or name a folder on another disk."
 

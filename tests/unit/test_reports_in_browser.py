@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Browser, browse
 from PIL import Image
 
 from benchmarks.evaluation import make_predictions
@@ -17,6 +16,7 @@ from brain_tumor.evaluation.judge import judge
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.reports.data_report import write_data_report
 from brain_tumor.reports.prediction_report import write_prediction_report
+from tests.unit.browser import CHROMIUM, Browser, browse
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import S3Bucket
 from mlflow import MlflowClient
-from trainings import make_config, without_seconds
 
 from brain_tumor.artifacts.folder import artifact_id
 from brain_tumor.artifacts.model import MODEL_FILE, ModelDescription, open_model
@@ -21,6 +19,8 @@ from brain_tumor.runtime.environment import CHECKPOINTS, PUBLISH
 from brain_tumor.training import train as training
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints
 from brain_tumor.training.train import train
+from tests.unit.buckets import S3Bucket
+from tests.unit.trainings import make_config, without_seconds
 
 EPOCHS = 4
 # Dropout, augmentation, clipping, and a rate so high that some epochs are no better and it is halved.

@@ -12,10 +12,10 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-from models import CLASSES, answer, images, small_detector
 
 from brain_tumor.model.saving import LAYER_FILES, LOADER_FILE
 from brain_tumor.runtime.tracking import open_run
+from tests.unit.models import CLASSES, answer, images, small_detector
 
 SIZE = 32
 

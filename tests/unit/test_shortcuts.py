@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exports import directory_config, write_export, write_rows
 from PIL import Image
 
 from brain_tumor.configure import configure
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.reports.data_report import write_data_report
+from tests.unit.exports import directory_config, write_export, write_rows
 
 IMAGES = 20
 

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from trainings import make_config
 
 from brain_tumor.artifacts.folder import MANIFEST
 from brain_tumor.artifacts.model import (
@@ -21,6 +20,7 @@ from brain_tumor.model.detector import build_detector
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.training import train as training
 from brain_tumor.training.train import train
+from tests.unit.trainings import make_config
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 from pathlib import Path
 
 import pytest
-from exports import FAULTS, HEADER, write_export, write_rows
 
 from brain_tumor.ingest.export import ExportSplit
 from brain_tumor.ingest.findings import QUARANTINED, ROW_IGNORED
 from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import FAULTS, HEADER, write_export, write_rows
 
 # Readable, but not complete: whether that is enough is for the splits' method to say.
 READABLE = ["split missing"]

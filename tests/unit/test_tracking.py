@@ -5,7 +5,6 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from disks import fill, small_disk
 from mlflow import MlflowClient, MlflowException
 from pydantic import TypeAdapter
 
@@ -15,6 +14,7 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import EventReader
 from brain_tumor.runtime.step import step
 from brain_tumor.runtime.tracking import EXPERIMENT, NAME_TAG, Run, end_unfinished, open_run, pipeline_run
+from tests.unit.disks import fill, small_disk
 
 
 @pytest.fixture(scope="module")

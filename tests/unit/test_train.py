@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from mlflow import MlflowClient
-from trainings import HASTY, changed_weights, make_config, without_seconds
 
 from brain_tumor.artifacts.folder import MANIFEST, artifact_id
 from brain_tumor.artifacts.model import MODEL_FILE, Backbone, ModelDescription, open_model
@@ -28,6 +27,7 @@ from brain_tumor.records.read import load_split
 from brain_tumor.runtime import environment
 from brain_tumor.training.tensorboard import PREDICTED, TRUE
 from brain_tumor.training.train import train
+from tests.unit.trainings import HASTY, changed_weights, make_config, without_seconds
 
 TOP_LAYERS = 20
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import Bucket, GoogleBucket
-from disks import small_disk
 from gcp_storage_emulator.exceptions import NotFound
 
 from brain_tumor.artifacts.folder import publish
@@ -15,6 +13,8 @@ from brain_tumor.artifacts.model import ModelManifest
 from brain_tumor.artifacts.transfer import local_copy, publish_copy, upload
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.paths import open_path
+from tests.unit.buckets import Bucket, GoogleBucket
+from tests.unit.disks import small_disk
 
 
 def make_artifact(path: Path, content: str = "content") -> Path:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import keras
 import pytest
-from trainings import changed_weights
 
 from brain_tumor.artifacts.model import Model, open_model
 from brain_tumor.artifacts.records import open_records
@@ -13,6 +12,7 @@ from brain_tumor.config.compose import compose
 from brain_tumor.model.detector import build_detector
 from brain_tumor.model.saving import load_model
 from brain_tumor.training.train import train
+from tests.unit.trainings import changed_weights
 
 # By training: what it starts from, the heads that learn, and how many of the backbone's 175 layers do.
 # The shared tiny configuration leaves something frozen where the shipped one has phase 1 unfreeze everything.

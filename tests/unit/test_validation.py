@@ -2,10 +2,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from exports import write_export, write_image, write_rows
-from validated import BAD, boxes_of, check, quarantined
 
 from brain_tumor.runtime.errors import InputError
+from tests.unit.exports import write_export, write_image, write_rows
+from tests.unit.validated import BAD, boxes_of, check, quarantined
 
 
 def test_good_images_keep_their_boxes_and_negatives_are_good(tmp_path: Path) -> None:

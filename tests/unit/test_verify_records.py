@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from small_records import FIRST_SHARD, plain_records
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.artifacts.records import Records
 from brain_tumor.records.statistics import Tally
 from brain_tumor.records.verify import read_back
 from brain_tumor.runtime.errors import DamagedError
+from tests.unit.small_records import FIRST_SHARD, plain_records
 
 
 def rewrite(shard: Path, change: Callable[[list[Any]], None]) -> None:

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from small_records import CONFIG, FIRST_SHARD
 
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.records.build import build_tfrecords, write_shards
 from brain_tumor.runtime.errors import InputError
+from tests.unit.small_records import CONFIG, FIRST_SHARD
 
 
 def test_a_shard_that_cannot_be_written_is_named(small_dataset: Dataset, tmp_path: Path) -> None:

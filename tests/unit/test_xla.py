@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from models import CLASSES, images, small_detector
 
 from brain_tumor.config import Head, PhaseConfig
 from brain_tumor.losses import BOX_LOSSES
 from brain_tumor.model.detector import freeze, training_model
 from brain_tumor.training.compile import compile_model
 from brain_tumor.training.precision import compute_policy
+from tests.unit.models import CLASSES, images, small_detector
 
 CORNERS = np.array(
     [

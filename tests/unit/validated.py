@@ -4,13 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from exports import directory_config
-
 from brain_tumor.artifacts.dataset import DatasetDraft
 from brain_tumor.artifacts.folder import Draft
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.ingest.validation import Validation, validate
+from tests.unit.exports import directory_config
 
 BAD = "volume_1_slice_2.jpg"
 SHAPE = ["filename", "label", *COORDINATES]

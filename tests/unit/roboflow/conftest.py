@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from roboflow_service import Service
-from roboflow_watch import Watch, pack, serve, write_roboflow_export
+
+from tests.unit.roboflow_service import Service
+from tests.unit.roboflow_watch import Watch, pack, serve, write_roboflow_export
 
 
 @pytest.fixture(scope="module")

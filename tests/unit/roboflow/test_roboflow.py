@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import roboflow_service as service
-from roboflow_service import KEY, SIGNATURE, Service
-from roboflow_watch import PATH, Watch, pack, without
 
 from brain_tumor.ingest.sources import roboflow
 from brain_tumor.runtime.errors import InputError
+from tests.unit import roboflow_service as service
+from tests.unit.roboflow_service import KEY, SIGNATURE, Service
+from tests.unit.roboflow_watch import PATH, Watch, pack, without
 
 
 def test_a_version_is_downloaded_and_ingested(server: Service, watch: Watch) -> None:

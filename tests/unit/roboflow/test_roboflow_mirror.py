@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import roboflow_service as service
-from buckets import Bucket, GoogleBucket
-from roboflow_service import Service
-from roboflow_watch import PATH, Watch, pack, without
 
 from brain_tumor.ingest.sources import mirror, roboflow
 from brain_tumor.stores.paths import AnyPath
+from tests.unit import roboflow_service as service
+from tests.unit.buckets import Bucket, GoogleBucket
+from tests.unit.roboflow_service import Service
+from tests.unit.roboflow_watch import PATH, Watch, pack, without
 
 KEPT = f"mirror{PATH}.zip"
 SHA256 = f"{KEPT}.sha256"

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import roboflow_service as service
-from roboflow_service import KEY, SIGNATURE, Service
+from tests.unit import roboflow_service as service
+from tests.unit.roboflow_service import KEY, SIGNATURE, Service
 
 
 def run_step(folder: Path) -> subprocess.CompletedProcess[str]:
