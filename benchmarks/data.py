@@ -1,5 +1,6 @@
-"""Times ingest, build_tfrecords and the input pipeline, and measures the memory that the first two take:
-`python -m benchmarks.data [records|memory|input|all]`.
+"""Times ingest, build_tfrecords and the input pipeline, and measures the memory that the first two take.
+
+Run it by `python -m benchmarks.data [records|memory|input|all]`.
 
 The images are synthetic slices of about 140 px, and the same enlarged to 640. A few hundred are drawn; each
 file has one of them and a comment of its own, so that no two have the same bytes. Beside what the library

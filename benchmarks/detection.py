@@ -1,5 +1,6 @@
-"""How well boxes are found after minutes of training from scratch:
-`python -m benchmarks.detection [--split test] [--seeds 1] [--epochs 15] [OVERRIDE ...]`.
+"""Measures how well boxes are found after minutes of training from scratch.
+
+Run it by `python -m benchmarks.detection [--split test] [--seeds 1] [--epochs 15] [OVERRIDE ...]`.
 
 Trains the detector in one training of both heads, by the recipe below, and prints its figures beside the
 constant answer's: over all labels and of each label. The overrides are Hydra's, and say what it is trained

@@ -1,3 +1,5 @@
+"""The component that writes the TFRecords."""
+
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Output
 

@@ -1,3 +1,5 @@
+"""The component that evaluates the models."""
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Markdown, Metrics, Model, Output
 

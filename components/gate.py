@@ -1,3 +1,5 @@
+"""The component that decides whether a model is registered."""
+
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Model, Output
 

@@ -1,3 +1,5 @@
+"""The component that reads the data set."""
+
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Output
 

@@ -1,3 +1,5 @@
+"""The component that shows one label's curves on the dashboard."""
+
 from kfp import dsl
 from kfp.dsl import Artifact, ClassificationMetrics, Input, Output
 

@@ -1,3 +1,5 @@
+"""The component that trains one phase or baseline."""
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 

@@ -1,3 +1,5 @@
+"""The component that draws the gallery."""
+
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Output
 

@@ -16,6 +16,7 @@ NAME, FIELD = "brain-tumor-roboflow", "api_key"
 
 
 def main() -> None:
+    """Prints the secret; exits with code 2 if the file .env cannot be read."""
     try:
         key = os.environ.get(VARIABLE) or dotenv_values(find_dotenv(usecwd=True)).get(VARIABLE) or ""
     except (OSError, UnicodeDecodeError):

@@ -1,5 +1,4 @@
-"""Follows a run elsewhere that was submitted before, to the same end: `python -m pipelines.follow --target
-TARGET RUN`."""
+"""Follows a submitted run to its end: `python -m pipelines.follow --target TARGET RUN`."""
 
 import argparse
 

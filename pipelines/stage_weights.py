@@ -1,7 +1,7 @@
-"""Puts the ImageNet weights of a backbone where pods without internet find them:
-`python -m pipelines.stage_weights s3://BUCKET/FOLDER [OVERRIDE ...]`.
+"""Copies a backbone's ImageNet weights to a bucket, for pods without internet access.
 
-This machine fetches them by Keras, and the address that is printed goes to `model.weights`.
+Run it by `python -m pipelines.stage_weights s3://BUCKET/FOLDER [OVERRIDE ...]`. Keras downloads the weights
+to this machine; the printed address is the value for `model.weights`.
 """
 
 import argparse

@@ -289,8 +289,7 @@ class DatasetDraft:
                 (folder / split).mkdir(parents=True)
 
     def write_images(self, frame: pd.DataFrame, complete: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-        """Writes the table of the images; `complete` gives some of its rows all columns of
-        `IMAGES_SCHEMA`."""
+        """Writes the table of images; `complete` gives a group of rows all columns of `IMAGES_SCHEMA`."""
         write_table(frame, complete, self._draft.path / IMAGES_TABLE, IMAGES_SCHEMA)
 
     def write_annotations(

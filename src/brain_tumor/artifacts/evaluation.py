@@ -133,10 +133,10 @@ class Evaluation(Schema):
         return known[label]
 
     def metrics(self) -> dict[str, float]:
-        """All figures that exist, sorted by name: the final model's as they are called, another's behind the
-        model's name and a slash, a label's behind the model's and the label's.
+        """All figures that exist, sorted by name.
 
-        MLflow knows the figures by these names.
+        A figure of the final model has its plain name, one of another model the prefix `<model>/`, and one
+        of a label `<model>/<label>/`. MLflow logs the figures under these names.
 
         Example:
             macro_f1, constant/macro_f1, final/label0/f1.

@@ -27,7 +27,7 @@ def write_table(
     path: Path,
     schema: "pa.Schema",
 ) -> None:
-    """Writes a table whose columns `complete` makes, a row group at a time."""
+    """Writes a table by row groups; `complete` gives the rows of each group all columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,0 +1,1 @@
+"""Box geometry in NumPy: coordinates, area, IoU, presence, letterboxing."""

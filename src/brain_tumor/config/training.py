@@ -1,5 +1,4 @@
-"""The schemas of a training: the detector's architecture, how images change, a phase, and what phases
-share."""
+"""The schemas of a training: the detector's architecture, augmentation, a phase, and what phases share."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal

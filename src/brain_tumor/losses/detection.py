@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from brain_tumor.boxes import measures
 from brain_tumor.losses.iou import BOX_LOSSES
@@ -93,6 +94,7 @@ class DetectionLoss(keras.losses.Loss):
         self.box_weight = float(box_weight)
         self.score_weight = float(score_weight)
 
+    @override
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true = ops.cast(y_true, y_pred.dtype)
         places = positions(*y_pred.shape[1:3])
@@ -111,6 +113,7 @@ class DetectionLoss(keras.losses.Loss):
         # Keras takes the mean over images.
         return losses * images / ops.maximum(ops.sum(present), 1)
 
+    @override
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from brain_tumor.boxes import measures
 
@@ -27,6 +28,7 @@ class BoxLoss(keras.losses.Loss):
         """What each pair of boxes costs: (batch, num_classes)."""
         raise NotImplementedError
 
+    @override
     def call(self, y_true: Any, y_pred: Any) -> Any:
         mask = ops.cast(measures.present(y_true), y_pred.dtype)
         losses = ops.sum(self.cost(y_true, y_pred) * mask, axis=-1)
@@ -40,6 +42,7 @@ class BoxLoss(keras.losses.Loss):
 class IoULoss(BoxLoss):
     """1 - IoU: 0..1, and flat where boxes do not overlap."""
 
+    @override
     def cost(self, y_true: Any, y_pred: Any) -> Any:
         return 1 - measures.iou(y_true, y_pred, ops)
 
@@ -51,6 +54,7 @@ class GIoULoss(BoxLoss):
     Reference: Rezatofighi et al., 2019, https://arxiv.org/abs/1902.09630.
     """
 
+    @override
     def cost(self, y_true: Any, y_pred: Any) -> Any:
         iou, union = measures.overlap(y_true, y_pred, ops)
         area = measures.area(_hull(y_true, y_pred), ops)
@@ -64,6 +68,7 @@ class DIoULoss(BoxLoss):
     The hull is the smallest box around both. Reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
     """
 
+    @override
     def cost(self, y_true: Any, y_pred: Any) -> Any:
         return 1 - measures.iou(y_true, y_pred, ops) + _center_distance(y_true, y_pred)
 
@@ -76,6 +81,7 @@ class CIoULoss(BoxLoss):
     in the reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
     """
 
+    @override
     def cost(self, y_true: Any, y_pred: Any) -> Any:
         iou = measures.iou(y_true, y_pred, ops)
         difference = ops.square(2 / math.pi * (_aspect_angle(y_true) - _aspect_angle(y_pred)))

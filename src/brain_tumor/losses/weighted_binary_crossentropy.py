@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
@@ -29,6 +30,7 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction)
         self.class_weights = [float(weight) for weight in class_weights]
 
+    @override
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true = ops.cast(y_true, y_pred.dtype)
         weights = ops.convert_to_tensor(self.class_weights, dtype=y_pred.dtype)
@@ -36,5 +38,6 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
         absent = (1 - y_true) * ops.softplus(y_pred)
         return ops.mean(present + absent, axis=-1)
 
+    @override
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "class_weights": self.class_weights}

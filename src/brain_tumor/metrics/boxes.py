@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from brain_tumor.boxes.measures import iou, present
 
@@ -47,6 +48,7 @@ class BoxIoU(_BoxMean):
     def __init__(self, slot: int | None = None, name: str = "iou", **kwargs: Any) -> None:
         super().__init__(slot, name=name, **kwargs)
 
+    @override
     def measure(self, y_true: Any, y_pred: Any) -> Any:
         return iou(y_true, y_pred, ops)
 
@@ -63,9 +65,11 @@ class BoxRecall(_BoxMean):
         super().__init__(name=name, **kwargs)
         self.threshold = threshold
 
+    @override
     def measure(self, y_true: Any, y_pred: Any) -> Any:
         return iou(y_true, y_pred, ops) >= self.threshold
 
+    @override
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "threshold": self.threshold}
 
@@ -77,6 +81,7 @@ class BoxMeanSquaredError(_BoxMean):
     def __init__(self, name: str = "mse", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
+    @override
     def measure(self, y_true: Any, y_pred: Any) -> Any:
         return ops.mean(ops.square(y_true - y_pred), axis=-1)
 
@@ -88,6 +93,7 @@ class BoxMeanAbsoluteError(_BoxMean):
     def __init__(self, name: str = "mae", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
+    @override
     def measure(self, y_true: Any, y_pred: Any) -> Any:
         return ops.mean(ops.abs(y_true - y_pred), axis=-1)
 
@@ -112,6 +118,7 @@ class BoxAP50(keras.metrics.Metric):
         self.shown = self.add_variable((self.BINS,), "zeros", name="shown")
         self.boxes = self.add_variable((), "zeros", name="boxes")
 
+    @override
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_true, y_pred = (ops.cast(values, self.dtype)[:, self.slot] for values in (y_true, y_pred))
         there = ops.cast(present(y_true), self.dtype)
@@ -133,5 +140,6 @@ class BoxAP50(keras.metrics.Metric):
         steps = ops.flip(ops.convert_to_tensor(self.found), axis=0)
         return ops.divide_no_nan(ops.sum(precision * steps), ops.convert_to_tensor(self.boxes))
 
+    @override
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "slot": self.slot}

@@ -1,0 +1,1 @@
+"""The detector: backbone, heads, and how it is saved and loaded."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 # An untrained head's score: what it must learn of almost all positions is "no".
 PRIOR = 0.01
@@ -108,6 +109,7 @@ class PositionAnswers(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_classes = num_classes
 
+    @override
     def call(self, inputs: list[Any]) -> Any:
         scores, sides = inputs
         rows, columns = sides.shape[1:3]
@@ -117,9 +119,11 @@ class PositionAnswers(keras.layers.Layer):
         low, high = places - distances[..., :2], places + distances[..., 2:]
         return ops.concatenate([low, high, scores[..., None]], axis=-1)
 
+    @override
     def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         return (*input_shape[0], 5)
 
+    @override
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_classes": self.num_classes}
 
@@ -139,6 +143,7 @@ class BestAnswers(keras.layers.Layer):
     `[xmin, ymin, xmax, ymax]`, 0 <= xmin <= xmax <= 1, likewise y, and the score, a logit.
     """
 
+    @override
     def call(self, inputs: Any) -> Any:
         rows, columns, classes = inputs.shape[1:4]
         answers = ops.reshape(inputs, (-1, rows * columns, classes, 5))
@@ -146,5 +151,6 @@ class BestAnswers(keras.layers.Layer):
         found = ops.take_along_axis(answers, best[:, None, :, None], axis=1)[:, 0]
         return ops.concatenate([ops.clip(found[..., :4], 0, 1), found[..., 4:]], axis=-1)
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], *input_shape[3:])

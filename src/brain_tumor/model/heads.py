@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 
 def label_head(vectors: list[Any], num_classes: int, dropout: float) -> Any:
@@ -68,14 +69,17 @@ class BoxFromPlaceAndSize(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_classes = num_classes
 
+    @override
     def call(self, inputs: Any) -> Any:
         values = ops.sigmoid(ops.reshape(inputs, (-1, self.num_classes, 4)))
         place, size = values[..., :2], values[..., 2:]
         low = place * (1 - size)
         return ops.concatenate([low, ops.minimum(low + size, 1)], axis=-1)
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self.num_classes, 4)
 
+    @override
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_classes": self.num_classes}

@@ -1,0 +1,1 @@
+"""TFRecords: written from the dataset artifact, verified, summarized and read."""

@@ -1,0 +1,1 @@
+"""What every step needs: errors, events, progress, tracking in MLflow."""

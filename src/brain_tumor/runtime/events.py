@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from brain_tumor.runtime.environment import EVENTS
 
 Kind = Literal["begin", "message", "progress", "tracked", "end", "failed"]
@@ -102,6 +104,7 @@ def end(failure: str | None = None) -> None:
 class MessageHandler(logging.Handler):
     """Tells what is logged."""
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
         tell("message", record.getMessage())
 

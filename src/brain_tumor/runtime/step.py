@@ -1,5 +1,8 @@
-"""How a step speaks and ends: logs to stderr, events for who follows them (`brain_tumor.runtime.events`), bad
-input as one sentence with exit code 2, and nothing left in the temporary folder."""
+"""How a step logs and exits.
+
+Logs go to stderr, and events to the process that follows them (`brain_tumor.runtime.events`). Bad input is
+reported in one sentence with exit code 2. Temporary files are removed.
+"""
 
 import gc
 import logging

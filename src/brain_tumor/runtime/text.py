@@ -38,8 +38,7 @@ def one_line(text: str) -> str:
 
 
 def display_name(name: str) -> str:
-    """A name as a message shows it: cut where it is long, quoted where it would break the line or cannot be
-    written."""
+    """A name as messages show it: shortened if it is long, quoted if it has unprintable characters."""
     shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     return shown if name.isprintable() else repr(shown)
 

@@ -1,5 +1,4 @@
-"""Files and folders of this machine: what appears whole or not at all, hashes, names that stay in their
-folder."""
+"""Local files and folders: atomic writes, hashes, and checks that a path stays inside its folder."""
 
 import hashlib
 import json

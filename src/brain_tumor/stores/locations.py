@@ -1,5 +1,4 @@
-"""What is asked of a path of this machine or an address in a bucket before a run: what it holds, and whether
-it can be written to."""
+"""Checks of a local path or a bucket address before a run: what it holds, and whether it is writable."""
 
 import hashlib
 import tempfile

@@ -1,0 +1,1 @@
+"""Training: batches, augmentation, phases, checkpoints, devices, callbacks."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from typing_extensions import override
 
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.config import PhaseConfig
@@ -59,9 +60,11 @@ class EpochLog(keras.callbacks.Callback):
         self.epochs.append({"epoch": 0, "seconds": 0.0, **figures})
         self._send(self.epochs[-1])
 
+    @override
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started = time.perf_counter()
 
+    @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         figures = {key: float(value) for key, value in sorted((logs or {}).items())}
         figures["learning_rate"] = current_rate(self.model.optimizer)
@@ -99,17 +102,21 @@ class FiniteLoss(keras.callbacks.Callback):
         self._losses: dict[int, float] = {}
         self._broken = False
 
+    @override
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._losses = epoch, {}
 
+    @override
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         # Keras's figure is the mean of the epoch so far: once it is not finite, it stays so.
         self._losses[batch] = (logs or {})["loss"]
         self._broken = self._broken or not math.isfinite(self._losses[batch])
 
+    @override
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._check()
 
+    @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._check()
 
@@ -140,14 +147,17 @@ class BatchCount(keras.callbacks.Callback):
         super().__init__()
         self._shown: Progress | None = None
 
+    @override
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         what = f"epoch {epoch + 1}/{self.params['epochs']}"
         self._shown = Progress(what, self.params["steps"], "batches")
 
+    @override
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         assert self._shown, "an epoch has begun"
         self._shown.update()
 
+    @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         assert self._shown, "an epoch has begun"
         self._shown.close()
@@ -181,6 +191,7 @@ class BestEpoch(keras.callbacks.Callback):
         """Takes the model as it is for the best so far."""
         self._score, self.best = self._phase.judge(figures), read(self._variables)
 
+    @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         score = float(self._phase.judge(logs or {}))
         if score > self._score:
@@ -246,13 +257,16 @@ class Preemption(keras.callbacks.Callback):
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
+    @override
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batches += 1
         self._end_if_asked()
 
+    @override
     def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._end_if_asked()
 
+    @override
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._batches = 0
         self._end_if_asked()

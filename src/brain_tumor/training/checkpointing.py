@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 import keras
+from typing_extensions import override
 
 from brain_tumor.training.callbacks import BestEpoch, EpochLog, read, write
 from brain_tumor.training.checkpoints import OPTIMIZER, VARIABLES, Checkpoint, Checkpoints, TrainingState
@@ -50,6 +51,7 @@ class Checkpointer(keras.callbacks.Callback):
             elif self._written and (failure := self._written.exception()) not in (None, error):
                 logging.error("The last checkpoint could not be written: %s", failure, exc_info=failure)
 
+    @override
     def on_epoch_end(self, epoch: int, logs: dict[str, object] | None = None) -> None:
         self._wait()
         best = self._progress.best_epoch == epoch + 1

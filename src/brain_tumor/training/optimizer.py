@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from typing_extensions import override
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
@@ -20,6 +21,7 @@ class FusedAdamW(keras.optimizers.AdamW):
     Reference: Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
     """
 
+    @override
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         step = tf.cast(self.iterations + 1, tf.float32)
         self._beta_powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
@@ -32,6 +34,7 @@ class FusedAdamW(keras.optimizers.AdamW):
         # Keras's place for it is behind the clipping; `apply` has done it.
         return grads_and_vars
 
+    @override
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(

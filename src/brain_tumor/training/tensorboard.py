@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
+from typing_extensions import override
 
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.boxes.measures import area, present
@@ -75,6 +76,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             images, boxes = (np.stack([e[key] for _, e in chosen.values()]) for key in ("image", "boxes"))
             self._examples = _Examples(images, boxes, read(images))
 
+    @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = current_rate(self.model.optimizer)
         self.write_epochs([{**(logs or {}), "epoch": epoch + 1, "learning_rate": rate}])
@@ -85,6 +87,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             with self._unless_refused(), self._writers["valid"].as_default(epoch + 1):
                 tf.summary.image(title, pictures, max_outputs=len(pictures))
 
+    @override
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._flush()
 

@@ -237,8 +237,10 @@ def _draw_place(rng: np.random.Generator) -> Point:
 
 
 def _draw_span(rng: np.random.Generator, plane: Plane, tumor: Tumor | None) -> tuple[float, float]:
-    """The heights that the scan covers: a slab around the tumor, thin for a small one, so that it is in the
-    middle half of the slices or so whatever its size; without a tumor, any slab."""
+    """The heights that the scan covers: a slab around the tumor, or any slab without one.
+
+    The slab is thin for a small tumor, so that about the middle half of the slices shows a tumor of any size.
+    """
     low, high = REACH[plane]
     if tumor is None:
         length = float(rng.uniform(0.3, 1.0)) * (high - low)
