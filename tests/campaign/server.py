@@ -26,7 +26,7 @@ def prepare(tensorflow: bool) -> None:
     """Imports what steps import."""
     import matplotlib.pyplot  # noqa: F401
     import roboflow  # noqa: F401
-    from tenacity import wait_none
+    from tenacity import wait_exponential_jitter
 
     import brain_tumor.cli
     import brain_tumor.configure
@@ -36,7 +36,8 @@ def prepare(tensorflow: bool) -> None:
     from brain_tumor.ingest.sources import roboflow as source
 
     # A stand-in: nobody waits half a minute for a service that answers with nonsense.
-    source.BACK_OFF, source.EXPORT_POLL, source.EXPORT_LIMIT = wait_none(), 0.0, 0.2
+    source.EXPORT_POLL, source.EXPORT_LIMIT = 0.0, 0.2
+    source.BACK_OFF = wait_exponential_jitter(initial=0, max=0, jitter=0)
     if tensorflow:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         from brain_tumor.runtime.step import import_tensorflow
@@ -58,7 +59,7 @@ def call(request: dict[str, Any]) -> None:
     from brain_tumor.stores.files import write_file
 
     if not request.get("drawn", True):  # a stand-in for what takes seconds
-        data_report.write_data_report = lambda path, _: write_file(path, "a report")
+        data_report.write_data_report = lambda path, ingested: write_file(path, "a report")
     if "argv" in request:
         cli.main(request["argv"])
     else:

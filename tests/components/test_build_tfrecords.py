@@ -6,8 +6,11 @@ from kfp.dsl import Artifact, Dataset
 
 from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.artifacts.records import open_records
+from brain_tumor.config import Split
 from brain_tumor.stores.files import hash_files
 from components.build_tfrecords import build_tfrecords
+
+IMAGES: dict[Split, int] = {"train": 32, "valid": 16, "test": 16}
 
 
 def test_the_function_makes_records(
@@ -21,7 +24,7 @@ def test_the_function_makes_records(
     assert hash_files(Path(records.path)) == hash_files(tiny_records)
     counts = open_dataset(tiny_dataset).manifest.counts
     opened = open_records(records.path)
-    for split, images in {"train": 32, "valid": 16, "test": 16}.items():
+    for split, images in IMAGES.items():
         assert records.metadata[f"{split}_images"] == images
         assert records.metadata[f"{split}_boxes"] == counts[split].boxes > 0
         assert len(opened.shard_paths(split)) == records.metadata[f"{split}_shards"] == -(-images // 10)

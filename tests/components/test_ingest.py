@@ -6,10 +6,13 @@ import pytest
 from kfp.dsl import HTML, Artifact, Dataset
 
 from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.config import Split
 from brain_tumor.configure import configure
 from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from brain_tumor.stores.files import hash_files
 from components.ingest import ingest
+
+PATIENTS: dict[Split, int] = {"train": 4, "valid": 2, "test": 2}
 
 
 def test_the_function_makes_a_dataset_and_a_report(
@@ -21,7 +24,7 @@ def test_the_function_makes_a_dataset_and_a_report(
 
     assert hash_files(Path(dataset.path)) == hash_files(tiny_dataset), "the seed decides all"
     counts = open_dataset(dataset.path).manifest.counts
-    for split, patients in {"train": 4, "valid": 2, "test": 2}.items():
+    for split, patients in PATIENTS.items():
         assert counts[split].images == dataset.metadata[f"{split}_images"] == 8 * patients
         assert counts[split].patients == dataset.metadata[f"{split}_patients"] == patients
         assert dataset.metadata[f"{split}_boxes_label1"] == counts[split].boxes_by_label["label1"] > 0

@@ -88,8 +88,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Resources:
     folder = tmp_path_factory.mktemp("small")
     shutil.copytree(CLUSTER / "kubeflow", folder / "kubeflow")
     shutil.copytree(BASES, folder / "bases")
-    for name in ("cluster-scoped", "pipelines"):
-        make_local(folder / "kubeflow" / name, lambda _, name=name: folder / "bases" / name)
+
+    def use_bases(name: str) -> None:
+        make_local(folder / "kubeflow" / name, lambda _: folder / "bases" / name)
+
+    use_bases("cluster-scoped")
+    use_bases("pipelines")
     return build(folder / "kubeflow" / "cluster-scoped") | build(folder / "kubeflow" / "pipelines")
 
 

@@ -28,7 +28,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def append(name: str) -> Callable[[Path], None]:
+def append(name: str) -> Callable[[Path], object]:
     def change(project: Path) -> None:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         with open(project / name, "a") as file:
@@ -60,7 +60,7 @@ def delete(project: Path) -> None:
         delete,
     ],
 )
-def test_another_image_has_another_tag(project: Path, change: Callable[[Path], None]) -> None:
+def test_another_image_has_another_tag(project: Path, change: Callable[[Path], object]) -> None:
     before = image_tag(project)
     change(project)
     assert image_tag(project) != before

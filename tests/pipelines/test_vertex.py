@@ -81,8 +81,7 @@ def service(
     monkeypatch.setattr(aiplatform.utils.gcs_utils, made, lambda **given: None)
     with serve_vertex() as service:
         service.store = upload
-        monkeypatch.setattr(service, "results", results, raising=False)
-        monkeypatch.setattr(service, "addresses", addresses, raising=False)
+        service.results, service.addresses = results, addresses
         aiplatform.init(
             api_endpoint=service.address, api_transport="rest", credentials=Credentials(token="token")
         )

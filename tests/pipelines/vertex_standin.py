@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -35,6 +36,8 @@ class Vertex:
         faults: What is wrong with steps of runs to come.
         refusals: Statuses that it answers with in place of what was asked, by the method.
         cancel_at: At which moment somebody cancels runs to come.
+        results: The folder with the outputs of its runs, and
+        addresses: where they were uploaded to.
     """
 
     def __init__(self) -> None:
@@ -43,6 +46,8 @@ class Vertex:
         self.faults: dict[str, Fault] = {}
         self.refusals: dict[str, list[int]] = {}
         self.cancel_at = 0
+        self.results = Path()
+        self.addresses: dict[str, str] = {}
         self.cache: dict[str, dict[str, str]] = {}
         self.store: Callable[[str, str, str], None] = lambda task, output, uri: None
 

@@ -171,7 +171,7 @@ def serve_s3(folder: Path) -> Iterator[S3Bucket]:
     command = [Path(sys.executable).with_name("weed"), "server", "-filer", "-s3"]
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
-            [*command, *(f"-{name}={value}" for name, value in options.items())],
+            [*map(str, command), *(f"-{name}={value}" for name, value in options.items())],
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -61,7 +61,7 @@ def _no_images(folder: Path) -> None:
         path.unlink()
 
 
-def _csv(content: bytes) -> Callable[[Path], None]:
+def _csv(content: bytes) -> Callable[[Path], object]:
     def replace(folder: Path) -> None:
         (folder / "train" / "_annotations.csv").write_bytes(content)
 
@@ -69,7 +69,7 @@ def _csv(content: bytes) -> Callable[[Path], None]:
 
 
 # What breaks an export's structure: how, and words that the sentence about it must have.
-FAULTS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
+FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "folder missing": (shutil.rmtree, ["export", "does not exist"]),
     "folder is a file": (_file_in_place_of_folder, ["export", "is a file"]),
     "folder empty": (_empty, ["export", "holds none of train/, valid/, test/"]),

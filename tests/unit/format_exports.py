@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.ingest.export import Export, ExportSplit
@@ -15,7 +16,7 @@ NAME = "volume 1 срез_2, the 'first'.jpg"
 
 def splits_of(labels: list[str]) -> Splits:
     """A few images: with a box of every label, with boxes at the edges, without a box."""
-    every = [(label, 2.0 * index, 1, 20, 9.5 + index) for index, label in enumerate(labels)]
+    every = [(label, 2.0 * index, 1.0, 20.0, 9.5 + index) for index, label in enumerate(labels)]
     last = labels[-1]
     return {
         "train": [
@@ -52,7 +53,7 @@ def corners(split: ExportSplit) -> list[list[float]]:
     return split.boxes[list(COORDINATES)].to_numpy().tolist()
 
 
-def edit_json(folder: Path, change: Callable[[dict], None]) -> None:
+def edit_json(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Changes the train split's COCO file."""
     path = folder / "train" / "_annotations.coco.json"
     content = json.loads(path.read_text())
@@ -60,7 +61,7 @@ def edit_json(folder: Path, change: Callable[[dict], None]) -> None:
     path.write_text(json.dumps(content))
 
 
-def replace_text(path: str, old: str, new: str) -> Callable[[Path], None]:
+def replace_text(path: str, old: str, new: str) -> Callable[[Path], object]:
     """Replaces a text, once, in a file of the export."""
 
     def change(folder: Path) -> None:
@@ -71,22 +72,22 @@ def replace_text(path: str, old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
-def put_bytes(path: str, content: bytes) -> Callable[[Path], None]:
+def put_bytes(path: str, content: bytes) -> Callable[[Path], object]:
     """Writes a file of the export."""
-    return lambda folder: (folder / path).write_bytes(content) and None
+    return lambda folder: (folder / path).write_bytes(content)
 
 
-def edit_annotation(**values: object) -> Callable[[Path], None]:
+def edit_annotation(**values: object) -> Callable[[Path], object]:
     """Changes an annotation of a COCO file."""
     return lambda folder: edit_json(folder, lambda content: content["annotations"][2].update(values))
 
 
-def edit_image(**values: object) -> Callable[[Path], None]:
+def edit_image(**values: object) -> Callable[[Path], object]:
     """Changes an image's entry in a COCO file."""
     return lambda folder: edit_json(folder, lambda content: content["images"][0].update(values))
 
 
-def edit_record(**values: object) -> Callable[[Path], None]:
+def edit_record(**values: object) -> Callable[[Path], object]:
     """Replaces features of the first record; without a value, it is no record at all."""
 
     def change(folder: Path) -> None:

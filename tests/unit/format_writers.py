@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -62,7 +63,8 @@ def write_coco(folder: Path, splits: Splits, labels: list[str]) -> None:
     ]
     for split, pictures in splits.items():
         _write_images(folder / split, pictures)
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for index, picture in enumerate(pictures):
             size = {"width": picture.width, "height": picture.height}
             images.append({"id": index, "license": 1, "file_name": picture.name, **size})
@@ -111,8 +113,8 @@ def write_voc(folder: Path, splits: Splits, labels: list[str]) -> None:
                 element = ElementTree.SubElement(root, "object")
                 ElementTree.SubElement(element, "name").text = label
                 box = ElementTree.SubElement(element, "bndbox")
-                for name, value in (("xmin", xmin), ("xmax", xmax), ("ymin", ymin), ("ymax", ymax)):
-                    ElementTree.SubElement(box, name).text = str(value + 1)
+                for name, at in (("xmin", xmin), ("xmax", xmax), ("ymin", ymin), ("ymax", ymax)):
+                    ElementTree.SubElement(box, name).text = str(at + 1)
             path = folder / split / Path(picture.name).with_suffix(".xml")
             path.write_bytes(ElementTree.tostring(root, encoding="utf-8"))
 

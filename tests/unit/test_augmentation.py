@@ -8,8 +8,8 @@ from brain_tumor.config import AugmentationConfig
 from brain_tumor.training.augmentation import augment
 
 SIZE = 32
-UNCHANGED = AugmentationConfig(
-    **(dict.fromkeys(AugmentationConfig.model_fields, 0.0) | {"flip": False, "flip_vertical": False})
+UNCHANGED = AugmentationConfig.model_validate(
+    dict.fromkeys(AugmentationConfig.model_fields, 0.0) | {"flip": False, "flip_vertical": False}
 )
 
 
@@ -145,7 +145,7 @@ def test_an_image_stays_where_a_box_would_leave_it() -> None:
     """A thin box at the edge, and a large one beside it that no shift could lose."""
     images = np.zeros((64, 8, 8, 1), np.uint8)
     batch = make_batch(images, np.tile([0.0, 0.0, 0.02, 0.5], (64, 1)))
-    large = np.tile(np.float32([0.2, 0.2, 0.8, 0.8]), (64, 1))
+    large = np.tile(np.array([0.2, 0.2, 0.8, 0.8], np.float32), (64, 1))
     batch["boxes"] = tf.tensor_scatter_nd_update(
         batch["boxes"], [[image, 2] for image in range(64)], tf.constant(large)
     )
@@ -174,7 +174,7 @@ def test_brightness_and_contrast_are_two_draws_of_each_image() -> None:
 
 
 def test_what_is_too_bright_or_too_dark_is_cut_off() -> None:
-    images = np.tile(np.uint8([0, 255]), (16, 8, 4))[..., np.newaxis]
+    images = np.tile(np.array([0, 255], np.uint8), (16, 8, 4))[..., np.newaxis]
     result = augment(make_batch(images), only(brightness=1.0), seed(0))["image"].numpy()
     assert result.min() == 0 and result.max() == 255
 
@@ -210,7 +210,7 @@ def test_a_rotated_box_holds_what_it_held_and_no_more_than_its_corners_need() ->
 
 
 def test_gamma_leaves_black_and_white_and_moves_what_is_between() -> None:
-    images = np.tile(np.uint8([0, 64, 128, 255]), (100, 8, 2))[..., np.newaxis]
+    images = np.tile(np.array([0, 64, 128, 255], np.uint8), (100, 8, 2))[..., np.newaxis]
     result = augment(make_batch(images), only(gamma=0.3), seed(0))["image"].numpy()[:, 0, :4, 0]
     assert (result[:, 0] == 0).all() and (result[:, 3] == 255).all()
     exponents = np.log(result[:, 2] / 255) / np.log(128 / 255)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_the_same_seed_gives_the_same_changes(examples: tf.data.Dataset) -> None
 def test_a_stream_that_begins_at_an_epoch_goes_on_like_the_whole_one(
     examples: tf.data.Dataset, cache_folder: Path, memory_cache_gb: float
 ) -> None:
-    options = {"seed": 1, "memory_cache_gb": memory_cache_gb}
+    options: dict[str, Any] = {"seed": 1, "memory_cache_gb": memory_cache_gb}
     whole = take(training_batches(examples, 8, HEADS, CHANGED, **options), 4 * STEPS)
     for epoch in (1, 2):
         resumed = training_batches(examples, 8, HEADS, CHANGED, **options, first_epoch=epoch)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from brain_tumor.artifacts.dataset import open_dataset
+from brain_tumor.artifacts.dataset import Dataset, open_dataset
 from brain_tumor.config import BucketDataset
 from brain_tumor.config.compose import compose
 from brain_tumor.configure import configure
@@ -72,7 +72,7 @@ def test_a_folder_and_an_archive_of_it_are_the_same_data_set(
     bucket.put("data/export-2/other.txt", b"another folder, whose name begins alike")
     bucket.put("data/export.zip", pack(export, tmp_path / "export.zip"))
 
-    datasets = []
+    datasets: list[Dataset] = []
     for place in ("data/export", "data/export/", "data/export.zip"):
         uri = f"{bucket.address}/{place}"
         name = f"out{len(datasets)}"

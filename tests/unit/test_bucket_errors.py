@@ -4,6 +4,7 @@ import errno
 import os
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_wrong_key_is_refused(
     s3_bucket.put("data.zip", b"1")
     monkeypatch.setenv(name, value)
     for call in (fingerprint, check_writable):
-        said = refusal(lambda call=call: call("s3://bucket/data.zip"))
+        said = refusal(partial(call, "s3://bucket/data.zip"))
         assert said.startswith(f"s3://bucket/data.zip: S3 does not take these credentials ({code}); check")
 
 

@@ -14,12 +14,13 @@ import pytest
 
 from brain_tumor.config import PhaseConfig
 from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.signals import TERMINATED
 from brain_tumor.runtime.tracking import Run
-from brain_tumor.training.callbacks import TERMINATED, BestEpoch, EpochLog, Preemption, read, write
+from brain_tumor.training.callbacks import BestEpoch, EpochLog, Preemption, read, write
 from brain_tumor.training.checkpointing import Checkpointer
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints
 
-PATIENT = {"early_stopping_patience": 9, "reduce_rate_patience": 9}
+PATIENT: dict[str, Any] = {"early_stopping_patience": 9, "reduce_rate_patience": 9}
 FIGURES = {"val_boxes_iou": 0.5, "val_labels_auc": 0.8}
 
 

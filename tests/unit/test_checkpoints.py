@@ -1,6 +1,7 @@
 """Where a training's checkpoints are, and what is found there."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from brain_tumor.artifacts.records import Records, open_records
 from brain_tumor.config import TrainConfig, to_json
 from brain_tumor.runtime import environment
 from brain_tumor.runtime.errors import InputError
-from brain_tumor.stores import files
 from brain_tumor.stores.folders import list_files, upload_file
 from brain_tumor.stores.paths import open_path
 from brain_tumor.training.checkpoints import (
@@ -311,14 +311,14 @@ def test_what_cannot_be_read_is_not_taken_for_damaged(
     """Or a training would begin anew, and delete what another right would have let it read."""
     checkpoints = Checkpoints(str(tmp_path))
     save(checkpoints, 1, 1)
-    digest = files.hashlib.file_digest
+    digest = hashlib.file_digest
 
-    def refused(file: BinaryIO, kind: str) -> object:
+    def refused(file: Any, kind: str) -> object:
         if file.name.endswith("variables.npz"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file.name)
         return digest(file, kind)
 
-    monkeypatch.setattr(files.hashlib, "file_digest", refused)
+    monkeypatch.setattr(hashlib, "file_digest", refused)
     with pytest.raises(InputError, match=r"variables\.npz: Permission denied; give this user the right"):
         checkpoints.load()
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,7 +21,8 @@ from brain_tumor.runtime.errors import InputError
 from tests.unit.exports import directory_config, write_export
 from tests.unit.recorded_runs import LABELS, make_answers, write_run
 
-SHARP, BLURRED = {"noise": 3.0}, {"noise": 12.0}
+SHARP: dict[str, Any] = {"noise": 3.0}
+BLURRED: dict[str, Any] = {"noise": 12.0}
 RESAMPLES = 200
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import Rectangle
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -201,7 +202,9 @@ def test_a_slice_shows_the_truth_and_both_answers_in_pixels(runs: Path) -> None:
     content = read_images(pair.first, {row["source_id"]})[row["source_id"]]
     figure = slice_picture(row, content, ["A", "B"])
     [axis] = figure.axes
-    drawn = [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in axis.patches]
+    boxes = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
+    assert len(boxes) == len(axis.patches)
+    drawn = [(*box.get_xy(), box.get_width(), box.get_height()) for box in boxes]
     expected = []
     for names in (TRUE_BOX, PREDICTED_BOX, [f"{name}_other" for name in PREDICTED_BOX]):
         xmin, ymin, xmax, ymax = row[names].to_numpy(float)
@@ -226,22 +229,22 @@ def test_curves_have_every_point() -> None:
     roc = roc_picture("label0", {"A": rows, "B": rows})
     assert roc
     _, first, second = roc.axes[0].lines
-    fpr, tpr = first.get_data()
+    fpr, tpr = map(np.asarray, first.get_data())
     assert len(fpr) == len(rows) + 1, "no probability is thinned out"
     assert all((np.diff(fpr) == 0) | (np.diff(tpr) == 0)), "without ties there are only steps"
     assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(present, probability))
     assert first.get_color() != second.get_color() and first.get_linestyle() != second.get_linestyle()
-    assert first.get_label().startswith("A: AUC 0.")
+    assert str(first.get_label()).startswith("A: AUC 0.")
 
     curve = precision_recall_picture("label0", {"A": rows})
     assert curve
     base, line = curve.axes[0].lines
     assert line.get_drawstyle() == "steps-post"
-    recall, precision = line.get_data()
+    recall, precision = map(np.asarray, line.get_data())
     assert -np.sum(np.diff(recall) * precision[:-1]) == pytest.approx(
         average_precision_score(present, probability)
     )
-    assert base.get_ydata()[0] == pytest.approx(present.mean())
+    assert np.asarray(base.get_ydata())[0] == pytest.approx(present.mean())
     everywhere = rows.assign(present=True)
     assert roc_picture("label0", {"A": everywhere}) is None
     assert precision_recall_picture("label0", {"A": everywhere}) is None

@@ -34,9 +34,9 @@ def heads_alone(dense: bool, heads: list[Head]) -> keras.Model:
 
 def truth_for(model: keras.Model, count: int = 5) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    boxes = np.sort(rng.random((count, 3, 2, 2), np.float32), axis=2).reshape(count, 3, 4)
+    boxes: np.ndarray = np.sort(rng.random((count, 3, 2, 2), np.float32), axis=2).reshape(count, 3, 4)
     boxes[rng.random((count, 3)) < 0.3] = 0
-    labels = boxes.any(axis=-1).astype(np.float32)
+    labels = np.asarray(boxes.any(axis=-1), np.float32)
     return {name: labels if name == "labels" else boxes for name in model.output}
 
 

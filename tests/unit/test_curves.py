@@ -14,7 +14,7 @@ def make_rows(present: list[bool], probability: list[float]) -> pd.DataFrame:
     return pd.DataFrame({"present": present, "probability": probability})
 
 
-def test_by_hand():
+def test_by_hand() -> None:
     curves = label_curves(make_rows([True, True, True, False, False], [0.9, 0.8, 0.2, 0.5, 0.1]), 0.5)
     assert curves.confusion_matrix == [
         [1, 1],
@@ -26,7 +26,7 @@ def test_by_hand():
     assert curves.roc.thresholds == [1.0, 0.9, 0.8, 0.5, 0.2, 0.1]
 
 
-def test_many_points_are_thinned_and_the_curve_stays():
+def test_many_points_are_thinned_and_the_curve_stays() -> None:
     rng = np.random.default_rng(0)
     present = rng.random(5000) < 0.5
     probability = np.clip(0.25 * present + 0.75 * rng.random(5000), 0, 1)
@@ -39,7 +39,7 @@ def test_many_points_are_thinned_and_the_curve_stays():
     assert auc(roc.fpr, roc.tpr) == pytest.approx(roc_auc_score(present, probability), abs=0.005)
 
 
-def test_numbers_are_plain_and_finite():
+def test_numbers_are_plain_and_finite() -> None:
     curves = label_curves(make_rows([True, False], [1.0, 0.0]), 0.5)
     assert curves.roc is not None
     values = [*curves.roc.fpr, *curves.roc.tpr, *curves.roc.thresholds]
@@ -49,13 +49,13 @@ def test_numbers_are_plain_and_finite():
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_one_class_alone_has_no_roc_curve(present):
+def test_one_class_alone_has_no_roc_curve(present: bool) -> None:
     curves = label_curves(make_rows([present] * 3, [0.9, 0.6, 0.1]), 0.5)
     assert curves.roc is None
     assert curves.confusion_matrix == ([[0, 0], [1, 2]] if present else [[1, 2], [0, 0]])
 
 
-def test_a_dashboard_s_spline_is_told_the_true_steps():
+def test_a_dashboard_s_spline_is_told_the_true_steps() -> None:
     """Strictly rising rates within the axis, each point as good as where it was."""
     rng = np.random.default_rng(1)
     present = rng.random(900) < 0.5
@@ -71,14 +71,14 @@ def test_a_dashboard_s_spline_is_told_the_true_steps():
     assert len(json.dumps(proof.model_dump(), allow_nan=False)) < 30_000
 
 
-def test_a_perfect_curve_stays_within_the_axis():
+def test_a_perfect_curve_stays_within_the_axis() -> None:
     roc = label_curves(make_rows([True, False], [1.0, 0.0]), 0.5).roc
     assert roc is not None
     proof = spline_proof(roc)
     assert min(proof.fpr) >= 0 and max(proof.fpr) <= 1 and (np.diff(proof.fpr) > 0.9e-6).all()
 
 
-def test_calibration_bins_by_hand():
+def test_calibration_bins_by_hand() -> None:
     weight, mean, share = calibration_bins(make_rows([True, False, True], [0.01, 0.03, 1.0]))
     assert weight.tolist() == pytest.approx([2 / 3, 1 / 3])
     assert mean.tolist() == pytest.approx([0.02, 1.0]) and share.tolist() == [0.5, 1.0]

@@ -70,7 +70,7 @@ def test_a_box_contains_its_position(seed: int, rows: int, columns: int) -> None
 def test_distances_by_hand() -> None:
     """An eighth of the side, times an exponential up to 3, and linear from there."""
     numbers = [-2.0, 0.0, 3.0, 5.0]
-    sides = np.tile(np.float32(numbers), (1, 2, 4, 1))
+    sides = np.tile(np.array(numbers, np.float32), (1, 2, 4, 1))
     answers = np.array(PositionAnswers(1)([np.zeros((1, 2, 4, 1), np.float32), sides]))
     left, upper, right, lower = np.exp([-2, 0, 3, 3]) / 8 * [1, 1, 1, 3]
     x, y = np.array([0.125, 0.375, 0.625, 0.875]), np.array([0.25, 0.75])

@@ -1,5 +1,7 @@
 """The figures of one model, against numbers made by hand and by scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,8 @@ from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 from brain_tumor.evaluation.figures import label_figures, overall_figures, with_iou
 
 LABELS = ["label0", "label1", "label2"]
+
+Table = tuple[np.ndarray, np.ndarray]
 
 
 def make_predictions(present: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
@@ -52,7 +56,7 @@ def figures(predictions: pd.DataFrame, names: list[str] = LABELS) -> tuple[Figur
 
 
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
-def test_averages_agree_with_scikit_learn(random_table, average):
+def test_averages_agree_with_scikit_learn(random_table: Table, average: str) -> None:
     present, probability = random_table
     found, _ = figures(make_predictions(present, probability))
     precision, recall, f1, _ = precision_recall_fscore_support(
@@ -63,7 +67,7 @@ def test_averages_agree_with_scikit_learn(random_table, average):
     assert found[f"{average}_f1"] == pytest.approx(f1)
 
 
-def test_labels_agree_with_scikit_learn(random_table):
+def test_labels_agree_with_scikit_learn(random_table: Table) -> None:
     present, probability = random_table
     found, labels = figures(make_predictions(present, probability))
     assert list(labels) == LABELS
@@ -78,7 +82,7 @@ def test_labels_agree_with_scikit_learn(random_table):
     )
 
 
-def test_label_figures_by_hand():
+def test_label_figures_by_hand() -> None:
     # label0: a hit, a miss, a false alarm. label1: always present, found twice of four. label2: never there.
     present = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]], bool)
     probability = np.array([[0.9, 0.9, 0.1], [0.2, 0.1, 0.1], [0.5, 0.6, 0.1], [0.1, 0.2, 0.1]])
@@ -95,14 +99,14 @@ def test_label_figures_by_hand():
     assert found["macro_roc_auc"] == labels["label0"]["roc_auc"] == 0.75
 
 
-def test_one_label_alone_is_judged_by_its_positives():
+def test_one_label_alone_is_judged_by_its_positives() -> None:
     present = np.array([[1], [0], [0], [0]], bool)
     probability = np.array([[0.9], [0.8], [0.1], [0.1]])
     found, labels = figures(make_predictions(present, probability), ["label0"])
     assert found["macro_f1"] == found["micro_f1"] == labels["label0"]["f1"] == pytest.approx(2 / 3)
 
 
-def test_boxes_by_hand():
+def test_boxes_by_hand() -> None:
     table = make_predictions(np.array([[1, 1, 0], [1, 1, 0]], bool), np.zeros((2, 3)))
     table.loc[0, PREDICTED_BOX] = [20.0, 20.0, 60.0, 60.0]  # exact; the three others are 10 px aside: 30 / 50
     found, labels = figures(table)
@@ -123,7 +127,7 @@ def test_boxes_by_hand():
     assert {labels["label2"][name] for name in (*names, "box_ap")} == {None}
 
 
-def test_a_false_box_costs_average_precision_alone():
+def test_a_false_box_costs_average_precision_alone() -> None:
     present = np.array([[1, 1, 0], [0, 1, 0], [1, 1, 0]], bool)
     # label0: found, of an image without it, found; label1: found in all three.
     probability = np.array([[0.9, 0.9, 0.0], [0.8, 0.2, 0.0], [0.7, 0.1, 0.0]])
@@ -134,7 +138,9 @@ def test_a_false_box_costs_average_precision_alone():
         assert found[name] == pytest.approx((labels["label0"][name] + labels["label1"][name]) / 2)
 
 
-def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(random_table):
+def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(
+    random_table: Table,
+) -> None:
     table = make_predictions(*random_table)
     both, labels = figures(table)
     no_class_head, without = figures(table.assign(probability=np.nan))
@@ -164,12 +170,12 @@ def zip_values(*tables: dict[str, Figures]) -> list[tuple[Figures, ...]]:
     return list(zip(*(table.values() for table in tables), strict=True))
 
 
-def test_without_a_true_box_there_is_no_figure_of_boxes():
+def test_without_a_true_box_there_is_no_figure_of_boxes() -> None:
     found, _ = figures(make_predictions(np.zeros((3, 3), bool), np.full((3, 3), 0.9)))
     assert set(found.values()) == {None}
 
 
-def test_a_perfect_classifier_is_perfect_whatever_the_split_lacks():
+def test_a_perfect_classifier_is_perfect_whatever_the_split_lacks() -> None:
     present = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0]], bool)
     found, _ = figures(make_predictions(present, present.astype(float)))
     assert {found[f"{average}_f1"] for average in ("macro", "micro", "weighted")} == {1.0}
@@ -178,7 +184,7 @@ def test_a_perfect_classifier_is_perfect_whatever_the_split_lacks():
     assert alarms["macro_f1"] == 1.0 and alarms["micro_precision"] == pytest.approx(4 / 7)
 
 
-def test_box_figures_stand_a_label():
+def test_box_figures_stand_a_label() -> None:
     """A mean over labels hides the one whose boxes are all wrong."""
     table = make_predictions(np.ones((4, 2), bool), np.ones((4, 2)))
     table.loc[table["label"] == "label1", PREDICTED_BOX] = [100.0, 60.0, 140.0, 100.0]
@@ -188,20 +194,22 @@ def test_box_figures_stand_a_label():
     assert labels["label0"].keys() >= OF_BOXES
 
 
-def test_every_figure_has_its_definition_and_every_definition_its_figure(random_table):
+def test_every_figure_has_its_definition_and_every_definition_its_figure(
+    random_table: Table,
+) -> None:
     found, labels = figures(make_predictions(*random_table))
     assert set(found) == set(OVERALL_FIGURES)
     assert all(set(own) == set(LABEL_FIGURES) for own in labels.values())
     assert all(len(name) <= 25 and definition(name) for name in {*OVERALL_FIGURES, *LABEL_FIGURES})
 
 
-def test_micro_ranking_agrees_with_scikit_learn(random_table):
+def test_micro_ranking_agrees_with_scikit_learn(random_table: Table) -> None:
     present, probability = random_table
     found, _ = figures(make_predictions(present, probability))
     assert found["micro_roc_auc"] == pytest.approx(roc_auc_score(present, probability, average="micro"))
 
 
-def test_sensitivity_at_a_specificity_by_hand():
+def test_sensitivity_at_a_specificity_by_hand() -> None:
     # Ten images without the label: one false alarm is allowed. The second is at 0.7.
     present = np.array([[1]] * 4 + [[0]] * 10, bool)
     probability = np.array([[0.95], [0.85], [0.75], [0.6], [0.9], [0.7], *[[0.1]] * 8])
@@ -209,7 +217,7 @@ def test_sensitivity_at_a_specificity_by_hand():
     assert labels["label0"]["sens_at_90_spec"] == 0.75
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_by_hand() -> None:
     # Of those told 0.9 half are right, of those told 0.1 none: 0.4 for four of six, 0.1 for two.
     present = np.array([[1], [1], [0], [0], [0], [0]], bool)
     probability = np.array([[0.9], [0.9], [0.9], [0.9], [0.1], [0.1]])
@@ -218,7 +226,7 @@ def test_calibration_error_by_hand():
     assert found["macro_calibration_error"] == labels["label0"]["calibration_error"]
 
 
-def test_errors_in_pixels_and_figures_by_size_by_hand():
+def test_errors_in_pixels_and_figures_by_size_by_hand() -> None:
     table = make_predictions(np.ones((2, 1), bool), np.ones((2, 1)))
     table.loc[1, TRUE_BOX] = [30.0, 20.0, 50.0, 40.0]  # 20 x 20: small; the predicted one is 40 x 40
     found, labels = figures(table, ["label0"])
@@ -233,7 +241,7 @@ def test_errors_in_pixels_and_figures_by_size_by_hand():
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_a_label_that_is_never_or_always_predicted_has_defined_figures(probability):
+def test_a_label_that_is_never_or_always_predicted_has_defined_figures(probability: Any) -> None:
     present = np.array([[1], [0], [0]], bool)
     found, labels = figures(make_predictions(present, np.full((3, 1), probability)), ["label0"])
     for value in (*found.values(), *labels["label0"].values()):
@@ -243,7 +251,7 @@ def test_a_label_that_is_never_or_always_predicted_has_defined_figures(probabili
 
 
 @pytest.mark.parametrize("name", ["macro", "weighted_f1", ".."])
-def test_a_label_of_any_name_has_its_figures(name):
+def test_a_label_of_any_name_has_its_figures(name: Any) -> None:
     table = make_predictions(np.ones((3, 1), bool), np.ones((3, 1))).assign(label=name)
     found, labels = figures(table, [name])
     assert found["macro_f1"] == labels[name]["f1"] == 1

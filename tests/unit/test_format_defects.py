@@ -22,7 +22,7 @@ from tests.unit.format_exports import (
 TXT, XML = "train/labels/volume_1_slice_1.txt", "train/volume_1_slice_1.xml"
 BOMB = b'<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotation><size>&y;</size></annotation>'
 
-DEFECTS: dict[str, tuple[str, Callable[[Path], None], str, int | None, str]] = {
+DEFECTS: dict[str, tuple[str, Callable[[Path], object], str, int | None, str]] = {
     "CSV: a value too few": (
         "tensorflow",
         replace_text("train/_annotations.csv", "1.jpg,40,", "1.jpg,"),
@@ -147,7 +147,7 @@ def _extra_annotation(folder: Path) -> None:
     edit_json(folder, lambda content: content["annotations"].append({"image_id": [], "bbox": {}}))
 
 
-STRAYS: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
+STRAYS: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
     "CSV": (
         "tensorflow",
         lambda folder: append_text(folder / "train/_annotations.csv", "../gone.jpg,4"),

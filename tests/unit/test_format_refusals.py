@@ -16,15 +16,15 @@ from tests.unit.format_exports import (
 # A defect of the whole export: how to make it, and words of the sentence about it.
 
 
-def _yaml(content: bytes) -> Callable[[Path], None]:
+def _yaml(content: bytes) -> Callable[[Path], object]:
     return put_bytes("data.yaml", content)
 
 
-def _json(content: bytes) -> Callable[[Path], None]:
+def _json(content: bytes) -> Callable[[Path], object]:
     return put_bytes("train/_annotations.coco.json", content)
 
 
-def _category(**values: object) -> Callable[[Path], None]:
+def _category(**values: object) -> Callable[[Path], object]:
     return lambda folder: edit_json(folder, lambda content: content["categories"][0].update(values))
 
 
@@ -35,7 +35,7 @@ def _flip(folder: Path) -> None:
     path.write_bytes(content)
 
 
-REFUSALS: dict[str, tuple[str, Callable[[Path], None], list[str]]] = {
+REFUSALS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
     "COCO: no file": (
         "coco",
         lambda folder: (folder / "test/_annotations.coco.json").unlink(),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -124,7 +125,7 @@ def _own_yolo_layout(folder: Path) -> None:
 
 
 def _text_ids(folder: Path) -> None:
-    def change(content: dict) -> None:
+    def change(content: dict[str, Any]) -> None:
         for annotation in content["annotations"]:
             annotation["image_id"] = str(annotation["image_id"])
         for category in content["categories"]:
@@ -172,7 +173,7 @@ def _several_record_files(folder: Path) -> None:
         ("tfrecord", _several_record_files),
     ],
 )
-def test_usual_variants_are_read_alike(tmp_path: Path, name: str, change: Callable[[Path], None]) -> None:
+def test_usual_variants_are_read_alike(tmp_path: Path, name: str, change: Callable[[Path], object]) -> None:
     expected = read(write(tmp_path / "a", name))
     folder = write(tmp_path / "b", name)
     change(folder)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -9,10 +11,11 @@ from brain_tumor.runtime.registry import CHALLENGER, CHAMPION, Version
 from tests.unit.recorded_runs import make_answers
 
 CONFIG = EvaluateConfig(bootstrap_samples=200)
-GOOD, BAD = {"noise": 3.0, "skill": 0.6}, {"noise": 25.0, "skill": 0.1}
+GOOD: dict[str, Any] = {"noise": 3.0, "skill": 0.6}
+BAD: dict[str, Any] = {"noise": 25.0, "skill": 0.1}
 
 
-def compare(ours: dict[str, float], theirs: dict[str, float], margin: float, patients: int = 30) -> Decision:
+def compare(ours: dict[str, Any], theirs: dict[str, Any], margin: float, patients: int = 30) -> Decision:
     table = pd.concat(
         [
             make_answers(patients, **ours),

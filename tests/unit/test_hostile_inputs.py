@@ -27,7 +27,7 @@ def refusal(capsys: pytest.CaptureFixture[str], step: Callable[..., object], *ar
     return said[-1]
 
 
-def _edit(**changes: object) -> Callable[[Path], None]:
+def _edit(**changes: object) -> Callable[[Path], object]:
     def edit(folder: Path) -> None:
         path = folder / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -35,19 +35,19 @@ def _edit(**changes: object) -> Callable[[Path], None]:
     return edit
 
 
-def _write(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(content) and None
+def _write(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(content)
 
 
-def _remove(name: str) -> Callable[[Path], None]:
+def _remove(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).unlink()
 
 
-def _cut(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-30]) and None
+def _cut(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-30])
 
 
-def _folder(name: str) -> Callable[[Path], None]:
+def _folder(name: str) -> Callable[[Path], object]:
     def replace(folder: Path) -> None:
         (folder / name).unlink()
         (folder / name).mkdir()
@@ -55,7 +55,7 @@ def _folder(name: str) -> Callable[[Path], None]:
     return replace
 
 
-def _loop(name: str) -> Callable[[Path], None]:
+def _loop(name: str) -> Callable[[Path], object]:
     def replace(folder: Path) -> None:
         (folder / name).unlink()
         (folder / name).symlink_to(folder / name)
@@ -64,7 +64,7 @@ def _loop(name: str) -> Callable[[Path], None]:
 
 
 IMAGE = "images/train/volume_1_slice_1.jpg"
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "manifest cut": (_cut("manifest.json"), "manifest.json is damaged, or another version wrote it"),
     "manifest empty": (_write("manifest.json", b""), "manifest.json is damaged"),
     "manifest no UTF-8": (_write("manifest.json", b"\xff{}"), "manifest.json is damaged"),
@@ -133,7 +133,7 @@ def test_outputs_whose_names_are_no_text(
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
-UNREADABLE: dict[str, Callable[[Path], None]] = {
+UNREADABLE: dict[str, Callable[[Path], object]] = {
     "annotations a loop": _loop("train/_annotations.csv"),
     "annotations a folder": _folder("train/_annotations.csv"),
     "annotations NUL": _write("train/_annotations.csv", b"\0" * 5000),

@@ -64,8 +64,9 @@ def test_more_images_than_a_task_has(tmp_path: Path) -> None:
     for image in train.itertuples():
         content = (folder / "train" / str(image.filename)).read_bytes()
         assert image.sha256 == hashlib.sha256(content).hexdigest()
-        if image.filename[:4].isdecimal():
-            assert image.width == 20 + int(image.filename[:4])
+        name = str(image.filename)
+        if name[:4].isdecimal():
+            assert image.width == 20 + int(name[:4])
 
 
 def test_images_are_copied_byte_for_byte(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from brain_tumor.artifacts.model import Model
 from brain_tumor.cli import main
-from brain_tumor.config import RecordsConfig
+from brain_tumor.config import Head, RecordsConfig
 from brain_tumor.inference.images import BadImage, LoadedImage, find_images, load_image
 from brain_tumor.inference.models import Predictor
 from brain_tumor.inference.predict import BATCH, predict_images
@@ -107,7 +108,8 @@ def test_csv_has_a_row_an_image_and_label(model: Model, scans: Path, tmp_path: P
 
 
 def test_a_model_of_one_head_says_nothing_of_the_other(scans: Path, tmp_path: Path, capsys: Any) -> None:
-    for head, empty in (("labels", {"box", "score"}), ("boxes", {"probability", "present"})):
+    cases: dict[Head, set[str]] = {"labels": {"box", "score"}, "boxes": {"probability", "present"}}
+    for head, empty in cases.items():
         one = write_stand_in(tmp_path / head, [head])
         out, _ = predict(capsys, scans / "grey.jpg", "--model", one.path)
         label = json.loads(out)["images"][0]["labels"][0]
@@ -293,7 +295,7 @@ def test_pictures_show_the_boxes_that_count_in_pixels(model: Model, scans: Path,
     [answer] = predict_images(predictor, find_images([str(scans / "color.png")]))
     assert not isinstance(answer, BadImage)
     [axis] = answer_figure(answer).axes
-    boxes = [patch for patch in axis.patches if hasattr(patch, "get_xy")]
+    boxes = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
     drawn_boxes = [(*box.get_xy(), box.get_width(), box.get_height()) for box in boxes]
     np.testing.assert_allclose(drawn_boxes, [(0, 0, 64, 20), (32, 10.77, 0, 0)], atol=0.01)
     assert axis.get_xlim() == (0, 64) and axis.get_ylim() == (20, 0)

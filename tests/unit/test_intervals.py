@@ -53,6 +53,9 @@ def figures(rows: pd.DataFrame) -> Figures:
     return overall_figures(rows, label_figures(rows, LABELS, CONFIG.threshold), CONFIG.threshold)
 
 
+Slow = tuple[pd.DataFrame, EvaluateConfig, dict[str, np.ndarray]]
+
+
 @pytest.fixture(scope="module")
 def slow_bootstrap() -> tuple[pd.DataFrame, EvaluateConfig, dict[str, np.ndarray]]:
     """By the book: the drawn patients' rows put together, all figures anew. Metric to (samples, 2 models)."""
@@ -70,7 +73,7 @@ def slow_bootstrap() -> tuple[pd.DataFrame, EvaluateConfig, dict[str, np.ndarray
 
 
 @pytest.mark.parametrize("metric", FIGURES)
-def test_agrees_with_a_slow_loop(slow_bootstrap, metric):
+def test_agrees_with_a_slow_loop(slow_bootstrap: Slow, metric: str) -> None:
     table, config, values = slow_bootstrap
     final, constant = values[metric].T
     found = interval(table, "final", metric, config)
@@ -82,7 +85,7 @@ def test_agrees_with_a_slow_loop(slow_bootstrap, metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_value_is_the_figure(metric):
+def test_the_value_is_the_figure(metric: str) -> None:
     table = make_predictions(12)
     values = {m: figures(table[table["model"] == m])[metric] for m in ("final", "constant")}
     assert interval(table, "final", metric, CONFIG).value == pytest.approx(values["final"])
@@ -92,7 +95,7 @@ def test_the_value_is_the_figure(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_identical_models_do_not_differ(metric):
+def test_identical_models_do_not_differ(metric: str) -> None:
     table = make_predictions(12)
     final = table[table["model"] == "final"]
     twins = pd.concat([final, final.assign(model="twin")])
@@ -102,7 +105,7 @@ def test_identical_models_do_not_differ(metric):
     assert alone.low < alone.high  # the zero is the pairing's doing
 
 
-def test_constant_data_has_an_interval_without_width():
+def test_constant_data_has_an_interval_without_width() -> None:
     table = make_predictions(12)
     box = np.array([20.0, 20.0, 70.0, 70.0])
     table.loc[table["present"], TRUE_BOX] = box
@@ -115,7 +118,7 @@ def test_constant_data_has_an_interval_without_width():
         assert found.value > 0 or metric == "recall_at_75"  # IoUs are 2 / 3
 
 
-def test_patients_are_drawn_and_not_images():
+def test_patients_are_drawn_and_not_images() -> None:
     # Ten patients whose slices all agree: a bootstrap over the 10 x 50 images would be seven times as narrow.
     table = make_predictions(10)
     rows = table[(table["model"] == "final") & (table["label"] == "label0")].drop_duplicates("patient_id")
@@ -125,7 +128,7 @@ def test_patients_are_drawn_and_not_images():
     assert few.high - few.low > 0.05
 
 
-def test_fewer_than_ten_patients_get_a_reason():
+def test_fewer_than_ten_patients_get_a_reason() -> None:
     table = make_predictions(9)
     found = interval(table, "final", "macro_f1", CONFIG)
     assert found.value is not None and (found.low, found.high) == (None, None)
@@ -134,7 +137,7 @@ def test_fewer_than_ten_patients_get_a_reason():
     assert interval(make_predictions(10), "final", "macro_f1", CONFIG).reason == ""
 
 
-def test_patients_without_a_box_do_not_count_for_boxes():
+def test_patients_without_a_box_do_not_count_for_boxes() -> None:
     table = make_predictions(12)
     table.loc[table["patient_id"].isin(["p0", "p1", "p2"]), "present"] = False
     assert interval(table, "final", "mean_iou", CONFIG).reason == (
@@ -143,7 +146,7 @@ def test_patients_without_a_box_do_not_count_for_boxes():
     assert interval(table, "final", "macro_f1", CONFIG).low is not None
 
 
-def test_a_rare_label_counts_in_the_resamples_that_show_it():
+def test_a_rare_label_counts_in_the_resamples_that_show_it() -> None:
     """Elsewhere it is not taken for one that is always wrong."""
     table = make_predictions(12)
     rare = (table["label"] == "label1") & (table["patient_id"] != "p0")
@@ -153,7 +156,7 @@ def test_a_rare_label_counts_in_the_resamples_that_show_it():
     assert (found.value, found.low, found.high) == (1, 1, 1)
 
 
-def test_without_any_resample_that_shows_a_label_there_is_a_reason():
+def test_without_any_resample_that_shows_a_label_there_is_a_reason() -> None:
     table = make_predictions(12)
     table.loc[table["patient_id"] != "p0", "present"] = False
     table["probability"] = table["present"].astype(float)
@@ -167,7 +170,7 @@ def list_patients(table: pd.DataFrame) -> list[str]:
     return sorted(table["patient_id"].unique())
 
 
-def test_a_model_without_the_head_has_no_figure():
+def test_a_model_without_the_head_has_no_figure() -> None:
     table = make_predictions(12)
     table.loc[table["model"] == "constant", PREDICTED_BOX] = np.nan
     found = difference(table, "final", "constant", "mean_iou", CONFIG)
@@ -176,14 +179,14 @@ def test_a_model_without_the_head_has_no_figure():
     assert interval(table, "unknown", "macro_f1", CONFIG).value is None
 
 
-def test_models_judged_on_other_patients_are_refused():
+def test_models_judged_on_other_patients_are_refused() -> None:
     table = make_predictions(12)
     table = table[(table["model"] == "final") | (table["patient_id"] != "p0")]
     with pytest.raises(InputError, match="different patients"):
         difference(table, "final", "constant", "mean_iou", CONFIG)
 
 
-def test_the_seed_decides():
+def test_the_seed_decides() -> None:
     table = make_predictions(12)
     other = EvaluateConfig(bootstrap_samples=1000, seed=4)
     first = interval(table, "final", "mean_iou", CONFIG)
@@ -191,7 +194,7 @@ def test_the_seed_decides():
     assert first.low != interval(table, "final", "mean_iou", other).low
 
 
-def test_where_patients_are_unknown_pictures_are_drawn():
+def test_where_patients_are_unknown_pictures_are_drawn() -> None:
     table = make_predictions(12)
     known = interval(table, "final", "mean_iou", EvaluateConfig())
     # The same pictures, each patient's as Roboflow's copies of one.

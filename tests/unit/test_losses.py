@@ -236,7 +236,7 @@ def test_jax_gives_the_same_values_and_gradients(tmp_path: Path) -> None:
 def distinct(truth: Array, predicted: Array) -> Array:
     """Which pairs have no coordinate in common and no empty side: where they have, gradients are a choice."""
     x, y = (np.sort(np.hstack([truth[:, k::2], predicted[:, k::2]]), axis=1) for k in (0, 1))
-    return (np.diff(x, axis=1) > 0).all(axis=1) & (np.diff(y, axis=1) > 0).all(axis=1)
+    return np.logical_and((np.diff(x, axis=1) > 0).all(axis=1), (np.diff(y, axis=1) > 0).all(axis=1))
 
 
 @pytest.mark.parametrize("name", ["giou", "diou", "ciou"])
@@ -255,7 +255,8 @@ def test_a_batch_without_any_box_has_no_box_loss(name: str) -> None:
 
 
 def logits(probabilities: object) -> Array:
-    return np.log(np.divide(probabilities, np.subtract(1, probabilities))).astype(np.float32)
+    odds = np.asarray(probabilities, float)
+    return np.log(odds / (1 - odds)).astype(np.float32)
 
 
 def test_class_loss_by_hand() -> None:

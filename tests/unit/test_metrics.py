@@ -160,7 +160,7 @@ def test_average_precision_by_hand() -> None:
     assert float(metric.result()) == pytest.approx((1 + 1) / 3)
     # Beyond the bins all scores are alike: none of three is ahead.
     metric.reset_state()
-    answers[..., 4] = [[1e4], [50], [30], [20]]
+    answers[..., 4] = np.array([[1e4], [50], [30], [20]])
     metric.update_state(truth, answers)
     assert float(metric.result()) == pytest.approx(2 * (2 / 4) / 3)
 
@@ -194,9 +194,9 @@ def test_mean_auc_is_scikit_learns_over_the_labels_that_have_one() -> None:
 def test_mean_auc_where_no_label_has_one_is_that_of_guessing() -> None:
     metric = MeanAUC(2)
     assert float(metric.result()) == 0.5
-    metric.update_state(np.float32([[1, 0], [1, 0]]), np.float32([[3, -1], [-2, 5]]))
+    metric.update_state(np.array([[1, 0], [1, 0]], np.float32), np.array([[3, -1], [-2, 5]], np.float32))
     assert float(metric.result()) == 0.5
-    metric.update_state(np.float32([[0, 0]]), np.float32([[-5, 0]]))
+    metric.update_state(np.array([[0, 0]], np.float32), np.array([[-5, 0]], np.float32))
     assert float(metric.result()) == pytest.approx(1, abs=1e-3)
 
 

@@ -131,7 +131,11 @@ def test_records_are_not_written_over_their_dataset(
 
 @pytest.mark.parametrize("name", ["x" * 250, f"new/{'x' * 300}/output"])
 def test_a_name_too_long_for_a_draft_is_found_out(tmp_path: Path, name: str) -> None:
-    for outputs in ({"artifacts": {tmp_path / name: DatasetManifest}}, {"files": [tmp_path / name]}):
+    wrong: list[dict[str, Any]] = [
+        {"artifacts": {tmp_path / name: DatasetManifest}},
+        {"files": [tmp_path / name]},
+    ]
+    for outputs in wrong:
         with pytest.raises(InputError, match=r"File name too long; give a shorter name\."):
             check_outputs([], **{"artifacts": {}, **outputs})
     assert list(tmp_path.iterdir()) == []

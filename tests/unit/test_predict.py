@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,7 +127,8 @@ def test_boxes_come_back_in_original_pixels(table: pd.DataFrame, model: str) -> 
     # 64 x 20: 40 x 13 (12.5 rounded up) below 13 rows of padding. What lies on the padding is cut off.
     found = rows(table, model, "volume_5_slice_9.jpg")[PREDICTED_BOX].to_numpy(float)
     y = (20 - 13) / 13 * 20
-    np.testing.assert_allclose(found, [[16, 0, 48, y], [0, 0, 64, 20], [32, y, 32, y]], atol=1e-4)
+    expected = np.array([[16, 0, 48, y], [0, 0, 64, 20], [32, y, 32, y]])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_probabilities_stand_at_their_label(table: pd.DataFrame) -> None:
@@ -137,7 +139,12 @@ def test_probabilities_stand_at_their_label(table: pd.DataFrame) -> None:
 
 def test_boxes_are_ranked_by_their_scores_or_what_stands_in(table: pd.DataFrame) -> None:
     """The labels' probabilities, where the box head has no scores; without either, all boxes are alike."""
-    expected = {"final": SCORES, "pooled": PROBABILITIES, "baseline_box": [1] * 3, CONSTANT: [1] * 3}
+    expected: dict[str, Any] = {
+        "final": SCORES,
+        "pooled": PROBABILITIES,
+        "baseline_box": [1] * 3,
+        CONSTANT: [1] * 3,
+    }
     for model, scores in expected.items():
         for filename in ("volume_4_slice_2.jpg", "volume_5_slice_9.jpg"):
             np.testing.assert_allclose(rows(table, model, filename)["score"], scores)

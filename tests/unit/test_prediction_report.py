@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from brain_tumor.artifacts.dataset import Dataset, open_dataset
@@ -218,7 +219,7 @@ def drawn_models(figure: Figure) -> dict[str, str]:
     """The titles in the legend above the panels, with their colors."""
     (legend,) = figure.legends
     lines = [line.get_color() for line in legend.get_lines()]
-    return dict(zip([text.get_text() for text in legend.get_texts()], lines, strict=True))
+    return dict(zip([text.get_text() for text in legend.get_texts()], map(str, lines), strict=True))
 
 
 def test_roc_curves_are_of_the_final_model_and_the_first_other_that_learned_labels(
@@ -234,7 +235,7 @@ def test_roc_curves_are_of_the_final_model_and_the_first_other_that_learned_labe
             np.testing.assert_array_equal(curve.get_xydata(), np.transpose([found.roc.fpr, found.roc.tpr]))
             rows = predictions.table.query("model == @name and label == @label")
             shares = (rows["probability"] >= 0.5).groupby(rows["present"]).mean()
-            np.testing.assert_allclose(dot.get_xydata(), [[shares[False], shares[True]]])
+            np.testing.assert_allclose(np.asarray(dot.get_xydata()), [[shares[False], shares[True]]])
             auc = evaluation.models[name].labels[label]["roc_auc"]
             assert curve.get_label() == f"AUC {auc:.3f}"
 
@@ -256,7 +257,7 @@ def test_gallery_draws_boxes_in_pixels_of_the_original_image(
     table = predictions.table
     final = table[table["model"] == FINAL]
     counts = final[final["present"]].groupby("source_id").size()
-    name = counts.idxmax()
+    name = str(counts.idxmax())
     rows = final[final["source_id"] == name]
     # The image is where it came from, whichever split it is used in.
     figure = gallery_figure(final.assign(split="valid"), [name], dataset, LABELS, dict.fromkeys(LABELS, 0.5))
@@ -265,6 +266,7 @@ def test_gallery_draws_boxes_in_pixels_of_the_original_image(
     drawn = [
         (*patch.get_xy(), *(patch.get_xy() + np.array([patch.get_width(), patch.get_height()])))
         for patch in axis.patches
+        if isinstance(patch, Rectangle)
     ]
     shown = rows[rows["probability"] >= 0.5]
     expected = [*rows.loc[rows["present"], TRUE_BOX].to_numpy(), *shown[PREDICTED_BOX].to_numpy()]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from brain_tumor.artifacts.dataset import Dataset, open_dataset
 from brain_tumor.artifacts.records import Records, open_records
-from brain_tumor.config import RecordsConfig
+from brain_tumor.config import RecordsConfig, Split
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.runtime.errors import DamagedError, InputError
 from brain_tumor.stores.files import hash_files
@@ -168,7 +168,7 @@ def test_shards_hold_each_image_once_and_the_manifest_counts(small_dataset: Data
     figures = records.metrics()
     assert (figures["train_images"], figures["train_shards"], figures["class_weight_label1"]) == (6, 2, 5.0)
     with pytest.raises(InputError, match="has no split 'validation'"):
-        records.shard_paths("validation")
+        records.shard_paths("validation")  # type: ignore[arg-type]  # it is refused
 
 
 def test_statistics_of_rare_common_absent_and_constant_labels(tmp_path: Path) -> None:
@@ -290,7 +290,8 @@ def test_a_dataset_is_not_taken_for_records(small_dataset: Dataset) -> None:
 def test_the_records_have_the_boxes_as_the_export_has_them(
     small_dataset: Dataset, small_records: Records
 ) -> None:
-    for split, images in {"train": 6, "valid": 3, "test": 3}.items():
+    counts: dict[Split, int] = {"train": 6, "valid": 3, "test": 3}
+    for split, images in counts.items():
         own = small_records.images(split)
         names = [example["source_id"].decode() for example in read(small_records, split).values()]
         assert own["source_id"].tolist() == names

@@ -4,8 +4,9 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from brain_tumor import steps
 from brain_tumor.artifacts.dataset import Dataset, DatasetManifest, open_dataset
 from brain_tumor.artifacts.evaluation import EvaluationManifest, read_evaluation
-from brain_tumor.artifacts.folder import MANIFEST, publish, read_manifest
+from brain_tumor.artifacts.folder import MANIFEST, Manifest, publish, read_manifest
 from brain_tumor.artifacts.model import ModelManifest, open_model, write_model
 from brain_tumor.artifacts.outputs import check_outputs
 from brain_tumor.artifacts.predictions import PredictionsManifest, open_predictions
@@ -67,9 +68,9 @@ def test_what_is_no_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
             draft.manifest = ModelManifest()
 
     for name in ("file", "pipe"):
-        assert "is no folder, and stays as it is" in refused(lambda name=name: write_artifact(name))
+        assert "is no folder, and stays as it is" in refused(partial(write_artifact, name))
     for name in ("pipe", "folder"):
-        said = refused(lambda name=name: write_file(tmp_path / name, "report"))
+        said = refused(partial(write_file, tmp_path / name, "report"))
         assert said == f"{tmp_path / name} is no file, and stays as it is; name another one."
     below = (
         refused(lambda: write_artifact("file/below")),
@@ -81,7 +82,8 @@ def test_what_is_no_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_or_read_only_is_found_out_before_the_work(disk: Path) -> None:
-    artifacts, files = {disk / "new" / "output": ModelManifest}, [disk / "output"]
+    artifacts: dict[str | Path, type[Manifest]] = {disk / "new" / "output": ModelManifest}
+    files = [disk / "output"]
     check_outputs([], artifacts, files)
     assert list(disk.iterdir()) == [], "no trace"
     fill(disk)
@@ -183,7 +185,7 @@ def test_records_that_do_not_fit_leave_nothing(disk: Path, small_dataset: Datase
 
 def test_a_model_that_does_not_fit_leaves_nothing(disk: Path) -> None:
     model = small_detector()
-    said = refused(lambda: write_model(disk / "model", Any, model.save))
+    said = refused(lambda: write_model(disk / "model", cast(Any, None), model.save))
     assert said == f"{disk / 'model'}: {FULL}"
     check_nothing_is_left(disk)
 
@@ -275,7 +277,7 @@ def test_a_manifest_of_anything_is_a_sentence(kind: str, tmp_path: Path) -> None
         (folder / MANIFEST).write_bytes(content.replace("KIND", kind).encode(errors="surrogatepass"))
         with pytest.raises(DamagedError):
             open_it(folder)
-        refused(lambda folder=folder: read_manifest(folder, schema))
+        refused(partial(read_manifest, folder, schema))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -286,7 +288,7 @@ def test_what_is_no_artifact_is_a_sentence(kind: str, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("none", "file", "file/below", "folder", "loop", "x" * 300):
         # A long name is cut.
-        assert str(tmp_path / name)[:250] in refused(lambda name=name: open_it(tmp_path / name))
+        assert str(tmp_path / name)[:250] in refused(partial(open_it, tmp_path / name))
 
 
 def test_a_damaged_table_is_a_sentence(small_records: Records, tmp_path: Path, own_dataset: Dataset) -> None:

@@ -162,7 +162,7 @@ def resumed(killed: dict[str, Any], config: TrainConfig, tiny_records: Path) -> 
     file.write_bytes(file.read_bytes()[:1000])
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign, assignment]
     logging.getLogger().addHandler(handler)
     try:
         with pytest.MonkeyPatch.context() as patch:

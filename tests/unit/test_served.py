@@ -87,7 +87,7 @@ def test_it_answers_as_the_keras_model_where_the_library_is_not(
 ) -> None:
     """To bytes and floats, RGB and grey, a batch that is not whole among them. Nothing is said on stdout."""
     floats = images(35)
-    inputs = {
+    inputs: dict[str, Any] = {
         "floats": floats,
         "bytes": floats.astype(np.uint8),
         "grey": floats[..., :1].astype(np.uint8),

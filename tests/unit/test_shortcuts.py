@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.unit.exports import directory_config, write_export, write_rows
 IMAGES = 20
 
 
-def save(path: Path, number: int, mode: str = "L", side: int = 64, **options: object) -> None:
+def save(path: Path, number: int, mode: str = "L", side: int = 64, **options: Any) -> None:
     pixels = np.random.default_rng(number).integers(0, 256, (side, side), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(path, **options)
 

@@ -20,7 +20,7 @@ def make_slices(patients: dict[str, tuple[int, int]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_slices_are_spread_over_patients_and_some_have_no_box():
+def test_slices_are_spread_over_patients_and_some_have_no_box() -> None:
     table = make_slices({"1": (40, 40), "2": (3, 60), "10": (5, 5)})
     chosen = choose_slices(table, 10, seed=0)
     rows = table.set_index("source_id").loc[chosen]
@@ -31,13 +31,13 @@ def test_slices_are_spread_over_patients_and_some_have_no_box():
     assert chosen == choose_slices(table, 10, seed=0) != choose_slices(table, 10, seed=1)
 
 
-def test_slices_that_are_lacking_are_made_up_for_by_the_others():
+def test_slices_that_are_lacking_are_made_up_for_by_the_others() -> None:
     assert len(choose_slices(make_slices({"1": (9, 0)}), 8, seed=0)) == 8
     assert len(choose_slices(make_slices({"1": (1, 9)}), 8, seed=0)) == 8
     assert len(choose_slices(make_slices({"1": (1, 2)}), 8, seed=0)) == 3
 
 
-def test_slices_of_unknown_patients_are_drawn_too():
+def test_slices_of_unknown_patients_are_drawn_too() -> None:
     slices = make_slices({"1": (2, 2), "2": (2, 2)})
     slices["patient_id"] = pd.array([None] * 8, "str")
     assert len(choose_slices(slices, 6, seed=0)) == 6

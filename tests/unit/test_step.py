@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,7 +133,7 @@ def test_nothing_stays_in_the_temporary_folder(line: str, code: int, tmp_path: P
 
 def test_steps_at_the_same_time_keep_their_temporary_files(tmp_path: Path) -> None:
     start = [sys.executable, "-c", TEMPORARY.format(line="input()")]
-    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(start, env={**os.environ, "TMPDIR": str(tmp_path)}, **pipes) as first:
         while not list(tmp_path.glob("*/tmp*/cache")):
             assert first.poll() is None, first.communicate()

@@ -1,5 +1,7 @@
 """From which probability a label counts as predicted."""
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,7 +65,7 @@ def test_each_model_and_label_has_its_own() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.25, 0.0, 1.0, "tuned"])
-def test_the_configuration_keeps_it(threshold: float | str) -> None:
+def test_the_configuration_keeps_it(threshold: float | Literal["tuned"]) -> None:
     config = EvaluateConfig(threshold=threshold)
     assert from_json(EvaluateConfig, to_json(config), "evaluate") == config
 

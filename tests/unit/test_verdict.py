@@ -16,7 +16,7 @@ def sure(low: float, high: float) -> Interval:
 
 def make_evaluation(
     differences: dict[str, dict[str, Interval]],
-    figures: dict[str, float | None] | None = None,
+    figures: dict[str, float] | None = None,
     gain: Interval | None = None,
     patients: int | None = 30,
     shared: SharedBySplits | None = None,
@@ -101,7 +101,7 @@ def test_boxes_that_ignore_the_image_are_told(figures: dict[str, float | None], 
 
 
 def test_boxes_that_cannot_be_shuffled_are_not_judged() -> None:
-    alone = {"shuffled_iou": None, "center_spread": None}
+    alone: dict[str, float] = {"shuffled_iou": None, "center_spread": None}
     assert verdict(make_evaluation({}, figures=alone, gain=Interval(value=None))) == []
 
 

@@ -73,7 +73,7 @@ build_tfrecords(RecordsConfig(images_per_shard=4), open_dataset(sys.argv[1]), sy
 
 def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Dataset, tmp_path: Path) -> None:
     pipe = stall(own_dataset)
-    arguments = [sys.executable, "-c", INTERRUPTED, own_dataset.path, tmp_path / "out" / "records"]
+    arguments = [sys.executable, "-c", INTERRUPTED, str(own_dataset.path), str(tmp_path / "out" / "records")]
     step = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
 
     with open(pipe, "wb"):  # waits for a worker of it

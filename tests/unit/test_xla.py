@@ -1,6 +1,6 @@
 """What a GPU would compile: no GPU is needed to find out that XLA refuses it or answers with NaN."""
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -52,7 +52,11 @@ def test_a_box_losss_gradient_is_finite_where_corners_are_equal(name: str) -> No
     ],
 )
 def test_a_step_of_the_detector_compiles(
-    heads: list[Head], layers: int, box_head: str, box_loss: str, dtype: Any
+    heads: list[Head],
+    layers: int,
+    box_head: str,
+    box_loss: Literal["iou", "giou", "diou", "ciou"],
+    dtype: Any,
 ) -> None:
     detector = small_detector(box_head=box_head)
     freeze(detector, heads, layers)

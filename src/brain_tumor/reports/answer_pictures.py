@@ -43,7 +43,8 @@ def draw_answers(answers: Iterable[Answer], count: int, folder: Path) -> None:
 
 def answer_figure(answer: Answer) -> Figure:
     """An image with the boxes of the labels that count as present, or, of a model that only knows boxes, of
-    all labels; below it what the model says of each."""
+    all labels; below it what the model says of each.
+    """
     figure = Figure(figsize=(INCHES, INCHES))
     axis = figure.add_axes((0, 0, 1, 1))
     image = read_thumbnail(answer.path, "RGB", LARGEST)

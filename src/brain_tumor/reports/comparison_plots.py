@@ -1,5 +1,6 @@
 """Pictures of a comparison of runs: curves overlaid, and slices with the boxes of all. Small ones, so that a
-page can put them beside each other or, on a phone, below."""
+page can put them beside each other or, on a phone, below.
+"""
 
 import io
 from typing import Any, Literal

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from brain_tumor.ingest.sources import mirror, roboflow
+from brain_tumor.stores.folders import upload_file
 from brain_tumor.stores.paths import AnyPath
 from tests.unit import roboflow_service as service
 from tests.unit.buckets import Bucket, GoogleBucket
@@ -89,7 +90,7 @@ def test_a_killed_upload_is_no_mirror(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    upload = mirror.upload_file
+    upload = upload_file
 
     def killed(source: Path, path: AnyPath) -> None:
         if path.suffix == ".zip":
