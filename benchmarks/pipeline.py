@@ -16,22 +16,12 @@ from pathlib import Path
 
 from pipelines.image import ROOT
 
-RUN = """
-import sys
-from pathlib import Path
-from brain_tumor.runtime.step import step
-from pipelines.run import run
-from pipelines.targets.target import load_target
-with step():
-    run(sys.argv[2:], Path(sys.argv[1]), load_target("local"))
-"""
-
 
 def timed_run(runs: Path, overrides: list[str]) -> tuple[float, str]:
     """One run in a process of its own: its seconds, interpreter start included, and its result."""
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(runs), *overrides],
+        [sys.executable, "-m", "benchmarks.run_in_folder", str(runs), *overrides],
         cwd=ROOT,
         check=True,
         text=True,

@@ -49,12 +49,6 @@ JOINT = [
     "phases.joint.trainable_layers=20",
 ]
 # A command line itself, but for the folder that takes everything.
-COMMAND = """
-import importlib, pathlib, sys
-module = importlib.import_module(sys.argv.pop(1))
-module.ROOT = pathlib.Path(sys.argv.pop(1))
-module.main()
-"""
 
 
 @dataclass
@@ -114,7 +108,7 @@ def start(command: list[str], **variables: str) -> subprocess.Popen[str]:
 
 def start_run(root: Path, *overrides: str, **variables: str) -> subprocess.Popen[str]:
     """Starts a run as a user does, in a folder of its own."""
-    return start(["-c", COMMAND, "pipelines.run", str(root), *overrides], **variables)
+    return start(["-m", "tests.programs.in_folder", "pipelines.run", str(root), *overrides], **variables)
 
 
 def run(root: Path, *overrides: str, store: Path | None = None, **variables: str) -> Outcome:

@@ -46,7 +46,7 @@ def test_the_pipeline_is_the_golden_one(target: str, tmp_path: Path) -> None:
 
 
 def test_a_real_compile_differs_from_the_golden_file_in_its_images_alone(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", COMPILE, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.programs.in_folder", "pipelines.compile", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{tmp_path}/build/pipeline.yaml\n"
@@ -59,12 +59,6 @@ def test_a_real_compile_differs_from_the_golden_file_in_its_images_alone(tmp_pat
 
 
 # The command line itself, but for the folder that it writes into.
-COMPILE = """
-import pathlib, sys
-import pipelines.compile
-pipelines.compile.ROOT = pathlib.Path(sys.argv.pop())
-pipelines.compile.main()
-"""
 
 
 def test_the_story_names_no_target() -> None:

@@ -31,14 +31,6 @@ from tests.unit.buckets import S3Bucket
 
 FINETUNE = "phases.phase3_finetune.learning_rate=1e-4"
 # A command line, but for the folder that takes everything and for how often it asks.
-COMMAND = """
-import importlib, pathlib, sys
-from pipelines.runners import kubeflow
-kubeflow.POLL = 0.05
-module = importlib.import_module(sys.argv.pop(1))
-module.ROOT = pathlib.Path(sys.argv.pop(1))
-module.main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +74,7 @@ def copy_to(source: Path, target: Path) -> None:
 
 def command(module: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, module, str(root), "--target", "kind", *arguments],
+        [sys.executable, "-m", "tests.programs.in_folder", module, str(root), "--target", "kind", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.local_run import COMMAND, GATE, JOINT, JUDGEMENT, Outcome, run, start
+from tests.pipelines.local_run import GATE, JOINT, JUDGEMENT, Outcome, run, start
 
 STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT | GATE
 
 
 def plan(root: Path, *overrides: str) -> dict[str, tuple[str, str]]:
     """What a plan says of each step: whether it runs, and why."""
-    process = start(["-c", COMMAND, "pipelines.plan", str(root), *overrides])
+    process = start(["-m", "tests.programs.in_folder", "pipelines.plan", str(root), *overrides])
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
     header, _, *lines = stdout.splitlines()

@@ -13,6 +13,7 @@ from brain_tumor.artifacts.model import ModelManifest
 from brain_tumor.artifacts.records import RecordsManifest
 from brain_tumor.runtime.drafts import is_draft
 from brain_tumor.runtime.errors import InputError
+from tests.unit.programs import PROGRAMS
 
 
 class Counted(Manifest):
@@ -80,40 +81,18 @@ def test_an_artifact_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["artifact"]
 
 
-# Where the process is killed: a line that is put before, or into, the writing.
-KILLED = {
-    "while it writes": "(draft.path / 'second.txt').write_text('half'); die()",
-    "before the rename": "folders.os.rename = die",
-}
-SCRIPT = """
-import os, shutil, signal, sys
-from pathlib import Path
-from brain_tumor.artifacts.folder import publish
-from brain_tumor.artifacts.model import ModelManifest
-from brain_tumor.stores import folders
-
-def die(*arguments, **options):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-with publish(sys.argv[1]) as draft:
-    draft.manifest = ModelManifest()
-    (draft.path / "file.txt").write_text("new")
-    {line}
-"""
-
-
-def run_and_die(path: Path, line: str) -> None:
+def run_and_die(path: Path, moment: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(line=line), str(path)], capture_output=True, text=True
+        [sys.executable, str(PROGRAMS / "killed_publish.py"), path, moment], capture_output=True, text=True
     )
     assert result.returncode == -signal.SIGKILL, result.stderr
 
 
-@pytest.mark.parametrize("line", KILLED.values(), ids=KILLED)
-def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("moment", ["writing", "rename"])
+def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path, moment: str) -> None:
     path = tmp_path / "artifact"
 
-    run_and_die(path, line)
+    run_and_die(path, moment)
 
     assert not path.exists()
     with pytest.raises(InputError, match="no model artifact"):
@@ -126,17 +105,7 @@ def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path, line: st
 
 
 def test_processes_that_write_the_same_artifact_do_not_disturb_each_other(tmp_path: Path) -> None:
-    script = """
-import sys
-from brain_tumor.artifacts.folder import publish
-from brain_tumor.artifacts.model import ModelManifest
-
-for turn in range(100):
-    with publish(sys.argv[1], ModelManifest) as draft:
-        draft.manifest = ModelManifest()
-        (draft.path / f"file-{turn % 2}.txt").write_text("x" * turn)
-"""
-    command = [sys.executable, "-c", script, str(tmp_path / "artifact")]
+    command = [sys.executable, str(PROGRAMS / "publish_often.py"), str(tmp_path / "artifact")]
     with ExitStack() as stack:
         processes = [
             stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))

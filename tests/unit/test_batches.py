@@ -19,6 +19,7 @@ from brain_tumor.training.batches import (
     training_batches,
     with_loss_weights,
 )
+from tests.unit.programs import PROGRAMS
 from tests.unit.streams import SIZE, STEPS, assert_same, order, take
 
 CHANGED = AugmentationConfig(
@@ -213,18 +214,11 @@ def test_a_window_of_a_large_split_still_gives_each_image_once(cache_folder: Pat
 
 
 def test_a_cache_file_goes_with_its_process(tmp_path: Path) -> None:
-    program = """
-import pathlib, sys, tempfile
-import numpy as np, tensorflow as tf
-from brain_tumor.training.batches import evaluation_batches
-tempfile.tempdir = sys.argv[1]
-examples = tf.data.Dataset.from_tensor_slices({"image": np.zeros((3, 4, 4, 1), np.uint8)})
-for _ in evaluation_batches(examples, 2, [], 0.0):
-    pass
-print(*pathlib.Path(tempfile.tempdir).glob("brain-tumor-cache-*/*"))
-"""
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], check=True, text=True, stdout=subprocess.PIPE
+        [sys.executable, PROGRAMS / "cache_on_disk.py", str(tmp_path)],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
     )
     assert "examples" in done.stdout, "it was there"
     assert not list(tmp_path.glob("brain-tumor-cache-*"))

@@ -31,6 +31,7 @@ from brain_tumor.training.checkpoints import (
     open_checkpoints,
 )
 from tests.unit.buckets import Bucket, GoogleBucket
+from tests.unit.programs import PROGRAMS
 from tests.unit.trainings import make_config
 
 
@@ -337,21 +338,12 @@ def test_two_trainings_in_one_place_delete_no_draft_of_the_other(tmp_path: Path)
 
 
 def test_two_processes_of_a_training_do_not_end_each_other(tmp_path: Path) -> None:
-    script = """
-import sys
-import numpy as np
-from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
-
-for epoch in range(1, 60):
-    best = epoch - epoch % int(sys.argv[2]) or 1
-    progress = ProgressState(best_epoch=best, score=0.1, waited=0, rate_waited=0)
-    state = TrainingState(epochs=[{"epoch": 1.0}] * epoch, progress=progress, mlflow_run_id="")
-    arrays = {name: [np.zeros(2000)] for name in ("variables", "optimizer")}
-    Checkpoints(sys.argv[1]).save(epoch, Checkpoint(state, arrays))
-    Checkpoints(sys.argv[1]).load()
-"""
     processes = [
-        subprocess.Popen([sys.executable, "-c", script, tmp_path, every], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, PROGRAMS / "save_checkpoints.py", tmp_path, every],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for every in ("3", "4")
     ]
     for process in processes:

@@ -9,24 +9,15 @@ from pathlib import Path
 import pytest
 
 from brain_tumor.runtime.drafts import LOCK, delete_abandoned, draft_folder
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from brain_tumor.runtime.drafts import draft_folder
-
-with draft_folder(Path(sys.argv[1]), sys.argv[2]) as draft:
-    (draft / "folder").mkdir()
-    (draft / "folder" / "file").write_text("half")
-    (draft / "link").symlink_to(sys.argv[1])
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
+from tests.unit.programs import PROGRAMS
 
 
 def leave(folder: Path, name: str) -> str:
     """Lets a process be killed with a draft. Returns the draft's name."""
     before = set(os.listdir(folder))
-    result = subprocess.run([sys.executable, "-c", KILLED, str(folder), name], check=False)
+    result = subprocess.run(
+        [sys.executable, str(PROGRAMS / "killed_draft.py"), str(folder), name], check=False
+    )
     assert result.returncode == -signal.SIGKILL
     [left] = set(os.listdir(folder)) - before
     return left
@@ -82,30 +73,8 @@ def test_a_folder_without_lock_is_left_to_who_makes_it(
         assert list(tmp_path.iterdir()) == [draft]
 
 
-TERMINATED_LATE = """
-import os, shutil, signal, sys
-from pathlib import Path
-from brain_tumor.runtime import drafts
-
-def end(number, frame):
-    raise SystemExit(7)
-
-delete = drafts._delete
-
-def interrupted(folder):
-    os.kill(os.getpid(), signal.SIGTERM)
-    delete(folder)
-    print("deleted")
-
-signal.signal(signal.SIGTERM, end)
-drafts._delete = interrupted
-with drafts.draft_folder(Path(sys.argv[1]), ".model") as draft:
-    (draft / "file").write_text("half")
-"""
-
-
 def test_a_signal_while_a_draft_is_deleted_waits(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TERMINATED_LATE, str(tmp_path)]
+    command = [sys.executable, str(PROGRAMS / "terminated_late.py"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (7, "deleted\n"), result.stderr
     assert list(tmp_path.iterdir()) == []

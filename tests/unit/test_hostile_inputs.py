@@ -15,6 +15,7 @@ from brain_tumor.config.base import to_json
 from brain_tumor.ingest.formats.registry import read_export
 from tests.unit.exports import directory_config, write_export
 from tests.unit.format_exports import write
+from tests.unit.programs import PROGRAMS
 
 
 def refusal(capsys: pytest.CaptureFixture[str], step: Callable[..., object], *arguments: object) -> str:
@@ -162,19 +163,9 @@ def test_an_xml_file_that_is_a_folder_is_a_finding(tmp_path: Path) -> None:
     ]
 
 
-STEP = """
-import json, resource, sys
-from pathlib import Path
-from brain_tumor import steps
-resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
-name, config, *paths = sys.argv[1:]
-getattr(steps, name)(config, *map(Path, paths))
-"""
-
-
 def run_where_no_file_grows(step: str, *arguments: object) -> str:
     """The sentence that a step ends with where no file can have more than 500 bytes, as on a full disk."""
-    command = [sys.executable, "-c", STEP, step, *map(str, arguments)]
+    command = [sys.executable, str(PROGRAMS / "step_without_disk.py"), step, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr

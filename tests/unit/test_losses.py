@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from brain_tumor.boxes import measures
 from brain_tumor.losses import BOX_LOSSES, DIoULoss, GIoULoss, IoULoss, WeightedBinaryCrossentropy
+from tests.unit.programs import PROGRAMS
 from tests.unit.references import Array, area, cost, gradient, random_boxes, value
 
 EMPTY = [0.0] * 4
@@ -183,25 +184,6 @@ def test_a_gradient_is_that_of_the_definition(name: str, seed: int) -> None:
     np.testing.assert_allclose(gradients, expected, rtol=1e-3, atol=1e-3)
 
 
-ON_JAX = """
-import sys
-import jax, numpy as np
-import jax.numpy as jnp
-from brain_tumor.losses import BOX_LOSSES
-
-boxes = np.load(sys.argv[1])
-results = {}
-for name, kind in BOX_LOSSES.items():
-    loss = kind(reduction="sum")
-    value = lambda predicted, truth: loss(truth[None, None], predicted[None, None])
-    function = jax.jit(jax.vmap(jax.value_and_grad(value)))
-    answer = function(jnp.array(boxes["predicted"]), jnp.array(boxes["truth"]))
-    results[name], results[name + "_gradient"] = answer
-assert "tensorflow" not in sys.modules
-np.savez(sys.argv[2], **results)
-"""
-
-
 def test_jax_gives_the_same_values_and_gradients(tmp_path: Path) -> None:
     """On noted pairs and pairs like them; on pairs anywhere both must be finite."""
     rng = np.random.default_rng(7)
@@ -213,7 +195,12 @@ def test_jax_gives_the_same_values_and_gradients(tmp_path: Path) -> None:
     compared = slice(0, len(NOTED) + 500)
     np.savez(tmp_path / "boxes.npz", truth=truth, predicted=predicted)
 
-    script = [sys.executable, "-c", ON_JAX, str(tmp_path / "boxes.npz"), str(tmp_path / "results.npz")]
+    script = [
+        sys.executable,
+        str(PROGRAMS / "losses_on_jax.py"),
+        str(tmp_path / "boxes.npz"),
+        str(tmp_path / "results.npz"),
+    ]
     done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": "jax"})
     assert done.returncode == 0, done.stderr
 

@@ -1,5 +1,6 @@
 """Versions of the model in a real MLflow store."""
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,17 +12,9 @@ from mlflow import MlflowClient
 from brain_tumor.runtime import registry as registries
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.registry import CHALLENGER, CHAMPION, FAILED, Registry, Version
+from tests.unit.programs import PROGRAMS
 
 # A model's code, as short as MLflow takes it.
-CODE = """
-import mlflow
-
-class Echo(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input: list[str], params=None) -> list[str]:
-        return model_input
-
-mlflow.models.set_model(Echo())
-"""
 
 
 @pytest.fixture
@@ -30,7 +23,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     client = MlflowClient(address)
     client.create_experiment("tests", artifact_location=(tmp_path / "artifacts").as_uri())
-    (tmp_path / "echo.py").write_text(CODE)
+    shutil.copyfile(PROGRAMS / "echo_model.py", tmp_path / "echo.py")
     return client
 
 

@@ -20,6 +20,7 @@ from brain_tumor.training import train as training
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints
 from brain_tumor.training.train import train
 from tests.unit.buckets import S3Bucket
+from tests.unit.programs import PROGRAMS
 from tests.unit.trainings import make_config, without_seconds
 
 EPOCHS = 4
@@ -37,54 +38,6 @@ OVERRIDES = [
 ]
 
 # Runs the training in a process that is killed at a certain moment of its life.
-CHILD = """
-import os, signal, sys, time
-import numpy as np
-from pathlib import Path
-
-from brain_tumor.artifacts import model
-from brain_tumor.artifacts.records import open_records
-from brain_tumor.config import TrainConfig, from_json
-from brain_tumor.runtime.step import step
-
-moment, config, records, output = sys.argv[1:]
-with step():
-    from brain_tumor.training import callbacks
-    from brain_tumor.training.train import train
-
-    def at_batch(epoch, batch, number):
-        begin = callbacks.FiniteLoss.on_train_batch_begin
-
-        def hooked(self, now, logs=None):
-            begin(self, now, logs)
-            if (self._epoch + 1, now + 1) == (epoch, batch):
-                # Nobody knows how far the thread is that writes it.
-                while number == signal.SIGKILL and not written(epoch - 1):
-                    time.sleep(0.01)
-                os.kill(os.getpid(), number)
-
-        callbacks.FiniteLoss.on_train_batch_begin = hooked
-
-    def written(epoch):
-        return list(Path(os.environ["BRAIN_TUMOR_CHECKPOINTS"]).glob(f"*/epoch-{epoch:05d}"))
-
-    def half_a_file(path, *arrays):
-        if "epoch-00002" not in str(path):
-            return savez(path, *arrays)
-        path.write_bytes(b"half a file")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if moment == "epoch":
-        at_batch(2, 3, signal.SIGKILL)
-    elif moment == "checkpoint":
-        savez, np.savez = np.savez, half_a_file
-    elif moment == "preemption":
-        at_batch(3, 2, signal.SIGTERM)
-    else:
-        # The model's file is written, its description is not.
-        model.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-    train(from_json(TrainConfig, config, "training"), open_records(records), Path(output))
-"""
 
 
 def described(path: Path) -> ModelDescription:
@@ -114,7 +67,14 @@ def killed(
     left: dict[str, Any] = {"root": root, "output": folder / "model"}
     for moment in ("epoch", "checkpoint", "preemption", "final save"):
         process = subprocess.run(
-            [sys.executable, "-c", CHILD, moment, to_json(config), str(tiny_records), str(left["output"])],
+            [
+                sys.executable,
+                PROGRAMS / "killed_training.py",
+                moment,
+                to_json(config),
+                str(tiny_records),
+                str(left["output"]),
+            ],
             env={**os.environ, CHECKPOINTS: str(root)},
             capture_output=True,
             text=True,

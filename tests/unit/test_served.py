@@ -16,33 +16,11 @@ import pytest
 from brain_tumor.model.saving import LAYER_FILES, LOADER_FILE
 from brain_tumor.runtime.tracking import open_run
 from tests.unit.models import CLASSES, answer, images, small_detector
+from tests.unit.programs import PROGRAMS
 
 SIZE = 32
 
 # Predicts in a process that cannot import the library, and has no other place to find it.
-ELSEWHERE = """
-import importlib.util, sys
-import numpy as np
-
-class NoLibrary:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "brain_tumor":
-            raise ModuleNotFoundError("brain_tumor is not installed here")
-
-sys.meta_path.insert(0, NoLibrary())
-import mlflow
-
-uri, inputs, outputs = sys.argv[1:]
-model = mlflow.pyfunc.load_model(uri)
-arrays = {**np.load(inputs), "example": model.input_example}
-answers = {
-    f"{name} {head}": values
-    for name, images in arrays.items()
-    for head, values in model.predict(images).items()
-}
-np.savez(outputs, **answers)
-assert not [name for name in sys.modules if name.split(".")[0] == "brain_tumor"]
-"""
 
 
 @pytest.fixture(scope="module", params=["dense", "pooled"])
@@ -96,7 +74,13 @@ def test_it_answers_as_the_keras_model_where_the_library_is_not(
     np.savez(tmp_path / "inputs.npz", **inputs)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, logged, tmp_path / "inputs.npz", tmp_path / "outputs.npz"],
+        [
+            sys.executable,
+            PROGRAMS / "serve_elsewhere.py",
+            logged,
+            tmp_path / "inputs.npz",
+            tmp_path / "outputs.npz",
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -9,38 +9,27 @@ from typing import Any
 import pytest
 
 from brain_tumor.runtime.signals import INTERRUPTED, TERMINATED
+from tests.unit.programs import PROGRAMS
+
+TEMPORARY = PROGRAMS / "temporary_files.py"
 
 
-def run(script: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+def run(script: str | Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line of Python, or a file."""
+    program = [script] if isinstance(script, Path) else ["-c", script]
+    command = [sys.executable, *program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
 
 
 def test_bad_input_ends_with_one_sentence_and_code_2() -> None:
-    result = run(
-        "from brain_tumor.runtime.errors import InputError\n"
-        "from brain_tumor.runtime.step import step\n"
-        "with step():\n"
-        "    try:\n"
-        "        int('x')\n"
-        "    except ValueError as error:\n"
-        "        raise InputError('data.csv row 3 is no number; correct it.') from error\n"
-    )
+    result = run(PROGRAMS / "bad_input.py", "/nowhere", "bad")
     assert result.returncode == 2
     assert result.stderr == "data.csv row 3 is no number; correct it.\n"
     assert result.stdout == ""
 
 
 def test_bad_input_is_the_last_word_of_a_pod_that_has_a_place_for_it(tmp_path: Path) -> None:
-    script = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from brain_tumor.runtime import step\n"
-        "from brain_tumor.runtime.errors import InputError\n"
-        "step.TERMINATION_LOG = Path(sys.argv[1])\n"
-        "with step.step():\n"
-        "    raise InputError('row 3 is no number; correct it.') if sys.argv[2] == 'bad' else ValueError\n"
-    )
+    script = PROGRAMS / "bad_input.py"
     log = tmp_path / "termination-log"
     assert run(script, log, "bad").returncode == 2
     assert not log.exists()
@@ -48,7 +37,7 @@ def test_bad_input_is_the_last_word_of_a_pod_that_has_a_place_for_it(tmp_path: P
     assert run(script, log, "bug").returncode == 1
     assert log.read_text() == ""
     assert run(script, log, "bad").returncode == 2
-    assert log.read_text() == "Bad input: row 3 is no number; correct it.\n"
+    assert log.read_text() == "Bad input: data.csv row 3 is no number; correct it.\n"
     log.chmod(0o400)
     assert run(script, log, "bad").returncode == 2
 
@@ -93,52 +82,35 @@ def test_a_sentence_shows_what_cannot_be_seen() -> None:
     assert result.stderr == "a\\nb\\u202ec\\udcff is no folder.\n"
 
 
-TEMPORARY = """
-import os, signal, sys, tempfile, time
-from pathlib import Path
-from brain_tumor.runtime.step import step
-
-with step():
-    Path(tempfile.mkdtemp(), "cache").write_text("half")
-    assert os.environ["TMPDIR"] == tempfile.gettempdir()
-    {line}
-"""
-
-
 @pytest.mark.parametrize(
-    ("line", "code"),
+    ("end", "code"),
     [
-        ("pass", 0),
-        ("raise KeyError", 1),
-        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", TERMINATED),
-        # A shell's background processes, and so their children, ignore it.
-        (
-            "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); "
-            "time.sleep(60)",
-            INTERRUPTED,
-        ),
-        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("succeeds", 0),
+        ("fails", 1),
+        ("terminated", TERMINATED),
+        ("interrupted", INTERRUPTED),
+        ("killed", -signal.SIGKILL),
     ],
 )
-def test_nothing_stays_in_the_temporary_folder(line: str, code: int, tmp_path: Path) -> None:
+def test_nothing_stays_in_the_temporary_folder(end: str, code: int, tmp_path: Path) -> None:
     """What a process that was killed outright leaves is deleted by the next one."""
     variables = {"TMPDIR": str(tmp_path)}
     (tmp_path / "another's").mkdir()
-    assert run(TEMPORARY.format(line=line), **variables).returncode == code
+    assert run(TEMPORARY, end, **variables).returncode == code
     if code == -signal.SIGKILL:
         assert len(list(tmp_path.iterdir())) == 2
-        assert run(TEMPORARY.format(line="pass"), **variables).returncode == 0
+        assert run(TEMPORARY, "succeeds", **variables).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["another's"]
 
 
 def test_steps_at_the_same_time_keep_their_temporary_files(tmp_path: Path) -> None:
-    start = [sys.executable, "-c", TEMPORARY.format(line="input()")]
+    start = [sys.executable, str(TEMPORARY), "waits"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(start, env={**os.environ, "TMPDIR": str(tmp_path)}, **pipes) as first:
         while not list(tmp_path.glob("*/tmp*/cache")):
             assert first.poll() is None, first.communicate()
             time.sleep(0.01)
-        assert run(TEMPORARY.format(line="pass"), TMPDIR=str(tmp_path)).returncode == 0
+        assert run(TEMPORARY, "succeeds", TMPDIR=str(tmp_path)).returncode == 0
         assert list(tmp_path.glob("*/tmp*/cache"))
         first.communicate("\n")
         assert first.returncode == 0

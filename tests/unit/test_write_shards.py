@@ -11,6 +11,7 @@ import pytest
 from brain_tumor.artifacts.dataset import Dataset
 from brain_tumor.records.build import build_tfrecords, write_shards
 from brain_tumor.runtime.errors import InputError
+from tests.unit.programs import PROGRAMS
 from tests.unit.small_records import CONFIG, FIRST_SHARD
 
 
@@ -60,20 +61,16 @@ def test_the_death_of_a_worker_is_one_sentence_that_names_its_shard(
 
 
 # A shell that starts the tests in the background lets them, and what they start, ignore interrupts.
-INTERRUPTED = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from brain_tumor.config import RecordsConfig
-from brain_tumor.artifacts.dataset import open_dataset
-from brain_tumor.runtime.errors import InputError
-from brain_tumor.records.build import build_tfrecords
-build_tfrecords(RecordsConfig(images_per_shard=4), open_dataset(sys.argv[1]), sys.argv[2], workers=2)
-"""
 
 
 def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Dataset, tmp_path: Path) -> None:
     pipe = stall(own_dataset)
-    arguments = [sys.executable, "-c", INTERRUPTED, str(own_dataset.path), str(tmp_path / "out" / "records")]
+    arguments = [
+        sys.executable,
+        str(PROGRAMS / "write_records.py"),
+        str(own_dataset.path),
+        str(tmp_path / "out" / "records"),
+    ]
     step = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
 
     with open(pipe, "wb"):  # waits for a worker of it

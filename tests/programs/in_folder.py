@@ -1,0 +1,12 @@
+"""A command of `pipelines` in a folder of its own. Arguments: its module, the folder, and its arguments."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from pipelines.runners import kubeflow
+
+kubeflow.POLL = 0.05  # seconds
+module = importlib.import_module(sys.argv.pop(1))
+vars(module)["ROOT"] = Path(sys.argv.pop(1))
+module.main()

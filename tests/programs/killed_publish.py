@@ -1,0 +1,22 @@
+"""Is killed while it publishes an artifact. Arguments: its folder, and `writing` or `rename`."""
+
+import os
+import signal
+import sys
+
+from brain_tumor.artifacts.folder import publish
+from brain_tumor.artifacts.model import ModelManifest
+from brain_tumor.stores import folders
+
+
+def die(*arguments: object, **options: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+with publish(sys.argv[1]) as draft:
+    draft.manifest = ModelManifest()
+    (draft.path / "file.txt").write_text("new")
+    if sys.argv[2] == "writing":
+        (draft.path / "second.txt").write_text("half")
+        die()
+    folders.os.rename = die
