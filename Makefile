@@ -16,7 +16,7 @@ AT_HOST := $(if $(filter command line,$(origin HOST)),KF_PIPELINES_ENDPOINT='$(H
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage champion clean-runs cluster-up dashboard cluster-down doctor test test-all campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage champion clean-runs cluster-up dashboard cluster-down doctor test-fast test test-all coverage campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ test: setup ## Run the tests
 
 test-all: setup ## Run the tests and the campaigns, which take hours more
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ""
+
+coverage: setup ## Measure which lines the tests run
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov
 
 campaign: setup ## Count what hostile input does to the steps (CASES=10000; SOURCE=src, or that of another version)
 	@$(BIN)/python -m tests.campaign --cases $(CASES) --source $(SOURCE)
