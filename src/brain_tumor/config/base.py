@@ -1,4 +1,4 @@
-"""What all schemas share: JSON in and out, and one clear sentence where a value is not usable."""
+"""What all schemas share: JSON serialization, and one clear sentence about each invalid value."""
 
 import json
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -9,7 +9,7 @@ from brain_tumor.runtime.errors import InputError
 
 T = TypeVar("T", bound="Schema")
 
-# Of these, a message lists at most so many.
+# The largest number of problems that a message lists.
 LISTED_PROBLEMS = 3
 LONGEST_VALUE = 80
 WANTED = {
@@ -34,9 +34,10 @@ LIMITS = {
 
 
 class Schema(BaseModel):
-    """A group of values that never changes.
+    """An immutable group of validated values.
 
-    Unknown keys, other types and numbers out of range are refused. The text below an attribute describes it.
+    Unknown keys, wrong types and numbers out of range are rejected. The docstring below an attribute
+    describes it.
     """
 
     model_config = ConfigDict(
@@ -51,23 +52,23 @@ class Schema(BaseModel):
 
 
 def to_json(config: Schema) -> str:
-    """What differs from the schema's defaults, as canonical JSON: equal configs are equal texts.
+    """The values that differ from the schema's defaults, as canonical JSON: equal configs give equal strings.
 
-    Keys are sorted. The spaces after commas and colons let a dashboard wrap the text.
+    Keys are sorted. The spaces after commas and colons let the dashboard wrap the line.
     """
     return json.dumps(config.model_dump(mode="json", exclude_defaults=True), sort_keys=True, allow_nan=False)
 
 
 def from_json(schema: type[T], text: str | bytes, name: str) -> T:
-    """Parses a text that `to_json` has made.
+    """Parses JSON that `to_json` wrote.
 
     Args:
-        schema: What the text must be.
+        schema: The schema of the result.
         text: JSON.
-        name: What an error calls the whole, such as `records`.
+        name: The config's name in error messages, such as `records`.
 
     Raises:
-        InputError: The text is no JSON object, or not one of the schema. The message names the keys.
+        InputError: The text is not a JSON object, or not valid for the schema. The message names the keys.
     """
     try:
         return schema.model_validate_json(text)
@@ -76,12 +77,12 @@ def from_json(schema: type[T], text: str | bytes, name: str) -> T:
 
 
 def explain(error: ValidationError, schema: type[Schema], name: str = "") -> str:
-    """The first problems that a validation found, a sentence each.
+    """The first problems that a validation found, one sentence per problem.
 
     Args:
         error: What pydantic raised.
         schema: The schema that it validated.
-        name: What stands before each key.
+        name: The prefix of each key.
     """
     problems = list(dict.fromkeys(_explain_one(dict(each), schema, name) for each in error.errors()))
     more = len(problems) - LISTED_PROBLEMS
@@ -116,9 +117,9 @@ def _explain_one(problem: dict[str, Any], schema: type[Schema], name: str) -> st
 
 
 def _follow(schema: type[Schema], place: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
-    """The keys that lead to a place, and the names that stand beside the last of them.
+    """The keys that lead to a location, and the names of the fields next to the last one.
 
-    pydantic puts the tag of a union of schemas among the keys of a place, where the user has no key.
+    pydantic includes the tag of a union of schemas in a location; the user's input has no such key.
     """
     keys: list[str] = []
     beside: list[str] = []

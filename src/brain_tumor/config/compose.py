@@ -1,4 +1,4 @@
-"""Composes the configuration with Hydra: the groups first, then the schema's defaults, then single values.
+"""Composes the configuration with Hydra: first the groups, then the schema's defaults, then single overrides.
 
 So every key of a schema can be overridden, whether or not a YAML file names it.
 """
@@ -24,24 +24,24 @@ from brain_tumor.runtime.errors import InputError
 
 FILES = Path(__file__).parent / "yaml"
 GROUPS = tuple(sorted(folder.name for folder in FILES.iterdir() if folder.is_dir()))
-# What a profile says of phases, for those of them that are configured.
+# A profile's settings of phases; they apply to the phases that are configured.
 BUDGETS = "budgets"
 MISSING = "???"
 QUOTING = (
-    "A value with spaces, commas, brackets or quotes is quoted, and the whole override again for the shell: "
+    "Quote a value with spaces, commas, brackets or quotes, and the whole override again for the shell: "
     "OVERRIDES=\"'dataset.path=/data/my export'\"."
 )
 
 
 def compose(overrides: list[str]) -> Config:
-    """Composes and checks the whole configuration.
+    """Composes and validates the whole configuration.
 
     Args:
         overrides: Hydra's overrides, such as `profile=full` or `phases.phase3_finetune.learning_rate=1e-4`. A
-            value that is a text, such as a path, is taken as it stands.
+            string value, such as a path, is taken literally.
 
     Raises:
-        InputError: An override names nothing that exists (the message says what does), or has an unusable
+        InputError: An override names an unknown key (the message lists the known ones), or has an invalid
             value.
     """
     groups = [override for override in overrides if override.partition("=")[0].lstrip("+~") in GROUPS]
@@ -49,14 +49,14 @@ def compose(overrides: list[str]) -> Config:
     base = _add_defaults(_run_hydra("config", groups))
     for value in values:
         _check_key(base, value)
-    # Hydra takes the keys that may be overridden from the configuration that it starts with.
+    # Hydra allows overrides of those keys only that are in its initial configuration.
     ConfigStore.instance().store("with_defaults", base)
     composed = _run_hydra("with_defaults", [_quote_text(base, value) for value in values])
     try:
         return Config.model_validate(_without_missing(OmegaConf.to_container(composed, resolve=True)))
     except ValidationError as error:
         raise InputError(explain(error, Config)) from None
-    except OmegaConfBaseException as error:  # of an interpolation that leads nowhere
+    except OmegaConfBaseException as error:  # an interpolation of an unknown key
         raise InputError(" ".join(str(error).split())) from error
 
 
@@ -68,14 +68,14 @@ def _run_hydra(name: str, overrides: list[str]) -> DictConfig:
     except OverrideParseException as error:
         raise InputError(f"The override {error.override} cannot be read. {QUOTING}") from error
     except (HydraException, OmegaConfBaseException) as error:
-        # Hydra's message goes over several lines; the list of what exists is in it, and then where it looked.
+        # Hydra's message has several lines: the list of known choices, then its search path.
         message = " ".join(str(error).split("Config search path:")[0].split())
-        # It takes a comma for several values to try.
+        # Hydra reads a comma as a sweep over several values.
         raise InputError(f"{message} {QUOTING}" if "multirun" in message else message) from error
 
 
 def _add_defaults(config: DictConfig) -> DictConfig:
-    """Puts what the schemas say below what the files say."""
+    """Adds the schemas' defaults where the files have no value."""
     kinds = {kind.model_fields["source"].annotation: kind for kind in get_args(get_args(AnyDataset)[0])}
     dataset = next(kind for source, kind in kinds.items() if config.dataset.source in get_args(source))
     defaults = {**_defaults(Config), "dataset": _defaults(dataset)}
@@ -100,18 +100,18 @@ def _defaults(schema: type[Schema]) -> dict[str, Any]:
 
 
 def _check_key(base: DictConfig, override: str) -> None:
-    """Refuses a key that is nowhere, and says what is there."""
+    """Rejects an unknown key, and lists the known ones."""
     key, equals, _ = override.partition("=")
     if not equals and not key.startswith("~"):
         raise InputError(f"The override {override!r} has no value; give it as KEY=VALUE. {QUOTING}")
     node: Any = base
     at = "The configuration"
     parts = key.lstrip("+~").replace("/", ".").split(".")
-    # What `+` adds inside of a section is checked by the section's schema; no schema knows another section.
+    # The section's schema checks what `+` adds to a section; there is no schema for an additional section.
     for part in parts[:1] if key.startswith("+") else parts:
-        # A key whose value is still missing is "in" no DictConfig, but among its keys.
+        # `in` is false for a key whose value is missing; `keys()` has it.
         if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118
-            # A profile is chosen like a section, but what it says is in the other sections.
+            # A profile is selected like a section, but its values belong to the other sections.
             found = {*node, *(GROUPS if node is base else ())} if isinstance(node, DictConfig) else set()
             names = f"it has {', '.join(sorted(found))}" if found else "it is a single value"
             raise InputError(f"The override {override} names nothing: {at} has no {part!r}; {names}.")
@@ -120,7 +120,7 @@ def _check_key(base: DictConfig, override: str) -> None:
 
 
 def _quote_text(base: DictConfig, override: str) -> str:
-    """Quotes a value where a text is wanted, in which Hydra would look for lists and other grammar."""
+    """Quotes a string value, which Hydra would otherwise parse as a list or by its other grammar."""
     key, _, value = override.partition("=")
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
     if quoted or value in ("null", MISSING) or not _is_text(base, key):
@@ -129,8 +129,8 @@ def _quote_text(base: DictConfig, override: str) -> str:
 
 
 def quote(text: str) -> str:
-    """A text between quotation marks, as Hydra reads it."""
-    # Backslashes count only before a quotation mark.
+    """A string in quotation marks, in Hydra's syntax."""
+    # A backslash is an escape only before a quotation mark.
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
     return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
@@ -140,14 +140,14 @@ def _is_text(base: DictConfig, key: str) -> bool:
     section = OmegaConf.select(base, ".".join(parents)) if parents else base
     if not isinstance(section, DictConfig) or last not in section.keys():  # noqa: SIM118
         return False
-    # All values without a default are addresses.
+    # All values without a default are strings: addresses.
     return OmegaConf.is_missing(section, last) or (
         not OmegaConf.is_interpolation(section, last) and isinstance(section[last], str)
     )
 
 
 def _without_missing(value: Any) -> Any:
-    """The mapping without the keys that have no value."""
+    """The mapping without the keys whose value is missing."""
     if not isinstance(value, dict):
         return value
     return {key: _without_missing(each) for key, each in value.items() if each != MISSING}

@@ -1,4 +1,4 @@
-"""What the ingest step needs to know of a data set: a schema for each kind of source, and what they share."""
+"""The configuration of ingest: one schema per kind of source, and their common fields."""
 
 import math
 import re
@@ -20,9 +20,9 @@ from brain_tumor.runtime.errors import InputError
 
 AUTO = "auto"
 LONGEST_LABEL = 100
-# Stands for a label's name where a figure is over all of them.
+# Used in place of a label's name for figures over all labels.
 ALL = "all labels"
-# Figures over all labels have these names where a label's own figures have the label's.
+# Figures over all labels have these names in the place of a label's name, so no label can have them.
 AVERAGES = ("macro", "micro", "weighted")
 
 
@@ -31,10 +31,10 @@ def _number_as_text(label: object) -> object:
 
 
 def _check_label(label: str) -> str:
-    """Refuses a name that a table, a page, a file or a metric could not show as it is.
+    """Rejects a name that could not be shown unchanged in a table, page, file name or metric name.
 
     Returns:
-        The name in Unicode's composed form, in which exports are read too.
+        The name in Unicode's composed form (NFC), like the names read from exports.
     """
     label = unicodedata.normalize("NFC", label)
     if not label.strip() or label != label.strip():
@@ -51,10 +51,10 @@ def _check_label(label: str) -> str:
 
 
 def metric_name(label: str) -> str:
-    """A label as a part of a metric's name, between slashes.
+    """A label as one part of a metric's name, between slashes.
 
-    MLflow takes letters, digits, spaces and `_ - . :` in it. The whole must be a path that has no shorter
-    form, so a part of dots alone is none.
+    MLflow allows letters, digits, spaces and `_ - . :`. The name must also be a normalized path, so a part
+    must not consist of dots alone.
 
     >>> metric_name("edema (T2)")
     'edema _T2_'
@@ -95,9 +95,9 @@ ShareOfAll = Annotated[float, Field(gt=0, lt=1)]
 
 
 class SplitFractions(Schema):
-    """The share of the images that each split should get."""
+    """The fraction of the images that each split should get."""
 
-    # No split can be left out: training needs two, judgement the third.
+    # No split can be empty: training needs two, evaluation the third.
     train: ShareOfAll = 0.7
     valid: ShareOfAll = 0.2
     test: ShareOfAll = 0.1
@@ -111,31 +111,32 @@ class SplitFractions(Schema):
 
 
 class DatasetConfig(Schema):
-    """What every source of images has."""
+    """The fields that every source has."""
 
     labels: Labels = ["label0", "label1", "label2"]
-    """Label names in the order of the class slots; `auto`, the default of folders and buckets, for those that
-    the export itself names."""
+    """Label names in the order of the class slots; `auto`, the default for folders and buckets, takes them
+    from the export."""
     filename_pattern: Annotated[str, AfterValidator(_check_pattern)] = (
         r"volume_(?P<patient>\d+)_slice_(?P<slice>\d+)"
     )
-    """A regular expression with the groups `patient` and `slice`, searched in a file's name."""
+    """A regular expression with the groups `patient` and `slice`, searched for in the file name."""
     duplicate_boxes: Literal["largest", "union", "error"] = "largest"
-    """Of two boxes of one label in one image: keep the largest, unite them, or take the image for bad."""
+    """For several boxes of one label in one image: keep the largest, use their union, or quarantine the
+    image."""
     max_bad_fraction: Share = 0.05
-    """The share of lost images, or of lost annotations, past which ingest stops instead of setting aside."""
+    """The fraction of bad images or annotations above which ingest fails instead of quarantining them."""
     split: Literal["provided", "patient"] = "provided"
-    """`provided` keeps the splits as they came; `patient` makes them anew, no patient in two."""
+    """`provided` keeps the export's splits; `patient` makes new ones, with no patient in two splits."""
     split_fractions: SplitFractions = SplitFractions()
     """For `split=patient`."""
     split_seed: Seed = 0
-    """Seed of the choice of patients."""
+    """Seed of the patient split."""
     near_duplicate_distance: Annotated[int, Field(ge=0, le=64)] = 4
-    """Up to how many of 64 bits the perceptual hashes of near-duplicates differ."""
+    """The largest Hamming distance of near-duplicates' 64-bit perceptual hashes."""
 
 
 class SyntheticDataset(DatasetConfig):
-    """Patients drawn from a seed. See `brain_tumor.ingest.sources.synthetic`."""
+    """Synthetic patients, generated from a seed. See `brain_tumor.ingest.sources.synthetic`."""
 
     source: Literal["synthetic"]
     seed: Seed = 0
@@ -146,30 +147,31 @@ class SyntheticDataset(DatasetConfig):
 
 
 class DirectoryDataset(DatasetConfig):
-    """A folder that holds an export in any of the formats of `brain_tumor.ingest.formats`."""
+    """A folder with an export in any format of `brain_tumor.ingest.formats`."""
 
     source: Literal["directory"]
     labels: Labels = [AUTO]
     path: Folder
     """The folder."""
     fingerprint: str = ""
-    """A hash of the folder's files, filled in when a run is composed: other files are other input."""
+    """A hash of the folder's files, computed when a run is composed, so that changed files are not served
+    from a cache."""
 
 
 class RoboflowDataset(DatasetConfig):
-    """A version of a Roboflow project, without its key: see `brain_tumor.ingest.sources.roboflow`."""
+    """A version of a Roboflow project, without the API key. See `brain_tumor.ingest.sources.roboflow`."""
 
     source: Literal["roboflow"]
     workspace: str = "yousef-ghanem-jzj4y"
-    """The workspace's name in the project's address."""
+    """The workspace's name in the project's URL."""
     project: str = "brain-tumor-detection-fpf1f"
-    """The project's name in its address."""
+    """The project's name in its URL."""
     version: Count = 2
     """The version's number. A version never changes, so it needs no fingerprint."""
     format: str = "tensorflow"
-    """Roboflow's name of the export format, such as `tensorflow` or `coco`."""
+    """Roboflow's name for the export format, such as `tensorflow` or `coco`."""
     mirror: BucketAddress = ""
-    """A folder in a bucket that keeps the first download for the next ones; empty for none."""
+    """A folder in a bucket that caches the first download for later runs; empty for none."""
 
 
 class BucketDataset(DatasetConfig):
@@ -178,9 +180,9 @@ class BucketDataset(DatasetConfig):
     source: Literal["bucket"]
     labels: Labels = [AUTO]
     uri: BucketAddress
-    """Address of a zip archive, or of the folder that holds the export."""
+    """Address of a zip archive, or of the export's folder."""
     fingerprint: str = ""
-    """A hash of what is there, filled in when a run is composed."""
+    """A hash of the content at the address, computed when a run is composed."""
 
 
 AnyDataset = Annotated[
@@ -190,10 +192,10 @@ _DATASET: TypeAdapter[AnyDataset] = TypeAdapter(AnyDataset)
 
 
 def parse_dataset(text: str) -> AnyDataset:
-    """Parses the config of whichever source it names (JSON).
+    """Parses the config (JSON) of any kind of source.
 
     Raises:
-        InputError: The text is no JSON object, its source is unknown, or it is no config of that source.
+        InputError: The text is not a JSON object, its source is unknown, or it is not valid for that source.
     """
     try:
         return _DATASET.validate_json(text)

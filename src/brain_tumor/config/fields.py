@@ -1,4 +1,4 @@
-"""Kinds of values that several schemas share."""
+"""Field types that several schemas share."""
 
 import os
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Head = Literal["labels", "boxes"]
 HEADS: tuple[Head, ...] = ("labels", "boxes")
-# What the model that is the result, and the constant answer beside it, are called in tables.
+# The names in tables of the final model and of the constant baseline.
 FINAL, CONSTANT = "final", "constant"
 TUNED: Literal["tuned"] = "tuned"
 DEFAULT_THRESHOLD = 0.5
@@ -20,19 +20,19 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Half = Annotated[float, Field(ge=0, le=0.5)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
-# NumPy and Keras take no larger one.
+# The largest seed that NumPy and Keras accept.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 BUCKET_SCHEMES = ("gs://", "s3://")
 
 
 def is_bucket(address: str) -> bool:
-    """Whether something is an address in a bucket rather than a path of this machine."""
+    """Whether an address is in a bucket rather than a local path."""
     return address.startswith(BUCKET_SCHEMES)
 
 
 def absolute(address: str) -> str:
-    """A path as an absolute one; an address in a bucket and an empty text stay as they are."""
+    """Makes a local path absolute; an address in a bucket and an empty string stay unchanged."""
     return address if not address or is_bucket(address) else os.path.realpath(os.path.expanduser(address))
 
 
@@ -52,7 +52,7 @@ def _threshold(value: object) -> object:
     if value == TUNED:
         return value
     try:
-        # A number in place of a word comes as a text from the command line.
+        # A number from the command line arrives as a string.
         number = float(value) if isinstance(value, str | float | int) and value is not True else -1.0
     except ValueError:
         number = -1.0
@@ -62,12 +62,12 @@ def _threshold(value: object) -> object:
 
 
 Threshold = Annotated[Share | Literal["tuned"], PlainValidator(_threshold)]
-"""A probability, or `tuned`: by label the one that is best on valid."""
+"""A probability, or `tuned`: per label the threshold that is best on the valid split."""
 
-# A relative path means the folder that a run is started from, and no step runs there.
+# A relative path is relative to the folder that the run is started from; steps run elsewhere.
 Location = Annotated[str, AfterValidator(absolute)]
-"""A path of this machine, or an address in a bucket."""
+"""A local path, or an address in a bucket."""
 Folder = Annotated[str, AfterValidator(_local)]
-"""A folder of this machine."""
+"""A local folder."""
 BucketAddress = Annotated[str, AfterValidator(_in_bucket)]
 """An address in a bucket."""

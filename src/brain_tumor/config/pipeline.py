@@ -1,4 +1,4 @@
-"""The whole configuration, and what each step of the pipeline gets of it."""
+"""The whole configuration, and the part of it that each step of the pipeline gets."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from brain_tumor.config.fields import (
 )
 from brain_tumor.config.training import ModelConfig, PhaseConfig, TrainConfig, TrainingConfig
 
-# A model's place beside the final one in a comparison; the components have as many inputs.
+# The most baselines that are compared with the final model; the components have as many inputs.
 MOST_BASELINES = 4
 
 
@@ -29,7 +29,7 @@ class RecordsConfig(Schema):
     """The build_tfrecords step."""
 
     images_per_shard: Count = 1024
-    """How many images a TFRecord file holds at most."""
+    """Maximum number of images per TFRecord file."""
     max_class_weight: Annotated[float, Field(ge=1)] = 20.0
     """Upper limit of a label's weight in the weighted loss."""
 
@@ -38,37 +38,37 @@ class EvaluateConfig(Schema):
     """The evaluate step."""
 
     split: Split = "test"
-    """The split to judge on."""
+    """The split to evaluate on."""
     threshold: Threshold = DEFAULT_THRESHOLD
-    """Probability from which a label counts as predicted: a number for all labels, or `tuned` for each
-    label's own, where its F1 on valid is highest."""
+    """Probability threshold from which a label counts as predicted: a number for all labels, or `tuned` for
+    the threshold per label with the highest F1 on valid."""
     bootstrap_samples: Count = 2000
-    """Resamples of the patients behind an interval."""
+    """Number of bootstrap resamples (of patients) per interval."""
     seed: Seed = 0
     """Seed of the resampling."""
     batch_size: Count = 64
-    """Images a forward pass."""
+    """Images per forward pass."""
 
 
 class VisualizeConfig(Schema):
     """The visualize step."""
 
     gallery_images: CountOrZero = 12
-    """Slices in the gallery of true and predicted boxes."""
+    """Number of slices in the gallery of true and predicted boxes."""
     seed: Seed = 0
-    """Seed of their choice."""
+    """Seed of the selection of slices."""
 
 
 class GateConfig(Schema):
     """The gate step."""
 
     model: Annotated[str, Field(pattern=r"^[^/:@]+$")] = "brain-tumor"
-    """What the model is called in MLflow's registry."""
+    """The model's name in MLflow's registry."""
     margin: Share = 0.02
-    """By how much a figure may be worse than the champion's and still counts as not worse."""
+    """How much worse than the champion's a figure may be to still count as not worse."""
 
 
-# What else is named where phases are: the pipeline's parameters, its outputs, and models in tables.
+# Names that no phase can have: those of the pipeline's parameters, its outputs, and models in tables.
 NO_PHASES = (
     *("about", "dataset", "records", "evaluate", "visualize", "gate"),
     *("predictions", "evaluation", "gallery"),
@@ -84,14 +84,14 @@ class Config(Schema):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     phases: dict[str, PhaseConfig]
-    """The trainings by name. A phase's `start` says which one it comes after."""
+    """The trainings by name. A phase's `start` names the phase that it continues."""
     final: str
-    """The phase whose model is the result."""
+    """The phase whose model is the pipeline's result."""
     evaluate: EvaluateConfig = EvaluateConfig()
     visualize: VisualizeConfig = VisualizeConfig()
     gate: GateConfig = GateConfig()
     seed: Seed = 0
-    """What the steps' own seeds are, unless they are given."""
+    """The default of the steps' seeds."""
 
     @model_validator(mode="after")
     def _check_phases(self) -> "Config":
@@ -123,7 +123,7 @@ class Config(Schema):
         return self
 
     def steps(self) -> "StepConfigs":
-        """What each step gets."""
+        """Each step's configuration."""
         shared = {name: getattr(self.training, name) for name in TrainingConfig.model_fields}
         phases = _in_order(self.phases)
         return StepConfigs(
@@ -142,13 +142,13 @@ class Config(Schema):
 
 @dataclass(frozen=True)
 class StepConfigs:
-    """What each step of a pipeline gets.
+    """Each step's configuration.
 
     Attributes:
         dataset: For ingest.
         records: For build_tfrecords.
-        trainings: For the train steps, by the phase's name, each behind the one that it starts from.
-        final: The phase whose model is the result.
+        trainings: For the train steps, by phase name; each phase comes after the one that it starts from.
+        final: The phase whose model is the pipeline's result.
         evaluate: For evaluate.
         visualize: For visualize.
         gate: For gate.
@@ -164,7 +164,7 @@ class StepConfigs:
 
     @property
     def baselines(self) -> list[str]:
-        """The phases that are judged beside the final one: those from whose model no other goes on."""
+        """The phases evaluated as baselines: those that no other phase starts from, except the final one."""
         return _baselines({name: config.phase for name, config in self.trainings.items()}, self.final)
 
     def parameters(self) -> dict[str, str]:
@@ -175,7 +175,7 @@ class StepConfigs:
 
 
 def _in_order(phases: dict[str, PhaseConfig]) -> dict[str, PhaseConfig]:
-    """The phases, each behind the one that it starts from, and else as they were."""
+    """The phases, each after the one that it starts from, otherwise in their given order."""
     for name, phase in phases.items():
         if phase.start is not None and phase.start not in phases:
             raise ValueError(

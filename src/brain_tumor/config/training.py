@@ -20,7 +20,7 @@ from brain_tumor.config.fields import (
     absolute,
 )
 
-# The figure of each head that can choose the best epoch; higher is better.
+# The figure of each head that can select the best epoch; higher is better.
 MONITORS: dict[Head, str] = {"labels": "val_labels_auc", "boxes": "val_boxes_iou"}
 # The mean of both.
 BOTH = "val_both"
@@ -38,7 +38,7 @@ def _check_weights(weights: str) -> str:
     return absolute(weights)
 
 
-# Always in one order, so that two ways to write the same heads are the same config.
+# Always in the same order, so that the same heads always give the same config.
 Heads = Annotated[list[Head], AfterValidator(lambda heads: sorted(heads, key=HEADS.index))]
 
 
@@ -51,14 +51,14 @@ class ModelConfig(Schema):
     """`imagenet`, `none` or the path (or a bucket's address) of a .keras or .weights.h5 file for the
     backbone."""
     weights_fingerprint: str = ""
-    """A hash of that file, filled in when a run is composed."""
+    """A hash of that file, computed when a run is composed."""
     image_size: Annotated[int, Field(ge=32)] = 240
-    """Side of the square that slices are letterboxed to, in pixels."""
+    """Side in pixels of the square that slices are letterboxed to."""
     batchnorm_momentum: Share = 0.99
-    """Momentum of the moving statistics in backbone and heads; short trainings need a low one."""
+    """Momentum of BatchNorm's moving statistics in backbone and heads; short trainings need a low one."""
     box_head: Literal["dense", "pooled"] = "dense"
-    """`dense` finds boxes by a score at each position of a fine map, `pooled` reads them from the coarsest
-    feature map's mean."""
+    """`dense` finds boxes by a score per position of a fine feature map, `pooled` regresses them from the
+    mean of the coarsest one."""
     head_width: Annotated[int, Field(ge=8)] = 64
     """Channels of the box head's hidden layers."""
     dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.2
@@ -66,7 +66,7 @@ class ModelConfig(Schema):
 
 
 class AugmentationConfig(Schema):
-    """Random changes of a training batch, drawn for each image alone."""
+    """Random augmentation of training images, drawn independently per image."""
 
     flip: bool = True
     """Whether to mirror left and right (boxes too) with probability 0.5."""
@@ -77,70 +77,71 @@ class AugmentationConfig(Schema):
     scale: Half = 0.25
     """Largest relative change of size (boxes too)."""
     rotation: Annotated[float, Field(ge=0, le=45)] = 0.0
-    """Largest rotation in degrees (boxes too: those around the rotated corners)."""
+    """Largest rotation in degrees (boxes too: the bounding boxes of the rotated corners)."""
     brightness: Share = 0.1
     """Largest shift of the grey level, as a fraction of 255."""
     contrast: Share = 0.2
     """Largest relative change of the contrast."""
     gamma: Share = 0.0
-    """Largest logarithm of an exponent of the grey levels."""
+    """Largest absolute logarithm of the gamma exponent."""
 
 
 class LossWeights(Schema):
-    """How much each head's loss counts, where the head learns."""
+    """Weight of each head's loss, for the heads that learn."""
 
     labels: NotNegative = 0.5
     boxes: NotNegative = 4.0
     scores: NotNegative = 2.0
-    """Of the dense box head's scores; they learn with its boxes."""
+    """Weight of the loss of the dense box head's scores; they learn together with its boxes."""
 
 
 class PhaseConfig(Schema):
     """One training."""
 
     start: str | None = None
-    """The phase whose model this one goes on from, or null for a new model."""
+    """The phase whose model this one starts from, or null for a new model."""
     heads: Heads = ["labels", "boxes"]
-    """The heads that the model has; those of the start model, if there is one."""
+    """The model's heads; the same as the start model's, if there is one."""
     train_heads: Heads = ["labels", "boxes"]
-    """Those of them that learn; the others stay as they are."""
+    """The heads that learn; the others are frozen."""
     trainable_layers: CountOrZero | None = None
-    """How many of the backbone's layers learn, counted from the top."""
+    """The number of the backbone's layers that learn, counted from the top."""
     trainable_fraction: Share | None = None
-    """The share of the backbone's layers that learn, from the top, rounded down to whole layers.
+    """The fraction of the backbone's layers that learn, from the top, rounded down to whole layers.
 
-    At most one of the two is set; where neither is, the whole backbone learns.
+    At most one of the two is set; with neither, the whole backbone learns.
     """
     loss_weights: LossWeights = LossWeights()
     """Weight of each head's loss."""
     box_loss: Literal["iou", "giou", "diou", "ciou"] = "ciou"
-    """What a predicted box costs."""
+    """The box loss."""
     learning_rate: Positive = 1e-4
-    """AdamW's rate."""
+    """AdamW's learning rate."""
     schedule: Literal["plateau", "cosine"] = "plateau"
-    """`plateau` halves the rate when the monitored figure stays, see `reduce_rate_patience`; `cosine` raises
-    it in the first twentieth of all steps and lowers it to 0 in the others."""
+    """`plateau` halves the rate when the monitored figure stops improving, see `reduce_rate_patience`;
+    `cosine` warms up over the first 5 % of all steps, then decays to 0."""
     weight_decay: NotNegative = 1e-4
     """AdamW's decoupled weight decay."""
     clip_norm: Positive | None = None
-    """Largest norm of all gradients together, or null."""
+    """Global norm that gradients are clipped to, or null for no clipping."""
     epochs: Count = 100
-    """Epochs at most."""
+    """Maximum number of epochs."""
     monitor: Literal["val_labels_auc", "val_boxes_iou", "val_both"] = "val_boxes_iou"
-    """The figure that early stopping, rate reduction and the choice of the best epoch look at; `val_both` is
-    the mean of the two others. A phase that goes on from a model hands that on if no epoch is better."""
+    """The figure monitored by early stopping, rate reduction and the selection of the best epoch; `val_both`
+    is the mean of the two others. A phase that starts from a model returns that model if no epoch is
+    better."""
     early_stopping_patience: Count = 10
     """Epochs without improvement before training stops."""
     reduce_rate_patience: Count = 4
     """Epochs without improvement before the rate is halved."""
     augment: bool = True
-    """Whether training images are changed at random. Without, and with the whole backbone frozen, the
-    backbone's answers are computed once and kept."""
+    """Whether training images are augmented. Without augmentation and with a frozen backbone, the backbone's
+    features are computed once and cached."""
     log_model: bool = False
-    """Whether MLflow gets a copy of the model."""
+    """Whether the model is logged to MLflow."""
     publish_to: Location = ""
-    """A folder or a bucket's address that gets a copy of the model artifact, in a subfolder named by a hash
-    of its content; empty for none."""
+    """A folder or bucket address to copy the model artifact to, in a subfolder named by a hash of its
+    content; empty for none."""
 
     @model_validator(mode="after")
     def _check(self) -> "PhaseConfig":
@@ -166,11 +167,11 @@ class PhaseConfig(Schema):
 
     @property
     def learning_heads(self) -> list[Head]:
-        """The heads that learn and whose loss counts."""
+        """The heads that learn and whose loss weight is not 0."""
         return [head for head in self.train_heads if getattr(self.loss_weights, head)]
 
     def judge(self, figures: Mapping[str, float]) -> float:
-        """The monitored figure of an epoch's."""
+        """The monitored figure, from the figures of an epoch."""
         names = list(MONITORS.values()) if self.monitor == BOTH else [self.monitor]
         return sum(figures[name] for name in names) / len(names)
 
@@ -179,16 +180,16 @@ class TrainingConfig(Schema):
     """What all phases share."""
 
     augmentation: AugmentationConfig = AugmentationConfig()
-    """How training images change, where the phase says that they do."""
+    """The augmentation, in phases that use it."""
     batch_size: Count = 64
-    """Images a step, over all GPUs together."""
+    """Images per training step, over all GPUs together."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the layers compute in; `auto` is bfloat16 on a GPU that has it. Weights are always float32."""
+    """The layers' compute dtype; `auto` is bfloat16 on a GPU that supports it. Weights are always float32."""
     memory_cache_gb: NotNegative = 4.0
-    """Up to how many GB of a split's decoded images (or a frozen backbone's features) are kept in memory;
-    more than that goes to a file in the temporary folder."""
+    """The largest cache of a split's decoded images (or a frozen backbone's features) in memory, in GB; a
+    larger one is a file in the temporary folder."""
     seed: Seed = 0
-    """Seed of the new weights, the order, the augmentation and Dropout."""
+    """Seed of weight initialization, shuffling, augmentation and Dropout."""
 
 
 class TrainConfig(TrainingConfig):

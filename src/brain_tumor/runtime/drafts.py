@@ -1,7 +1,7 @@
-"""Folders of unfinished things, which go with the process that made them.
+"""Draft folders: temporary folders that are deleted with the process that made them.
 
-Each has a file in it that its process keeps locked. One whose file nobody has locked is of a process that was
-killed, and whoever comes next deletes it.
+Each has a file that its process keeps locked. A draft whose file is not locked belongs to a killed process,
+and the next process deletes it.
 """
 
 import fcntl
@@ -21,13 +21,13 @@ SUFFIX = ".tmp"
 
 @contextmanager
 def draft_folder(parent: Path, name: str) -> Iterator[Path]:
-    """Yields a new folder `<name>-????????.tmp`, which is deleted at the end with all that is in it.
+    """Yields a new folder `<name>-????????.tmp`, which is deleted at the end with its content.
 
-    Those of the same name that killed processes have left are deleted first.
+    Drafts of the same name left by killed processes are deleted first.
 
     Args:
-        parent: Where.
-        name: How its name begins.
+        parent: The folder to make it in.
+        name: The prefix of its name.
     """
     delete_abandoned(parent, name)
     made: list[tuple[Path, int]] = []
@@ -43,14 +43,14 @@ def draft_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def delete_abandoned(parent: Path, name: str = "") -> None:
-    """Deletes the folders of a name, or of any, whose processes were killed; those of others stay."""
+    """Deletes the drafts (of one name, or all) whose processes were killed."""
     with os.scandir(parent) as entries:
         found = [Path(entry) for entry in entries if _is_draft(entry, name)]
     for folder in found:
         try:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:
-            # One that was killed between two lines of `_make`, or is there now and tries again.
+            # Its process was killed in the middle of `_make`, or is there now and will try again.
             with suppress(OSError):
                 folder.rmdir()
             continue
@@ -60,17 +60,17 @@ def delete_abandoned(parent: Path, name: str = "") -> None:
 
 
 def draft_name(name: str, middle: str = "????????") -> str:
-    """What a draft of a name is called."""
+    """The name of a draft folder."""
     return f"{name}-{middle}{SUFFIX}"
 
 
 def is_draft(name: str) -> bool:
-    """Whether a file or folder that is called so is a draft."""
+    """Whether a name is that of a draft."""
     return name.endswith(SUFFIX)
 
 
 def _is_draft(entry: os.DirEntry[str], name: str) -> bool:
-    """Whether it is a folder of this user's that `_make` has made; anyone can write to a temporary folder."""
+    """Whether it is a folder that `_make` made for this user; anyone can write to a temporary folder."""
     if not (is_draft(entry.name) and entry.name.startswith(f"{name}-" if name else ".")):
         return False
     with suppress(FileNotFoundError):  # deleted since
@@ -80,10 +80,10 @@ def _is_draft(entry: os.DirEntry[str], name: str) -> bool:
 
 
 def _make(parent: Path, name: str) -> tuple[Path, int]:
-    """A new folder, and its locked file."""
+    """Makes a folder; returns it and the descriptor of its locked file."""
     while True:
         folder = Path(tempfile.mkdtemp(SUFFIX, f"{name}-", parent))
-        # Until it has the lock, another process may take it for a dead one's.
+        # Before it is locked, another process may consider it abandoned.
         with suppress(FileNotFoundError):
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
             if _take(lock) is not False:
@@ -92,7 +92,7 @@ def _make(parent: Path, name: str) -> tuple[Path, int]:
 
 
 def _take(lock: int) -> bool | None:
-    """Takes a lock; False if another process has it or has deleted the file, None on a disk without locks."""
+    """Takes a lock: False if another process has it or deleted it, None without file locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -103,7 +103,7 @@ def _take(lock: int) -> bool | None:
 
 
 def _delete(folder: Path) -> None:
-    """Deletes a folder, the lock last, so that whoever is killed meanwhile leaves one that can be told."""
+    """Deletes a draft, its lock file last, so that a killed process leaves a recognizable draft."""
     with suppress(FileNotFoundError):
         for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):

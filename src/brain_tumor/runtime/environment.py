@@ -1,20 +1,20 @@
-"""What a step finds in its environment. Each may be absent, and none changes what a step computes.
+"""Environment variables that a step reads. All are optional, and none changes what a step computes.
 
-So none of them enters the key of a cache: not as a parameter, nor as a variable that a compiled pipeline
-declares with a value of one run.
+So none of them is part of a cache key: neither as a parameter, nor as a variable with a run's value in the
+compiled pipeline.
 """
 
 RUN = "BRAIN_TUMOR_RUN"
 """The pipeline run's name."""
 OVERRIDES = "BRAIN_TUMOR_OVERRIDES"
-"""What it changes of the configuration, for people to read."""
+"""The run's overrides, for people to read."""
 IMAGE = "BRAIN_TUMOR_IMAGE"
-"""The tag of the image that the step's code is of."""
+"""The tag of the step's image."""
 EVENTS = "BRAIN_TUMOR_EVENTS"
-"""The file that a step tells its events to."""
+"""The file that a step appends its events to."""
 CHECKPOINTS = "BRAIN_TUMOR_CHECKPOINTS"
-"""The folder, or address in a bucket, below which trainings keep their checkpoints."""
+"""The folder, or address in a bucket, for the trainings' checkpoints."""
 PUBLISH = "BRAIN_TUMOR_PUBLISH"
-"""The address in a bucket below which a phase without `publish_to` of its own publishes its model."""
+"""The address in a bucket to which a phase without its own `publish_to` publishes its model."""
 MLFLOW = "BRAIN_TUMOR_MLFLOW"
-"""The folder of the runs' own MLflow store, where `MLFLOW_TRACKING_URI` names no other."""
+"""The folder of the local MLflow store, used if `MLFLOW_TRACKING_URI` is not set."""

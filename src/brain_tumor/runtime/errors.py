@@ -1,4 +1,4 @@
-"""What the user can mend: one sentence and exit code 2."""
+"""Errors that the user can fix: one sentence and exit code 2."""
 
 import errno
 import os
@@ -16,14 +16,14 @@ class InputError(Exception):
 
 
 class DamagedError(InputError):
-    """What a step once wrote is not there whole: cut, changed, of another kind, or another version wrote it.
+    """An artifact or checkpoint is truncated, changed, of another kind, or from another version.
 
-    That it cannot be read or copied, for want of a permission, a connection or space, is no damage.
+    A failure to read or copy it, for lack of a permission, a connection or disk space, is not a DamagedError.
     """
 
 
-# What the machine may refuse whatever the program does, and what its user can do about it. Other errors of
-# the system may be mistakes of the program, whose traceback is wanted.
+# Errors of the operating system that the user can fix, and how. Other OSErrors may be bugs, and keep their
+# traceback.
 REFUSALS = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space there, or name a folder on another disk"
@@ -31,7 +31,7 @@ REFUSALS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "give this user the right to read and write there"),
     errno.EROFS: "name a folder on a disk that can be written to",
     errno.ENAMETOOLONG: "give a shorter name",
-    errno.ELOOP: "mend the links that lead in a circle",
+    errno.ELOOP: "fix the circular symbolic links",
     **dict.fromkeys(
         (errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "give a folder where a folder is needed, or a file"
     ),
@@ -42,22 +42,23 @@ REFUSALS = {
 
 
 def explain_refusal(error: OSError, place: object = "") -> str:
-    """One sentence: which file, what the machine says of it, and what to do.
+    """One sentence: which file, the system's error message, and what to do.
 
     Args:
-        error: What it raised.
-        place: What the sentence is about where the error names no file, as that of a write does, or one of a
-            draft, which is gone by then.
+        error: The error.
+        place: The path to name if the error names none (as that of a failed write), or names one in a draft,
+            which is deleted by then.
     """
     name = _name_file(error, str(place)) or str(place) or f"The disk of the output or of {gettempdir()}"
     code = error.errno or 0
-    said = os.strerror(code) if code in errno.errorcode else error.strerror  # a network's have other numbers
+    # Network errors have other numbers.
+    said = os.strerror(code) if code in errno.errorcode else error.strerror
     advice = REFUSALS.get(code, "check what is there")
     return f"{display_name(name)}: {said or type(error).__name__}; {advice}."
 
 
 def _name_file(error: OSError, place: str) -> str:
-    # Of a copy the second one is what is written, and the disk of that is full.
+    # For a copy, the second file is the one written to, and its disk is the full one.
     file = error.filename if error.filename2 is None else error.filename2
     if isinstance(file, str | bytes | os.PathLike):
         path = Path(os.fsdecode(file))
@@ -68,13 +69,13 @@ def _name_file(error: OSError, place: str) -> str:
 
 @contextmanager
 def refusals_explained(place: object = "") -> Iterator[None]:
-    """Makes one sentence of what the machine refuses: a full disk, a missing right, a name that is too long.
+    """Turns OSErrors that the user can fix, such as a full disk, into InputErrors.
 
     Args:
         place: See `explain_refusal`.
 
     Raises:
-        InputError: It refused something. Other errors pass as they are.
+        InputError: For an error in `REFUSALS`. Other errors pass unchanged.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""What a step tells while it runs: JSON lines in the file that `BRAIN_TUMOR_EVENTS` names.
+"""A running step's events: JSON lines in the file that `BRAIN_TUMOR_EVENTS` names.
 
-Whoever runs a step follows that file; nobody has to understand the step's output. Without the variable
-nothing is told. A step writes each line at once, so that one who is killed leaves whole lines behind.
+The process that runs a step follows that file, so it need not parse the step's output. Without the variable
+no events are written. A step writes each line at once, so that a killed step leaves whole lines.
 """
 
 import json
@@ -21,17 +21,17 @@ Kind = Literal["begin", "message", "progress", "tracked", "end", "failed"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a step tells.
+    """An event of a step.
 
     Attributes:
-        kind: `begin` and `end` of a step; a `message`; `progress` of something long; `tracked`, when the
-            MLflow run of the whole pipeline run is known; `failed`, with what the user can mend.
+        kind: `begin` or `end` of a step; a log `message`; `progress` of a long task; `tracked`, when the
+            pipeline run's MLflow run is known; `failed`, with what the user can fix.
         step: The step's title; empty before it is known.
-        text: The message, what is under way, the MLflow run's id, or the sentence that says what to mend
-            (empty where that is for the log to tell).
-        done: How much of it is done, for `progress`.
-        total: How much there is, 0 where that is not known.
-        unit: What is counted.
+        text: The message, the name of the long task, the MLflow run's id, or the sentence that says what to
+            fix (empty if the log has a traceback instead).
+        done: How much is done, for `progress`.
+        total: The total, 0 if it is unknown.
+        unit: The unit of `done` and `total`.
         time: Seconds since 1970.
     """
 
@@ -44,7 +44,7 @@ class Event:
     time: float = 0.0
 
     def __str__(self) -> str:
-        """The text, and how far it is."""
+        """The text, with the progress."""
         if self.kind != "progress":
             return self.text
         of = f" of {self.total:,}" if self.total else ""
@@ -55,30 +55,30 @@ _begun = ""
 
 
 def followed() -> bool:
-    """Whether someone follows this process's events."""
+    """Whether this process's events are written."""
     return bool(os.environ.get(EVENTS))
 
 
 def begun() -> bool:
-    """Whether a step has begun in this process, and has not ended."""
+    """Whether a step is running in this process."""
     return bool(_begun)
 
 
 def tell(kind: Kind, text: str = "", done: int = 0, total: int = 0, unit: str = "") -> None:
-    """Tells something about the step that has begun."""
+    """Writes an event of the running step."""
     path = os.environ.get(EVENTS)
     if path:
         event = Event(kind, _begun, text, done, total, unit, round(time.time(), 3))
-        # One write to the file's end: lines of two processes do not mix.
+        # One write in append mode: lines of two processes do not mix.
         with open(path, "ab", buffering=0) as file:
             file.write(json.dumps(asdict(event)).encode() + b"\n")
 
 
 def begin(step: str) -> None:
-    """Tells that a step begins.
+    """Writes that a step begins.
 
     Args:
-        step: Its title, as the pipeline shows it.
+        step: The step's title, as the pipeline shows it.
     """
     global _begun
     _begun = step
@@ -86,10 +86,10 @@ def begin(step: str) -> None:
 
 
 def end(failure: str | None = None) -> None:
-    """Tells that the step that has begun ends.
+    """Writes that the running step ends.
 
     Args:
-        failure: If it fails: the sentence that says what to mend, or an empty text.
+        failure: If it failed: the sentence that says what to fix, or an empty string.
     """
     global _begun
     try:
@@ -102,7 +102,7 @@ def end(failure: str | None = None) -> None:
 
 
 class MessageHandler(logging.Handler):
-    """Tells what is logged."""
+    """Writes log records as events."""
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
@@ -110,7 +110,7 @@ class MessageHandler(logging.Handler):
 
 
 class EventReader:
-    """Reads a file of events while it grows.
+    """Reads a growing file of events.
 
     Args:
         path: The file, which need not exist yet.
@@ -121,7 +121,7 @@ class EventReader:
         self._position = 0
 
     def read(self) -> list[Event]:
-        """The events that came since the last call. A line that is not whole yet comes later."""
+        """The events since the last call, without an incomplete last line."""
         if not self._path.exists():
             return []
         with open(self._path, "rb") as file:

@@ -1,4 +1,4 @@
-"""How far something long is."""
+"""Progress of long tasks."""
 
 import io
 import logging
@@ -8,18 +8,18 @@ from tqdm import tqdm
 
 from brain_tumor.runtime import events
 
-# Seconds between two words about it: to a terminal or a follower, and in a log.
+# Seconds between two updates: on a terminal or as events, and in a log.
 LIVELY = 1.0
 CALM = 30.0
 
 
 class Progress(tqdm):  # type: ignore[type-arg]
-    """A bar on a terminal, events where someone follows them, and else a line in the log now and then.
+    """A progress bar on a terminal, events if they are followed, otherwise a log line now and then.
 
     Args:
-        what: What is under way.
-        total: How much there is of it, if that is known.
-        unit: What is counted, in the plural.
+        what: The task.
+        total: The total, if it is known.
+        unit: The unit of the total, in the plural.
 
     Example:
         >>> with Progress("Reading", 3, "images") as progress:
@@ -40,12 +40,12 @@ class Progress(tqdm):  # type: ignore[type-arg]
         )
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Shows where it stands. tqdm calls this, at most once an interval."""
+        """Shows the progress. tqdm calls this at most once per interval."""
         if self._on_terminal:
             super().display(msg, pos)
             return
         if msg is not None:
-            return  # it is to be wiped off
+            return  # tqdm clears the bar
         progress = self.desc, int(self.n), int(self.total or 0), self.unit.strip()
         if events.followed():
             events.tell("progress", *progress)

@@ -1,8 +1,8 @@
 """MLflow's Model Registry: versions of the model, and which of them is the champion.
 
-A version is decided upon once, and by one run at a time: the registry numbers the versions in the order in
-which they come, and a run decides only when every version before its own is decided. So of two runs that end
-at once, the second is compared with what the first has become.
+Each version is decided once, by one run at a time: the registry numbers versions in order of arrival, and a
+run decides only when all earlier versions are decided. So if two runs end at the same time, the second is
+compared with the champion that the first may have become.
 """
 
 import logging
@@ -19,8 +19,8 @@ CHALLENGER = "challenger"
 DECISION = "decision"
 AGAINST = "decided_against"
 FAILED = "failed"
-# Seconds between two looks at a version that another run has yet to decide upon, and the age from which that
-# run is taken for dead. To decide is to let a model answer for a test split.
+# Seconds between two polls of a version that another run has yet to decide, and the age from which that run
+# is considered dead. A decision evaluates a model on a test split.
 POLL = 2.0
 PATIENCE = 1800.0
 
@@ -33,10 +33,10 @@ class Version:
         name: The registered model's name.
         number: The version's number, from 1.
         run_id: The MLflow run that logged it.
-        decision: What was decided, see `Registry.decide`; an empty text if nothing was yet.
+        decision: The decision, see `Registry.decide`; empty before it.
         created: Seconds since 1970.
-        against: The number of the champion that it was compared with; an empty text if there was none.
-        why: The reason of the decision, a sentence.
+        against: The number of the champion that it was compared with; empty if there was none.
+        why: The reason for the decision, one sentence.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """The address that MLflow loads it from."""
+        """The URI that MLflow loads it from."""
         return f"models:/{self.name}/{self.number}"
 
 
@@ -58,7 +58,7 @@ class Registry:
 
     Args:
         client: A client of the tracking server (`mlflow.MlflowClient`).
-        name: The model's name; it is made if there is none.
+        name: The model's name; the model is created if it does not exist.
     """
 
     def __init__(self, client: Any, name: str) -> None:
@@ -66,13 +66,13 @@ class Registry:
         self.name = name
 
     def register(self, run_id: str) -> Version:
-        """Makes a version of the last model that a run has logged.
+        """Registers the last model that a run logged as a new version.
 
         Args:
             run_id: The run's id.
 
         Raises:
-            InputError: The run has logged no model.
+            InputError: The run did not log a model.
         """
         logged = self._client.get_run(run_id).outputs
         models = logged.model_outputs if logged else []
@@ -88,11 +88,11 @@ class Registry:
         return _version(found)
 
     def find(self, run_id: str) -> Version | None:
-        """The last version of the model that a run has logged, if there is one."""
+        """The last version registered from a run, if there is one."""
         return next((version for version in reversed(self._versions()) if version.run_id == run_id), None)
 
     def champion(self) -> Version | None:
-        """The version that is the champion."""
+        """The champion's version, if there is one."""
         from mlflow import MlflowException
         from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -108,7 +108,7 @@ class Registry:
         """A version by its number.
 
         Raises:
-            InputError: There is none.
+            InputError: It does not exist.
         """
         for found in self._versions():
             if found.number == number:
@@ -118,15 +118,15 @@ class Registry:
 
     @contextmanager
     def turn(self, version: Version) -> Iterator[None]:
-        """Waits until every version before this one is decided upon, or its run taken for dead.
+        """Waits until all earlier versions are decided or their runs are considered dead.
 
-        What raises within is noted as the version's decision: `failed`.
+        If the body raises, the version's decision is recorded as `failed`.
         """
         waiting = ""
         while undecided := [each for each in self._versions() if _blocks(each, version)]:
             if waiting != undecided[0].uri:
                 waiting = undecided[0].uri
-                logging.info("Waiting for the run that decides upon %s", waiting)
+                logging.info("Waiting for the run that decides on %s", waiting)
             time.sleep(POLL)
         try:
             yield
@@ -135,12 +135,12 @@ class Registry:
             raise
 
     def decide(self, version: Version, alias: str, why: str = "", champion: Version | None = None) -> None:
-        """Gives a version an alias, which another one may have had.
+        """Sets an alias on a version, removing it from any other one.
 
         Args:
             version: The version.
             alias: `champion` or `challenger`.
-            why: The reason, a sentence.
+            why: The reason, one sentence.
             champion: The version that it was compared with.
         """
         number = str(version.number)
@@ -174,7 +174,7 @@ def _blocks(other: Version, version: Version) -> bool:
 
 
 def _version(found: Any) -> Version:
-    """MLflow's own ModelVersion as ours."""
+    """Converts MLflow's ModelVersion."""
     return Version(
         name=found.name,
         number=int(found.version),

@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# What a shell says of a process that one of them has ended.
+# The exit codes that a shell reports for a process ended by one of them.
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Lets what is inside be done whole: a signal that ends the process does so after it."""
+    """Defers signals that end the process until the body is done."""
     received: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # Python delivers signals to its main thread, and lets no other one ask for them.
+    # Only Python's main thread can set signal handlers.
     asked = threading.current_thread() is threading.main_thread() and None not in before.values()
     for number in before if asked else ():
         signal.signal(number, remember)

@@ -22,33 +22,34 @@ from brain_tumor.runtime.errors import InputError, refusals_explained
 from brain_tumor.runtime.signals import INTERRUPTED, TERMINATED
 from brain_tumor.runtime.text import one_line
 
-# In a pod, the file of a container's last words, which Kubernetes and Argo show with its end. Kubeflow ends a
-# step's container with code 1 whatever the step ended with, so by these words alone its cluster can tell bad
-# input, which is not to be tried again (kind-cluster/kubeflow/pipelines/retries.yaml).
+# In a pod, the container's termination log, which Kubernetes and Argo show. Kubeflow ends a step's container
+# with code 1 whatever the step's exit code was, so only this message tells the cluster that the input was bad
+# and a retry is useless (kind-cluster/kubeflow/pipelines/retries.yaml).
 TERMINATION_LOG = Path("/dev/termination-log")
 BAD_INPUT = "Bad input: "
 
 
 @contextmanager
 def step() -> Iterator[None]:
-    """Surrounds a step's work, in a component as on the command line.
+    """The context in which a step runs, in a component or on the command line.
 
-    The work's temporary files are in a folder of its own, which is deleted at the end; what earlier processes
-    left that were killed is deleted at the start. SIGTERM is an end as any other.
+    Temporary files go to a folder of the process, which is deleted at the end; folders left by killed
+    processes are deleted at the start. SIGTERM ends the step in the same way.
 
-    In a pod, the sentence of bad input is the container's last word.
+    In a pod, the sentence about bad input is written to the container's termination log.
 
-    The work calls `events.begin` once it knows what it is called; its end, or that it failed, is told here.
-    What imports TensorFlow is imported inside of it: its settings make that import faster and quieter.
+    The body calls `events.begin` once the step's title is known; its end or failure is written here. Modules
+    that import TensorFlow must be imported in the body: settings made here make that import faster and
+    quieter.
 
     Raises:
-        SystemExit: With code 2, after the sentence, when the work raised InputError or the machine refused
-            something (see `refusals_explained`); with code 143, at SIGTERM, and with code 130, at SIGINT.
+        SystemExit: With code 2, after the sentence, if the body raised InputError or an OSError that the user
+            can fix (see `refusals_explained`); with code 143 on SIGTERM, and code 130 on SIGINT.
     """
-    # Importing TensorFlow and tracing a graph make millions of objects that stay; looking through them for
-    # garbage every 700 allocations is a third of an import's time.
+    # Importing TensorFlow and tracing a graph allocate millions of permanent objects; garbage collection
+    # every 700 allocations takes a third of the import's time.
     gc.set_threshold(100_000, 20, 20)
-    # TensorFlow's notes about the processor it found are no news. It reads this when it is imported.
+    # Hides TensorFlow's notes about the processor. It reads this variable when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
     for chatty in ("alembic", "h5py", "absl", "tensorflow", "matplotlib"):
@@ -63,14 +64,14 @@ def step() -> Iterator[None]:
         sentence = one_line(str(error))
         logging.getLogger().removeHandler(teller)
         logging.error("%s", sentence)
-        with suppress(OSError):  # what refused the work may refuse this too
+        with suppress(OSError):  # the cause of the failure may prevent this too
             events.end(failure=sentence)
         with suppress(OSError):
             if TERMINATION_LOG.is_file():
                 TERMINATION_LOG.write_text(f"{BAD_INPUT}{sentence}\n", encoding="utf-8")
         raise SystemExit(2) from None
     except SystemExit:
-        # After an inner step, such as the one that a command line runs, nothing is begun any more.
+        # After an inner step, such as one run by the command line, no step is running any more.
         if events.begun():
             events.end(failure="")
         raise
@@ -83,13 +84,13 @@ def step() -> Iterator[None]:
         raise
     finally:
         logging.getLogger().removeHandler(teller)
-        # At its end the interpreter would look through all these objects once more, for over a second.
+        # At exit the interpreter would scan all these objects once more, for over a second.
         gc.freeze()
 
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM raise SystemExit, so that drafts go; by itself it would end the process where it is."""
+    """Makes SIGTERM raise SystemExit, so that drafts are deleted."""
     # Python delivers signals to its main thread, and lets no other one ask for them.
     asked = threading.current_thread() is threading.main_thread()
     if not asked or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -108,7 +109,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def _own_temporary_folder() -> Iterator[None]:
-    """Lets this process, and those that it starts, have their temporary files in a folder of its own."""
+    """Gives this process and its children their own folder for temporary files."""
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     try:
         parent = Path(tempfile.gettempdir())
@@ -126,11 +127,11 @@ def _own_temporary_folder() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow with its faster convolutions, and without the lines that it writes about them.
+    """Imports TensorFlow with oneDNN's faster convolutions, and without its log lines about them.
 
-    These (oneDNN) are off where it finds no AVX-512, but with AVX2 they take half of the time as well: 95 ms
-    an image of a ResNet101's training step at 96 px in place of 182, on two cores of a Zen 3. TensorFlow's
-    note about them goes past TF_CPP_MIN_LOG_LEVEL.
+    oneDNN is off by default without AVX-512, but halves the time with AVX2 too: a ResNet101's training step
+    at 96 px takes 95 instead of 182 ms per image on two Zen 3 cores. TensorFlow's note about it ignores
+    TF_CPP_MIN_LOG_LEVEL.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Texts from files, as a message or a table can hold them."""
+"""Strings from files, made safe for messages and tables."""
 
 import unicodedata
 from typing import TypeGuard
@@ -8,7 +8,7 @@ LONGEST_NAME = 300
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether a value is a string that can be written as UTF-8: half a surrogate pair cannot."""
+    """Whether a value is a string that can be encoded as UTF-8 (without lone surrogates)."""
     if not isinstance(value, str):
         return False
     try:
@@ -19,17 +19,17 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def compose(text: str) -> str:
-    """The text in Unicode's composed form: an accent and its letter can be written as one or as two."""
+    """The text in Unicode's composed form (NFC): a letter and its accent as one character."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def printable(text: str) -> str:
-    """The text with what cannot be written as UTF-8 escaped."""
+    """The text with what cannot be encoded as UTF-8 escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def one_line(text: str) -> str:
-    """The text with all escaped that would break a line, cannot be seen, or cannot be written."""
+    """The text with line breaks and unprintable characters escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -44,7 +44,7 @@ def display_name(name: str) -> str:
 
 
 def quote(value: object) -> str:
-    """A value as a message shows it: a text quoted, cut where it is long; of anything else its type."""
+    """A value as messages show it: a string quoted and shortened if it is long, another value by its type."""
     if isinstance(value, str):
         return repr(value if len(value) <= QUOTED_CHARACTERS else value[: QUOTED_CHARACTERS - 1] + "…")
     if value is None or isinstance(value, bool | int | float):

@@ -1,15 +1,15 @@
-"""MLflow: one run a pipeline run, and nested in it one a training.
+"""MLflow tracking: one run per pipeline run, with one nested run per training.
 
-Where to write is found from the environment alone, by every step and wherever it runs:
+Each step finds the store from its environment alone, wherever it runs:
 
 1. `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_ID` and `MLFLOW_RUN_ID`, which Kubeflow injects: a run for the
-   step, nested in the pipeline run's, which it ends itself. Its id may also be the pipeline run's own.
-2. `MLFLOW_TRACKING_URI` alone, someone's server or store.
-3. `BRAIN_TUMOR_MLFLOW`, a folder for a store of the runs' own.
+step, nested in the pipeline run's, which Kubeflow ends. The id may also be the pipeline run's.
+2. `MLFLOW_TRACKING_URI` alone: any server or store.
+3. `BRAIN_TUMOR_MLFLOW`: a folder for a local store.
 
-Without any of these nothing is tracked. The pipeline run's MLflow run is the one that is tagged with the name
-in `BRAIN_TUMOR_RUN`; the first step that looks for it makes it. MLflow is imported only where it is used,
-since that takes seconds.
+Without any of these nothing is tracked. The pipeline run's MLflow run is the one tagged with the name in
+`BRAIN_TUMOR_RUN`; the first step that looks for it creates it. MLflow is imported only where it is used,
+since the import takes seconds.
 """
 
 import logging
@@ -27,26 +27,26 @@ from brain_tumor.runtime.errors import InputError
 
 EXPERIMENT = "brain-tumor"
 LONGEST_REASON = 300  # characters
-# What a run is found by, and what it is nested in.
+# The tags by which a run is found, and that name its parent.
 NAME_TAG = "pipeline_run"
 PARENT_TAG = "mlflow.parentRunId"
-# It takes no more in one call.
+# MLflow's limit per call.
 MOST_METRICS = 1000
 
-# MLflow reports usage to its makers unless told otherwise; patients' data makes no exception wise.
+# MLflow sends usage telemetry by default; a project with patient data must not.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
-# That it makes its tables is no news.
+# Hides the log lines about the creation of the store's tables.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @contextmanager
 def _errors_explained() -> Iterator[None]:
-    """Makes one sentence of what MLflow raises: a server that is gone or fails, a store that is full.
+    """Turns MLflow's errors into one sentence: a server that is down or fails, a store that is full.
 
     Raises:
-        InputError: It raised something.
+        InputError: MLflow raised an error.
     """
     try:
         yield
@@ -56,17 +56,17 @@ def _errors_explained() -> Iterator[None]:
         said = " ".join(str(error).split())
         where = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
         message = (
-            f"MLflow at {where} cannot be used ({said[:LONGEST_REASON]}); see that it runs and has space, or "
+            f"MLflow at {where} cannot be used ({said[:LONGEST_REASON]}); check that it runs and has space, or "
             "set MLFLOW_TRACKING_URI to another."
         )
     else:
         return
-    # Not inside of the except: behind the error may stand one that shows a password of the address.
+    # Raised outside the except block: the chained error may show the address's password.
     raise InputError(_without_passwords(message))
 
 
 def _is_mlflows(error: Exception) -> bool:
-    if "mlflow" not in sys.modules:  # it is imported only where it is used
+    if "mlflow" not in sys.modules:  # MLflow is imported only where it is used
         return False
     from alembic.util import CommandError
     from mlflow import MlflowException
@@ -77,12 +77,12 @@ def _is_mlflows(error: Exception) -> bool:
 
 
 class Run:
-    """A run to write to. Without an id it writes nothing.
+    """An MLflow run. Without an id it logs nothing.
 
-    What MLflow cannot do, see `_errors_explained`, is an InputError of all functions here.
+    All methods raise InputError if MLflow fails, see `_errors_explained`.
 
     Attributes:
-        id: The run's id in MLflow, or an empty text where nothing is tracked.
+        id: The run's id in MLflow, or empty if nothing is tracked.
     """
 
     def __init__(self, client: Any = None, run_id: str = "") -> None:
@@ -91,7 +91,7 @@ class Run:
 
     @_errors_explained()
     def log_params(self, params: dict[str, Any]) -> None:
-        """Logs parameters, nested ones under dotted names."""
+        """Logs parameters; nested ones get dotted names."""
         if self._client:
             from mlflow.entities import Param
 
@@ -118,9 +118,9 @@ class Run:
             self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def take_over(self, run_id: str) -> None:
-        """Tags this run as the one that goes on where another stopped, and ends that one.
+        """Tags this run as the one that resumes another, and ends that one.
 
-        A process that is killed outright leaves its run as one that is running.
+        A killed process leaves its run in the state RUNNING.
         """
         if self._client and run_id:
             from mlflow import MlflowException
@@ -129,12 +129,12 @@ class Run:
             try:
                 if self._client.get_run(run_id).info.status == "RUNNING":
                     self._client.set_terminated(run_id, "KILLED")
-            except MlflowException as error:  # such as a store that has been cleaned since, or is another
-                logging.warning("The MLflow run %s, which this one goes on from: %s", run_id, error)
+            except MlflowException as error:  # such as a store that was cleaned or replaced since
+                logging.warning("The MLflow run %s, which this one resumes: %s", run_id, error)
 
     @_errors_explained()
     def log_text(self, text: str, name: str) -> None:
-        """Logs a text as a file of that name."""
+        """Logs a text as a file."""
         if self._client:
             self._client.log_text(self.id, text, name)
 
@@ -153,17 +153,17 @@ class Run:
         answers: dict[str, tuple[int, ...]],
         metadata: dict[str, Any],
     ) -> None:
-        """Logs a model of images that MLflow loads by itself: without this library.
+        """Logs a model that MLflow can load without this library.
 
-        MLflow's signature would admit a single type of images, so it has the answers alone, and the example
-        shows an input. That is a black image: a patient's has no place in a tracking server.
+        MLflow's signature would allow a single dtype of images, so it describes the outputs alone, and the
+        example shows an input. That is a black image: patient data must not go to a tracking server.
 
         Args:
-            loader: A Python file that sets an `mlflow.pyfunc.PythonModel`, see "models from code" there.
-            files: What it loads the model from, each of another name.
-            size: The images' side in pixels; the example is (1, size, size, 3), uint8.
-            answers: The shapes of the model's answers by name, -1 for the batch; all are float32.
-            metadata: What one must know of the model, for MLflow to keep beside it.
+            loader: A Python file that sets an `mlflow.pyfunc.PythonModel` ("models from code").
+            files: The files that it loads the model from; their names must differ.
+            size: The images' side in pixels; the example is (1, size, size, 3) uint8.
+            answers: The shapes of the model's outputs by name, -1 for the batch; all are float32.
+            metadata: Facts about the model that MLflow stores with it.
         """
         if not self._client:
             return
@@ -174,7 +174,7 @@ class Run:
         from mlflow.types.schema import Schema, TensorSpec
 
         outputs = [TensorSpec(np.dtype("float32"), shape, name) for name, shape in answers.items()]
-        # Results alone go to stdout, and at the run's end MLflow says there where it is.
+        # At the run's end MLflow prints its address to stdout, which is for results alone.
         with (
             redirect_stdout(sys.stderr),
             _default_store(self._client.tracking_uri),
@@ -187,14 +187,14 @@ class Run:
                 signature=mlflow.models.ModelSignature(outputs=Schema(outputs)),
                 input_example=np.zeros((1, size, size, 3), np.uint8),
                 metadata=metadata,
-                # Left to itself MLflow starts a process that imports everything again to find these.
+                # By default MLflow starts a process that imports everything again to infer these.
                 pip_requirements=[f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"],
             )
 
 
 @_errors_explained()
 def pipeline_run() -> Run:
-    """The pipeline run's MLflow run: the one that there is, or a new one. Nothing where no run has a name."""
+    """The pipeline run's MLflow run, created if needed. An empty run if the pipeline run has no name."""
     client, name = _connect(), os.environ.get(environment.RUN, "")
     if client is None:
         return Run()
@@ -210,7 +210,7 @@ def pipeline_run() -> Run:
 
 @contextmanager
 def open_run(name: str) -> Iterator[Run]:
-    """Opens a training's run, nested in the pipeline run's, and ends it: as failed if an exception passes.
+    """Opens a training's run, nested in the pipeline run's, and ends it: as FAILED on an exception.
 
     Args:
         name: The run's name.
@@ -222,7 +222,7 @@ def open_run(name: str) -> Iterator[Run]:
         return
     parent = pipeline_run().id
     if (given := os.environ.get("MLFLOW_RUN_ID")) and given != parent:
-        # It was made for this step by whoever starts the step, who ends it too.
+        # Whoever starts the step created this run, and ends it.
         yield Run(client, given)
         return
     with _errors_explained():
@@ -234,7 +234,7 @@ def open_run(name: str) -> Iterator[Run]:
     except BaseException:
         try:
             run.end("FAILED")
-        except InputError as error:  # which may be why this one failed
+        except InputError as error:  # MLflow may be the reason for the failure
             logging.warning("%s", error)
         raise
     run.end()
@@ -242,10 +242,10 @@ def open_run(name: str) -> Iterator[Run]:
 
 @_errors_explained()
 def end_unfinished(run_id: str, status: str) -> None:
-    """Ends a pipeline run's MLflow run whose processes are gone, and the trainings' that they left open.
+    """Ends the MLflow run of a pipeline run whose processes are gone, and its open nested runs.
 
     Args:
-        run_id: Its id, as an event told it.
+        run_id: Its id, from an event.
         status: `FAILED` or `KILLED`.
     """
     client = _connect()
@@ -255,8 +255,8 @@ def end_unfinished(run_id: str, status: str) -> None:
 
     try:
         run = client.get_run(run_id)
-    except MlflowException as error:  # such as a store that is another than it was then
-        logging.warning("The MLflow run %s is left as it is: %s", run_id, error)
+    except MlflowException as error:  # such as a store that was replaced since
+        logging.warning("The MLflow run %s stays unchanged: %s", run_id, error)
         return
     nested = client.search_runs([run.info.experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'")
     for found in (run, *nested):
@@ -265,7 +265,7 @@ def end_unfinished(run_id: str, status: str) -> None:
 
 
 def _connect() -> Any:
-    """A client of the store (mlflow.MlflowClient), or None where nothing is tracked."""
+    """A client of the store (mlflow.MlflowClient), or None if nothing is tracked."""
     address = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
     if not address:
         return None
@@ -276,18 +276,18 @@ def _connect() -> Any:
 
 @contextmanager
 def existing_store(runs: Path) -> Iterator[Any]:
-    """Reads a store: the environment's, else the runs' own.
+    """Opens a store for reading: the environment's, otherwise the local one.
 
-    Within, MLflow's own functions read it too.
+    In the context, MLflow's module-level functions use it too.
 
     Args:
-        runs: The folder of the runs, for their own store.
+        runs: The folder of the runs, with the local store.
 
     Yields:
-        A client (mlflow.MlflowClient), or None where there is no store; none is made.
+        A client (mlflow.MlflowClient), or None if there is no store; none is created.
 
     Raises:
-        InputError: It refuses what is asked of it, or cannot be reached.
+        InputError: The store rejects a request or is unreachable.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not address:
@@ -309,13 +309,13 @@ def existing_store(runs: Path) -> Iterator[Any]:
 
 
 def _without_passwords(message: str) -> str:
-    """A message in which addresses have no user and password."""
+    """The message without user names and passwords in addresses."""
     return re.sub(r"//[^/@\s]*@", "//", message)
 
 
 @contextmanager
 def _default_store(address: str) -> Iterator[None]:
-    """Lets MLflow's own functions write to a store: they take no client. Then it is the environment's."""
+    """Makes MLflow's module-level functions use a store; afterwards, the environment's."""
     import mlflow
 
     given = os.environ.get("MLFLOW_TRACKING_URI")
@@ -324,18 +324,18 @@ def _default_store(address: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(None)
-        if given is not None:  # MLflow has changed the environment too
+        if given is not None:  # MLflow changes the environment too
             os.environ["MLFLOW_TRACKING_URI"] = given
 
 
 def _own_store() -> str:
-    """The address of the runs' own store, if they have one."""
+    """The address of the local store, if there is one."""
     folder = os.environ.get(environment.MLFLOW)
     return f"sqlite:///{folder}/mlflow.db" if folder else ""
 
 
 def _find(client: Any, name: str) -> str:
-    """The id of the oldest run that is tagged with a name, or an empty text."""
+    """The id of the oldest run tagged with a name, or an empty string."""
     tagged = f"tags.{NAME_TAG} = '{name}'"
     found = client.search_runs([_experiment(client)], tagged, order_by=["attributes.start_time ASC"])
     return str(found[0].info.run_id) if found else ""
@@ -345,7 +345,7 @@ def _make(client: Any, name: str) -> str:
     run = Run(
         client, client.create_run(_experiment(client), run_name=name, tags={NAME_TAG: name}).info.run_id
     )
-    # Two steps that look at the same moment both find none: the older run stays.
+    # Two steps that search at the same time both create a run: the older one is kept.
     if (oldest := _find(client, name)) != run.id:
         client.delete_run(run.id)
         return oldest
@@ -354,7 +354,7 @@ def _make(client: Any, name: str) -> str:
 
 
 def _experiment(client: Any) -> str:
-    """The id of the experiment for new runs, which is made if there is none."""
+    """The id of the experiment for new runs, created if needed."""
     if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return given
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
@@ -362,13 +362,13 @@ def _experiment(client: Any) -> str:
         return str(found.experiment_id)
     from mlflow import MlflowException
 
-    # A store in a file would put what is logged into the working folder.
+    # With a file store, MLflow's default is a folder below the working directory.
     own = client.tracking_uri == _own_store()
     location = (Path(os.environ[environment.MLFLOW]) / "mlflow-artifacts").as_uri() if own else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:
-        # Another step has made it since.
+        # Another step created it in the meantime.
         found = client.get_experiment_by_name(name)
         if found is None:
             raise

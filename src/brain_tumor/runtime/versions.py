@@ -1,11 +1,11 @@
-"""Which versions of what computes are installed."""
+"""The installed versions of the packages that affect results."""
 
 import platform
 from importlib import metadata
 
 import brain_tumor
 
-# An image has those that its steps need; TensorFlow has a package of its own for CPUs.
+# Each image has a subset of these; TensorFlow has a separate package for CPUs.
 PACKAGES = (
     *("numpy", "pandas", "pillow", "pyarrow", "scikit-learn", "pycocotools"),
     *("keras", "tensorflow", "tensorflow-cpu", "jax", "kfp", "mlflow"),
@@ -13,7 +13,7 @@ PACKAGES = (
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of the library, of Python and of those `PACKAGES` that are there."""
+    """The versions of the library, of Python and of the installed `PACKAGES`."""
     versions = {"brain-tumor": brain_tumor.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
