@@ -87,7 +87,7 @@ def open_client(target: Target) -> "ApiClient":
         )
     if not re.match(r"https?://[^/]", target.host):
         raise InputError(
-            f"The host {display_name(target.host)} is no address; give it as http://... or https://..."
+            f"The host {display_name(target.host)} is not an address; give it as http://... or https://..."
         )
     configuration = kfp_server_api.Configuration(host=target.host.rstrip("/"))
     # It tells of each attempt.

@@ -69,5 +69,5 @@ def test_a_missing_dataset_is_refused(
         dataset=Dataset(uri=str(absent)),
         records=Dataset(uri=str(tmp_path / "records")),
     )
-    assert f"{absent} is no dataset artifact" in sentence
+    assert f"{absent} holds no dataset artifact" in sentence
     assert list(tmp_path.iterdir()) == []

@@ -104,7 +104,7 @@ def test_a_missing_model_is_refused(
         **models(local_run) | {"baseline_1": Model(uri=str(absent))},
         **outputs(tmp_path),
     )
-    assert f"{absent} is no model artifact" in sentence
+    assert f"{absent} holds no model artifact" in sentence
     assert list(tmp_path.iterdir()) == []
 
 

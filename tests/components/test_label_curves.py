@@ -72,5 +72,5 @@ def test_a_missing_evaluation_is_refused(refusal: Callable[..., str], tmp_path: 
     absent = tmp_path / "absent"
     curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
     sentence = refusal(label_curves, label="label1", evaluation=Artifact(uri=str(absent)), curves=curves)
-    assert f"{absent} is no evaluation artifact" in sentence
+    assert f"{absent} holds no evaluation artifact" in sentence
     assert list(tmp_path.iterdir()) == []

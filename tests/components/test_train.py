@@ -97,7 +97,7 @@ def test_missing_records_are_refused(
         model=Model(uri=str(tmp_path / "model")),
         tensorboard=Artifact(uri=str(tmp_path / "tensorboard")),
     )
-    assert f"{absent} is no records artifact" in sentence
+    assert f"{absent} holds no records artifact" in sentence
     assert list(tmp_path.iterdir()) == []
 
 

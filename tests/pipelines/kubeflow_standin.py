@@ -26,7 +26,7 @@ LISTS = {"page_token", "page_size", "sort_by", "filter", "namespace"}
 
 
 class RefusedError(Exception):
-    """What the API answers with a status that is no success."""
+    """What the API answers with a status that is not a success."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

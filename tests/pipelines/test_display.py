@@ -62,9 +62,9 @@ def test_on_a_terminal_progress_is_written_over(
     ("events", "result", "message"),
     [
         (
-            [("begin", "ingest", "", 0), ("failed", "ingest", "x.csv row 3 is no number; correct it.", 1)],
+            [("begin", "ingest", "", 0), ("failed", "ingest", "x.csv row 3 is not a number; correct it.", 1)],
             Result({}),
-            "The step 'ingest' failed: x.csv row 3 is no number; correct it.\nLog: LOG",
+            "The step 'ingest' failed: x.csv row 3 is not a number; correct it.\nLog: LOG",
         ),
         (
             [("begin", "ingest", "", 0)],

@@ -209,7 +209,7 @@ def test_a_long_wait_for_no_known_reason_names_the_command_that_says_it(
 
 
 def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path) -> None:
-    log = "".join(f"line {number}\n" for number in range(40)) + "images/3.jpg is no image; delete it.\n"
+    log = "".join(f"line {number}\n" for number in range(40)) + "images/3.jpg is not an image; delete it.\n"
     server.faults["ingest"] = Fault("main: Error (exit code 2)", fails=True, log=log)
     process = command("pipelines.run", tmp_path)
     stdout, stderr = process.communicate()
@@ -217,7 +217,7 @@ def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path
     [kept] = (tmp_path / "runs" / "logs").glob("*.log")
     assert kept.read_text() == log
     assert f"The step 'ingest' failed. The end of its log ({kept}):\n    line 16\n" in stderr
-    assert re.search(r"    images/3.jpg is no image; delete it\.\nKubeflow: http\S+\n.*", stderr)
+    assert re.search(r"    images/3.jpg is not an image; delete it\.\nKubeflow: http\S+\n.*", stderr)
     assert "Traceback" not in stderr
     assert not (tmp_path / "runs" / "history").exists()
 
@@ -307,7 +307,7 @@ def test_nobody_at_the_address_is_bad_input(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("host", "said"),
-    [("", "Say where Kubeflow Pipelines is"), ("127.0.0.1:8888", "is no address; give it as http")],
+    [("", "Say where Kubeflow Pipelines is"), ("127.0.0.1:8888", "is not an address; give it as http")],
 )
 def test_an_address_is_needed(tmp_path: Path, host: str, said: str) -> None:
     target = load_target("kind").model_copy(update={"host": host})

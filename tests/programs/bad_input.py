@@ -13,4 +13,4 @@ with step.step():
     except ValueError as error:
         if sys.argv[2] == "bug":
             raise
-        raise InputError("data.csv row 3 is no number; correct it.") from error
+        raise InputError("data.csv row 3 is not a number; correct it.") from error

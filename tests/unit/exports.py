@@ -90,10 +90,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "CSV not UTF-8": (
         _csv(HEADER.encode() + b"\nM\xfcller.jpg,40,30,label0,1,1,2,2\n"),
-        ["export/train/_annotations.csv", "is no UTF-8"],
+        ["export/train/_annotations.csv", "is not UTF-8"],
     ),
     "CSV with an open quote": (
         _csv(HEADER.encode() + b'\na.jpg,40,30,label0,1,1,2,2\n"a.jpg,40,30,label0,1,1,2,2\n'),
-        ["export/train/_annotations.csv row 3", "is no CSV"],
+        ["export/train/_annotations.csv row 3", "is not CSV"],
     ),
 }

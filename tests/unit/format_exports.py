@@ -88,7 +88,7 @@ def edit_image(**values: object) -> Callable[[Path], object]:
 
 
 def edit_record(**values: object) -> Callable[[Path], object]:
-    """Replaces features of the first record; without a value, it is no record at all."""
+    """Replaces features of the first record; without a value, it is not a record at all."""
 
     def change(folder: Path) -> None:
         import tensorflow as tf

@@ -115,7 +115,7 @@ def flip(content: bytes) -> bytes:
     "spoil", [cut, flip, lambda _: b"", lambda _: b"<html>Too many requests</html>", lambda zip_: zip_[100:]]
 )
 def test_a_broken_archive_is_told_apart(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
-    with pytest.raises(BrokenArchiveError, match="The archive is no whole zip archive"):
+    with pytest.raises(BrokenArchiveError, match="The archive is not a complete zip archive"):
         unpack_bytes(tmp_path, spoil(WHOLE))
 
 

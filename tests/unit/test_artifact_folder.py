@@ -148,7 +148,7 @@ def test_another_kind_is_refused(tmp_path: Path) -> None:
         read_manifest(path, RecordsManifest)
 
 
-def test_a_folder_without_manifest_is_no_artifact(tmp_path: Path) -> None:
+def test_a_folder_without_manifest_is_not_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no manifest\.json; run the step"):
         read_manifest(tmp_path, RecordsManifest)
 

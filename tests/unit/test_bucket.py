@@ -148,11 +148,11 @@ def test_an_object_and_a_folder_of_one_name_are_one_sentence(
     ("uri", "message"),
     [
         ("SCHEME://bucket/nothing", "/nothing holds nothing; dataset.uri must be a zip archive or"),
-        ("SCHEME://bucket/broken.zip", "/broken.zip is no whole zip archive"),
+        ("SCHEME://bucket/broken.zip", "/broken.zip is not a complete zip archive"),
         ("SCHEME://nowhere/data", "://nowhere/data: there is no such bucket or object"),
-        ("SCHEME://", ":// is no bucket's address; give it as .*://BUCKET/PATH"),
-        ("SCHEME://bucket/a//b", "/a//b is no bucket's address"),
-        ("SCHEME://bucket/../b", r"/\.\./b is no bucket's address"),
+        ("SCHEME://", ":// is not a bucket address; give it as .*://BUCKET/PATH"),
+        ("SCHEME://bucket/a//b", "/a//b is not a bucket address"),
+        ("SCHEME://bucket/../b", r"/\.\./b is not a bucket address"),
     ],
 )
 def test_an_address_that_gives_no_export_is_one_sentence(

@@ -90,7 +90,9 @@ def test_a_service_that_is_down_or_nowhere_is_told(
         lambda: fingerprint("s3://bucket/a")
     )
     monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
-    assert refusal(lambda: fingerprint("s3://bucket/a")).startswith("AWS_ENDPOINT_URL is no address; give it")
+    assert refusal(lambda: fingerprint("s3://bucket/a")).startswith(
+        "AWS_ENDPOINT_URL is not an address; give it"
+    )
 
 
 def answer(code: str) -> s3.ClientError:

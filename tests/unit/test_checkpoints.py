@@ -225,7 +225,7 @@ def test_a_best_epoch_alone_is_a_checkpoint_to_go_on_from(tmp_path: Path) -> Non
     assert kept(checkpoints) == [2, 3]
 
 
-def test_the_start_model_is_no_checkpoint(tmp_path: Path) -> None:
+def test_the_start_model_is_not_a_checkpoint(tmp_path: Path) -> None:
     checkpoints = Checkpoints(str(tmp_path))
     for epoch in (1, 2, 3):
         save(checkpoints, epoch, 0)

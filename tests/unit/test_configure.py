@@ -228,7 +228,7 @@ def test_labels_can_have_any_script_and_be_numbers() -> None:
             "train is 1.5; give a number below",
         ),
         (["dataset.split_fractions={train: 0.8, valid: 0.2, test: 0}"], "test is 0; give a number above 0."),
-        (["dataset.filename_pattern=(["], "dataset.filename_pattern is no regular expression"),
+        (["dataset.filename_pattern=(["], "dataset.filename_pattern is not a regular expression"),
         (["dataset.filename_pattern=patient"], "needs the groups (?P<patient>...) and (?P<slice>...)"),
         (["model.weights=imagnet"], "model.weights is 'imagnet'; give imagenet, none or the path"),
         (
@@ -377,7 +377,7 @@ def test_a_text_holds_only_what_differs_from_the_defaults() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[1]", "null", '{"split":"test","unknown":1}', '{"threshold":NaN}']
 )
-def test_a_text_that_is_no_config_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_config_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"^evaluate"):
         from_json(EvaluateConfig, text, "evaluate")
 
@@ -396,7 +396,7 @@ def test_where_a_model_is_published_is_an_absolute_path_or_stays_an_address(
     assert "publish_to is null; give a text." in refusal("phases.phase3_finetune.publish_to=null")
 
 
-def test_an_address_that_is_no_text_is_refused() -> None:
+def test_an_address_that_is_not_text_is_refused() -> None:
     assert "dataset.uri is null; give a text." in refusal("dataset=bucket", "dataset.uri=null")
 
 

@@ -20,7 +20,7 @@ ROWS = {
 
 
 def damage(path: Path) -> None:
-    """A segment that is no picture begins amid the pixels: Pillow reads on, TensorFlow refuses."""
+    """A segment that is not a picture begins amid the pixels: Pillow reads on, TensorFlow refuses."""
     content = bytearray(path.read_bytes())
     content[868:870] = b"\xff\xea"
     path.write_bytes(content)

@@ -38,8 +38,8 @@ def test_bad_input_tells_its_sentence_once(file: Path) -> None:
     # A command line surrounds the step that it runs.
     with pytest.raises(SystemExit), step(), step():
         events.begin("ingest")
-        raise InputError("data.csv row 3 is no number; correct it.")
-    assert kinds(file)[1:] == [("failed", "ingest", "data.csv row 3 is no number; correct it.")]
+        raise InputError("data.csv row 3 is not a number; correct it.")
+    assert kinds(file)[1:] == [("failed", "ingest", "data.csv row 3 is not a number; correct it.")]
 
 
 def test_bad_input_before_the_begin_is_told_too(file: Path) -> None:

@@ -222,7 +222,7 @@ def test_a_record_that_is_none_is_ignored(tmp_path: Path) -> None:
     (finding,) = train_of(folder).findings
 
     assert (finding.row, finding.action) == (1, ROW_IGNORED)
-    assert "is no tf.train.Example" in finding.message
+    assert "is not a tf.train.Example" in finding.message
 
 
 def test_two_records_of_one_name_are_a_finding(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_an_unreadable_image_has_no_yolo_boxes(tmp_path: Path) -> None:
     assert list(split.boxes["filename"]) == [NAME]
 
 
-def test_a_name_that_is_no_text_is_a_finding(tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_a_finding(tmp_path: Path) -> None:
     folder = write(tmp_path, "tensorflow")
     # As an archive made under another encoding unpacks.
     (folder / "train" / "\udcff.jpg").write_bytes(b"")
@@ -295,7 +295,7 @@ def test_a_name_that_is_no_text_is_a_finding(tmp_path: Path) -> None:
             "\\udcff.jpg",
             None,
             "unusable_image",
-            "train/'\\udcff.jpg' has a name that is no UTF-8 text; rename it.",
+            "train/'\\udcff.jpg' has a name that is not UTF-8 text; rename it.",
             "image left out",
         )
     ]

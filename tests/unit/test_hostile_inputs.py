@@ -130,7 +130,7 @@ def test_outputs_whose_names_are_no_text(
 ) -> None:
     config = to_json(directory_config(write_export(tmp_path / "export")))
     said = refusal(capsys, steps.ingest, config, *(tmp_path / name for name in names))
-    assert "has a name that is no UTF-8 text; rename it." in said
+    assert "has a name that is not UTF-8 text; rename it." in said
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 

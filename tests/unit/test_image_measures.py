@@ -94,8 +94,8 @@ def _gif(path: Path) -> None:
     [
         (_truncated, "truncated"),
         (lambda path: path.write_bytes(b""), "it is empty"),
-        (lambda path: path.write_bytes(b"<html>404</html>"), "it is no JPEG"),
-        (_gif, "it is no JPEG or PNG"),
+        (lambda path: path.write_bytes(b"<html>404</html>"), "it is not a JPEG"),
+        (_gif, "it is not a JPEG or PNG"),
     ],
     ids=["truncated", "empty", "text", "GIF"],
 )

@@ -149,7 +149,7 @@ def test_bad_images_are_told_and_stop_no_other(
     ]
     for name, words in {
         "cut.jpg": "cannot be decoded",
-        "text.png": "it is no JPEG or PNG",
+        "text.png": "it is not a JPEG or PNG",
         "empty.jpg": "it is empty",
         "turned.jpg": "is turned by its EXIF orientation (6)",
         "absent.jpg": "No such file",
@@ -165,7 +165,7 @@ def test_bad_images_are_told_and_stop_no_other(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model", "nowhere"], "nowhere is no model artifact: it has no manifest.json"),
+        (["--model", "nowhere"], "nowhere holds no model artifact: no manifest.json"),
         (
             ["--model", "models:/brain-tumor@champion"],
             "models:/brain-tumor@champion is to come from MLflow, but",

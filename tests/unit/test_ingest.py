@@ -292,8 +292,8 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
 
 
-def test_opening_what_is_no_dataset_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no dataset artifact"):
+def test_opening_what_is_not_a_dataset_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no dataset artifact"):
         open_dataset(tmp_path)
 
 

@@ -85,12 +85,12 @@ CATEGORIES: dict[str, tuple[list[dict[str, Any]], list[int], list[str]]] = {
     ),
     "ids as texts, unsorted": ([category("10", "c"), category("9", "b"), category(-1, "a")], [], list("abc")),
     "one name, two ids": ([category(3, "a"), category(1, "b"), category(2, "a")], [], ["b", "a"]),
-    "a parent that is no text": ([category(1, "a", {}), category(2, "b", None)], [], ["a", "b"]),
+    "a parent that is not text": ([category(1, "a", {}), category(2, "b", None)], [], ["a", "b"]),
 }
 
 
 @pytest.mark.parametrize(("categories", "used", "labels"), CATEGORIES.values(), ids=CATEGORIES)
-def test_a_category_that_is_only_a_parent_is_no_label(
+def test_a_category_that_is_only_a_parent_is_not_a_label(
     tmp_path: Path, categories: list[dict[str, Any]], used: list[int], labels: list[str]
 ) -> None:
     assert labels_of(write_categories(tmp_path, categories, used)) == labels
@@ -152,30 +152,30 @@ def test_records_without_a_label_map_have_those_of_their_boxes(tmp_path: Path) -
 
 PBTXT = "train/project_label_map.pbtxt"
 DEFECTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "COCO: no JSON": ("coco", put_bytes("train/_annotations.coco.json", b"{"), "is no JSON"),
+    "COCO: no JSON": ("coco", put_bytes("train/_annotations.coco.json", b"{"), "is not JSON"),
     "COCO: a number with two names": (
         "coco",
         lambda folder: edit_json(folder, lambda content: content["categories"][1].update(name="other")),
         "gives two labels the number 1, 'other' and 'glioma, grade IV'",
     ),
-    "COCO: an id that is no number": (
+    "COCO: an id that is not a number": (
         "coco",
         lambda folder: edit_json(folder, lambda content: content["categories"][1].update(id="x")),
-        "the category 'glioma, grade IV' has the id 'x', which is no number",
+        "the category 'glioma, grade IV' has the id 'x', which is not a number",
     ),
     "YOLO: no data.yaml": ("yolo", lambda folder: (folder / "data.yaml").unlink(), "has no data.yaml"),
-    "TFRecord: no label map": ("tfrecord", put_bytes(PBTXT, b"\xff"), "is no label map that can be read"),
-    "TFRecord: an id that is no number": (
+    "TFRecord: no label map": ("tfrecord", put_bytes(PBTXT, b"\xff"), "is not a readable label map"),
+    "TFRecord: an id that is not a number": (
         "tfrecord",
         put_bytes(PBTXT, b"item { name: 'a' id: 'b' }"),
-        "is no label map that can be read",
+        "is not a readable label map",
     ),
     "TFRecord: no UTF-8": (
         "tfrecord",
         put_bytes(PBTXT, b"item {\n  \x80name: 'a' }"),
-        "is no label map that can be read",
+        "is not a readable label map",
     ),
-    "TFRecord: nested": ("tfrecord", put_bytes(PBTXT, b"item { a {" * 9000), "is no label map"),
+    "TFRecord: nested": ("tfrecord", put_bytes(PBTXT, b"item { a {" * 9000), "is not a label map"),
     "TFRecord: no name": ("tfrecord", put_bytes(PBTXT, b"item { id: 1 }"), "item 1 has no name or no id"),
     "two formats": ("coco", put_bytes("valid/_annotations.csv", b""), "several formats"),
 }

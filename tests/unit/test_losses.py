@@ -171,7 +171,7 @@ def test_a_gradient_is_that_of_the_definition(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth, predicted = random_boxes(rng, 1), random_boxes(rng, 1)
     coordinates = np.concatenate([truth, predicted]).reshape(4, 2)
-    # At a kink, a quotient of differences is no gradient.
+    # At a kink, a quotient of differences is not a gradient.
     assume(np.diff(np.sort(coordinates, axis=0), axis=0).min() > 0.01)
     assume(min(area(truth)[0], area(predicted)[0]) > 0.01)
     step = 1e-5

@@ -92,7 +92,7 @@ def test_an_iou_of_the_threshold_is_enough_for_recall() -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_score_behind_the_box_is_no_part_of_it(name: str) -> None:
+def test_a_score_behind_the_box_is_not_part_of_it(name: str) -> None:
     truth, predicted, _ = boxes_and_answers(6)
     metric, scored = METRICS[name][0](), METRICS[name][0]()
     metric.update_state(truth, predicted)

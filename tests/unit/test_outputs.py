@@ -62,11 +62,11 @@ OUTPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "in the export by a link": (_linked, "overlaps the input"),
     "documents": (_documents, "is not empty and holds no dataset artifact"),
     "another kind": (_other_kind, "holds a model artifact"),
-    "a file": (_file, "is no folder"),
+    "a file": (_file, "is not a folder"),
     "below a file": (lambda parent: _file(parent) / "out", "Not a directory"),
-    "a loop of links": (_loop, "is no folder"),
+    "a loop of links": (_loop, "is not a folder"),
     "a long name": (lambda parent: parent / ("x" * 300), "File name too long"),
-    "the working folder": (lambda parent: Path("."), "is the folder that this is run in"),
+    "the working folder": (lambda parent: Path("."), "is the working folder"),
     "the root": (lambda parent: Path("/"), "overlaps the input"),
 }
 
@@ -93,7 +93,7 @@ REPORTS: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda parent: parent / "data" / "export" / "train" / "_annotations.csv",
         "overlaps the input",
     ),
-    "a folder": (_documents, "is no file"),
+    "a folder": (_documents, "is not a file"),
     "below a file": (lambda parent: _file(parent) / "report.html", "Not a directory"),
     "in the dataset": (lambda parent: parent / "out" / "report.html", "overlaps the output"),
     "a long name": (lambda parent: parent / ("x" * 300), "File name too long"),
@@ -151,16 +151,16 @@ def test_an_output_must_be_of_its_kind(tmp_path: Path, monkeypatch: pytest.Monke
 
     for name in ("file", "pipe"):
         path = tmp_path / name
-        check_refusal(f"{name} is no folder, and stays as it is", artifacts={path: DatasetManifest})
-        check_refusal(f"{name} is no folder, and stays as it is", folders=[path])
+        check_refusal(f"{name} is not a folder and is not replaced", artifacts={path: DatasetManifest})
+        check_refusal(f"{name} is not a folder and is not replaced", folders=[path])
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
-        check_refusal(f"{path} is no file, and stays as it is", files=[path])
+        check_refusal(f"{path} is not a file and is not replaced", files=[path])
     check_refusal(
         "/proc/new/output cannot be made: /proc takes", artifacts={"/proc/new/output": DatasetManifest}
     )
     monkeypatch.chdir(tmp_path)
     for folder in (".", "..", "/", tmp_path, "new/.."):
-        words = f"^{folder} is the folder that this is run in, or holds it; name a new one to write to.$"
+        words = f"^{folder} is the working folder or one above it; give a new folder to write to.$"
         check_refusal(words, artifacts={folder: DatasetManifest})
     for place in ("new/output", "output", Path("sub") / ".." / "output"):
         check_outputs([], {place: DatasetManifest})
@@ -204,7 +204,7 @@ def test_an_artifact_with_something_beside_its_files_is_kept(own_dataset: Datase
     (notes / "mine.txt").write_text("mine")
     (own_dataset.path / "link").symlink_to("/nowhere")  # to a disk that is not mounted, say
     for name in ("link", "notes"):
-        with pytest.raises(InputError, match=f"holds {name}, which is none of the artifact's files"):
+        with pytest.raises(InputError, match=f"holds {name}, which is not one of the artifact's files"):
             check_outputs([], {own_dataset.path: DatasetManifest})
         (own_dataset.path / "link").unlink(missing_ok=True)
 

@@ -57,7 +57,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 # --- outputs
 
 
-def test_what_is_no_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
+def test_what_is_not_an_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
     """Also where nobody looked beforehand: a file, a pipe (as a device is), a folder in place of a report."""
     (tmp_path / "file").write_text("mine")
     os.mkfifo(tmp_path / "pipe")
@@ -68,10 +68,10 @@ def test_what_is_no_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
             draft.manifest = ModelManifest()
 
     for name in ("file", "pipe"):
-        assert "is no folder, and stays as it is" in refused(partial(write_artifact, name))
+        assert "is not a folder and is not replaced" in refused(partial(write_artifact, name))
     for name in ("pipe", "folder"):
         said = refused(partial(write_file, tmp_path / name, "report"))
-        assert said == f"{tmp_path / name} is no file, and stays as it is; name another one."
+        assert said == f"{tmp_path / name} is not a file and is not replaced; give another path."
     below = (
         refused(lambda: write_artifact("file/below")),
         refused(lambda: write_file(tmp_path / "file/x", "")),
@@ -281,7 +281,7 @@ def test_a_manifest_of_anything_is_a_sentence(kind: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_artifact_is_a_sentence(kind: str, tmp_path: Path) -> None:
+def test_what_is_not_an_artifact_is_a_sentence(kind: str, tmp_path: Path) -> None:
     _, open_it = KINDS[kind]
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder" / MANIFEST).mkdir(parents=True)

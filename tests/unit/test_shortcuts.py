@@ -1,4 +1,4 @@
-"""What tells images with a box from those without, and is no tumor."""
+"""What tells images with a box from those without, and is not a tumor."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -24,7 +24,7 @@ def run(script: str | Path, *arguments: object, **variables: str) -> subprocess.
 def test_bad_input_ends_with_one_sentence_and_code_2() -> None:
     result = run(PROGRAMS / "bad_input.py", "/nowhere", "bad")
     assert result.returncode == 2
-    assert result.stderr == "data.csv row 3 is no number; correct it.\n"
+    assert result.stderr == "data.csv row 3 is not a number; correct it.\n"
     assert result.stdout == ""
 
 
@@ -37,7 +37,7 @@ def test_bad_input_is_the_last_word_of_a_pod_that_has_a_place_for_it(tmp_path: P
     assert run(script, log, "bug").returncode == 1
     assert log.read_text() == ""
     assert run(script, log, "bad").returncode == 2
-    assert log.read_text() == "Bad input: data.csv row 3 is no number; correct it.\n"
+    assert log.read_text() == "Bad input: data.csv row 3 is not a number; correct it.\n"
     log.chmod(0o400)
     assert run(script, log, "bad").returncode == 2
 
@@ -77,9 +77,9 @@ def test_a_sentence_shows_what_cannot_be_seen() -> None:
         "from brain_tumor.runtime.errors import InputError\n"
         "from brain_tumor.runtime.step import step\n"
         "with step():\n"
-        "    raise InputError('a\\nb\\u202ec\\udcff is no folder.')\n"
+        "    raise InputError('a\\nb\\u202ec\\udcff is not a folder.')\n"
     )
-    assert result.stderr == "a\\nb\\u202ec\\udcff is no folder.\n"
+    assert result.stderr == "a\\nb\\u202ec\\udcff is not a folder.\n"
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_a_ring_is_brighter_than_what_it_surrounds(stacks: list[list[Slice]]) ->
     assert compared >= 5
 
 
-def test_what_is_no_lesion_changes_pixels_and_no_box(stacks: list[list[Slice]]) -> None:
+def test_what_is_not_a_lesion_changes_pixels_and_no_box(stacks: list[list[Slice]]) -> None:
     changed = 0
     for stack in stacks[:40]:
         patient = stack[0].patient

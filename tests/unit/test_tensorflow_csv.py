@@ -124,7 +124,7 @@ def test_a_bad_row_is_a_finding(tmp_path: Path, row: str, kind: str, words: str)
     assert len(message) < 200
 
 
-def test_what_is_no_image_is_named_and_an_image_that_is_lost_is_bad(tmp_path: Path) -> None:
+def test_what_is_not_an_image_is_named_and_an_image_that_is_lost_is_bad(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     (folder / "train" / "a.bmp").write_bytes(b"")
     (folder / "train" / "b.jpg").mkdir()

@@ -81,7 +81,7 @@ def test_a_half_uploaded_artifact_is_none_until_it_is_finished(bucket: Bucket, t
     path, address = make_artifact(tmp_path / "artifact"), f"{bucket.address}/one"
     bucket.put("one/file.txt", b"half")  # what an upload leaves that was killed
 
-    with pytest.raises(InputError, match=rf"{address} is no model artifact: it has no manifest\.json"):
+    with pytest.raises(InputError, match=rf"{address} holds no model artifact: no manifest\.json"):
         downloaded(address)
     upload(path, address)
     assert downloaded(address) == contents(path)
@@ -108,7 +108,7 @@ def test_an_artifact_at_an_address_is_never_another(bucket: Bucket, tmp_path: Pa
     for address in (f"{bucket.address}/one", str(tmp_path / "one")):
         upload(path, address)
         upload(path, address)
-        with pytest.raises(InputError, match=f"{address} holds another artifact already"):
+        with pytest.raises(InputError, match=f"{address} already holds another artifact"):
             upload(other, address)
         assert downloaded(address) == contents(path)
     assert bucket.names() == ["one/file.txt", "one/manifest.json"]

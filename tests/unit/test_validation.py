@@ -150,7 +150,7 @@ def test_images_that_cannot_be_used_count(tmp_path: Path) -> None:
     (folder / "test" / "a.tiff").write_bytes(b"")
     (folder / "test" / "b.jpg").symlink_to(folder / "nowhere.jpg")
 
-    with pytest.raises(InputError, match=r"2 of 14 images \(14\.3%\) are lost.*a\.tiff is no JPEG or PNG"):
+    with pytest.raises(InputError, match=r"2 of 14 images \(14\.3%\) are lost.*a\.tiff is not a JPEG or PNG"):
         check(folder, max_bad_fraction=0.14)
     assert len(check(folder, max_bad_fraction=2 / 14).images) == 12
 

@@ -1,9 +1,8 @@
-"""The dataset artifact: images as they came, tables in place of their annotations, and what is known of them.
+"""The dataset artifact: unchanged images, tables of images and annotations, findings, and a manifest.
 
-images/<split as provided>/<file>       the good images, bytes untouched
-quarantine/<split as provided>/<file>   the bad ones
-images.parquet  annotations.parquet     see `Dataset`
-findings.csv                            what is wrong or worth a remark
+images/<split as provided>/<file>       the good images, bytes unchanged quarantine/<split as provided>/<file>
+the bad ones images.parquet  annotations.parquet     see `Dataset` findings.csv
+errors and remarks
 """
 
 import re
@@ -53,15 +52,15 @@ ANNOTATIONS_SCHEMA = pa.schema(
 
 
 class SplitCounts(Schema):
-    """What a split holds."""
+    """The counts of a split."""
 
     images: int
     images_with_boxes: int
     boxes: int
     patients: int | None
-    """None where an image's patient is unknown."""
+    """None if the patient of any image is unknown."""
     quarantined: int
-    """Images set aside; they count in no other number, and in the split that they came in."""
+    """Quarantined images, counted in the split that they came in, and in no other number."""
     boxes_by_label: dict[str, int]
 
 
@@ -69,27 +68,27 @@ class SharedBySplits(Schema):
     """What two splits have in common."""
 
     shared_patients: int | None
-    """How many patients have images in both; None where the patient of an image of these is unknown."""
+    """The number of patients with images in both; None if the patient of any of their images is unknown."""
     patients: list[str]
-    """The first of those that are known."""
+    """The first of these patients, as far as they are known."""
     identical_images: int
-    """How many images of the second split have one of the same bytes in the first."""
+    """The number of images of the second split that are byte-identical to one of the first."""
     near_duplicates: int
-    """How many have a near-duplicate there; one of the same bytes is one too, and so is another copy of the
-    same picture, see `picture_name`."""
+    """The number with a near-duplicate in the first split; byte-identical images and copies of the same
+    picture count, see `picture_name`."""
 
 
 class Leakage(Schema):
-    """What splits share, by pair (`train/valid`, ...)."""
+    """What splits share, per pair (`train/valid`, ...)."""
 
     used: dict[str, SharedBySplits]
-    """Of the splits that the images are in."""
+    """For the splits in use."""
     provided: dict[str, SharedBySplits]
-    """Of those that they came in."""
+    """For the splits as provided."""
 
 
 class DatasetManifest(Manifest):
-    """What the dataset artifact says of itself."""
+    """The manifest of the dataset artifact."""
 
     indexed: ClassVar[tuple[str, ...]] = (IMAGES,)
 
@@ -99,7 +98,7 @@ class DatasetManifest(Manifest):
     format: str
     """The export's format."""
     notice: str
-    """What every report must say about the data, or an empty text."""
+    """A notice about the data that every report must show, or an empty string."""
     labels: list[str]
     """In slot order."""
     grey: bool
@@ -108,12 +107,11 @@ class DatasetManifest(Manifest):
     """The ingest step's config, defaults included."""
     counts: dict[Split, SplitCounts]
     findings: dict[str, int]
-    """How many of each kind."""
+    """The number of findings of each kind."""
     unmatched_names: int
-    """How many images `filename_pattern` does not match: their patients are unknown."""
+    """The number of images that `filename_pattern` does not match: their patients are unknown."""
     shortcuts: dict[str, float]
-    """In what images with and without a box differ, by name, and how far, see
-    `brain_tumor.ingest.shortcuts`."""
+    """How images with and without a box differ otherwise, see `brain_tumor.ingest.shortcuts`."""
     split: str
     """How the splits were made."""
     leakage: Leakage
@@ -127,7 +125,7 @@ class DatasetManifest(Manifest):
         return self
 
     def metrics(self) -> dict[str, float]:
-        """The counts and what splits share by name, sorted; the same names for the same labels."""
+        """The counts and what splits share, by name, sorted; the same labels give the same names."""
         flat: dict[str, float] = {
             "findings": sum(self.findings.values()),
             "unmatched_names": self.unmatched_names,
@@ -152,12 +150,12 @@ def shared_metrics(leakage: Leakage) -> dict[str, float]:
 
 
 def count_patients(patient_ids: pd.Series) -> int | None:
-    """How many patients images have; None where one is unknown."""
+    """The number of patients; None if any is unknown."""
     return None if patient_ids.isna().any() else int(patient_ids.nunique())
 
 
 def picture_name(filename: str) -> str:
-    """What is alike in the names of an image's copies.
+    """The part of a file name that copies of the same picture share.
 
     Roboflow writes each picture several times, augmented, as `<name>_jpg.rf.<hash>.jpg`.
 
@@ -174,8 +172,8 @@ class Dataset:
 
     Attributes:
         path: Its folder.
-        manifest: Its manifest, whose counts are without what is left out.
-        left_out: The source_id of images that are in no table.
+        manifest: Its manifest; the images left out are not in its counts.
+        left_out: The source_id of the images left out of the tables.
     """
 
     path: Path
@@ -184,7 +182,7 @@ class Dataset:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """One row an image, sorted by split and file name.
+        """One row per image, sorted by split and file name.
 
         Columns: split, filename, source_id (`<split as provided>/<filename>`, unique), width, height
         (pixels), patient_id (missing where it is unknown), slice (nullable integer), grey (whether all its
@@ -195,7 +193,7 @@ class Dataset:
 
     @cached_property
     def annotations(self) -> pd.DataFrame:
-        """One row a box, at most one a label and image, in the order of the images and labels.
+        """One row per box, at most one per label and image, in the order of images and labels.
 
         Columns: source_id, split, filename, label, and the `COORDINATES` in pixels of the original image.
         """
@@ -207,11 +205,11 @@ class Dataset:
         return kept.reset_index(drop=True)
 
     def image_rows(self, columns: list[str]) -> Rows:
-        """The rows of `images`, of which only a few are in memory at a time; `source_id` is a column."""
+        """Iterates over the rows of `images` without loading all of them; `source_id` is a column."""
         return self._rows(IMAGES_TABLE, columns)
 
     def annotation_rows(self, columns: list[str]) -> Rows:
-        """The rows of `annotations`, likewise."""
+        """Iterates over the rows of `annotations` in the same way."""
         return self._rows(ANNOTATIONS_TABLE, columns)
 
     def _rows(self, table: str, columns: list[str]) -> Rows:
@@ -227,7 +225,7 @@ class Dataset:
                 shutil.copyfile(self.path / table, folder / table)
 
     def without(self, source_ids: Collection[str]) -> "Dataset":
-        """The dataset with some images left out, which count as quarantined ones of their splits."""
+        """The dataset without some images, which are counted as quarantined."""
         rest = Dataset(self.path, self.manifest, self.left_out | set(source_ids))
         counts = {}
         for split, before in self.manifest.counts.items():
@@ -247,22 +245,22 @@ class Dataset:
 
     @property
     def image_folder(self) -> Path:
-        """Where the images are, each at its `source_id`."""
+        """The folder of the images; each image's path in it is its `source_id`."""
         return self.path / IMAGES
 
     @property
     def findings_path(self) -> Path:
-        """The table of all findings."""
+        """The CSV file of all findings."""
         return self.path / FINDINGS
 
     @property
     def image_count(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return sum(counts.images for counts in self.manifest.counts.values())
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Opens what `ingest` made.
+    """Opens a dataset artifact.
 
     Raises:
         InputError: There is no dataset artifact at `path`.
@@ -274,9 +272,9 @@ class DatasetDraft:
     """A dataset artifact being written.
 
     Attributes:
-        images: Takes the good images, in a folder for each split as provided.
-        quarantine: Takes the bad ones, likewise.
-        findings: The table of all findings is to be written here.
+        images: The folder for the good images, with one subfolder per split as provided.
+        quarantine: The folder for the bad images, in the same layout.
+        findings: The path for the CSV file of all findings.
     """
 
     def __init__(self, draft: Draft) -> None:
@@ -295,16 +293,16 @@ class DatasetDraft:
     def write_annotations(
         self, frame: pd.DataFrame, complete: Callable[[pd.DataFrame], pd.DataFrame]
     ) -> None:
-        """Writes the table of the boxes; `complete` gives some of its rows all of `ANNOTATIONS_SCHEMA`."""
+        """Writes the table of boxes; `complete` gives a group of rows all columns of `ANNOTATIONS_SCHEMA`."""
         write_table(frame, complete, self._draft.path / ANNOTATIONS_TABLE, ANNOTATIONS_SCHEMA)
 
     def finish(self, manifest: DatasetManifest) -> None:
-        """Gives the artifact its manifest."""
+        """Sets the artifact's manifest."""
         self._draft.manifest = manifest
 
 
 @contextmanager
 def create_dataset(path: str | Path) -> Iterator[DatasetDraft]:
-    """Writes a dataset artifact, see `publish`. The sha256 of its images stand in its table of images."""
+    """Writes a dataset artifact, see `publish`. The sha256 of its images are in its table of images."""
     with publish(path, DatasetManifest) as draft:
         yield DatasetDraft(draft)

@@ -1,4 +1,4 @@
-"""The evaluation artifact: what a judgement of predictions found. Tables, pages and trackers read it.
+"""The evaluation artifact: all figures, read by reports, tables and trackers.
 
 evaluation.json     `Evaluation`
 """
@@ -21,18 +21,18 @@ FILE = "evaluation.json"
 CATEGORIES = ["absent", "present"]
 
 Figures = dict[str, float | None]
-"""Figures by name; None for one that a model cannot have."""
+"""Figures by name; None for a figure that the model cannot have."""
 
 
 class Interval(Schema):
-    """A value and its 95 % interval, or the reason why there is none."""
+    """A value and its 95 % interval, or the reason for the lack of one."""
 
     value: float | None
     """The figure on all patients; None if there is no such figure."""
     low: float | None = None
     high: float | None = None
     patients: int = 0
-    """How many patients the value comes from; where some are unknown, how many pictures."""
+    """The number of patients behind the value; of pictures, if a patient is unknown."""
     reason: str = ""
     """Why there is no interval; empty if there is one."""
 
@@ -45,71 +45,71 @@ class RocCurve(Schema):
     tpr: list[float]
     """True positive rates."""
     thresholds: list[float]
-    """The probability behind each point, falling. The first one is infinite by definition and stands here as
-    1.0, since dashboards and JSON take finite numbers alone."""
+    """The probability threshold of each point, descending. The first one is infinite by definition and 1.0
+    here, since dashboards and JSON need finite numbers."""
 
 
 class LabelCurves(Schema):
-    """How well a model tells one label's presence."""
+    """A model's classification of one label."""
 
     roc: RocCurve | None
     """None if the label is present in all slices or in none."""
     confusion_matrix: list[list[int]]
-    """Slices counted by truth (rows) and prediction (columns), both in the order of `CATEGORIES`."""
+    """Counts of slices by truth (rows) and prediction (columns), both in the order of `CATEGORIES`."""
 
 
 class ModelEvaluation(Schema):
-    """What was found of one model."""
+    """The evaluation of one model."""
 
     title: str
-    """What a person calls it."""
+    """The model's title in reports."""
     mlflow_run_id: str
-    """The run that made it, or an empty text."""
+    """The MLflow run that trained it, or an empty string."""
     thresholds: dict[str, float]
-    """By label the probability from which it counts as predicted; none if the model has no class head."""
+    """Per label, the probability from which it counts as predicted; empty if the model has no class head."""
     figures: Figures
     """`OVERALL_FIGURES`, see `overall_figures` in `brain_tumor.evaluation.figures`."""
     labels: dict[str, Figures]
     """`LABEL_FIGURES` of each label, in slot order; see `label_figures` there."""
     intervals: dict[str, Interval]
-    """Of some of the figures."""
+    """Intervals of some of the figures."""
     label_intervals: dict[str, dict[str, Interval]]
-    """Of some of each label's figures."""
+    """Intervals of some of each label's figures."""
     iou_from_image: Interval
-    """By how much the boxes' mean IoU is above that of the boxes predicted for other images. About 0 where
-    the boxes do not depend on the image."""
+    """The boxes' mean IoU minus that of boxes predicted for other images. About 0 if the boxes do not depend
+    on the image."""
     curves: dict[str, LabelCurves]
-    """Of each label; none if the model has no class head."""
+    """Per label; empty if the model has no class head."""
     micro: LabelCurves | None
-    """Of all labels in one pot; None if the model has no class head."""
+    """Micro-averaged over all labels; None if the model has no class head."""
 
 
 class Evaluation(Schema):
-    """What a judgement of predictions found."""
+    """The evaluation of all models."""
 
     notice: str
     """What every report must say about the data, or an empty text."""
     split: Split
     threshold: Threshold
-    """What the thresholds come from, see `ModelEvaluation.thresholds`."""
+    """The origin of the thresholds, see `ModelEvaluation.thresholds`."""
     patients: int | None
-    """None where an image's patient is unknown: intervals are then over images."""
+    """None if the patient of any image is unknown: intervals are then over images."""
     images: int
     boxes: int
-    """True boxes."""
+    """The number of true boxes."""
     absent_labels: list[str]
-    """Labels that no image shows: they have no figures, and are left out of all means over labels."""
+    """Labels that are in no image: they have no figures, and are not part of means over labels."""
     models: dict[str, ModelEvaluation]
     """In the order of the reports, see `PredictionsManifest.models`."""
     differences: dict[str, dict[str, dict[str, Interval]]]
-    """The final model's figures minus another's, on the same resamples: by the other model's name, then by
-    label, with `ALL` for the figures over all labels, then by figure."""
+    """Differences of the final model's figures and another's, on the same resamples: by the other model's
+    name, then label (`ALL` for the figures over all labels), then figure."""
     trainings: dict[str, list[Epoch]]
     """The epochs of each training behind the models, by its name."""
     configs: dict[str, dict[str, Any]]
-    """The configs of the judgement (`evaluate`) and of each training, defaults included."""
+    """The configs of the evaluate step (`evaluate`) and of each training, defaults included."""
     data: JudgedData | None
-    """None where nobody knows."""
+    """None if it is unknown."""
 
     @property
     def label_names(self) -> list[str]:
@@ -117,7 +117,7 @@ class Evaluation(Schema):
         return list(next(iter(self.models.values())).labels)
 
     def final_curves(self, label: str) -> LabelCurves:
-        """The final model's curves of a label, or of `ALL` in one pot.
+        """The final model's curves of a label, or of all labels micro-averaged (`ALL`).
 
         Raises:
             InputError: There are none.
@@ -150,7 +150,7 @@ class Evaluation(Schema):
         return {name: value for name, value in sorted(flat.items()) if value is not None}
 
     def summary(self) -> dict[str, float]:
-        """The final model's figures that a dashboard shows, by the same names in every run."""
+        """The final model's figures for a dashboard; the names are the same in every run."""
         found = {name: self.models[FINAL].figures[name] for name in DASHBOARD}
         others = self.differences.get(CONSTANT, {}).get(ALL, {})
         found |= {name: others[figure].value for name, figure in VERSUS.items() if figure in others}
@@ -158,16 +158,16 @@ class Evaluation(Schema):
 
 
 class EvaluationManifest(Manifest):
-    """What the evaluation artifact says of its folder."""
+    """The manifest of the evaluation artifact."""
 
     kind: Literal["evaluation"] = "evaluation"
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
-    """Reads what `evaluate` found.
+    """Reads an evaluation artifact.
 
     Raises:
-        InputError: There is no whole evaluation artifact at `path`, or another version wrote it.
+        InputError: There is no complete evaluation artifact at `path`, or another version wrote it.
     """
     read_manifest(path, EvaluationManifest)
     return read_json(Evaluation, Path(path) / FILE)

@@ -1,4 +1,4 @@
-"""The figures that a judgement gives: one name for each, wherever it stands, and what it means.
+"""The figures of an evaluation: their names, the same everywhere, and their definitions.
 
 Terminal, reports, dashboard, MLflow and JSON all use these names.
 """
@@ -9,7 +9,7 @@ DECISION_FIGURES = ("precision", "recall", "f1")
 RANKING_FIGURES = ("roc_auc", "average_precision", "sens_at_90_spec", "calibration_error")
 SIZES = ("small", "medium", "large")
 SIZE_FIGURES = ("true_boxes", "mean_iou", "recall_at_50", "box_ap50")
-# By the figure's name, how many false boxes an image it allows.
+# By the figure's name, the allowed number of false boxes per image.
 FROC_RATES = {
     "froc_1_8": 1 / 8,
     "froc_1_4": 1 / 4,
@@ -21,26 +21,26 @@ FROC_RATES = {
 }
 
 _LABELS = {
-    "precision": "of the images that are said to show the label, the share that do",
-    "recall": "of the images that show the label, the share that are said to (sensitivity)",
+    "precision": "share of the images predicted to show the label that do",
+    "recall": "share of the images with the label that are predicted to show it (sensitivity)",
     "f1": "harmonic mean of precision and recall",
     "roc_auc": "area under the ROC curve of the label's probability; 0.5 is chance",
     "average_precision": "area under the precision-recall curve of the label's probability",
-    "sens_at_90_spec": "highest recall with false alarms in at most 10 % of the images without the label",
-    "calibration_error": "mean distance of probability and observed share, over 15 bins; 0 is best",
+    "sens_at_90_spec": "highest recall with false positives in at most 10 % of the images without the label",
+    "calibration_error": "mean difference of probability and observed frequency, over 15 bins; 0 is best",
 }
 _BOXES = {
-    "true_boxes": "how many true boxes there are",
+    "true_boxes": "number of true boxes",
     "mean_iou": "mean IoU of the true boxes and the predicted ones, whatever the label's probability",
     "median_iou": "their median IoU",
-    "recall_at_50": "share of the true boxes met with an IoU of at least 0.5, whatever the probability",
+    "recall_at_50": "share of the true boxes predicted with an IoU of at least 0.5, whatever the probability",
     "recall_at_75": "the same with an IoU of at least 0.75",
     "coordinate_mse": "mean squared error of the coordinates, as fractions of the image's sides",
     "coordinate_mae": "mean absolute error of the coordinates, as fractions of the image's sides",
     "coordinate_mse_px": "mean squared error of the coordinates, in square pixels of the original image",
     "coordinate_mae_px": "mean absolute error of the coordinates, in pixels of the original image",
-    "shuffled_iou": "mean IoU of the true boxes and the boxes predicted for other images: what needs no look",
-    "center_spread": "spread of the predicted centers over that of the true ones; near 0 all boxes are alike",
+    "shuffled_iou": "mean IoU of the true boxes and the boxes predicted for other images: a lower bound",
+    "center_spread": "spread of the predicted centers over that of the true ones; 0: all boxes are alike",
     "box_ap50": "COCO's mAP@0.5: false boxes count, ranked by the boxes' scores",
     "box_ap": "COCO's mAP@0.5:0.95: the mean over IoUs from 0.5 to 0.95",
     **{
@@ -56,12 +56,12 @@ _BY_SIZE = {
 }
 _HOW = {
     "macro": "mean over the labels of {}",
-    "micro": "all labels' decisions in one pot: {}",
+    "micro": "pooled over all labels: {}",
     "weighted": "mean over the labels, weighted by their number of images, of {}",
 }
 
 LABEL_FIGURES: dict[str, str] = _LABELS | _BOXES | _BY_SIZE
-"""The figures of one label, with what they mean."""
+"""The figures of one label, with their definitions."""
 OVERALL_FIGURES: dict[str, str] = {
     **{f"{how}_{name}": _HOW[how].format(name) for how in AVERAGES for name in DECISION_FIGURES},
     **{f"macro_{name}": _HOW["macro"].format(name) for name in RANKING_FIGURES},
@@ -69,21 +69,21 @@ OVERALL_FIGURES: dict[str, str] = {
     **_BOXES,
     **_BY_SIZE,
 }
-"""The figures over all labels, with what they mean. Those of boxes are over all true boxes; COCO's are the
-mean over the labels."""
+"""The figures over all labels, with their definitions. Figures of boxes are over all true boxes; COCO's are
+means over the labels."""
 
 DASHBOARD = (
     *("macro_f1", "mean_iou", "recall_at_50", "box_ap50"),
     *("macro_precision", "macro_recall", "macro_roc_auc"),
     *("median_iou", "recall_at_75", "box_ap", "froc_score"),
 )
-"""The final model's figures that a dashboard shows; beside them `VERSUS`."""
+"""The final model's figures for a dashboard, along with `VERSUS`."""
 VERSUS = {f"vs_constant_{name}": name for name in ("macro_f1", "mean_iou")}
-"""The final model's figure minus the constant answer's, by name."""
+"""Differences between the final model's figures and the constant baseline's, by name."""
 
 
 def definition(name: str) -> str:
-    """What a figure means, in a line.
+    """A figure's definition, in one line.
 
     Raises:
         KeyError: There is no such figure.

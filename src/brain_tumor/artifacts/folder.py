@@ -1,8 +1,7 @@
-"""What all artifacts share: a folder that appears whole or not at all, with a typed manifest.
+"""What all artifacts share: a folder with a typed manifest that is published atomically.
 
-An artifact is what a step hands to the next one. It is written under a temporary name, gets its
-`manifest.json` last, and is renamed or, in a bucket, uploaded with the manifest last, so that no reader ever
-sees half of one.
+Steps exchange artifacts. An artifact is written under a temporary name, gets its `manifest.json` last, and is
+renamed or, in a bucket, uploaded with the manifest last, so that readers never see an incomplete one.
 """
 
 import os
@@ -26,22 +25,22 @@ MANIFEST = "manifest.json"
 
 
 class Manifest(Schema):
-    """What every artifact says of itself."""
+    """The fields of every artifact's manifest."""
 
     indexed: ClassVar[tuple[str, ...]] = ()
-    """Folders in it whose files have their sha256 in another of its files. `files` leaves them out: with one
-    entry an image it would grow with the data set."""
+    """Folders whose files have their sha256 in another of the artifact's files. They are not in `files`,
+    which would otherwise grow with the data set."""
 
     kind: str
-    """What it is; each artifact's own manifest names one kind."""
+    """The kind of artifact; each subclass has its own."""
     files: dict[str, str] = {}
-    """The sha256 of its files, by their path below the folder."""
+    """The sha256 of the files, by path below the folder."""
     versions: dict[str, str] = {}
-    """What wrote it: the library, Python and the packages that compute, by name."""
+    """The versions of the library, of Python and of the packages that wrote it."""
 
 
 class AnyManifest(Manifest):
-    """What is alike in all of them, whatever else one says."""
+    """A manifest of any kind; further fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -56,7 +55,7 @@ class Draft:
 
     Attributes:
         path: The temporary folder to write files into.
-        manifest: To be set before the draft ends; `files` and `versions` are filled in.
+        manifest: Must be set before the context ends; `files` and `versions` are filled in.
     """
 
     path: Path
@@ -65,18 +64,18 @@ class Draft:
 
 @contextmanager
 def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterator[Draft]:
-    """Writes an artifact: yields a draft, and at the end adds the manifest and puts it to `path`.
+    """Writes an artifact: yields a draft, and at the end adds the manifest and moves it to `path`.
 
-    On an exception nothing is left under `path`. An artifact that already stands there is replaced.
+    On an exception nothing is written to `path`. An existing artifact there is replaced.
 
     Args:
         path: The artifact's folder. Its parent is made if needed.
-        schema: What its manifest is to be, if the folder is one that a user names: see `check_replaceable`.
-            Without it whatever folder stands there is replaced.
+        schema: The schema of its manifest, if a user named the folder: see `check_replaceable`. Without it,
+            any folder there is replaced.
 
     Raises:
-        InputError: Something else than such an artifact stands there, the disk is full, or its owner refuses
-            it.
+        InputError: Something other than such an artifact is there, the disk is full, or a permission is
+            missing.
     """
     folder = Path(path) if isinstance(path, str) else path
 
@@ -88,7 +87,7 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
     with refusals_explained(folder), replace_folder(folder, MANIFEST) as temporary:
         draft = Draft(temporary)
         yield draft
-        check()  # hours may have passed
+        check()  # hours may have passed since the first check
         assert draft.manifest, "a draft ends with its manifest"
         files = hash_files(temporary, draft.manifest.indexed)
         facts = {"files": files, "versions": installed_versions()}
@@ -96,15 +95,15 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
 
 
 def check_replaceable(path: Path, schema: type[Manifest]) -> None:
-    """Refuses to put an artifact where something would be lost.
+    """Checks that an artifact would not overwrite anything else.
 
     Args:
-        path: The folder that it is to have. There may be nothing, an empty folder, or an artifact of the same
-            kind, whichever version wrote it, and nothing beside its files.
+        path: The artifact's folder. It may be missing, be empty, or hold an artifact of the same kind, of any
+            version, and no other files.
         schema: What its manifest is to be.
 
     Raises:
-        InputError: There is something else.
+        InputError: There is something else at `path`.
     """
     while True:
         before = _identity(path)
@@ -113,7 +112,7 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
                 _check_content(path, schema)
             return
         except (InputError, FileNotFoundError):
-            # Another process may replace it meanwhile.
+            # Another process may replace it in the meantime.
             if _identity(path) == before:
                 raise
 
@@ -136,19 +135,19 @@ def _check_content(path: Path, schema: type[Manifest]) -> None:
         manifest = from_json(AnyManifest, (path / MANIFEST).read_bytes(), MANIFEST)
     except (InputError, OSError):
         raise InputError(
-            f"{path} is not empty and holds no {kind} artifact, so it is not replaced; name another folder."
+            f"{path} is not empty and holds no {kind} artifact, so it is not replaced; give another folder."
         ) from None
     if manifest.kind != kind:
         raise InputError(
-            f"{path} holds a {manifest.kind} artifact, so it is not replaced by a {kind} artifact; name "
+            f"{path} holds a {manifest.kind} artifact, so it is not replaced by a {kind} artifact; give "
             "another folder."
         )
     own = {name.split("/")[0] for name in manifest.files} | {MANIFEST, *schema.indexed}
     for name in content:
         if name not in own and (not (path / name).is_dir() or any(walk_files(path / name))):
             raise InputError(
-                f"{path} holds {display_name(name)}, which is none of the artifact's files, so it is not "
-                "replaced; move it away or name another folder."
+                f"{path} holds {display_name(name)}, which is not one of the artifact's files, so it is not "
+                "replaced; move it away or give another folder."
             )
 
 
@@ -158,10 +157,8 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
     Args:
         path: The artifact's folder.
         schema: What its manifest is to be.
-        origin: What a message calls the folder, if it is a copy.
-
-    Raises:
-        DamagedError: There is no whole artifact at `path`, or it is of another kind.
+        origin: The folder's name in messages, if `path` is a copy.  Raises: DamagedError: There is no
+            complete artifact at `path`, or it is of another kind.
     """
     kind = schema.model_fields["kind"].default
     file = Path(path) / MANIFEST
@@ -169,7 +166,7 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
         content = file.read_bytes() if file.is_file() else None
     if content is None:
         raise DamagedError(
-            f"{origin or path} is no {kind} artifact: it has no {MANIFEST}; run the step that makes it first."
+            f"{origin or path} holds no {kind} artifact: no {MANIFEST}; run the step that makes it first."
         )
     name = f"{origin or path}/{MANIFEST}"
     found = _parse(AnyManifest, content, name).kind
@@ -182,7 +179,7 @@ def read_json(schema: type[S], file: Path) -> S:
     """Reads one of an artifact's JSON files.
 
     Raises:
-        DamagedError: It is missing, cut, or none of the schema.
+        DamagedError: It is missing, truncated, or not valid for the schema.
     """
     with refusals_explained():
         content = file.read_bytes() if file.is_file() else b""
@@ -207,7 +204,7 @@ def check_files(path: str | Path, manifest: Manifest, origin: str = "") -> None:
         origin: What a message calls the folder, if it is a copy.
 
     Raises:
-        DamagedError: One is missing or has changed.
+        DamagedError: A file is missing or has changed.
     """
     for name, digest in manifest.files.items():
         file = Path(path) / name

@@ -1,4 +1,4 @@
-"""The model artifact: a Keras file without optimizer state, and what one must know to use it.
+"""The model artifact: a Keras file without optimizer state, and a description.
 
 model.keras     loaded by `brain_tumor.model.saving.load_model`, since Keras is imported only to compute with
 it model.json      `ModelDescription`
@@ -28,10 +28,10 @@ class TrainedPhase(Schema):
     config: dict[str, Any]
     """Its config, defaults included."""
     trainable_layers: int
-    """How many of the backbone's layers learned."""
+    """The number of the backbone's layers that learned."""
     epochs: list[Epoch]
     best_epoch: int
-    """The one whose weights the model has, from 1."""
+    """The epoch whose weights the model has, from 1."""
     seconds: float
 
 
@@ -40,21 +40,21 @@ class Backbone(Schema):
 
     name: str
     weights: str
-    """Its start weights."""
+    """Its initial weights."""
 
 
 class ModelDescription(Schema):
-    """What a model artifact says of its model."""
+    """The description of a model."""
 
     title: str
-    """What a person calls the model."""
+    """The model's title in reports."""
     labels: list[str]
     """In slot order."""
     heads: list[Head]
     image_size: int
     """In pixels."""
     notice: str
-    """What every report must say about the data, or an empty text."""
+    """A notice about the data that every report must show, or an empty string."""
     backbone: Backbone
     box_head: str
     phases: list[TrainedPhase]
@@ -62,11 +62,11 @@ class ModelDescription(Schema):
     metrics: dict[str, float]
     """The last phase's figures at its best epoch."""
     mlflow_run_id: str
-    """The run that made the model, or an empty text."""
+    """The MLflow run that trained the model, or an empty string."""
 
 
 class ModelManifest(Manifest):
-    """What the model artifact says of its folder."""
+    """The manifest of the model artifact."""
 
     kind: Literal["model"] = "model"
 
@@ -90,15 +90,15 @@ class Model:
 
     @cached_property
     def description(self) -> ModelDescription:
-        """What one must know of it."""
+        """The description of the model."""
         return read_json(ModelDescription, self.path / DESCRIPTION_FILE)
 
 
 def open_model(path: str | Path) -> Model:
-    """Opens what `train` made.
+    """Opens a model artifact.
 
     Raises:
-        InputError: There is no whole model artifact at `path`.
+        InputError: There is no complete model artifact at `path`.
     """
     return Model(Path(path), read_manifest(path, ModelManifest))
 
@@ -108,8 +108,9 @@ def write_model(path: str | Path, description: ModelDescription, save: Callable[
 
     Args:
         path: The artifact's folder.
-        description: What one must know of the model.
-        save: Writes the Keras file. The optimizer's state is no part of it, and twice the model's size.
+        description: The description of the model.
+        save: Writes the Keras file. It must not contain the optimizer's state, which has twice the model's
+            size.
     """
     with publish(path, ModelManifest) as draft:
         save(draft.path / MODEL_FILE)

@@ -1,4 +1,4 @@
-"""What a step asks of its outputs before it works: that nothing is lost by them, that they can be written."""
+"""Checks of a step's outputs before it runs: they overwrite nothing else and are writable."""
 
 import itertools
 import os
@@ -20,34 +20,32 @@ def check_outputs(
     files: Collection[str | Path] = (),
     folders: Collection[str | Path] = (),
 ) -> None:
-    """Refuses outputs that would take the place of something else, or that cannot be written.
+    """Rejects outputs that would overwrite something else, or that cannot be written.
 
-    What is there stays as it is, and nothing is left there.
+    Nothing at the outputs' paths is changed.
 
     Args:
-        inputs: The files and folders of this machine that the step reads.
+        inputs: The local files and folders that the step reads.
         artifacts: The artifacts' folders, see `check_replaceable`.
-        files: The files that it writes; one that is there is replaced.
+        files: The files that it writes; existing ones are replaced.
         folders: Folders that files are added to.
 
     Raises:
-        InputError: One of them cannot be, and why.
+        InputError: An output is not possible; the message says why.
     """
     read = [Path(path) for path in inputs]
     for path in (*read, *artifacts, *files, *folders):
         if not is_text(str(path)):
-            # Arrow, HDF5 and TensorFlow open no such file.
-            raise InputError(f"{display_name(str(path))} has a name that is no UTF-8 text; rename it.")
+            # Arrow, HDF5 and TensorFlow cannot open such a file.
+            raise InputError(f"{display_name(str(path))} has a name that is not UTF-8 text; rename it.")
     written = [Path(path) for path in (*artifacts, *files, *folders)]
     for output, other in (*itertools.product(written, read), *itertools.combinations(written, 2)):
         if _overlap(output, other):
             what = "the input" if other in read else "the output"
-            raise InputError(f"The output {output} overlaps {what} {other}; name a place apart from it.")
+            raise InputError(f"The output {output} overlaps {what} {other}; give another path.")
     for path, schema in artifacts.items():
         if Path.cwd().is_relative_to(os.path.realpath(path)):
-            raise InputError(
-                f"{path} is the folder that this is run in, or holds it; name a new one to write to."
-            )
+            raise InputError(f"{path} is the working folder or one above it; give a new folder to write to.")
         check_replaceable(Path(path), schema)
     for path in files:
         check_kind(path, "file")
@@ -58,7 +56,7 @@ def check_outputs(
 
 
 def _overlap(first: Path, second: Path) -> bool:
-    """Whether two paths, links followed, are the same or one lies in the other."""
+    """Whether two paths, links resolved, are the same or one is inside the other."""
     a, b = (Path(os.path.realpath(path)) for path in (first, second))
     return a == b or a in b.parents or b in a.parents
 
@@ -68,12 +66,14 @@ def _check_writable(output: Path) -> None:
     with refusals_explained(output):
         parent = next(folder for folder in place.parents if folder.exists())
         draft = place.with_name(draft_name(f".{place.name}")) / "file"
-        # Names that are too long are told by asking for them, each where folders are.
+        # A name that is too long is found by a lookup in an existing folder.
         for path in (draft, *(parent / name for name in draft.relative_to(parent).parts)):
             with suppress(FileNotFoundError):
                 os.lstat(path)
         try:
             with tempfile.TemporaryFile(suffix=SUFFIX, dir=parent) as file:
-                file.write(bytes(4096))  # a full disk takes an empty file
+                file.write(bytes(4096))  # a full disk still takes an empty file
         except FileNotFoundError:  # as below /proc
-            raise InputError(f"{output} cannot be made: {parent} takes no files; name another one.") from None
+            raise InputError(
+                f"{output} cannot be created: {parent} takes no files; give another path."
+            ) from None

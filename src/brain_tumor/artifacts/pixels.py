@@ -5,7 +5,7 @@ from PIL import Image
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
-    """Of a PNG's 16 bits the upper 8, which is what TensorFlow takes; any other image as it is."""
+    """Reduces a 16-bit PNG to its upper 8 bits, as TensorFlow does; other images are returned unchanged."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The predictions artifact: one row an image, class and model. All figures and pictures come from it.
+"""The predictions artifact: one row per image, class and model. All figures and plots are made from it.
 
 predictions.parquet     see `Predictions`
 """
@@ -24,23 +24,23 @@ PREDICTED_BOX = [f"pred_{name}" for name in COORDINATES]
 
 
 class JudgedData(Schema):
-    """The data that the models were trained and are judged on."""
+    """The data that the models were trained and evaluated on."""
 
     source: str
     splits: dict[Split, SplitRecords]
     class_counts: dict[Split, dict[str, int]]
-    """Images that show a label, by split and label."""
+    """The number of images that show a label, by split and label."""
     leakage: Leakage
 
 
 class PredictingModel(Schema):
-    """A model whose answers the table holds."""
+    """A model whose predictions the table holds."""
 
     title: str
-    """What a person calls it."""
+    """The model's title in reports."""
     heads: list[Head]
     mlflow_run_id: str
-    """The run that made it, or an empty text."""
+    """The MLflow run that trained it, or an empty string."""
     trainings: dict[str, list[Epoch]]
     """The epochs of the trainings that it went through, by the training's name, oldest first."""
     configs: dict[str, dict[str, Any]] = {}
@@ -48,21 +48,20 @@ class PredictingModel(Schema):
 
 
 class PredictionsManifest(Manifest):
-    """What the predictions artifact says of itself."""
+    """The manifest of the predictions artifact."""
 
     kind: Literal["predictions"] = "predictions"
     labels: list[str]
     """In slot order."""
     notice: str
-    """What every report must say about the data, or an empty text."""
+    """A notice about the data that every report must show, or an empty string."""
     models: dict[str, PredictingModel]
-    """By the name that the table's rows have, in the order of the reports: `final`, the models beside it, and
-    `constant`, which says of every image that every label is present, with the training set's mean box of
-    each."""
+    """By name as in the table, in the order of the reports: `final`, the baselines, and `constant`, which
+    predicts every label for every image, with the training set's mean box of the label."""
     config: dict[str, Any]
     """The step's config, defaults included."""
     data: JudgedData | None = None
-    """None where nobody knows."""
+    """None if it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ class Predictions:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a model, image and label, of valid and of the split that is judged.
+        """One row per model, image and label, for valid and the evaluated split.
 
-        Images stand in the records' order, labels in slot order.
+        Images are in the records' order, labels in slot order.
 
         Columns: model, split, source_id, filename, patient_id, slice (nullable integer), width, height (of
         the original image), label, present, `TRUE_BOX` (missing where the label is absent), probability
@@ -93,10 +92,10 @@ class Predictions:
 
 
 def open_predictions(path: str | Path) -> Predictions:
-    """Opens what `evaluate` made.
+    """Opens a predictions artifact.
 
     Raises:
-        InputError: There is no whole predictions artifact at `path`.
+        InputError: There is no complete predictions artifact at `path`.
     """
     return Predictions(Path(path), read_manifest(path, PredictionsManifest))
 

@@ -1,7 +1,7 @@
-"""The records artifact: sharded TFRecords and what training and judgement must know of them.
+"""The records artifact: sharded TFRecords, and what training and evaluation need to know about them.
 
 <split>-00000-of-00002.tfrecord         see `brain_tumor.records`
-images.parquet  annotations.parquet     the dataset's tables: what the records' floats round is exact there
+images.parquet  annotations.parquet     the dataset's tables, exact where the records' floats are rounded
 statistics.json                         `Statistics`
 """
 
@@ -29,33 +29,33 @@ class Statistics(Schema):
     """What training needs to know about the records."""
 
     class_counts: dict[Split, dict[str, int]]
-    """Images that show a label, by split and label."""
+    """The number of images that show a label, by split and label."""
     class_weights: dict[str, float]
-    """By label, its negatives / its positives in train, between 1 / max_class_weight and max_class_weight;
-    that limit for a label that train does not show."""
+    """Per label, negatives / positives in train, clipped to 1 / max_class_weight .. max_class_weight, which
+    is also the weight of a label that is not in train."""
     mean_boxes: dict[str, list[float] | None]
-    """By label, the mean of train's boxes, normalized to the original image; None if train has none."""
+    """Per label, the mean of train's boxes, normalized to the original image; None if train has none."""
     leakage: Leakage
 
 
 class SplitRecords(Schema):
-    """What the records of a split hold."""
+    """The counts of a split's records."""
 
     images: int
     boxes: int
     patients: int | None
-    """None where an image's patient is unknown."""
+    """None if the patient of any image is unknown."""
     shards: int
-    """In so many files."""
+    """The number of files."""
 
 
 class RecordsManifest(Manifest):
-    """What the records artifact says of itself."""
+    """The manifest of the records artifact."""
 
     kind: Literal["records"] = "records"
     source: str
     notice: str
-    """What every report must say about the data, or an empty text."""
+    """A notice about the data that every report must show, or an empty string."""
     labels: list[str]
     """In slot order."""
     channels: Literal[1, 3]
@@ -126,7 +126,7 @@ class Records:
 
 
 def open_records(path: str | Path) -> Records:
-    """Opens what `build_tfrecords` made.
+    """Opens a records artifact.
 
     Raises:
         InputError: There is no records artifact at `path`, or an older version wrote it.
@@ -144,14 +144,14 @@ class RecordsDraft:
     """A records artifact being written.
 
     Attributes:
-        path: Takes the TFRecord files.
+        path: The folder for the TFRecord files.
     """
 
     path: Path
     _draft: Draft
 
     def finish(self, dataset: Dataset, statistics: Statistics, manifest: RecordsManifest) -> None:
-        """Adds the dataset's tables and the statistics, and gives the artifact its manifest."""
+        """Adds the dataset's tables and the statistics, and sets the artifact's manifest."""
         dataset.copy_tables(self.path)
         write_json(self.path / STATISTICS, statistics.model_dump(mode="json"))
         self._draft.manifest = manifest

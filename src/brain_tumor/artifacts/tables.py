@@ -1,4 +1,4 @@
-"""Parquet tables, written and read a few rows at a time."""
+"""Parquet tables, written and read in groups of rows."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from brain_tumor.runtime.errors import DamagedError, refusals_explained
 
-# Processes that write records import this module for a name, and need not wait for Arrow and pandas.
+# Imported lazily: processes that write records import this module, and need neither Arrow nor pandas.
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 COORDINATES = ("xmin", "ymin", "xmax", "ymax")
-"""A box's columns, in this order wherever a box is four numbers; xmax and ymax are exclusive."""
+"""A box's columns, in the order used wherever a box is four numbers; xmax and ymax are exclusive."""
 
 ROW_GROUP = 8192
 ROWS_AT_ONCE = 1024
@@ -44,10 +44,10 @@ def write_table(
 
 
 def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> "pd.DataFrame":
-    """A whole table, or those of its rows that filters leave, as `pandas.read_parquet` has them.
+    """Reads a table, or its rows that pass filters (as in `pandas.read_parquet`).
 
     Raises:
-        DamagedError: It is missing, cut, or no table.
+        DamagedError: It is missing, truncated, or not a table.
     """
     import pandas as pd
 
@@ -62,7 +62,7 @@ def _damage_explained(path: Path) -> Iterator[None]:
     try:
         with refusals_explained(path):
             yield
-    # The last two are Arrow's too: of a page that cannot be decoded, of a column that is not there.
+    # Arrow raises the last two as well: for a page that cannot be decoded, and a missing column.
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DamagedError(
             f"{path} is missing or damaged, or another version wrote it; run the step that makes it again."
@@ -73,7 +73,7 @@ def read_rows(path: Path, columns: list[str]) -> Rows:
     """The rows of a table, in order, as dicts.
 
     Raises:
-        DamagedError: It is missing, cut, no table, or lacks a column.
+        DamagedError: It is missing, truncated, not a table, or lacks a column.
     """
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Artifacts on their way to a bucket or another folder, and back."""
+"""Copies artifacts to a bucket or another folder, and back."""
 
 import logging
 from collections.abc import Iterator
@@ -12,17 +12,16 @@ from brain_tumor.stores.paths import AnyPath, open_path
 
 
 def upload(folder: str | Path, address: str) -> None:
-    """Copies an artifact to a folder or bucket, where it becomes visible when it is whole.
+    """Copies an artifact to a folder or bucket, where it becomes visible when it is complete.
 
-    An artifact that stands there already is left as it is. What an interrupted upload left in a bucket is
-    overwritten.
+    The same artifact already there is left unchanged. The remains of an interrupted upload are overwritten.
 
     Args:
         folder: The artifact's folder.
-        address: Its new one or gs:// or s3:// address, the folder's own name included.
+        address: The new folder or gs:// or s3:// address, including the folder's name.
 
     Raises:
-        InputError: Another artifact stands at `address`, or it cannot be written.
+        InputError: There is another artifact at `address`, or it cannot be written.
     """
     target = open_path(address)
     with refusals_explained(address):
@@ -30,17 +29,17 @@ def upload(folder: str | Path, address: str) -> None:
     if there is None:
         upload_folder(Path(folder), target, MANIFEST)
     elif there != (Path(folder) / MANIFEST).read_bytes():
-        raise InputError(f"{target} holds another artifact already; give another address.")
+        raise InputError(f"{target} already holds another artifact; give another address.")
 
 
 @contextmanager
 def local_copy(path: AnyPath, schema: type[Manifest]) -> Iterator[Path]:
-    """Yields a folder of this machine with an artifact's files, each of them the one of its manifest.
+    """Yields a local folder with an artifact's files, after checking them against the manifest.
 
-    It is the artifact's own folder or, of one in a bucket, a copy that is removed afterwards.
+    It is the artifact's own folder or, for one in a bucket, a copy that is removed afterwards.
 
     Raises:
-        DamagedError: There is no whole artifact at `path`, or a file is not the one of its manifest.
+        DamagedError: There is no complete artifact at `path`, or a file does not match the manifest.
         InputError: It cannot be read.
     """
     with local_folder(path) as folder:

@@ -78,7 +78,7 @@ def _check_pattern(pattern: str) -> str:
     try:
         groups = set(re.compile(pattern).groupindex)
     except re.error as error:
-        raise ValueError(f"is no regular expression ({error}): {pattern}") from error
+        raise ValueError(f"is not a regular expression ({error}): {pattern}") from error
     if not {"patient", "slice"} <= groups:
         raise ValueError(f"needs the groups (?P<patient>...) and (?P<slice>...): {pattern}")
     return pattern

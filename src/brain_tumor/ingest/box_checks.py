@@ -19,7 +19,7 @@ LISTED_LABELS = 10
 MERGE_ACTIONS = {"largest": "largest box kept", "union": "boxes united", "error": QUARANTINED}
 # A box that is further over the edge of its image than this, in pixels, is wrong rather than imprecise.
 LARGEST_OVERSHOOT = 1.0
-# Normalized coordinates come back from a text file with an error of this many pixels; that is no remark.
+# Normalized coordinates in text files are rounded: an error of up to this many pixels is not reported.
 ROUNDING = 0.01
 
 

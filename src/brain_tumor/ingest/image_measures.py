@@ -101,7 +101,7 @@ def open_image(content: bytes) -> Image.Image | Defect:
             image.load()
             orientation = image.getexif().get(EXIF_ORIENTATION)
     except UnidentifiedImageError:
-        return _undecodable("it is no JPEG or PNG" if content else "it is empty")
+        return _undecodable("it is not a JPEG or PNG" if content else "it is empty")
     except (*DAMAGES, Image.DecompressionBombError) as error:
         return _undecodable(error)
     if orientation not in UPRIGHT:

@@ -1,4 +1,4 @@
-"""Shortcuts: what tells images with a tumor from those without, and is no tumor.
+"""Shortcuts: what tells images with a tumor from those without, and is not a tumor.
 
 Where negatives come from another source than positives, in another size or format, say, a classifier that
 looks at that alone has good figures, and has learned nothing about tumors.

@@ -98,13 +98,13 @@ class SplitReader:
             return
         lost = name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES))
         if not is_text(name):
-            why = "has a name that is no UTF-8 text; rename it"
+            why = "has a name that is not UTF-8 text; rename it"
         elif name.lower().endswith(IMAGE_SUFFIXES):
             why = "is a link that leads nowhere, or no file; put the image there or delete it"
         elif lost:
-            why = "is no JPEG or PNG; export it as one of these"
+            why = "is not a JPEG or PNG; export it as one of these"
         else:
-            why = "is no image and no annotation file"
+            why = "is neither an image nor an annotation file"
         kind, action = ("unusable_image", LEFT_OUT) if lost else ("other_file", "file ignored")
         message = f"{self.name}/{display_name(name)} {why}."
         self._findings.append(Finding(self.name, printable(name), None, kind, message, action))
@@ -113,7 +113,7 @@ class SplitReader:
         """Adds a box; see `ExportSplit.boxes` for the columns. One that is not finite is a finding."""
         if not all(map(math.isfinite, box)):
             self.report(
-                filename, source, row, "has a box whose corners are no finite numbers", "not_a_number"
+                filename, source, row, "has a box whose corners are not finite numbers", "not_a_number"
             )
             return
         values = (self.find_image(filename), compose(label), source)

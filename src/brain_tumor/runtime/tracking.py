@@ -56,7 +56,7 @@ def _errors_explained() -> Iterator[None]:
         said = " ".join(str(error).split())
         where = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
         message = (
-            f"MLflow at {where} cannot be used ({said[:LONGEST_REASON]}); check that it runs and has space, or "
+            f"MLflow at {where} cannot be used ({said[:LONGEST_REASON]}); check that it runs or "
             "set MLFLOW_TRACKING_URI to another."
         )
     else:

@@ -31,7 +31,7 @@ class FileFacts(NamedTuple):
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes readable JSON. NaN is refused, since it is no JSON."""
+    """Writes readable JSON. NaN is refused, since it is not JSON."""
     write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -63,7 +63,7 @@ def check_kind(path: str | Path, kind: Literal["file", "folder"]) -> None:
     except OSError:
         same = not os.path.islink(path)  # nothing is there, or a link that leads nowhere
     if not same:
-        raise InputError(f"{path} is no {kind}, and stays as it is; name another one.")
+        raise InputError(f"{path} is not a {kind} and is not replaced; give another path.")
 
 
 def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:

@@ -53,7 +53,7 @@ def list_files(folder: AnyPath) -> Iterator[FileFacts]:
 
 
 def _raise_unless_gone(error: OSError) -> None:
-    """What is no folder, or no longer there, has no files."""
+    """What is not a folder, or no longer there, has no files."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 

@@ -34,7 +34,7 @@ def open_path(address: str) -> AnyPath:
     # Paths would be joined and compared without these parts, and the names of objects have them.
     if found is None or (name and {"", ".", ".."} & set(name.split("/"))):
         raise InputError(
-            f"{address} is no bucket's address; give it as {address[:5]}BUCKET/PATH, with no empty part, "
+            f"{address} is not a bucket address; give it as {address[:5]}BUCKET/PATH, with no empty part, "
             "and none that is . or .."
         )
     with explain_errors(address):

@@ -49,7 +49,7 @@ def make_client() -> S3Client:
 
     Raises:
         botocore.exceptions.BotoCoreError: What configures it cannot be read.
-        InputError: AWS_ENDPOINT_URL is no address.
+        InputError: AWS_ENDPOINT_URL is not an address.
     """
     session = botocore.session.Session()
     session.set_default_client_config(Config(max_pool_connections=CONNECTIONS))
@@ -64,7 +64,7 @@ def make_client() -> S3Client:
         if isinstance(error, exceptions.BotoCoreError):
             raise
         raise InputError(
-            "AWS_ENDPOINT_URL is no address; give it as http://HOST:PORT or https://HOST, or unset it for "
+            "AWS_ENDPOINT_URL is not an address; give http://HOST:PORT or https://HOST, or unset it for "
             "Amazon's own S3."
         ) from None
 
@@ -112,7 +112,7 @@ def explain(error: BaseException | None) -> str:
         case exceptions.FlexibleChecksumError() | exceptions.IncompleteReadError():
             return ": what arrived does not have the bucket's checksum or size; try again."
         case exceptions.ParamValidationError():
-            return " is no address that S3 can have; check the bucket's name."
+            return " is not a valid S3 address; check the bucket's name."
         case (
             exceptions.CredentialRetrievalError()
             | exceptions.SSOError()

@@ -80,7 +80,7 @@ class Checkpoint:
     """A training after an epoch.
 
     Attributes:
-        state: What is no array.
+        state: What is not an array.
         arrays: Lists of arrays by name: `variables`, `optimizer`.
         best: The `variables` after the best epoch, where `Checkpoints.load` has it; None where that is the
             start model. To save them is not needed: they are in the best epoch's own checkpoint.
@@ -287,7 +287,7 @@ def _read_arrays(path: Path) -> list[np.ndarray]:
         with np.load(path) as file:
             return [file[f"arr_{index}"] for index in range(len(file.files))]
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedError(f"{path.name} is no file of arrays: {error}") from error
+        raise DamagedError(f"{path.name} is not a file of arrays: {error}") from error
 
 
 def _copy_files(source: Path, target: Path) -> None:

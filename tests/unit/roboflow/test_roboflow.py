@@ -63,7 +63,7 @@ def test_without_a_key_a_sentence_says_where_to_get_it_and_where_to_put_it(
     assert server.questions == []
 
 
-def test_a_key_file_that_is_no_text_is_one_sentence(
+def test_a_key_file_that_is_not_text_is_one_sentence(
     server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(roboflow.KEY)
@@ -114,12 +114,20 @@ PASSING: dict[str, tuple[str, Callable[[bytes], service.Answer], str]] = {
     "connection cut, no length": ("on_download", service.cut_chunked, "broke off after .* bytes"),
     "connection closed": ("on_download", lambda _: service.hang_up, "could not be reached"),
     "empty": ("on_download", lambda _: service.whole(b""), "was empty"),
-    "no zip": ("on_download", lambda _: service.text("<html>Sign in</html>"), "is no whole zip archive"),
-    "zip truncated": ("on_download", lambda zip_: service.whole(zip_[:-500]), "is no whole zip archive"),
+    "no zip": (
+        "on_download",
+        lambda _: service.text("<html>Sign in</html>"),
+        "is not a complete zip archive",
+    ),
+    "zip truncated": (
+        "on_download",
+        lambda zip_: service.whole(zip_[:-500]),
+        "is not a complete zip archive",
+    ),
     "zip damaged": (
         "on_download",
         lambda zip_: service.whole(zip_.replace(b"40,30,label1", b"40,30,label2")),
-        "is no whole zip archive",
+        "is not a complete zip archive",
     ),
     "wrong checksum": (
         "on_download",

@@ -82,7 +82,7 @@ def test_an_archive_without_its_sha256_is_neither_used_nor_replaced(
     assert server.questions == []
 
 
-def test_a_killed_upload_is_no_mirror(
+def test_a_killed_upload_is_not_a_mirror(
     server: Service,
     bucket: Bucket,
     watch: Watch,

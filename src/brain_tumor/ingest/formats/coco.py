@@ -42,7 +42,7 @@ def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
     `annotations`, from 1.
 
     Raises:
-        InputError: A split has no annotation file or no image, or a file is no such JSON.
+        InputError: A split has no annotation file or no image, or a file is not such a JSON.
     """
     return [_read_split(folder, split, *place) for split, place in _places(folder).items()]
 
@@ -54,7 +54,7 @@ def read_labels(folder: Path) -> list[tuple[int, str]]:
     label.
 
     Raises:
-        InputError: A file cannot be read, or an id is no whole number.
+        InputError: A file cannot be read, or an id is not a whole number.
     """
     return [label for path in find(folder).values() for label in _declared(path)]
 
@@ -73,7 +73,7 @@ def _declared(path: Path) -> list[tuple[int, str]]:
             declared.append((int(key), name))
         except ValueError:
             raise InputError(
-                f"{path}: the category {quote(name)} has the id {quote(key)}, which is no number; give the "
+                f"{path}: the category {quote(name)} has the id {quote(key)}, which is not a number; give "
                 "labels' names instead of dataset.labels=auto."
             ) from None
     return declared
@@ -137,13 +137,13 @@ def _load(path: Path) -> dict[str, list[Any]]:
     try:
         content = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} row {error.lineno} is no JSON ({error.msg}); export it again.") from error
+        raise InputError(f"{path} row {error.lineno} is not JSON ({error.msg}); export it again.") from error
     except (ValueError, RecursionError) as error:
         # Neither UTF-8 nor UTF-16, a number of thousands of digits, or nested past all reason.
-        raise InputError(f"{path} is no JSON that can be read; export it again.") from error
+        raise InputError(f"{path} is not JSON that can be read; export it again.") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise InputError(f"{path} is no COCO file: it has no list {key!r}; export it again.")
+            raise InputError(f"{path} is not a COCO file: it has no list {key!r}; export it again.")
     assert isinstance(content, dict)
     return content
 

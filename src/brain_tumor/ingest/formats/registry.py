@@ -57,7 +57,7 @@ def read_export(folder: Path, scratch: Path) -> Export:
         scratch: An empty folder for images that a format holds inside its own files.
 
     Raises:
-        InputError: The folder is no export of one of the formats, or a file of it cannot be read.
+        InputError: The folder is not an export in one of the formats, or a file of it cannot be read.
     """
     with explain_errors(folder):
         name = find_format(folder)
@@ -68,7 +68,7 @@ def find_format(folder: Path) -> str:
     """The format of an export, a key of `FORMATS`.
 
     Raises:
-        InputError: The folder is no export of one of the formats, or of several.
+        InputError: The folder is not an export in one of the formats, or in several.
     """
     splits = _find_splits(folder)
     found = {name: list(module.find(folder).values()) for name, module in FORMATS.items()}
@@ -80,7 +80,7 @@ def find_format(folder: Path) -> str:
             f"{name} ({display_name(str(found[name][0].relative_to(folder)))})" for name in matching
         )
         raise InputError(f"{folder} holds annotations of several formats: {places}; keep one of them.")
-    # What is no image tells more of the format.
+    # What is not an image tells more of the format.
     names = sorted(list_folder(splits[0]), key=lambda name: (name.lower().endswith(IMAGE_SUFFIXES), name))
     more = ", ..." if len(names) > QUOTED_FILES else ""
     some = ", ".join(map(display_name, names[:QUOTED_FILES])) + more

@@ -35,7 +35,7 @@ def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
     an open quote, and the rows that it swallows would be lost.
 
     Raises:
-        InputError: A split has no annotation file or no image, or a file is no such CSV.
+        InputError: A split has no annotation file or no image, or a file is not such a CSV.
     """
     return [_read_split(folder, split, path) for split, path in split_folders(folder).items()]
 
@@ -53,7 +53,9 @@ def _read_split(folder: Path, split: Split, images: Path) -> ExportSplit:
             _read_rows(file, reader, path, path.relative_to(folder).as_posix())
         except UnicodeDecodeError as error:
             line = _first_undecodable_line(path)
-            raise InputError(f"{path} row {line} is no UTF-8 text; save the file as CSV in UTF-8.") from error
+            raise InputError(
+                f"{path} row {line} is not UTF-8 text; save the file as CSV in UTF-8."
+            ) from error
     return reader.finish()
 
 
@@ -75,7 +77,7 @@ def _read_rows(file: TextIO, reader: SplitReader, path: Path, source: str) -> No
                 _read_row(values, len(header), places, reader, source, number)
             number = rows.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path} row {number} is no CSV ({error}); mend its quotes.") from error
+        raise InputError(f"{path} row {number} is not CSV ({error}); mend its quotes.") from error
 
 
 def _find_columns(header: list[str], path: Path) -> dict[str, int]:

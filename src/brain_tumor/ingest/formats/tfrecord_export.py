@@ -90,7 +90,7 @@ def _read_record(record: bytes, reader: SplitReader, source: str, row: int) -> N
     try:
         features = Example.FromString(record).features.feature
     except DecodeError:
-        reader.report("", source, row, "is no tf.train.Example")
+        reader.report("", source, row, "is not a tf.train.Example")
         return
     filename, problem = _read_name(features)
     if problem:
@@ -120,7 +120,7 @@ def _read_record(record: bytes, reader: SplitReader, source: str, row: int) -> N
         try:
             text = label.decode()
         except UnicodeDecodeError:
-            reader.report(filename, source, row, f"has the label {label!r:.80}, which is no UTF-8 text")
+            reader.report(filename, source, row, f"has the label {label!r:.80}, which is not UTF-8 text")
             return
         reader.add_box(filename, text, (xmin, ymin, xmax, ymax), (width, height), source, row)
 
@@ -131,11 +131,11 @@ def _read_name(features: Any) -> tuple[str, str]:
     try:
         filename = str(name.decode())
     except UnicodeDecodeError:
-        return "", f"has the image/filename {name!r:.80}, which is no UTF-8 text"
+        return "", f"has the image/filename {name!r:.80}, which is not UTF-8 text"
     if any(character in filename for character in "/\\\0") or filename in ("", ".", ".."):
         return "", f"has the image/filename {quote(filename)}, which is not the name of a file"
     if len(name) > LONGEST_NAME:
         return "", f"has the image/filename {quote(filename)}, which is longer than {LONGEST_NAME} bytes"
     if not filename.lower().endswith(IMAGE_SUFFIXES):
-        return "", f"has the image/filename {quote(filename)}, which is no JPEG's or PNG's (*.jpg, *.png)"
+        return "", f"has the image/filename {quote(filename)}, which is not a JPEG's or PNG's (*.jpg, *.png)"
     return filename, ""

@@ -35,7 +35,7 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
         The folder that holds the export: the shallowest one with splits.
 
     Raises:
-        BrokenArchiveError: It is no whole zip archive.
+        BrokenArchiveError: It is not a complete zip archive.
         InputError: A file in it leaves the folder, is a link, or cannot be written; or it holds no export, or
             several.
     """
@@ -57,14 +57,14 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
                     with opened.open(member) as source, open(target, "xb") as file:
                         shutil.copyfileobj(source, file, COPIED_BYTES)
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, UnicodeDecodeError) as error:
-        raise BrokenArchiveError(f"{origin} is no whole zip archive ({error}).") from error
+        raise BrokenArchiveError(f"{origin} is not a complete zip archive ({error}).") from error
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"{origin} cannot be unpacked ({error}); pack it without password, by deflate."
         ) from error
     except OSError as error:
         if error.errno == errno.EINVAL:  # an offset that lies before the file's beginning
-            raise BrokenArchiveError(f"{origin} is no whole zip archive.") from error
+            raise BrokenArchiveError(f"{origin} is not a complete zip archive.") from error
         raise InputError(f"{origin}: {explain_refusal(error, 'a file')}") from error
     return _find_export(folder, origin)
 

@@ -6,8 +6,8 @@ that neighboring slices resemble each other and a tumor grows and shrinks along 
 volume. No patient stands in two splits.
 
 The pictures are to be as hard as real ones: tumors are small or large, faint, bright or dark, and anywhere;
-half of the slices show none; and much that is no tumor is bright. A detector that only finds what is bright
-must fail here as it does on MRI.
+half of the slices show none; and much else is bright. A detector that only finds what is bright must fail
+here as it does on MRI.
 """
 
 import csv
