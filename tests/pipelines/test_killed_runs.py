@@ -153,7 +153,7 @@ def test_what_is_killed_goes_on_and_leaves_nothing(tmp_path: Path) -> None:
     last = run(tmp_path, *JOINT)
     assert last.code == 0, last.stderr
     assert re.search(r"^The run \S+ was killed; this one goes on from what it has done\.$", last.stderr, re.M)
-    assert re.search(r"Goes on after epoch [12] from", last.stderr)
+    assert re.search(r"Resumes after epoch [12] from", last.stderr)
     assert set(last.executed) | set(last.cached) == STEPS
     check_nothing_is_left(tmp_path, last)
 

@@ -244,7 +244,7 @@ def test_the_start_models_figures_are_no_epoch(tmp_path: Path, caplog: pytest.Lo
                 assert training.log.done == 0
                 assert "phase1: before the first epoch  val_boxes_iou 0.5  val_labels_auc 0.8" in caplog.text
             else:
-                assert f"Goes on after epoch {done} from" in caplog.messages[-1]
+                assert f"Resumes after epoch {done} from" in caplog.messages[-1]
                 assert not np.array_equal(training.model.get_weights()[0], [[7]])
             training.run()
     assert [epoch["epoch"] for epoch in training.log.epochs] == [0, 1, 2, 3]

@@ -248,7 +248,7 @@ def test_tensorboards_files_on_a_disk_that_fills_do_not_end_the_training(
     [said] = [record.getMessage() for record in caplog.records]
     assert said == (
         f"TensorBoard's files in {disk / 'logs'} cannot be written any more (No space left on device); the "
-        "training goes on."
+        "training continues."
     )
 
 

@@ -109,7 +109,7 @@ def test_a_killed_process_leaves_whole_epochs_and_no_model(killed: dict[str, Any
 def test_it_goes_on_after_the_last_finished_epoch(killed: dict[str, Any]) -> None:
     for moment, done in (("epoch", 0), ("checkpoint", 1), ("preemption", 1), ("final save", 2)):
         said = killed[moment]["said"]
-        assert (f"Goes on after epoch {done} " in said) == bool(done)
+        assert (f"Resumes after epoch {done} " in said) == bool(done)
         assert (f"epoch {done + 1}/{EPOCHS} in" in said) == (moment != "epoch" or done == 0)
         assert f"epoch {done}/{EPOCHS} in" not in said
     assert "Traceback" not in killed["preemption"]["said"]

@@ -1,4 +1,4 @@
-"""Which model a phase goes on from."""
+"""Which model a phase starts from."""
 
 import json
 import shutil
@@ -99,11 +99,11 @@ def test_a_phase_goes_on_from_the_phase_it_names(
 ) -> None:
     records = open_records(tiny_records)
     config = make_config(tiny_overrides, "phase2_classification")
-    with pytest.raises(InputError, match="phase2_classification goes on from the model of phase1_box; give"):
+    with pytest.raises(InputError, match="phase2_classification starts from the model of phase1_box; give"):
         train(config, records, tmp_path / "model")
     other = make_config(tiny_overrides, "phase2_classification", start="null")
     with pytest.raises(
-        InputError, match="the start model is that of phase1_box, this phase goes on from none"
+        InputError, match="the start model is that of phase1_box, this phase starts from none"
     ):
         train(other, records, tmp_path / "model", start)
     assert not (tmp_path / "model").exists()

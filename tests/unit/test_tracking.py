@@ -202,7 +202,7 @@ def test_a_run_that_was_killed_is_ended_by_the_one_that_goes_on(
         assert client.get_run(run.id).data.tags["goes_on_from"] == run_id
     with open_run("phase1_box") as run:
         run.take_over("0" * 32)
-    assert f"The MLflow run {'0' * 32}, which this one goes on from" in caplog.text
+    assert f"The MLflow run {'0' * 32}, which this one resumes" in caplog.text
 
 
 class Failing(BaseHTTPRequestHandler):

@@ -15,29 +15,29 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.folders import download_file
 from brain_tumor.stores.paths import open_path
 
-# Mean of ImageNet's blue, green and red over 0..255.
+# ImageNet's mean blue, green and red, 0..255.
 IMAGENET_MEAN_BGR = [103.939, 116.779, 123.68]
 
 
 def _centered_bgr(image: Any) -> Any:
-    """Keras's "caffe" preprocessing, which the first ResNets' ImageNet weights were trained with."""
+    """Keras's "caffe" preprocessing, used for the ImageNet weights of ResNet (v1)."""
     x = ops.flip(image, axis=-1)
     return keras.layers.Normalization(mean=IMAGENET_MEAN_BGR, variance=[1.0] * 3, name="preprocessing")(x)
 
 
 def _minus_one_to_one(image: Any) -> Any:
-    """Keras's "tf" preprocessing, which the second ResNets' ImageNet weights were trained with."""
+    """Keras's "tf" preprocessing, used for the ImageNet weights of ResNetV2."""
     return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")(image)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What one must know of a backbone of keras.applications.
+    """A backbone of keras.applications.
 
     Attributes:
-        build: Its function there.
-        features: Names of the layers that give the last activations at strides 4, 8, 16 and 32.
-        preprocess: From RGB images, 0..255, to what it was trained with.
+        build: The function in keras.applications.
+        features: Names of the layers with the last activations at strides 4, 8, 16 and 32.
+        preprocess: Maps RGB images, 0..255, to the inputs that it was trained with.
     """
 
     build: Callable[..., keras.Model]
@@ -58,7 +58,8 @@ BACKBONES = {
         keras.applications.ResNet152,
         ("conv2_block3_out", "conv3_block8_out", "conv4_block36_out", "conv5_block3_out"),
     ),
-    # Its blocks are activated where the next one begins, and the last block of a stage halves the resolution.
+    # In ResNetV2 a block's activation is in the next block, and the last block of a stage halves the
+    # resolution.
     "resnet101v2": Architecture(
         keras.applications.ResNet101V2,
         ("conv2_block3_preact_relu", "conv3_block4_preact_relu", "conv4_block23_preact_relu", "post_relu"),
@@ -68,14 +69,14 @@ BACKBONES = {
 
 
 def build_backbone(config: ModelConfig) -> keras.Model:
-    """Builds the backbone with its start weights.
+    """Builds the backbone with its initial weights.
 
     Returns:
         A model named `backbone` from preprocessed images (batch, size, size, 3) to the last feature maps at
         strides 4, 8, 16 and 32. Its layers are those of keras.applications, in its order.
 
     Raises:
-        InputError: The weights cannot be had, or do not fit.
+        InputError: The weights cannot be loaded, or do not fit.
     """
     known = BACKBONES[config.backbone]
     build = partial(known.build, include_top=False, input_shape=(config.image_size, config.image_size, 3))
@@ -83,12 +84,12 @@ def build_backbone(config: ModelConfig) -> keras.Model:
         try:
             base = build(weights="imagenet")
         except Exception as error:
-            # Keras raises a bare Exception where it cannot fetch a file; any other kind is not about that.
+            # Keras raises a plain Exception if a download fails; subclasses have other causes.
             if type(error) is not Exception:
                 raise
             raise InputError(
-                f"The ImageNet weights could not be fetched ({error}); put the file where model.weights=PATH"
-                " names it, or give model.weights=none."
+                f"The ImageNet weights could not be downloaded ({error}); give a file by model.weights=PATH"
+                ", or give model.weights=none."
             ) from error
     else:
         base = build(weights=None)
@@ -100,14 +101,14 @@ def build_backbone(config: ModelConfig) -> keras.Model:
 
 
 def load_weights(backbone: keras.Model, address: str) -> None:
-    """Loads weights from a detector (.keras), whose backbone is taken, or from a backbone's own .h5 file.
+    """Loads weights from a detector (.keras) with a backbone, or from a backbone's .h5 file.
 
     Args:
         backbone: The model to load them into.
         address: The file's path, or its address in a bucket.
 
     Raises:
-        InputError: It is not there, cannot be read, or does not fit.
+        InputError: The file does not exist, cannot be read, or does not fit.
     """
     source = open_path(address)
     with tempfile.TemporaryDirectory() as scratch:
@@ -116,7 +117,7 @@ def load_weights(backbone: keras.Model, address: str) -> None:
             download_file(source, path)
         if not path.is_file():
             raise InputError(
-                f"model.weights={address} is not there; give imagenet, none or the path (or a bucket's "
+                f"model.weights={address} does not exist; give imagenet, none or the path (or a bucket's "
                 "address) of a .keras or .h5 file."
             )
         _load_file(backbone, path, address)

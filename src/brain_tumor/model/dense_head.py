@@ -1,7 +1,7 @@
-"""The dense box head: at every position of a fine map, how likely each class's box is there, and that box.
+"""The dense box head: a score and a box per class at each position of a fine feature map.
 
-The position whose score is highest answers. So a thing is found, by a score with a loss of its own, and not
-averaged from all positions.
+The position with the highest score gives the box. So objects are found by a score with its own loss, not by
+averaging over positions.
 """
 
 import math
@@ -11,19 +11,20 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-# An untrained head's score: what it must learn of almost all positions is "no".
+# An untrained head's score is low, since almost all positions are negatives.
 PRIOR = 0.01
-# What a distance of exp(0) means, as a fraction of the image's side: untrained boxes have a quarter of it.
+# The distance for an output of 0, as a fraction of the image's side: untrained boxes are a quarter of the
+# side.
 UNIT = 1 / 8
-# From here on a distance grows linearly, or a training that starts badly would overflow: 2.5 times the side.
+# Above this output (2.5 times the side) a distance grows linearly, so that a bad start does not overflow.
 LINEAR = 3.0
 
 
 def feature_pyramid(features: list[Any], width: int) -> Any:
-    """One map at the resolution of the finest feature map, (batch, rows, columns, width).
+    """A feature pyramid's map at the resolution of the finest feature map, (batch, rows, columns, width).
 
-    The coarse maps know what a structure is, the fine one where it ends; each is added to the next finer one,
-    as in a feature pyramid (Lin et al., 2017, https://arxiv.org/abs/1612.03144).
+    Each map is added to the next finer one: coarse maps tell structures apart, fine ones locate their borders
+    (Lin et al., 2017, https://arxiv.org/abs/1612.03144).
 
     Args:
         features: Feature maps, finest first, each (batch, rows, columns, channels), each next one half as
@@ -42,7 +43,7 @@ def feature_pyramid(features: list[Any], width: int) -> Any:
 
 
 def dense_box_head(pyramid: Any, num_classes: int, width: int) -> Any:
-    """The answers of all positions, (batch, rows, columns, num_classes, 5), see `PositionAnswers`.
+    """The predictions at all positions, (batch, rows, columns, num_classes, 5), see `PositionAnswers`.
 
     Two towers of two 3x3 convolutions, one for the scores and one for the distances from a position to the
     four sides of a box, as in FCOS (Tian et al., 2019, https://arxiv.org/abs/1904.01355).
@@ -80,8 +81,8 @@ def _convolution(x: Any, width: int, kernel: int, name: str) -> Any:
 
 
 def _enlarged(x: Any, shape: tuple[int, int], level: int) -> Any:
-    """Doubled, and cut to a map's rows and columns where these are odd."""
-    # By repetition: the gradient of a bilinear resize is float32, which XLA does not add to bfloat16.
+    """Doubles a map's size, and crops it if rows or columns are odd."""
+    # Nearest neighbour: the gradient of a bilinear resize is float32, which XLA cannot add to bfloat16.
     x = keras.layers.UpSampling2D(2, name=f"boxes_enlarge{level}")(x)
     rows, columns = x.shape[1] - shape[0], x.shape[2] - shape[1]
     if rows or columns:
@@ -91,15 +92,15 @@ def _enlarged(x: Any, shape: tuple[int, int], level: int) -> Any:
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class PositionAnswers(keras.layers.Layer):
-    """Turns maps of scores and of distances into each position's answer for each class.
+    """Turns maps of scores and distances into a prediction per position and class.
 
-    A position is the middle of its cell. A distance is an exponential of its number, in units of an eighth
-    of the image's side, so a box always contains its position. It may reach beyond the image: its loss still
-    has a gradient there. What would be more than 2.5 images grows linearly.
+    A position is the center of its cell. A distance is the exponential of the output, in units of an eighth
+    of the image's side, so a box always contains its position. Boxes may extend beyond the image, where the
+    loss still has a gradient. Distances above 2.5 times the image's side grow linearly.
 
     Inputs: (batch, rows, columns, num_classes), the scores as logits, and (batch, rows, columns,
     num_classes * 4), the distances to the left, upper, right and lower side. Output: (batch, rows, columns,
-    num_classes, 5), `[xmin, ymin, xmax, ymax, score]`, normalized to the image, the score as it came.
+    num_classes, 5), `[xmin, ymin, xmax, ymax, score]`, normalized to the image, the score unchanged.
 
     Args:
         num_classes: Number of classes.
@@ -129,7 +130,7 @@ class PositionAnswers(keras.layers.Layer):
 
 
 def positions(rows: int, columns: int) -> Any:
-    """The x and y of the cells' middles, (rows, columns, 2), normalized to 0..1 of the image."""
+    """The x and y of the cells' centers, (rows, columns, 2), normalized to 0..1 of the image."""
     x = (ops.arange(columns, dtype="float32") + 0.5) / columns
     y = (ops.arange(rows, dtype="float32") + 0.5) / rows
     return ops.stack(ops.meshgrid(x, y), axis=-1)
@@ -137,10 +138,10 @@ def positions(rows: int, columns: int) -> Any:
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class BestAnswers(keras.layers.Layer):
-    """Each class's answer at the position where its score is highest, its box cut to the image.
+    """Each class's prediction at the position with its highest score, the box clipped to the image.
 
     Input: (batch, rows, columns, num_classes, 5), see `PositionAnswers`. Output: (batch, num_classes, 5):
-    `[xmin, ymin, xmax, ymax]`, 0 <= xmin <= xmax <= 1, likewise y, and the score, a logit.
+    `[xmin, ymin, xmax, ymax]`, 0 <= xmin <= xmax <= 1, the same for y, and the score, a logit.
     """
 
     @override

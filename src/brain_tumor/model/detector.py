@@ -1,4 +1,4 @@
-"""The detector: backbone and heads, which of its weights learn, and what of it a training runs."""
+"""The detector: backbone and heads, freezing, and the models that a training runs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,26 +18,26 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[Head]) -> 
     """Builds the model.
 
     Args:
-        config: The architecture and the backbone's start weights.
+        config: The architecture and the backbone's initial weights.
         num_classes: Number of labels.
-        heads: The heads that the model gets.
+        heads: The model's heads.
 
     Returns:
-        A model from letterboxed images (batch, size, size, 1 or 3), grey or RGB, 0..255, bytes or floats, to
-        a dict with the heads' answers: `labels`, probabilities (batch, num_classes); `boxes`, (batch,
+        A model from letterboxed images (batch, size, size, 1 or 3), grey or RGB, 0..255, uint8 or float, to a
+        dict with the heads' outputs: `labels`, probabilities (batch, num_classes); `boxes`, (batch,
         num_classes, 4), each `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the letterboxed image, row k
         for class k; and from the dense box head `scores`, 0..1, (batch, num_classes), by which the boxes of a
-        class are ranked: the box's own score, times the label's probability where there is a class head.
+        class are ranked: the box's own score, times the label's probability if there is a class head.
         Preprocessing is part of the model.
 
     Raises:
-        InputError: The backbone's start weights cannot be had, or do not fit.
+        InputError: The backbone's initial weights cannot be loaded, or do not fit.
     """
     image = keras.Input((config.image_size, config.image_size, None), name="image")
     rgb = Rgb(dtype="float32", name="rgb")(image)
     features = build_backbone(config)(BACKBONES[config.backbone].preprocess(rgb))
     outputs = {}
-    # What the class head judges by. The mean of the last map alone would not tell a small thing.
+    # The class head's inputs. The mean of the last map alone would hide small objects.
     vectors = [keras.layers.GlobalAveragePooling2D(name="labels_pool")(features[-1])]
     if "boxes" in heads and config.box_head == "pooled":
         outputs["boxes"] = pooled_box_head(features, num_classes, config.head_width)
@@ -58,16 +58,16 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[Head]) -> 
 
 
 def training_model(model: keras.Model, heads: list[Head]) -> keras.Model:
-    """The same weights with the outputs that a training reads: nothing is computed for other heads.
+    """A model of the same weights with the outputs for a training; other heads are not computed.
 
     Args:
         model: A detector.
-        heads: Those of its heads that learn.
+        heads: The heads that learn.
 
     Returns:
         A model with the outputs `labels`, the logits; `boxes`, (batch, num_classes, 4), or from the dense
         head (batch, num_classes, 5), the fifth number the box's score as a logit; and from the dense head
-        `boxes_map`, the answers of all positions, which its loss reads.
+        `boxes_map`, the predictions at all positions, for its loss.
     """
     layers = {layer.name for layer in model.layers}
     outputs = {}
@@ -82,20 +82,20 @@ def training_model(model: keras.Model, heads: list[Head]) -> keras.Model:
 
 
 def split_where_learning_begins(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Cuts a model behind all that answers the same in each epoch.
+    """Splits a model into a constant part and a learning part.
 
     Args:
-        model: From `training_model`, of heads that learn, with what does not learn frozen.
+        model: From `training_model`, with all layers frozen that do not learn.
 
     Returns:
-        A model from images to a list of tensors, and one from these to the model's outputs. Both share the
-        model's weights.
+        A model from images to a list of tensors whose values are the same in each epoch, and one from these
+        to the model's outputs. Both share the model's weights.
     """
     changing: dict[str, bool] = {}
     border: dict[int, Any] = {}
 
     def visit(tensor: Any) -> bool:
-        """Whether a tensor changes from epoch to epoch, for the same image."""
+        """Whether a tensor changes between epochs, for the same image."""
         layer, node_index, _ = tensor._keras_history
         if layer.name not in changing:
             inputs = (
@@ -118,7 +118,7 @@ def split_where_learning_begins(model: keras.Model) -> tuple[keras.Model, keras.
 
 
 def _learns(operation: Any) -> bool:
-    """Whether what a layer, or a function in its place, makes of the same input may change."""
+    """Whether the output of an operation for the same input may change."""
     if isinstance(operation, keras.layers.Dropout):
         return bool(operation.rate > 0)
     return isinstance(operation, keras.layers.Layer) and bool(operation.trainable_weights)
@@ -128,14 +128,14 @@ def freeze(model: keras.Model, train_heads: list[Head], trainable_layers: int) -
     """Sets which weights learn: the named heads and the top of the backbone.
 
     A frozen BatchNormalization also stops updating its moving statistics and runs in inference mode (Keras
-    does so for a layer with trainable=False), so a frozen weight leaves a training as it entered.
+    does so for a layer with trainable=False), so frozen weights stay bit-identical.
 
     Args:
         model: A detector.
         train_heads: The heads that learn.
-        trainable_layers: How many of the backbone's layers learn, counted from the top, activations and sums
-            included. They may begin inside of a residual block: the top 150 of ResNet101's 345 begin behind
-            the first normalization of `conv4_block12`.
+        trainable_layers: The number of the backbone's layers that learn, counted from the top, including
+            activations and sums. They may start inside a residual block: the top 150 of ResNet101's 345 start
+            after the first normalization of `conv4_block12`.
     """
     backbone = model.get_layer("backbone")
     backbone.trainable = True
@@ -149,25 +149,25 @@ def freeze(model: keras.Model, train_heads: list[Head], trainable_layers: int) -
 
 
 def set_batchnorm_momentum(model: keras.Model, momentum: float) -> None:
-    """Sets how slowly the moving statistics follow, in backbone and heads."""
+    """Sets the momentum of the moving statistics in backbone and heads."""
     for layer in leaf_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
 
 
 def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: float | None) -> int:
-    """How many layers of the backbone learn: all of them where neither a number nor a share is given.
+    """The number of the backbone's layers that learn: all, if neither a number nor a fraction is given.
 
     Args:
-        backbone_layers: How many it has (345 for ResNet101).
+        backbone_layers: The number of its layers (345 for ResNet101).
         layers: The number that learn, or None.
-        fraction: The share that learn, 0..1, rounded down to whole layers, or None.
+        fraction: The fraction that learn, 0..1, rounded down to whole layers, or None.
 
     Raises:
         InputError: The backbone has fewer layers.
     """
     if fraction is not None:
-        # Rounded first: 0.29 of 100 is 28.999999999999996 in floating point.
+        # Rounded first: 0.29 * 100 is 28.999999999999996 in floating point.
         return int(round(backbone_layers * fraction, 6))
     if layers is None:
         return backbone_layers
@@ -179,17 +179,17 @@ def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: f
 
 
 def changing_variables(model: keras.Model) -> list[keras.Variable]:
-    """What a training changes in a model: all but the weights of frozen layers.
+    """The variables that a training changes: all but the weights of frozen layers.
 
-    Dropout's random state is among it. Saving the rest would make a checkpoint of a training of the heads as
-    large as one of everything; it comes from the start model, or from the seed.
+    They include Dropout's random state. The other weights need not be in a checkpoint, which is much smaller
+    without them: they come from the start model, or from the seed.
     """
     frozen = {id(weight) for layer in leaf_layers(model) if not layer.trainable for weight in layer.weights}
     return [variable for variable in model.variables if id(variable) not in frozen]
 
 
 def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model, in place of a model among them its layers."""
+    """All layers of a model; nested models are flattened."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from leaf_layers(layer)

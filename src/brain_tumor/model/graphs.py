@@ -1,4 +1,4 @@
-"""Models as TensorFlow graphs, made quickly."""
+"""Faster construction of TensorFlow graphs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,21 +8,21 @@ import tensorflow as tf
 
 
 def skip_graph_optimizer_on_cpu() -> None:
-    """Turns TensorFlow's graph optimizer off where there is no GPU.
+    """Turns off TensorFlow's graph optimizer if there is no GPU.
 
-    On a CPU it takes a third of the time to a large model's first step, and the steps after it gain nothing.
+    On a CPU it takes a third of the time to a large model's first step, and later steps are not faster.
     """
-    # Listing these, unlike the physical ones, starts TensorFlow's runtime. Before its start the setting would
-    # reach the input pipeline's functions too, and their last digits; so results would hang on what a process
-    # did before.
+    # Unlike listing physical devices, this starts TensorFlow's runtime. Set before its start, the option
+    # would also apply to the input pipeline's functions and change their last digits, so results would depend
+    # on what the process did before.
     if not tf.config.list_logical_devices("GPU"):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def as_graph(model: keras.Model) -> Any:
-    """A model as one TensorFlow graph for batches of any size, in inference mode.
+    """Traces a model as one TensorFlow graph for batches of any size, in inference mode.
 
-    `Model.predict` traces a second graph for a last, smaller batch.
+    `Model.predict` traces a second graph for an incomplete last batch.
 
     Args:
         model: A model of images (batch, size, size, 1 or 3).
@@ -35,22 +35,21 @@ def as_graph(model: keras.Model) -> Any:
 
 
 def flatten_graphs(model: keras.Model, training: bool) -> None:
-    """Makes one TensorFlow graph of a compiled model's evaluation step, and one of its training step.
+    """Builds single TensorFlow graphs for a compiled model's evaluation step and its training step.
 
-    Keras puts the graph of a step into a second one, which reads the batch, for the sake of XLA and of
-    several devices. Without either, both graphs only have to be prepared one after the other, which is a
-    quarter of the time to a ResNet101's first step. An evaluation is better off without XLA: its last batch
-    is a smaller one, which XLA would compile anew.
+    Keras nests the graph of a step in a second one that reads the batch, for XLA and for several devices.
+    Without these, the second graph costs a quarter of the time to a ResNet101's first step. Evaluation does
+    not use XLA, which would compile its incomplete last batch again.
 
     Args:
         model: The model.
-        training: Whether the training step is flattened too; not where XLA compiles it.
+        training: Whether to flatten the training step too; False if XLA compiles it.
     """
 
     def flat(step: Callable[[Any], Any]) -> Any:
         return tf.function(lambda iterator: step(iterator.get_next()), autograph=False, reduce_retracing=True)
 
-    # What is there already, `fit` does not make.
+    # `fit` does not replace existing functions.
     model.test_function = flat(model.test_step)
     if training:
         model.train_function = flat(model.train_step)

@@ -1,6 +1,6 @@
-"""The class head, which says what is in an image, and the box head of the predecessor.
+"""The class head, and the pooled box head of the predecessor.
 
-The box head that finds things is in `brain_tumor.model.dense_head`.
+The dense box head is in `brain_tumor.model.dense_head`.
 """
 
 from typing import Any
@@ -11,19 +11,19 @@ from typing_extensions import override
 
 
 def label_head(vectors: list[Any], num_classes: int, dropout: float) -> Any:
-    """Probability of each label, (batch, num_classes): what is in the image matters, not where.
+    """The probability of each label, (batch, num_classes).
 
     Args:
-        vectors: What the image is judged by, each (batch, channels), of whatever size and scale.
+        vectors: Its inputs, each (batch, channels), of any size and scale.
         num_classes: Number of labels.
         dropout: Dropout rate.
 
     Returns:
-        The output of the layer `labels`. That of `labels_logits`, before the sigmoid, is what a loss reads.
+        The output of the layer `labels`. Losses use that of `labels_logits`, before the sigmoid.
     """
     x = keras.layers.Concatenate(name="labels_vectors")(vectors) if len(vectors) > 1 else vectors[0]
-    # A mean of a ReLU's outputs, a maximum and a logit are of different scales: as they are, the largest of
-    # them would learn and the others not.
+    # A mean of ReLU outputs, a maximum and a logit have different scales: without normalization the largest
+    # would dominate.
     x = keras.layers.BatchNormalization(name="labels_norm")(x)
     x = keras.layers.Dropout(dropout, name="labels_dropout")(x)
     x = keras.layers.Dense(num_classes, dtype="float32", name="labels_logits")(x)
@@ -31,10 +31,9 @@ def label_head(vectors: list[Any], num_classes: int, dropout: float) -> Any:
 
 
 def pooled_box_head(features: list[Any], num_classes: int, width: int) -> Any:
-    """One box a class, (batch, num_classes, 4), from the mean of the coarsest map, by dense layers.
+    """One box per class, (batch, num_classes, 4), from the mean of the coarsest map, by dense layers.
 
-    It is the predecessor's, for comparison: what is left of the geometry after that mean is what the backbone
-    has put into channels.
+    It is the predecessor's, for comparison: after the mean, only the channels hold spatial information.
 
     Args:
         features: Feature maps, finest first, each (batch, rows, columns, channels).
@@ -44,7 +43,7 @@ def pooled_box_head(features: list[Any], num_classes: int, width: int) -> Any:
     x = keras.layers.GlobalAveragePooling2D(name="boxes_pool")(features[-1])
     for layer in (1, 2):
         x = keras.layers.Dense(width, use_bias=False, name=f"boxes_dense{layer}")(x)
-        # Without it, a rate that suits the backbone drives the sigmoids to where they have no gradient.
+        # Without it, a learning rate that suits the backbone saturates the sigmoids.
         x = keras.layers.LayerNormalization(name=f"boxes_dense{layer}_norm")(x)
         x = keras.layers.Activation("relu", name=f"boxes_dense{layer}_relu")(x)
     x = keras.layers.Dense(num_classes * 4, name="boxes_sizes")(x)
@@ -53,12 +52,12 @@ def pooled_box_head(features: list[Any], num_classes: int, width: int) -> Any:
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class BoxFromPlaceAndSize(keras.layers.Layer):
-    """Turns four numbers a class into a box: its width and height, and where in the room left by them it is.
+    """Turns four numbers per class into a box: its width, height, and position in the remaining space.
 
-    Each goes through a sigmoid, so a box is always valid, 0 <= xmin <= xmax <= 1, likewise y, and every valid
-    box has its four numbers.
+    Each goes through a sigmoid, so a box is always valid (0 <= xmin <= xmax <= 1, the same for y), and every
+    valid box can be represented.
 
-    Input: (batch, num_classes * 4), a class's place in x and y, width and height. Output: (batch,
+    Input: (batch, num_classes * 4), per class the position in x and y, width and height. Output: (batch,
     num_classes, 4), each `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the image.
 
     Args:

@@ -1,4 +1,4 @@
-"""Grey images where RGB is needed."""
+"""Conversion of grey images to RGB."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from typing_extensions import override
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class Rgb(keras.layers.Layer):
-    """Grey or RGB images (batch, rows, columns, 1 or 3) as RGB."""
+    """Converts grey or RGB images (batch, rows, columns, 1 or 3) to RGB."""
 
     @override
     def call(self, inputs: Any) -> Any:

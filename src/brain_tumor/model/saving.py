@@ -1,7 +1,6 @@
-"""Loading the Keras model of a model artifact, here and where this library is not.
+"""Loading the Keras model of a model artifact, with and without this library.
 
-A .keras file names the layers of our own by what they are registered as; importing their modules registers
-them.
+A .keras file refers to custom layers by their registered names; importing their modules registers them.
 """
 
 from pathlib import Path
@@ -14,9 +13,9 @@ from brain_tumor.artifacts.model import Model
 from brain_tumor.model import dense_head, heads, rgb
 from brain_tumor.runtime.errors import DamagedError
 
-# The files that define layers of our own. They import nothing of this library.
+# The files that define custom layers. They import nothing of this library.
 LAYER_FILES = [Path(str(module.__file__)) for module in (rgb, heads, dense_head)]
-# The one that loads a model by itself, from these and the .keras file. MLflow runs it; nobody imports it.
+# The file that loads a model from these and the .keras file. MLflow runs it; nothing imports it.
 LOADER_FILE = Path(__file__).with_name("served.py")
 LONGEST_REASON = 200  # characters
 
@@ -31,12 +30,13 @@ def load_model(model: Model) -> keras.Model:
         A detector, not compiled, see `brain_tumor.model.detector.build_detector`.
 
     Raises:
-        DamagedError: A file of the artifact is not the one of its manifest, or this Keras cannot load it.
+        DamagedError: A file of the artifact does not match the manifest, or this version of Keras cannot load
+            it.
     """
     check_files(model.path, model.manifest)
     try:
         return keras.saving.load_model(model.keras_file, compile=False)
-    except (ValueError, TypeError, KeyError, BadZipFile) as error:  # as of what another version wrote
+    except (ValueError, TypeError, KeyError, BadZipFile) as error:  # for example, written by another version
         reason = (str(error).splitlines() or [""])[0][:LONGEST_REASON]
         raise DamagedError(
             f"{model.keras_file} cannot be loaded by Keras {keras.__version__} ({reason}); run the step that "

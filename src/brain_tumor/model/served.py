@@ -1,7 +1,7 @@
-"""The detector as a model that MLflow loads and serves by itself.
+"""The detector as a model that MLflow loads and serves without this library.
 
-MLflow keeps this file beside the logged model and runs it where the model is loaded. This library need not be
-there, so nothing of it is imported: what a .keras file needs of it goes along as files too.
+MLflow stores this file with the logged model and runs it when the model is loaded. It imports nothing of this
+library; the custom layers of the .keras file are logged as files too.
 """
 
 import importlib.util
@@ -12,21 +12,21 @@ import keras
 import mlflow
 import numpy as np
 
-# Images at a time.
+# Batch size.
 BATCH = 32
 
 
 class ServedDetector(mlflow.pyfunc.PythonModel):
-    """Answers for images (batch, size, size, 1 or 3), letterboxed, grey or RGB, 0..255, bytes or floats.
+    """Predicts for images (batch, size, size, 1 or 3), letterboxed, grey or RGB, 0..255, uint8 or float.
 
-    Its files are one `.keras` file, and the `.py` files of the layers that it names.
+    Its files are one `.keras` file, and the `.py` files of its custom layers.
     """
 
     def load_context(self, context: Any) -> None:
         """Loads the Keras model from the logged files."""
         files = [Path(path) for path in context.artifacts.values()]
-        # The layers of the logged model register themselves under the names of those of the library, which
-        # this process may be using, in another version: they are to be found for this one model only.
+        # The logged model's layers are registered under the same names as the library's, which this process
+        # may be using in another version: the registration must apply to this model only.
         registered = keras.saving.get_custom_objects()
         others = dict(registered)
         try:
@@ -42,20 +42,21 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> dict[str, np.ndarray]:
-        """The model's answers.
+        """The model's predictions.
 
         Args:
-            context: Not needed any more.
-            model_input: The images. What is not uint8, such as the integers of a JSON, is taken as float32.
-            params: There are none.
+            context: Unused.
+            model_input: The images. Other types than uint8, such as JSON's integers, are converted to
+                float32.
+            params: Unused.
 
         Returns:
             float32: `labels`, probabilities (batch, classes); `boxes`, (batch, classes, 4), each
             `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the letterboxed image; from the dense box head
-            `scores`, 0..1, (batch, classes). A model without a class head or a box head has no answers of it.
+            `scores`, 0..1, (batch, classes). A model without a class or box head lacks its outputs.
 
         Raises:
-            ValueError: The input is of another shape.
+            ValueError: The input has another shape.
         """
         images = np.asarray(model_input)
         size = self._model.input_shape[1]
@@ -70,7 +71,7 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
 
 
 def _run(file: Path) -> None:
-    """Runs a Python file as a module that nobody can import."""
+    """Runs a Python file as a module that is not in `sys.modules`."""
     spec = importlib.util.spec_from_file_location(f"served_{file.stem}", file)
     assert spec and spec.loader, "it is a .py file"
     spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -1,6 +1,6 @@
-"""Random changes of a batch of training images, each image in its own way, and its boxes with it.
+"""Random augmentation of a batch of training images and their boxes, independently per image.
 
-All that is random follows from a seed, so that the same seed gives the same changes.
+All randomness comes from a seed: the same seed gives the same augmentation.
 """
 
 import math
@@ -11,28 +11,29 @@ import tensorflow as tf
 from brain_tumor.boxes.measures import area, present
 from brain_tumor.config import AugmentationConfig
 
-# An image is neither shifted nor scaled where one of its boxes would keep less than this share of its area.
+# An image is not shifted, scaled or rotated if one of its boxes would keep less than this fraction of its
+# area.
 SMALLEST_VISIBLE_SHARE = 0.5
 
 
 def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dict[str, Any]:
-    """Changes the images of a batch, each in its own way, and their boxes with them.
+    """Augments the images of a batch and their boxes, independently per image.
 
-    A rotated box is the box around its four corners. Boxes are clipped to the image. Where one would keep
-    less than half of its area, its image is mirrored at most: a label that is present always has a box that
-    can be seen. What comes into view from outside is black, as the letterbox's padding is.
+    A rotated box becomes the bounding box of its four corners. Boxes are clipped to the image. If a box would
+    keep less than half of its area, its image is only mirrored, so that a present label always has a visible
+    box. Areas from outside the image are black, like the letterbox's padding.
 
     Args:
         batch: `image` uint8 (batch, size, size, 1 or 3); `boxes` (batch, num_classes, 4), normalized.
-        config: What may change, and how far.
-        seed: An integer tensor (2,); the same seed gives the same changes.
+        config: The ranges of the augmentation.
+        seed: An integer tensor (2,); the same seed gives the same augmentation.
 
     Returns:
-        The batch with changed `image` (uint8) and `boxes`.
+        The batch with augmented `image` (uint8) and `boxes`.
     """
     images, boxes = batch["image"], batch["boxes"]
     shape = images.shape
-    # Every change has its column: switching one off leaves the others as they were.
+    # Each change has its own column: switching one off does not alter the others.
     draws = tf.unstack(tf.random.stateless_uniform((tf.shape(images)[0], 9), seed, -1.0, 1.0), axis=1)
     flip, flip_vertical, right, down, growth, turn, brightness, contrast, gamma = draws
 
@@ -56,7 +57,7 @@ def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dic
 
 
 def _mirror(draw: Any, wanted: bool) -> Any:
-    """-1 for a half of the images, if that is wanted, else 1: (batch,)."""
+    """-1 for half of the images at random, if mirroring is on, otherwise 1: (batch,)."""
     return tf.where(draw < 0, -1.0, 1.0) if wanted else tf.ones_like(draw)
 
 
@@ -70,7 +71,7 @@ def _matrices(mirror: list[Any], factor: Any, angle: Any) -> Any:
 
 
 def _move_boxes(boxes: Any, matrices: Any, shift: Any) -> Any:
-    """Boxes (batch, classes, 4) after a matrix about the middle, (batch, 2, 2), and a shift, (batch, 2)."""
+    """Applies a matrix about the center (batch, 2, 2) and a shift (batch, 2) to boxes (batch, classes, 4)."""
     xmin, ymin, xmax, ymax = tf.unstack(boxes - 0.5, axis=-1)
     # (batch, 2, classes * 4): x and y of all corners
     corners = tf.stack(
@@ -84,17 +85,17 @@ def _move_boxes(boxes: Any, matrices: Any, shift: Any) -> Any:
 
 
 def _loses_boxes(boxes: Any, matrices: Any, shift: Any) -> Any:
-    """Whether a box of the image would keep too little of itself: (batch,) booleans."""
+    """Whether a box of the image would keep too little of its area: (batch,) booleans."""
     moved = _move_boxes(boxes, matrices, shift)
     visible = area(tf.clip_by_value(moved, 0, 1), tf)
     return tf.reduce_any(visible < SMALLEST_VISIBLE_SHARE * area(moved, tf), axis=1)
 
 
 def _resample(images: Any, matrices: Any, shift: Any) -> Any:
-    """Images (batch, size, size, channels), float32, moved as `_move_boxes` moves boxes."""
+    """Moves images (batch, size, size, channels), float32, in the same way as `_move_boxes`."""
     size = images.shape[1]
     inverse = tf.linalg.inv(matrices)
-    # Of the middle of pixel 0: what lies there comes from this place, in pixels.
+    # The source of the center of pixel 0, in pixels.
     middle = (size - 1) / 2
     offset = middle - tf.linalg.matvec(inverse, middle + size * shift)
     rows = tf.concat([inverse, offset[:, :, tf.newaxis]], axis=2)
@@ -109,16 +110,16 @@ def _resample(images: Any, matrices: Any, shift: Any) -> Any:
     )
 
 
-# XLA makes one loop over the pixels of what would be dozens of passes through memory.
+# XLA fuses dozens of passes through memory into one loop over the pixels.
 @tf.function(jit_compile=True, autograph=False)
 def _recolor(images: Any, exponent: Any, gain: Any, offset: Any) -> Any:
     """Changes the grey levels of images (batch, size, size, channels), float32, 0..255.
 
     Args:
         images: The images.
-        exponent: Of the levels as fractions of 255, (batch,).
-        gain: The factor of their distance from the image's mean, (batch,).
-        offset: What is added then, (batch,).
+        exponent: The gamma exponent of the levels as fractions of 255, (batch,).
+        gain: The contrast: the factor of the distance from the image's mean, (batch,).
+        offset: The brightness that is added last, (batch,).
 
     Returns:
         uint8, of the same shape.

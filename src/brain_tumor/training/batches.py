@@ -1,12 +1,12 @@
 """Batches for training and evaluation, by tf.data.
 
-The order of the stages is the point: decode and letterbox once and keep the result as bytes (a quarter of the
-size of floats, and a third of that for grey images), shuffle what is decoded, anew each epoch, and augment
-last, on whole batches, so that no epoch sees the same picture twice. What does not fit into memory is kept in
-a file, so nothing is ever decoded twice.
+The order of the stages matters: images are decoded and letterboxed once and cached as uint8 (a quarter of the
+size of floats, and a third of that for grey images), shuffled after the cache, in a new order each epoch, and
+augmented last, by batches, so that each epoch sees different images. A cache that does not fit into memory is
+a file, so nothing is decoded twice.
 
-All that is random in an epoch follows from the seed and the epoch's number, so that a training can go on at
-any epoch as if it had never stopped.
+All randomness of an epoch comes from the seed and the epoch's number, so that a training can resume at any
+epoch with the same result.
 """
 
 import atexit
@@ -25,12 +25,12 @@ from brain_tumor.records.read import without_autotuner
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.training.augmentation import augment
 
-# A split whose cache is a file is shuffled within as many images as fit into memory, and at least these.
+# If the cache is a file, the shuffle buffer has as many images as fit into memory, and at least this many.
 SMALLEST_SHUFFLE_BATCHES = 16
 
 
 def steps_per_epoch(examples: tf.data.Dataset, batch_size: int) -> int:
-    """How many batches of `training_batches` are an epoch: a last, smaller one only if it is the only one."""
+    """The number of batches of `training_batches` per epoch, at least 1."""
     return max(1, int(examples.cardinality()) // batch_size)
 
 
@@ -43,25 +43,25 @@ def training_batches(
     first_epoch: int = 0,
     memory_cache_gb: float = math.inf,
 ) -> tf.data.Dataset:
-    """Shuffled and augmented batches without end, `steps_per_epoch` of them an epoch.
+    """Shuffled and augmented batches, repeated indefinitely; an epoch has `steps_per_epoch`.
 
-    Each epoch has another order and other changes. Both follow from the seed and the epoch's number alone, so
-    a stream that begins at `first_epoch` goes on exactly as one that began earlier.
+    Each epoch has a different order and augmentation. Both depend only on the seed and the epoch's number, so
+    a stream that starts at `first_epoch` is identical to the rest of one that started earlier.
 
     Args:
         examples: From `load_split`, or from `features.with_features` if there is no augmentation.
-        batch_size: Images a batch. A last, smaller batch is left out (of another order each epoch), unless it
+        batch_size: Images per batch. An incomplete last batch is dropped (other images each epoch), unless it
             is the only one.
-        outputs: Names of the outputs whose truth a batch has, see `training_model`.
-        augmentation: How images are changed; None if they are not.
-        seed: Seed of the order and of the changes.
-        first_epoch: Number of the epoch to begin with.
-        memory_cache_gb: Up to how many GB of examples are kept in memory. If there are more, they are kept in
-            a file, and shuffled within a window of that size.
+        outputs: Names of the outputs whose targets a batch has, see `training_model`.
+        augmentation: The augmentation; None for none.
+        seed: Seed of shuffling and augmentation.
+        first_epoch: Number of the first epoch.
+        memory_cache_gb: The largest cache in memory, in GB. A larger cache is a file, with a shuffle buffer
+            of this size.
 
     Returns:
-        Batches of `(images, targets)`: uint8 (batch, size, size, 1 or 3), or the features in their place, and
-        a dict of the outputs' truths.
+        Batches of `(images, targets)`: images uint8 (batch, size, size, 1 or 3), or features instead, and a
+        dict of the outputs' targets.
 
     Raises:
         InputError: The disk is too small.
@@ -78,7 +78,7 @@ def training_batches(
         epochs.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
-        # Those of the examples do not come through `flat_map`.
+        # `flat_map` drops the examples' options.
         .with_options(without_autotuner())
     )
 
@@ -86,17 +86,17 @@ def training_batches(
 def _shuffled_epochs(
     examples: tf.data.Dataset, batch_size: int, seed: int, first_epoch: int, memory_cache_gb: float
 ) -> tf.data.Dataset:
-    """Pairs of a seed (2,) and a batch of examples, epoch after epoch without end."""
+    """Pairs of a seed (2,) and a batch of examples, epoch after epoch indefinitely."""
     count = int(examples.cardinality())
     cached, window = _cache(examples, memory_cache_gb)
     window = min(count, max(window, SMALLEST_SHUFFLE_BATCHES * batch_size))
 
     def epoch_batches(epoch: Any) -> tf.data.Dataset:
-        # `shuffle` mixes the global seed into its own, and cannot where that is 0 and its own a tensor.
-        tf.compat.v1.get_default_graph().seed = None  # of this function alone
+        # `shuffle` combines its seed with the global one, which fails if that is 0 and its own a tensor.
+        tf.compat.v1.get_default_graph().seed = None  # only in this function
         epoch_seed = tf.random.stateless_uniform((), (seed, epoch), None, None, tf.int64)
         return (
-            # The cache is outside of this function, so that all epochs share it.
+            # The cache is created outside of this function, so that all epochs share it.
             cached.shuffle(window, seed=epoch_seed, reshuffle_each_iteration=False)
             .batch(batch_size, drop_remainder=count >= batch_size)
             .enumerate()
@@ -109,7 +109,7 @@ def _shuffled_epochs(
 def evaluation_batches(
     examples: tf.data.Dataset, batch_size: int, outputs: Sequence[str], memory_cache_gb: float = math.inf
 ) -> tf.data.Dataset:
-    """Batches in order and unchanged, each image once: `(images, targets)` as in `training_batches`."""
+    """Batches in order, each image once, not augmented: `(images, targets)` as in `training_batches`."""
     kept = {"image": "image"} | {output.split("_")[0]: output for output in outputs}
     examples = examples.map(lambda example: {key: example[key] for key in kept})
     cached, _ = _cache(examples, memory_cache_gb)
@@ -121,12 +121,12 @@ def evaluation_batches(
 
 
 def _inputs_and_targets(batch: dict[str, Any], outputs: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    # An output's truth is that of its head.
+    # An output's target is that of its head.
     return batch["image"], {output: batch[output.split("_")[0]] for output in outputs}
 
 
 def _cache(examples: tf.data.Dataset, memory_cache_gb: float) -> tuple[tf.data.Dataset, int]:
-    """Examples that are computed once and then kept, and how many of them fit into the memory for it."""
+    """Caches examples; returns them and how many fit into the memory for the cache."""
     each = sum(spec.shape.num_elements() * spec.dtype.size for spec in tf.nest.flatten(examples.element_spec))
     count = int(examples.cardinality())
     if count * each <= memory_cache_gb * 1e9:
@@ -144,10 +144,10 @@ def _cache(examples: tf.data.Dataset, memory_cache_gb: float) -> tuple[tf.data.D
 
 
 def with_loss_weights(inputs: Any, targets: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Adds what the losses' sums over a batch are divided by, where several devices share the batch.
+    """Adds sample weights that turn the losses' sums into means, if several devices share a batch.
 
-    A device sees only its own share, and how many boxes are in that. So every image brings along, as weight
-    of its loss, one over the number of boxes (for the labels, of images) in the whole batch.
+    A device sees only its part of the batch. So each image's weight is one over the number of boxes (for the
+    labels, of images) in the whole batch.
     """
     weights = {}
     for output, truth in targets.items():

@@ -1,4 +1,4 @@
-"""What happens between the epochs and batches of a training, as Keras callbacks."""
+"""Keras callbacks of a training."""
 
 import itertools
 import logging
@@ -23,7 +23,7 @@ from brain_tumor.training.checkpoints import ProgressState
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Writes a line an epoch, sends its figures to MLflow, and keeps them.
+    """Logs one line per epoch, sends its figures to MLflow, and keeps them.
 
     Attributes:
         epochs: The figures of each epoch so far.
@@ -42,7 +42,7 @@ class EpochLog(keras.callbacks.Callback):
         return self._run.id
 
     def restore(self, epochs: list[Epoch], run_id: str) -> None:
-        """Takes over the epochs of a process that was killed, from its MLflow run into this one's."""
+        """Restores the epochs of a killed process, and copies its MLflow run's figures to this run."""
         self.epochs = epochs
         self._run.take_over(run_id)
         for figures in epochs:
@@ -50,11 +50,11 @@ class EpochLog(keras.callbacks.Callback):
 
     @property
     def done(self) -> int:
-        """How many epochs are done."""
+        """The number of finished epochs."""
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0
 
     def begin(self, figures: Epoch) -> None:
-        """Takes the start model's figures as those of epoch 0."""
+        """Records the start model's figures as those of epoch 0."""
         shown = "  ".join(f"{key} {value:.4g}" for key, value in sorted(figures.items()))
         logging.info("%s: before the first epoch  %s", self._name, shown)
         self.epochs.append({"epoch": 0, "seconds": 0.0, **figures})
@@ -87,10 +87,10 @@ class EpochLog(keras.callbacks.Callback):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Stops a training at the batch whose loss is not finite.
+    """Stops a training at a batch whose loss is not finite.
 
-    Keras's own callback for it would make the device wait for Python after each batch. This one says that it
-    may be called in another thread, where Keras reads the losses while the next batches are computed.
+    Keras's TerminateOnNaN makes the device wait for Python after each batch. This one allows Keras to call it
+    in another thread, which reads the losses while the next batches are computed.
     """
 
     async_safe = True
@@ -108,7 +108,7 @@ class FiniteLoss(keras.callbacks.Callback):
 
     @override
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # Keras's figure is the mean of the epoch so far: once it is not finite, it stays so.
+        # Keras reports the mean of the epoch so far: once it is not finite, it stays so.
         self._losses[batch] = (logs or {})["loss"]
         self._broken = self._broken or not math.isfinite(self._losses[batch])
 
@@ -124,7 +124,7 @@ class FiniteLoss(keras.callbacks.Callback):
         if not self._broken:
             return
         for batch in itertools.count():
-            while batch not in self._losses:  # its thread is still to come
+            while batch not in self._losses:  # the other thread has not handled it yet
                 time.sleep(0.001)
             if not math.isfinite(self._losses[batch]):
                 step = int(self.params["steps"]) * self._epoch + batch + 1
@@ -136,9 +136,9 @@ class FiniteLoss(keras.callbacks.Callback):
 
 
 class BatchCount(keras.callbacks.Callback):
-    """Shows how far an epoch is, where epochs are long.
+    """Shows the progress of long epochs.
 
-    It may be called in another thread, like `FiniteLoss`.
+    Keras may call it in another thread, like `FiniteLoss`.
     """
 
     async_safe = True
@@ -164,17 +164,17 @@ class BatchCount(keras.callbacks.Callback):
 
 
 class BestEpoch(keras.callbacks.Callback):
-    """Follows the monitored figure: keeps the best epoch's weights, lowers the rate, ends the training.
+    """Watches the monitored figure: keeps the best epoch's weights, lowers the learning rate, stops early.
 
-    Keras has a callback for each, but none whose state can be saved and restored.
+    Keras's callbacks for these cannot save and restore their state.
 
     Args:
         phase: The phase.
-        variables: What the training changes.
+        variables: The variables that the training changes.
 
     Attributes:
-        best_epoch: The epoch with the highest figure so far, from 1; 0 where that is the start model.
-        best: The values of the variables after it.
+        best_epoch: The epoch with the highest figure so far, from 1; 0 for the start model.
+        best: The values of the variables after that epoch.
     """
 
     def __init__(self, phase: PhaseConfig, variables: list[keras.Variable]) -> None:
@@ -188,7 +188,7 @@ class BestEpoch(keras.callbacks.Callback):
         self._rate_waited = 0
 
     def begin(self, figures: Epoch) -> None:
-        """Takes the model as it is for the best so far."""
+        """Records the current weights as the best so far."""
         self._score, self.best = self._phase.judge(figures), read(self._variables)
 
     @override
@@ -208,11 +208,11 @@ class BestEpoch(keras.callbacks.Callback):
 
     @property
     def finished(self) -> bool:
-        """Whether there was no better epoch for so long that the training is over."""
+        """Whether the training stops early."""
         return 0 < self._waited >= self._phase.early_stopping_patience
 
     def state(self) -> ProgressState:
-        """What `restore` needs beside the best weights."""
+        """The state that `restore` needs, without the best weights."""
         return ProgressState(
             best_epoch=self.best_epoch,
             score=self._score,
@@ -221,22 +221,22 @@ class BestEpoch(keras.callbacks.Callback):
         )
 
     def restore(self, state: ProgressState, best: list[np.ndarray]) -> None:
-        """Goes on where another process's `state` was."""
+        """Restores another process's `state`."""
         self.best_epoch, self._score = state.best_epoch, state.score
         self._waited, self._rate_waited = state.waited, state.rate_waited
         self.best = best
 
     def restore_best(self) -> None:
-        """Gives the variables their values after the best epoch."""
+        """Sets the variables to their values after the best epoch."""
         write(self._variables, self.best)
 
 
 class Preemption(keras.callbacks.Callback):
-    """Ends the process at SIGTERM with exit code 143, which a pod gets some seconds before it is killed.
+    """Ends the process on SIGTERM, which a pod gets some seconds before it is killed, with exit code 143.
 
-    Between the first and the last batch it waits for the batch in hand; before and after them it ends at
-    once. A checkpoint that is being written is still waited for, by `Checkpointer`. What is written by
-    renaming stays whole or absent.
+    Between the first and the last batch, the current batch is finished first; before and after them the
+    process ends at once. `Checkpointer` waits for a checkpoint that is being written. Files written by
+    renaming stay complete or absent.
     """
 
     def __init__(self) -> None:
@@ -246,7 +246,7 @@ class Preemption(keras.callbacks.Callback):
         self._previous: Any = None
 
     def __enter__(self) -> "Preemption":
-        # Python delivers signals to its main thread, and lets no other one ask for them.
+        # Only Python's main thread can set signal handlers.
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._receive)
         return self
@@ -272,9 +272,9 @@ class Preemption(keras.callbacks.Callback):
         self._end_if_asked()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        logging.warning("SIGTERM: the training ends; started again, it goes on from its last checkpoint.")
+        logging.warning("SIGTERM: the training ends; started again, it resumes from its last checkpoint.")
         self._received = True
-        # The first batch takes long, since its graph is made.
+        # The first batch takes long, since its graph is built.
         if self._batches < 2:
             raise SystemExit(TERMINATED)
 
@@ -289,11 +289,11 @@ def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 def read(variables: list[keras.Variable]) -> list[np.ndarray]:
-    """The values of variables, as arrays that later changes do not reach."""
+    """Copies of the values of variables."""
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def write(variables: list[keras.Variable], values: list[np.ndarray]) -> None:
-    """Gives variables their values."""
+    """Sets variables to values."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

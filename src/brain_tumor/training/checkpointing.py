@@ -1,4 +1,4 @@
-"""Keeping a training's checkpoints while it runs: copied between the epochs, written beside the next one."""
+"""Saves checkpoints during a training: copied between epochs, written during the next one."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,20 +12,20 @@ from brain_tumor.training.checkpoints import OPTIMIZER, VARIABLES, Checkpoint, C
 
 
 class Checkpointer(keras.callbacks.Callback):
-    """Saves the training's state after each epoch, and brings it back.
+    """Saves the training's state after each epoch, and restores it.
 
-    The arrays are copied at the epoch's end, and a thread writes them while the next epoch learns. At most
-    one such copy exists: an epoch's end waits for what the one before it still writes.
+    The arrays are copied at the epoch's end, and a thread writes them during the next epoch. At most one copy
+    exists: the end of an epoch waits until the previous checkpoint is written.
 
-    It surrounds the training (`with`): at the training's end, whatever ends it, what is being written is
-    waited for. What went wrong in the thread is raised at the next epoch's end or here; beside another error,
-    which passes on, it is logged.
+    It is a context manager around the training: at its end, for any reason, it waits for the checkpoint that
+    is being written. An error in the thread is raised at the next epoch's end or here; if there is another
+    error, it is only logged.
 
     Args:
-        checkpoints: Where.
-        variables: What the training changes, with the values that it starts with.
-        log: Has the figures of the epochs.
-        progress: Has run before this in every epoch.
+        checkpoints: The store of the checkpoints.
+        variables: The variables that the training changes, with their initial values.
+        log: The figures of the epochs.
+        progress: The best epoch; its callback must run before this one.
     """
 
     def __init__(
@@ -56,32 +56,32 @@ class Checkpointer(keras.callbacks.Callback):
         self._wait()
         best = self._progress.best_epoch == epoch + 1
         arrays = {
-            # The best epoch's weights have just been copied, and nobody changes the copy.
+            # The best epoch's weights were just copied, and the copy never changes.
             VARIABLES: self._progress.best if best else read(self._variables),
             OPTIMIZER: read(self.model.optimizer.variables),
         }
         state = TrainingState(
-            epochs=list(self._log.epochs),  # as they are now, not when the thread comes to write them
+            epochs=list(self._log.epochs),  # the state now, not when the thread writes it
             progress=self._progress.state(),
             mlflow_run_id=self._log.run_id,
         )
         self._written = self._writer.submit(self._checkpoints.save, epoch + 1, Checkpoint(state, arrays))
 
     def _wait(self) -> None:
-        """Waits until nothing is being written, and raises what went wrong in it."""
+        """Waits for the thread, and raises its error."""
         if self._written:
             self._written.result()
             self._written = None
 
     def restore(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Takes up the latest whole checkpoint, if there is one."""
+        """Restores the latest complete checkpoint, if there is one."""
         checkpoint = self._checkpoints.load()
         if checkpoint is None:
             return
-        # Until an epoch is better than the start model, the best weights are those that are there already.
+        # Until an epoch is better than the start model, the best weights are the initial ones.
         best = read(self._variables) if checkpoint.best is None else checkpoint.best
         write(self._variables, checkpoint.arrays[VARIABLES])
         write(optimizer.variables, checkpoint.arrays[OPTIMIZER])
         self._progress.restore(checkpoint.state.progress, best)
         self._log.restore(checkpoint.state.epochs, checkpoint.state.mlflow_run_id)
-        logging.info("Goes on after epoch %d from %s", self._log.done, self._checkpoints.folder)
+        logging.info("Resumes after epoch %d from %s", self._log.done, self._checkpoints.folder)

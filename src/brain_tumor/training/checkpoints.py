@@ -1,12 +1,12 @@
-"""Checkpoints: what a training that was killed needs to go on as if nothing had happened.
+"""Checkpoints: the state from which a killed training resumes with the same result.
 
-They live outside of the step's own disk, which a restarted pod does not get back: below the root that
-`BRAIN_TUMOR_CHECKPOINTS` names, a folder or an address in a bucket. Without it a training keeps none. Each
-training has its own place there, named by a hash of all that its result depends on:
+They are stored outside of the pod, whose disk is lost on a restart: below the folder or bucket address in
+`BRAIN_TUMOR_CHECKPOINTS`. Without it there are no checkpoints. Each training has its own folder there, named
+by a hash of everything that its result depends on:
 
     epoch-00003/  epoch-00004/    the last two finished epochs
-    epoch-00002/                  and the best one of each of them, whose weights they do not repeat
-    model/                        the finished model, in their place
+    epoch-00002/                  the best epoch of each of them, whose weights they do not repeat model/
+    the finished model, which replaces them
 """
 
 import hashlib
@@ -38,25 +38,25 @@ from brain_tumor.stores.paths import AnyPath, open_path
 EPOCH = "epoch-"
 MODEL = "model"
 STATE_FILE = "state.json"
-# Names of arrays: what the training changes in the model, and in the optimizer.
+# Names of arrays: the changing variables of the model, and those of the optimizer.
 VARIABLES = "variables"
 OPTIMIZER = "optimizer"
-# A training's folder and what is in it, half written things included. A bucket may hold other things besides.
+# A training's folder and its content, including unfinished parts. A bucket may hold other objects as well.
 TRAINING = r".+-[0-9a-f]{16}"
 CONTENT = rf"({EPOCH}\d|{MODEL}/|\.)"
 
 
 class CheckpointManifest(Manifest):
-    """What a checkpoint says of its folder."""
+    """The manifest of a checkpoint."""
 
     kind: Literal["checkpoint"] = "checkpoint"
 
 
 class ProgressState(Schema):
-    """How the monitored figure has gone so far."""
+    """The progress of the monitored figure."""
 
     best_epoch: int
-    """The epoch with the highest figure, from 1; 0 where that is the start model."""
+    """The epoch with the highest figure, from 1; 0 for the start model."""
     score: float
     """That figure."""
     waited: int
@@ -66,24 +66,24 @@ class ProgressState(Schema):
 
 
 class TrainingState(Schema):
-    """What a training knows after an epoch beside its arrays."""
+    """A training's state after an epoch, without arrays."""
 
     epochs: list[Epoch]
     """The figures of each epoch so far."""
     progress: ProgressState
     mlflow_run_id: str
-    """The run that it is tracked in, or an empty text."""
+    """The MLflow run that it is tracked in, or an empty string."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training after an epoch.
+    """A training's state after an epoch.
 
     Attributes:
-        state: What is not an array.
+        state: The state without arrays.
         arrays: Lists of arrays by name: `variables`, `optimizer`.
-        best: The `variables` after the best epoch, where `Checkpoints.load` has it; None where that is the
-            start model. To save them is not needed: they are in the best epoch's own checkpoint.
+        best: The `variables` after the best epoch, set by `Checkpoints.load`; None for the start model. They
+            are not saved again: the best epoch's checkpoint has them.
     """
 
     state: TrainingState
@@ -105,10 +105,10 @@ class Checkpoints:
         self.folder = open_path(address)
 
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:
-        """Keeps the state after an epoch (from 1).
+        """Saves the state after an epoch (from 1).
 
-        Of the earlier ones it keeps only the one before it, and the best epochs that these two refer to.
-        Later ones, which `load` has passed over, go.
+        Of the other checkpoints, only the previous one and the best epochs of these two are kept. Later ones,
+        which `load` skipped, are deleted.
         """
 
         def write(folder: Path) -> None:
@@ -123,12 +123,12 @@ class Checkpoints:
         self._keep([each for each in needed if each])
 
     def load(self) -> Checkpoint | None:
-        """The latest state that is whole, or None.
+        """The latest complete state, or None.
 
-        A damaged one is passed over with a warning, and so is one whose best epoch's is damaged.
+        A damaged checkpoint is skipped with a warning, and so is one whose best epoch's is damaged.
 
         Raises:
-            InputError: One cannot be read, which does not say that it is damaged.
+            InputError: A checkpoint cannot be read; it need not be damaged.
         """
         epochs = self._epochs()
         for name in reversed(epochs):
@@ -140,11 +140,11 @@ class Checkpoints:
             except DamagedError as error:
                 logging.warning("The checkpoint %s/%s is damaged: %s", self.folder, name, error)
         if epochs:
-            logging.warning("No checkpoint in %s is whole, the training begins anew.", self.folder)
+            logging.warning("No checkpoint in %s is complete, the training starts over.", self.folder)
         return None
 
     def keep_model(self, model: Path) -> None:
-        """Keeps the finished training's model artifact, and deletes the epochs."""
+        """Saves the finished training's model artifact, and deletes the epochs."""
         self._put(MODEL, ModelManifest(), lambda folder: _copy_files(model, folder))
         self._keep([MODEL])
 
@@ -165,7 +165,7 @@ class Checkpoints:
                 draft.manifest = ModelManifest()
         except DamagedError as error:
             logging.warning(
-                "The finished model %s/%s is damaged, the training is done again: %s",
+                "The finished model %s/%s is damaged, the training is repeated: %s",
                 self.folder,
                 MODEL,
                 error,
@@ -174,10 +174,10 @@ class Checkpoints:
         return True
 
     def _read(self, name: str, wanted: str = "*") -> tuple[TrainingState, dict[str, list[np.ndarray]]]:
-        """An epoch's state and its arrays, or those of a name.
+        """An epoch's state and its arrays, or those with a certain name.
 
         Raises:
-            DamagedError: It is not whole.
+            DamagedError: It is not complete.
             InputError: It cannot be read.
         """
         try:
@@ -188,7 +188,7 @@ class Checkpoints:
             raise DamagedError(f"{error.filename} is gone.") from error
 
     def _best_of(self, name: str) -> str:
-        """The checkpoint that another one refers to as its best epoch's; an empty text if there is none."""
+        """The name of a checkpoint's best epoch's checkpoint; an empty string if there is none."""
         content = read_file(self.folder / name / STATE_FILE) if name else None
         try:
             return _best_name(_parse_state(content, f"{self.folder}/{name}")) if content else ""
@@ -199,10 +199,10 @@ class Checkpoints:
         return sorted(name for name in self._names() if name.startswith(EPOCH))
 
     def _names(self) -> list[str]:
-        """What is there and whole, as far as one can tell without reading it: the manifest comes last."""
+        """The names of all checkpoints with a manifest, which is written last."""
         with refusals_explained(self.folder):
             found = [facts.name.split("/") for facts in list_files(self.folder)]
-        # A folder that this machine is still writing has its manifest a moment before its name.
+        # A local folder that is still being written has its manifest shortly before its final name.
         return [parts[0] for parts in found if parts[1:] == [MANIFEST] and not parts[0].startswith(".")]
 
     def _put(self, name: str, manifest: Manifest, write: Callable[[Path], None]) -> None:
@@ -211,7 +211,7 @@ class Checkpoints:
             draft.manifest = manifest
 
     def _keep(self, names: list[str]) -> None:
-        """Deletes all the rest, with what a killed process was writing, but not what another one writes."""
+        """Deletes everything else, including drafts of killed processes, but not drafts of running ones."""
         found = {facts.name.split("/")[0] for facts in list_files(self.folder)}
         for name in found.difference(names):
             if not is_draft(name):
@@ -221,10 +221,10 @@ class Checkpoints:
 
 
 def open_checkpoints(config: TrainConfig, records: Records, start: Model | None) -> Checkpoints | None:
-    """The checkpoints of a training, or None where the environment names no root for them.
+    """The checkpoints of a training, or None if the environment names no root for them.
 
-    Their place depends on the whole config, the image's tag (`BRAIN_TUMOR_IMAGE`), the records and the start
-    model, so that a training goes on from none but its own.
+    Their folder's name is a hash of the whole config, the image's tag (`BRAIN_TUMOR_IMAGE`), the records and
+    the start model, so that a training resumes only from its own checkpoints.
     """
     root = os.environ.get(environment.CHECKPOINTS, "").rstrip("/")
     if not root:
@@ -241,14 +241,14 @@ def open_checkpoints(config: TrainConfig, records: Records, start: Model | None)
 def delete_old_checkpoints(root: str, before: float) -> list[AnyPath]:
     """Deletes the checkpoints of trainings that last changed before a moment.
 
-    A training's checkpoints are as old as their newest file. Whatever else lies below the root is left.
+    A training's checkpoints are as old as their newest file. Other files below the root are kept.
 
     Args:
         root: The folder or address in a bucket that holds them.
         before: Seconds since 1970.
 
     Returns:
-        The deleted folders, a training each.
+        The deleted folders, one per training.
 
     Raises:
         InputError: The root cannot be read, or the checkpoints not be deleted.
@@ -270,7 +270,7 @@ def _epoch_name(epoch: int) -> str:
 
 
 def _best_name(state: TrainingState) -> str:
-    """The best epoch's checkpoint; an empty text where that is the start model, which has none."""
+    """The name of the best epoch's checkpoint; an empty string for the start model."""
     best = state.progress.best_epoch
     return _epoch_name(best) if best else ""
 
@@ -291,9 +291,9 @@ def _read_arrays(path: Path) -> list[np.ndarray]:
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copies an artifact's files, all but the manifest, which is made anew.
+    """Copies an artifact's files without the manifest.
 
-    Artifacts never change, so on one disk a second name for the same bytes will do.
+    Artifacts never change, so on the same disk hard links suffice.
     """
     for file in source.iterdir():
         if file.name != MANIFEST:

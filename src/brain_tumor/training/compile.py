@@ -1,6 +1,6 @@
-"""A model's losses, metrics and optimizer, as a phase wants them.
+"""The losses, metrics and optimizer of a phase.
 
-Nothing here computes with TensorFlow itself, so that it trains on any of Keras's backends.
+Nothing here uses TensorFlow directly, so that it works with any Keras backend.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ from brain_tumor.metrics import (
     MeanAUC,
 )
 
-# The share of a cosine schedule's steps in which the rate rises to its height.
+# The fraction of a cosine schedule's steps for the warm-up.
 WARMUP_SHARE = 0.05
 
 
@@ -41,11 +41,11 @@ def compile_model(
         model: From `training_model`.
         phase: The phase.
         class_weights: Each label's weight in the class loss where it is present, in slot order.
-        steps: Training steps of the whole phase, over which a cosine schedule goes.
+        steps: Training steps of the whole phase, the length of a cosine schedule.
         jit_compile: Keras's argument: whether XLA compiles the step.
         reduction: The losses' own; see `brain_tumor.losses.BoxLoss`.
-        watched: The labels whose boxes get metrics of their own; None for all. One that the validation images
-            do not show would have 0 there.
+        watched: The labels whose boxes get their own metrics; None for all. The metrics of a label that is
+            not in the validation images would be 0.
     """
     outputs = list(model.output)
     weights = phase.loss_weights
@@ -55,11 +55,11 @@ def compile_model(
         "boxes_map": DetectionLoss(phase.box_loss, weights.boxes, weights.scores, reduction=reduction),
     }
     learning = [name for name in outputs if not (name == "boxes" and "boxes_map" in outputs)]
-    # The detection loss has its weights inside.
+    # The detection loss includes its weights.
     shares = {"labels": weights.labels, "boxes": weights.boxes, "boxes_map": 1.0}
     metrics = _metrics(list(class_weights), watched, "boxes_map" in outputs)
     if len(outputs) == 1:
-        # Keras puts the output's name before the metric's only where there are several outputs.
+        # Keras prefixes a metric's name with the output's only if there are several outputs.
         for metric in metrics[outputs[0]]:
             metric.name = f"{outputs[0]}_{metric.name}"
     model.compile(
@@ -75,8 +75,8 @@ def compile_model(
 def _metrics(
     labels: list[str], watched: Collection[str] | None, ranked: bool
 ) -> dict[str, list[keras.metrics.Metric]]:
-    """What each head is watched with; `ranked` says whether boxes have scores."""
-    # A mean over labels hides the one whose boxes are all wrong.
+    """The metrics of each head; `ranked` says whether boxes have scores."""
+    # A mean over labels hides a label whose boxes are all wrong.
     own = {
         metric_name(label): slot for slot, label in enumerate(labels) if watched is None or label in watched
     }
@@ -93,9 +93,9 @@ def _metrics(
 
 
 def _create_variables(model: keras.Model, num_classes: int) -> None:
-    """Creates what the optimizer, the losses and the metrics keep.
+    """Creates the variables of the optimizer, the losses and the metrics.
 
-    Left to the first step, each of these makes Keras trace that step twice, which is most of its time.
+    If the first step created them, Keras would trace it twice, which is most of its time.
     """
     model.optimizer.build(model.trainable_variables)
     answers = {name: ops.zeros((1, *output.shape[1:])) for name, output in model.output.items()}
@@ -108,7 +108,7 @@ def _create_variables(model: keras.Model, num_classes: int) -> None:
 
 
 def build_optimizer(phase: PhaseConfig, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW at the phase's rate: on TensorFlow with fused updates, else Keras's own.
+    """AdamW with the phase's learning rate: with fused updates on TensorFlow, otherwise Keras's.
 
     Args:
         phase: The phase.
@@ -124,6 +124,6 @@ def build_optimizer(phase: PhaseConfig, steps: int) -> keras.optimizers.Optimize
     if keras.backend.backend() == "tensorflow":
         from brain_tumor.training.optimizer import FusedAdamW as adamw  # noqa: N813
     optimizer = adamw(rate, weight_decay=phase.weight_decay, global_clipnorm=phase.clip_norm)
-    # A normalization's factor that shrinks takes its channel with it, and a bias has nothing to overfit.
+    # Decaying a normalization's scale shrinks its channel, and a bias does not overfit.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

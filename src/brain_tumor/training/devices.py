@@ -1,4 +1,4 @@
-"""What a training computes on: its devices, and how TensorFlow is set up for them."""
+"""The devices of a training, and TensorFlow's settings for them."""
 
 import errno
 import os
@@ -13,22 +13,22 @@ from brain_tumor.runtime.errors import InputError
 
 
 def training_devices() -> list[str]:
-    """The names of the GPUs that a training uses; none where it uses the CPU."""
+    """The names of the GPUs that a training uses; empty for the CPU."""
     return [device.name for device in tf.config.list_logical_devices("GPU")]
 
 
 def build_strategy(devices: list[str]) -> tf.distribute.Strategy:
-    """How a batch is spread: over all of several devices, each with a copy of the weights."""
+    """The distribution strategy: several devices have copies of the weights and share a batch."""
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
 def copied_ahead(batches: tf.data.Dataset, devices: list[str]) -> tf.data.Dataset:
-    """Batches on the one device that a training uses, two of them there before they are needed.
+    """Prefetches two batches to the device of a training on a single device.
 
     Args:
         batches: The batches, in the host's memory.
-        devices: From `training_devices`. Where there is none, the batches stay as they are, and several take
-            theirs from a strategy.
+        devices: From `training_devices`. With none or several, the batches are returned unchanged; several
+            get theirs from a strategy.
     """
     if len(devices) != 1:
         return batches
@@ -36,7 +36,7 @@ def copied_ahead(batches: tf.data.Dataset, devices: list[str]) -> tf.data.Datase
 
 
 def choose_jit_compile(devices: list[str]) -> bool | str:
-    """Whether XLA compiles the training step: on one GPU.
+    """Whether XLA compiles the training step: only on a single GPU.
 
     On a CPU it takes minutes to compile a ResNet101, and it cannot compile a step across devices.
     """
@@ -44,10 +44,10 @@ def choose_jit_compile(devices: list[str]) -> bool | str:
 
 
 def choose_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Literal["float32", "bfloat16"]:
-    """The type to compute in.
+    """The compute dtype.
 
     Args:
-        precision: What is wanted; `auto` takes bfloat16 where a GPU has units for it (compute capability 8.0
+        precision: The configured one; `auto` is bfloat16 on a GPU with units for it (compute capability 8.0
             and later).
     """
     if precision != "auto":
@@ -59,16 +59,16 @@ def choose_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Liter
 
 @contextmanager
 def out_of_memory_explained(config: TrainConfig) -> Iterator[None]:
-    """Turns TensorFlow's pages about memory that it did not get into a sentence that says what to change.
+    """Turns TensorFlow's out-of-memory error into a sentence that says what to change.
 
     Raises:
-        InputError: The memory did not do.
-        OSError: The disk of a file of TensorFlow's is full.
+        InputError: Out of memory.
+        OSError: The disk of a file that TensorFlow writes is full.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow's kind of that error, too
+        if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow raises the same error for a full disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         smaller = config.batch_size // 2
         advice = f"try {smaller}" if smaller else "try a smaller model.image_size"

@@ -1,4 +1,4 @@
-"""A frozen backbone's feature maps in place of the images, for trainings in which it does not change."""
+"""Caching of a frozen backbone's feature maps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +9,14 @@ import tensorflow as tf
 def with_features(
     examples: tf.data.Dataset, extractor: Callable[[Any], Any], batch_size: int
 ) -> tf.data.Dataset:
-    """The same examples with a backbone's feature maps in place of the image.
+    """Replaces the examples' images by a backbone's feature maps.
 
-    They are computed as they are read; what is cached behind this is computed once.
+    They are computed lazily; a cache after this computes them once.
 
     Args:
         examples: From `load_split`.
         extractor: A function from images (batch, size, size, 1 or 3) to a list of tensors.
-        batch_size: Images a call.
+        batch_size: Images per call.
     """
     count = examples.cardinality()
     return (
@@ -28,6 +28,6 @@ def with_features(
 
 
 def extract_features(extractor: Callable[[Any], Any], images: Any) -> tuple[Any, ...]:
-    """What a model that begins behind the backbone reads in place of images (as in `load_split`)."""
-    # Keras answers with a tensor in place of a list of one.
+    """The inputs of a model without the backbone, from images (as in `load_split`)."""
+    # Keras returns a tensor instead of a list of one.
     return tuple(tf.nest.flatten(extractor(images)))

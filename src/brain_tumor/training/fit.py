@@ -1,4 +1,4 @@
-"""The epochs of a training: a model learns from the records until it no longer improves."""
+"""The epochs of a training, with early stopping."""
 
 import hashlib
 import logging
@@ -38,19 +38,19 @@ from brain_tumor.training.devices import choose_jit_compile, copied_ahead, train
 from brain_tumor.training.features import extract_features, with_features
 from brain_tumor.training.tensorboard import TensorBoardLog
 
-# Images that a frozen backbone reads at a time.
+# Batch size of a frozen backbone.
 FEATURES_BATCH = 64
 
 
 @dataclass(frozen=True)
 class _Learning:
-    """What learns, and from what.
+    """The trained model and its data.
 
     Attributes:
-        model: The model, or only what of it lies behind a backbone that always answers the same.
-        train: The training examples, with what `model` reads as their image.
-        valid: The validation examples, likewise.
-        read: From images, as `load_split` has them, to what `model` reads.
+        model: The model, or only its heads if the backbone's features are cached.
+        train: The training examples, with `model`'s inputs as their image.
+        valid: The validation examples, in the same form.
+        read: Maps images (as in `load_split`) to `model`'s inputs.
     """
 
     model: keras.Model
@@ -68,22 +68,22 @@ def fit(
     checkpoints: Checkpoints | None,
     preemption: Preemption,
 ) -> list[Epoch]:
-    """Trains a model, and gives it its best epoch's weights.
+    """Trains a model, and sets the best epoch's weights.
 
     Args:
-        model: The model, of the heads that learn, with what does not learn frozen.
+        model: The model with the heads that learn; all other layers are frozen.
         config: The training's config.
-        records: What it learns from.
+        records: The training and validation data.
         run: The MLflow run that gets the epochs' figures.
-        board: TensorBoard's files, if they are wanted.
-        checkpoints: Where the state after each epoch is kept, if it is, and a killed training goes on from.
-        preemption: Ends the process where that is asked for.
+        board: The TensorBoard callback, if any.
+        checkpoints: Where the state after each epoch is saved and a killed training resumes from, if any.
+        preemption: Ends the process on SIGTERM, if any.
 
     Returns:
         The figures of all epochs.
 
     Raises:
-        InputError: A figure is not finite, or the disk is too small for what is cached.
+        InputError: A figure is not finite, or the disk is too small for the cache.
     """
     train, valid = (load_split(records, split, config.model.image_size) for split in ("train", "valid"))
     learning = _skip_frozen_backbone(model, config.phase, train, valid)
@@ -102,7 +102,7 @@ def fit(
         callbacks.append(checkpointer)
     validation = _validation_batches(learning, config)
     if config.phase.start and not log.epochs:
-        # A phase may make nothing better: then it hands on the model that it was given.
+        # A phase may not improve the start model: then that is the result.
         found = learning.model.evaluate(validation, verbose=0, return_dict=True)
         figures = {f"val_{name}": float(value) for name, value in found.items()}
         log.begin(figures)
@@ -114,14 +114,14 @@ def fit(
             _run_epochs(learning, config, validation, log.done, callbacks)
     progress.restore_best()
     if not progress.best_epoch:
-        logging.warning("%s: no epoch made the start model better, which is handed on.", config.name)
+        logging.warning("%s: no epoch was better than the start model, which is the result.", config.name)
     return log.epochs
 
 
 def _skip_frozen_backbone(
     model: keras.Model, phase: PhaseConfig, train: tf.data.Dataset, valid: tf.data.Dataset
 ) -> _Learning:
-    """Takes the backbone out of the epochs where it answers the same in each: its answers are kept."""
+    """Trains the heads alone on cached features, if these are the same in each epoch."""
     if phase.augment or model.get_layer("backbone").trainable_weights:
         return _Learning(model, train, valid, lambda images: images)
     extractor, rest = split_where_learning_begins(model)
@@ -135,7 +135,7 @@ def _compile(learning: _Learning, config: TrainConfig, records: Records) -> None
     class_weights, shown = records.statistics.class_weights, records.statistics.class_counts["valid"]
     if absent := [label for label in records.labels if not shown[label]]:
         logging.warning(
-            "%s: no validation image shows %s: no figure of an epoch says anything about that.",
+            "%s: no validation image shows %s, so no figure of an epoch is about it.",
             config.name,
             ", ".join(absent),
         )
@@ -171,7 +171,7 @@ def _run_epochs(
     done: int,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
-    """Runs the epochs behind those that are done already."""
+    """Runs the remaining epochs."""
     batches = training_batches(
         learning.train,
         config.batch_size,
@@ -188,13 +188,13 @@ def _run_epochs(
         validation_data=validation,
         initial_epoch=done,
         epochs=config.phase.epochs,
-        shuffle=False,  # the batches are shuffled already
+        shuffle=False,  # the batches are already shuffled
         verbose=0,
         callbacks=callbacks,
     )
 
 
 def phase_seed(config: TrainConfig) -> int:
-    """The seed of a phase's order and augmentation: another for each phase, or all would see the same."""
+    """The seed of a phase's shuffling and augmentation; it differs between phases."""
     digest = hashlib.sha256(f"{config.seed} {config.name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -9,14 +9,14 @@ from typing_extensions import override
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class FusedAdamW(keras.optimizers.AdamW):
-    """Keras's AdamW, each weight updated by one TensorFlow operation.
+    """Keras's AdamW with one TensorFlow operation per weight update.
 
-    Keras writes the same update in some forty operations a weight, over half of the graph of a ResNet101's
-    training step. Building that graph is most of the time to the first step, and running it a fifth of a
-    small batch's.
+    Keras's update has about forty operations per weight, over half of the graph of a ResNet101's training
+    step. Building that graph is most of the time to the first step, and running it a fifth of a small batch's
+    step.
 
-    Where several devices share a batch, their gradients are summed before they are clipped, as one device
-    would see them; Keras clips each device's share.
+    With several devices, gradients are summed before clipping, as on one device; Keras clips each device's
+    part.
 
     Reference: Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
     """
@@ -31,7 +31,7 @@ class FusedAdamW(keras.optimizers.AdamW):
         return super().apply(grads, trainable_variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-        # Keras's place for it is behind the clipping; `apply` has done it.
+        # Keras sums after clipping; `apply` has summed them already.
         return grads_and_vars
 
     @override

@@ -1,6 +1,6 @@
-"""The type that a model's layers compute in while it is trained.
+"""The compute dtype of a model's layers during training.
 
-Nothing here computes with TensorFlow itself, so that it works on any of Keras's backends.
+Nothing here uses TensorFlow directly, so that it works with any Keras backend.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import keras
 
 from brain_tumor.model.detector import leaf_layers
 
-# Grey levels up to 255 and what a loss reads need more digits than bfloat16's three.
+# Grey levels up to 255 and the inputs of losses need more than bfloat16's three digits.
 EXACT_LAYERS = ("rgb", "preprocessing", "labels_logits", "labels", "boxes_map", "boxes_best", "boxes")
 
 
@@ -19,15 +19,15 @@ EXACT_LAYERS = ("rgb", "preprocessing", "labels_logits", "labels", "boxes_map", 
 def compute_policy(
     model: keras.Model, dtype: Literal["float32", "bfloat16"], replicas: int
 ) -> Iterator[None]:
-    """Lets a model compute in another type or on several devices, and makes it what it was afterwards.
+    """Sets a model's compute dtype and number of devices, and restores the previous ones afterwards.
 
-    Weights stay float32, and so does the model that is saved. On several devices BatchNormalization takes its
-    statistics from the whole batch, not from a device's share.
+    Weights stay float32, and so does the saved model. On several devices, BatchNormalization's statistics are
+    those of the whole batch, not of a device's part.
 
     Args:
         model: The detector.
-        dtype: What it computes in.
-        replicas: How many devices share a batch.
+        dtype: The compute dtype.
+        replicas: The number of devices that share a batch.
     """
     layers = [layer for layer in leaf_layers(model) if layer.name not in EXACT_LAYERS]
     policies = [layer.dtype_policy for layer in layers]

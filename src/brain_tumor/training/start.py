@@ -1,4 +1,4 @@
-"""The model that a phase goes on from."""
+"""Checks of the model that a phase starts from."""
 
 from brain_tumor.artifacts.model import Model
 from brain_tumor.config import TrainConfig
@@ -6,7 +6,7 @@ from brain_tumor.runtime.errors import InputError
 
 
 def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> None:
-    """Refuses a start model that is missing, not wanted, or none that the phase can go on from.
+    """Rejects a start model that is missing, unexpected, or does not fit the phase.
 
     Args:
         start: The start model, if one is given.
@@ -14,13 +14,13 @@ def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> 
         labels: The records' labels, in slot order.
 
     Raises:
-        InputError: It is so. The message says what to change.
+        InputError: The start model does not fit. The message says what to change.
     """
     name, wanted_start = config.name, config.phase.start
     if start is None:
         if wanted_start:
             raise InputError(
-                f"{name} goes on from the model of {wanted_start}; give that, or set "
+                f"{name} starts from the model of {wanted_start}; give that, or set "
                 f"phases.{name}.start=null for a new model."
             )
         return
@@ -34,7 +34,7 @@ def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> 
         if value != wanted:
             raise InputError(
                 f"{name}: the start model has {key} {value}, this phase needs {wanted}; start it from a "
-                "model that was trained alike."
+                "model with the same value."
             )
     if found.backbone.name != config.model.backbone:
         raise InputError(
@@ -49,6 +49,6 @@ def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> 
     last = found.phases[-1].name
     if last != wanted_start:
         raise InputError(
-            f"{name}: the start model is that of {last}, this phase goes on from {wanted_start or 'none'}; "
-            f"set phases.{name}.start={last} if it is to."
+            f"{name}: the start model is that of {last}, this phase starts from {wanted_start or 'none'}; "
+            f"set phases.{name}.start={last} to use it."
         )

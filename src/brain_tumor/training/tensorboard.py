@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: its figures an epoch, and boxes on validation images."""
+"""TensorBoard's files of a training: figures per epoch, and boxes on validation images."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -18,19 +18,19 @@ from brain_tumor.boxes.measures import area, present
 from brain_tumor.training.callbacks import current_rate
 
 IMAGES = 4
-# Small images are drawn this large at least, or a box's line would be as thick as the box.
+# Small images are enlarged to at least this side, or a box's line would be as thick as the box.
 DRAWN_SIZE = 240
 TRUE, PREDICTED = (0, 200, 0), (255, 120, 0)
 
 
 @dataclass(frozen=True)
 class _Examples:
-    """What boxes are drawn on.
+    """The images that boxes are drawn on.
 
     Attributes:
         images: uint8 (images, size, size, 1 or 3).
         boxes: The true boxes, (images, num_classes, 4), normalized.
-        inputs: What the trained model reads of these images.
+        inputs: The trained model's inputs for these images.
     """
 
     images: np.ndarray
@@ -39,13 +39,14 @@ class _Examples:
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Writes TensorBoard's files while a model is trained.
+    """Writes TensorBoard's files during a training.
 
-    They are for looking at: where they cannot be written any more, as on a disk that is full, the training
-    goes on without them and says so.
+    They are not essential: if they cannot be written any more, as on a full disk, the training logs a warning
+    and continues.
 
     Args:
-        folder: Gets the subfolders `<name>/train` and `<name>/valid`, so that both curves are in one plot.
+        folder: The parent of the subfolders `<name>/train` and `<name>/valid`, which put both curves in one
+            plot.
         name: The training's name.
     """
 
@@ -60,11 +61,11 @@ class TensorBoardLog(keras.callbacks.Callback):
         }
 
     def choose_images(self, examples: tf.data.Dataset, read: Callable[[Any], Any]) -> None:
-        """Chooses images to draw boxes on: those with the largest boxes, each in another part of a split.
+        """Chooses images to draw boxes on: those with the largest box in each part of a split.
 
         Args:
             examples: From `load_split`.
-            read: From such images to what the trained model reads.
+            read: Maps images to the trained model's inputs.
         """
         chosen: dict[int, tuple[float, dict[str, Any]]] = {}
         count = int(examples.cardinality())
@@ -92,7 +93,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self._flush()
 
     def write_epochs(self, epochs: list[Epoch]) -> None:
-        """Writes figures of epochs: `epoch` (from 1), and others of which `val_` begins validation's."""
+        """Writes figures of epochs: `epoch` (from 1), and others; `val_` begins validation's."""
         for figures in epochs:
             for name, value in figures.items():
                 if name not in ("epoch", "seconds"):
@@ -113,7 +114,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         except tf.errors.OpError as error:
             if not self._refused:
                 logging.warning(
-                    "TensorBoard's files in %s cannot be written any more (%s); the training goes on.",
+                    "TensorBoard's files in %s cannot be written any more (%s); the training continues.",
                     self._folder,
                     (error.message or type(error).__name__).splitlines()[0].rsplit("; ", 1)[-1],
                 )
@@ -125,7 +126,7 @@ def draw_boxes(images: np.ndarray, boxes: np.ndarray, predicted: np.ndarray) -> 
 
     Args:
         images: uint8 (images, size, size, 1 or 3).
-        boxes: (images, num_classes, 4), normalized; an absent class a row of zeros, and not drawn.
+        boxes: (images, num_classes, 4), normalized; an absent class, a row of zeros, is not drawn.
         predicted: The same shape.
 
     Returns:

@@ -1,4 +1,4 @@
-"""One training: a phase of the detector, from records and perhaps a start model to a model artifact."""
+"""One training: a phase of the detector, from records and an optional start model to a model artifact."""
 
 import logging
 import math
@@ -56,23 +56,23 @@ def train(
 ) -> dict[str, float]:
     """Runs one phase and publishes its model.
 
-    Where checkpoints are kept (see `brain_tumor.training.checkpoints`), a training that was killed goes on
-    after its last finished epoch, with the same result, and one that was finished is not done again.
+    With checkpoints (see `brain_tumor.training.checkpoints`), a killed training resumes after its last
+    finished epoch, with the same result, and a finished one is not repeated.
 
     Args:
         config: The phase, the model and what all phases share.
         records: The records artifact.
         output: The model artifact's folder, see `brain_tumor.artifacts.model`.
-        start: The model artifact to go on from; without it a new model is built.
-        logs: The folder for TensorBoard's files, if they are wanted. They grow during the training.
+        start: The model artifact to start from; without it a new model is built.
+        logs: The folder for TensorBoard's files, if any. They grow during the training.
 
     Returns:
         The validation figures of the best epoch, whose weights the model has.
 
     Raises:
         InputError: The config does not fit the records or the start model, or the training failed for a
-            reason that another config mends: memory, or a loss that is not finite.
-        SystemExit: With code 143, at SIGTERM.
+            reason that another config fixes: out of memory, or a loss that is not finite.
+        SystemExit: With code 143, on SIGTERM.
     """
     dtype = choose_precision(config.precision)
     if publish_to := _publish_to(config):
@@ -111,16 +111,16 @@ def train(
 
 
 def _take_finished(name: str, output: Path, logs: Path | None) -> dict[str, float]:
-    """The figures of a training that was done before, whose model was put back."""
+    """The figures of a training that was finished before, whose model was restored."""
     description = open_model(output).description
     if logs:
         TensorBoardLog(logs, name).write_epochs(description.phases[-1].epochs)
-    logging.info("%s: finished before; its model is taken from the checkpoints.", name)
+    logging.info("%s: already finished; its model is restored from the checkpoints.", name)
     return description.metrics
 
 
 def _prepare_model(config: TrainConfig, num_classes: int, start: Model | None) -> keras.Model:
-    """The detector as the phase begins with it, what does not learn frozen."""
+    """The phase's initial detector, with all layers frozen that do not learn."""
     phase = config.phase
     keras.utils.set_random_seed(config.seed)
     model = load_model(start) if start else build_detector(config.model, num_classes, phase.heads)
@@ -160,7 +160,7 @@ def _describe(
     epochs: list[Epoch],
     run_id: str,
 ) -> ModelDescription:
-    """What the model artifact says of the model."""
+    """The model artifact's description."""
     best = max(epochs, key=config.phase.judge)
     trained = TrainedPhase(
         name=config.name,
@@ -188,7 +188,7 @@ def _describe(
 
 
 def _title(name: str, phases: list[TrainedPhase], backbone: Backbone) -> str:
-    """The phase's name as words, and what a reader must know: a backbone that never learned."""
+    """The phase's name as words, with a note about a backbone that never learned."""
     title = name.replace("_", " ")
     if any(phase.trainable_layers for phase in phases):
         return title
@@ -202,7 +202,7 @@ def _report(
     description: ModelDescription,
     run: Run,
 ) -> None:
-    """Publishes a copy of the model artifact where the phase wants one, and tells MLflow of the result."""
+    """Publishes a copy of the model artifact if the phase asks for it, and logs the result to MLflow."""
     if publish_to := _publish_to(config):
         run.set_tags({"published": publish_copy(output, publish_to)})
     run.log_metrics({f"best_{name}": value for name, value in description.metrics.items()})
@@ -210,12 +210,12 @@ def _report(
 
 
 def _publish_to(config: TrainConfig) -> str:
-    """Where the model is to be published, or an empty text."""
+    """The address to publish the model to, or an empty string."""
     return str(config.phase.publish_to) or os.environ.get(environment.PUBLISH, "")
 
 
 def _log_model(model: keras.Model, dtype: str, records: Records, artifact: Model, run: Run) -> None:
-    """Gives MLflow a copy of the model that it can load by itself, and what one must know to use it."""
+    """Logs a copy of the model to MLflow that loads without this library, and how to use it."""
     size = artifact.description.image_size
     run.log_model(
         LOADER_FILE,
