@@ -393,7 +393,7 @@ def test_what_was_done_before_a_failure_is_not_done_again(tmp_path: Path, export
     # Which of the trainings is first changes from run to run.
     *done, training = failed.executed
     assert done == ["ingest", "build TFRecords"]
-    assert f"The step '{training}' failed: model.weights={absent} is not there; give" in failed.stderr
+    assert f"The step '{training}' failed: model.weights={absent} does not exist; give" in failed.stderr
     assert failed.history == []
 
     again = run(tmp_path, *data, f"model.weights={absent.with_name('other.keras')}", store=store, **variables)

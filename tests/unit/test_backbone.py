@@ -76,7 +76,7 @@ def test_weights_that_do_not_fit_are_refused(saved: Path, tmp_path: Path) -> Non
     for file in sorted(tmp_path.iterdir()):
         with pytest.raises(InputError, match=rf"{file.name} does not fit the 42,658,176-weight backbone"):
             load_weights(resnet101, str(file))
-    with pytest.raises(InputError, match=r"missing\.keras is not there; give imagenet, none or the path"):
+    with pytest.raises(InputError, match=r"missing\.keras does not exist; give imagenet, none or the path"):
         build_backbone(model_config(weights=str(tmp_path / "missing.keras")))
 
 

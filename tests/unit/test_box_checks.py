@@ -26,7 +26,11 @@ from tests.unit.validated import BAD, SHAPE, boxes_of, check, quarantined
         ("40,30,label1,5,5,10,inf", "not_a_number", "ymax 'inf'"),
         ("40,30,label1,5,five,,20", "not_a_number", "ymin 'five', xmax ''"),
         ("wide,30,label1,5,5,10,20", "not_a_number", "width 'wide'"),
-        ("40,30,tumor,5,5,10,20", "unknown_label", "label 'tumor', which is none of label0, label1, label2"),
+        (
+            "40,30,tumor,5,5,10,20",
+            "unknown_label",
+            "label 'tumor', which is not one of label0, label1, label2",
+        ),
         ("40,30,,5,5,10,20", "unknown_label", "label ''"),
         ("30,40,label1,5,5,10,20", "size_mismatch", "is 40 x 30 pixels, not 30 x 40"),
         ("40,30,label1,5,5,10", "malformed_row", "7 values where the header has 8"),
@@ -112,7 +116,7 @@ def test_a_box_a_pixel_over_the_edge_is_clipped_and_counted(
     (finding,) = result.findings
     assert (finding.file, finding.row, finding.kind, finding.bad) == (BAD, 2, "box_over_edge", False)
     assert finding.action == "box clipped"
-    assert "over the edge of its 40 x 30 pixels" in finding.message
+    assert "beyond the edge of its 40 x 30 pixels" in finding.message
     assert boxes_of(result) == [[BAD, "label1", *clipped]]
 
 

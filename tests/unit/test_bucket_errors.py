@@ -77,7 +77,7 @@ def test_a_wrong_key_is_refused(
     monkeypatch.setenv(name, value)
     for call in (fingerprint, check_writable):
         said = refusal(partial(call, "s3://bucket/data.zip"))
-        assert said.startswith(f"s3://bucket/data.zip: S3 does not take these credentials ({code}); check")
+        assert said.startswith(f"s3://bucket/data.zip: S3 does not accept these credentials ({code}); check")
 
 
 def test_a_service_that_is_down_or_nowhere_is_told(
@@ -102,23 +102,27 @@ def answer(code: str) -> s3.ClientError:
 @pytest.mark.parametrize(
     ("address", "error", "message"),
     [
-        ("gs://b/a", RefreshError(SECRET), "gs://b/a: Google does not take these credentials"),
-        ("gs://b/a", google.Unauthorized(SECRET), "gs://b/a: these credentials may not do this"),
-        ("gs://b/a", google.Forbidden(SECRET), "gs://b/a: these credentials may not do this"),
+        ("gs://b/a", RefreshError(SECRET), "gs://b/a: Google does not accept these credentials"),
+        ("gs://b/a", google.Unauthorized(SECRET), "gs://b/a: these credentials lack the permission"),
+        ("gs://b/a", google.Forbidden(SECRET), "gs://b/a: these credentials lack the permission"),
         ("gs://b/a", google.NotFound(SECRET), "gs://b/a: there is no such bucket or object"),
         ("gs://b/a", google.ServiceUnavailable(SECRET), "gs://b/a: the bucket's service failed"),
         ("gs://b/a", RequestsConnectionError(SECRET), "gs://b/a: the bucket's service failed"),
-        ("gs://b/a", DataCorruption(None, SECRET), "gs://b/a: what arrived does not have the bucket's"),
-        ("s3://b/a", answer("AccessDenied"), "s3://b/a: these credentials may not do this"),
-        ("s3://b/a", answer("403"), "s3://b/a: these credentials may not do this"),
-        ("s3://b/a", answer("ExpiredToken"), "s3://b/a: S3 does not take these credentials"),
+        (
+            "gs://b/a",
+            DataCorruption(None, SECRET),
+            "gs://b/a: the transferred bytes do not match the bucket's",
+        ),
+        ("s3://b/a", answer("AccessDenied"), "s3://b/a: these credentials lack the permission"),
+        ("s3://b/a", answer("403"), "s3://b/a: these credentials lack the permission"),
+        ("s3://b/a", answer("ExpiredToken"), "s3://b/a: S3 does not accept these credentials"),
         ("s3://b/a", answer("404"), "s3://b/a: there is no such bucket or object"),
         ("s3://b/a", answer("SlowDown"), r"s3://b/a: the bucket's service failed \(SlowDown\)"),
         ("s3://b/a", s3.ReadTimeoutError(endpoint_url=SECRET), "s3://b/a: the bucket's service failed"),
         (
             "s3://b/a",
             s3.FlexibleChecksumError(error_msg=SECRET),
-            "s3://b/a: what arrived does not have the bucket's checksum",
+            "s3://b/a: the transferred bytes do not match the bucket's checksum",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -159,4 +163,4 @@ def test_an_upload_is_refused_to_a_reader(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_bucket.reader_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_bucket.reader_secret)
     said = refusal(lambda: upload_file(tmp_path / "file", open_path("s3://bucket/file")))
-    assert said.startswith("s3://bucket/file: these credentials may not do this")
+    assert said.startswith("s3://bucket/file: these credentials lack the permission")

@@ -69,5 +69,5 @@ def test_a_split_that_is_left_empty_is_named(tmp_path: Path) -> None:
     for path in (export / "test").glob("*.jpg"):
         damage(path)
 
-    with pytest.raises(InputError, match=r"has no usable image in test: all that came are quarantined"):
+    with pytest.raises(InputError, match=r"has no usable image in test: all its images are quarantined"):
         build_tfrecords(CONFIG, make_dataset(tmp_path, export), tmp_path / "records")

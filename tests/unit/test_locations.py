@@ -59,7 +59,9 @@ def test_who_may_read_only_is_told_beforehand(s3_bucket: S3Bucket, monkeypatch: 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_bucket.reader_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_bucket.reader_secret)
     assert fingerprint("s3://bucket/data.zip")
-    with pytest.raises(InputError, match="s3://bucket/models: these credentials may not do this; give them"):
+    with pytest.raises(
+        InputError, match="s3://bucket/models: these credentials lack the permission; give them"
+    ):
         check_writable("s3://bucket/models")
 
 

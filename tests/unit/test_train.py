@@ -147,7 +147,9 @@ def test_a_phase_that_makes_its_start_model_worse_hands_that_on(
     assert start > max(others) and phase.best_epoch == 0
     assert config.phase.judge(metrics) == start
     assert changed_weights(loaded(labels_model), loaded(tmp_path / "model")) == set()
-    assert "phase3_finetune: no epoch was better than the start model, which is the result." in caplog.messages
+    assert (
+        "phase3_finetune: no epoch was better than the start model, which is the result." in caplog.messages
+    )
 
 
 def test_the_same_seed_gives_the_same_figures_and_weights(

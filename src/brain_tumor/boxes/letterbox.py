@@ -1,10 +1,10 @@
-"""Letterbox and boxes, forth and back.
+"""Letterboxing of images and boxes, and the inverse.
 
 A box is `[xmin, ymin, xmax, ymax]`. In a file it is in pixels of its image, xmax and ymax exclusive; in a
-tensor it is normalized to 0..1 of the image that the tensor holds.
+tensor it is normalized to 0..1 of the tensor's image.
 
-The letterbox's functions use only arithmetic that plain numbers, NumPy arrays and TensorFlow tensors share,
-so that the input pipeline and the evaluation cannot disagree.
+The functions use only arithmetic that numbers, NumPy arrays and TensorFlow tensors support, so that the input
+pipeline and the evaluation use the same code.
 """
 
 from typing import Any
@@ -13,16 +13,15 @@ import numpy as np
 
 
 def letterbox(height: Any, width: Any, size: int) -> tuple[Any, Any, Any, Any]:
-    """Where an image lies in the square that it is letterboxed to: enlarged or shrunk to fit, centered.
+    """The placement of a letterboxed image in its square: resized to fit, centered.
 
     Args:
         height: Height of the original image in pixels: an int, or an integer array or tensor.
-        width: Its width, likewise.
+        width: Its width, of the same type.
         size: Side of the square, in pixels.
 
     Returns:
-        `(top, left, new_height, new_width)`: the place and size of the resized image in the square, in
-        pixels.
+        `(top, left, new_height, new_width)`: position and size of the resized image in the square, in pixels.
     """
     longest = (height + width + abs(height - width)) // 2  # max(), for numbers and tensors alike
     new_height = _at_least_one((2 * height * size + longest) // (2 * longest))
@@ -39,7 +38,7 @@ def box_to_letterbox(box: Any, placement: Any, size: int) -> tuple[Any, Any, Any
 
     Args:
         box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalized to 0..1 of the original image.
-        placement: What `letterbox` says of the image. TensorFlow needs it cast to the box's type.
+        placement: The result of `letterbox`. TensorFlow needs it cast to the box's type.
         size: Side of the square, in pixels.
 
     Returns:
@@ -65,7 +64,7 @@ def box_from_letterbox(box: Any, height: Any, width: Any, size: int) -> tuple[An
         size: Side of the square, in pixels.
 
     Returns:
-        The four coordinates in pixels of the original image. They can lie outside it, where a box lies on the
+        The four coordinates in pixels of the original image. They are outside the image for a box on the
         padding.
     """
     top, left, new_height, new_width = letterbox(height, width, size)
@@ -79,15 +78,15 @@ def box_from_letterbox(box: Any, height: Any, width: Any, size: int) -> tuple[An
 
 
 def boxes_in_pixels(boxes: np.ndarray, height: np.ndarray, width: np.ndarray, size: int) -> np.ndarray:
-    """Boxes of the letterboxed square in pixels of the original images, within these.
+    """Converts boxes of the letterboxed square to pixels of the original images, clipped to these.
 
     Args:
         boxes: (n, 4), normalized to 0..1 of the square.
-        height: The original image's of each box, in pixels (n,).
-        width: Likewise.
+        height: The height of each box's original image, in pixels (n,).
+        width: Its width, in pixels (n,).
         size: Side of the square, in pixels.
     """
     moved = np.stack(box_from_letterbox(boxes.astype(np.float64).T, height, width, size), axis=1)
-    # What lies on the padding is outside the image: nobody can mean it.
+    # The padding is not part of the image.
     clipped: np.ndarray = np.clip(moved, 0, np.stack([width, height] * 2, axis=1))
     return clipped

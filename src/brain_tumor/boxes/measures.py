@@ -1,20 +1,20 @@
 """Measures of boxes `[xmin, ymin, xmax, ymax]`: presence, area, overlap.
 
-One definition for every array library: what takes `xp` computes with that library's functions, NumPy's by
-default, `keras.ops` in losses and metrics, TensorFlow in the augmentation.
+One definition for every array library: functions with the argument `xp` use that library, by default NumPy;
+losses and metrics pass `keras.ops`, the augmentation TensorFlow.
 """
 
 from typing import Any
 
 import numpy as np
 
-# A smaller union counts as that much, so that no gradient is infinite. In pixels as in fractions of an image
-# it is a small part of a pixel.
+# The smallest union, so that gradients are finite. Both in pixels and in fractions of an image it is a small
+# part of a pixel.
 SMALLEST_UNION = 1e-7
 
 
 def present(boxes: Any) -> Any:
-    """Which class slots (..., 4) hold a box: booleans (...). An absent class is a row of zeros."""
+    """Whether class slots (..., 4) hold a box: booleans (...). An absent class is a row of zeros."""
     positive = boxes > 0
     return positive[..., 0] | positive[..., 1] | positive[..., 2] | positive[..., 3]
 

@@ -1,4 +1,4 @@
-"""Checks of a split's boxes: which are bad, which must be clipped, and which labels an image has twice."""
+"""Checks of a split's boxes: bad boxes, boxes to clip, and several boxes of one label in an image."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +15,9 @@ from brain_tumor.runtime.text import display_name, quote
 
 CLIPPED = "box clipped"
 LISTED_LABELS = 10
-# What `DatasetConfig.duplicate_boxes` does.
+# The actions of `DatasetConfig.duplicate_boxes`.
 MERGE_ACTIONS = {"largest": "largest box kept", "union": "boxes united", "error": QUARANTINED}
-# A box that is further over the edge of its image than this, in pixels, is wrong rather than imprecise.
+# A box that extends further beyond its image than this, in pixels, is wrong rather than imprecise.
 LARGEST_OVERSHOOT = 1.0
 # Normalized coordinates in text files are rounded: an error of up to this many pixels is not reported.
 ROUNDING = 0.01
@@ -26,13 +26,13 @@ ROUNDING = 0.01
 def find_bad_boxes(
     split: ExportSplit, boxes: pd.DataFrame, measures: NDArray[np.void], labels: list[str]
 ) -> list[Finding]:
-    """A finding for each box that makes its image bad, and each reason.
+    """Finds the boxes that make their image bad; one finding per box and reason.
 
     Args:
         split: The split.
         boxes: Some of its boxes, with `image` (position in `split.images`) in place of `filename`.
-        measures: What was measured of the split's images, see `MEASURES`.
-        labels: The names that a label can have.
+        measures: The measures of the split's images, see `MEASURES`.
+        labels: The known label names.
     """
     width, height, xmin, ymin, xmax, ymax = _geometry(boxes, measures)
     known = boxes[["width", "height"]].notna().all(axis=1).to_numpy()
@@ -41,7 +41,7 @@ def find_bad_boxes(
     overshoot = np.max(
         [-xmin, -ymin, -xmax, -ymax, xmin - width, ymin - height, xmax - width, ymax - height], 0
     )
-    # A box of which nothing is left when it is clipped lies outside, however near to the edge.
+    # A box without any area after clipping is outside, however near to the edge.
     beside = (xmax <= 0) | (ymax <= 0) | (xmin >= width) | (ymin >= height)
     outside = (overshoot > LARGEST_OVERSHOOT) | (beside & ~empty)
     masks = {
@@ -57,7 +57,7 @@ def find_bad_boxes(
             row: Any = boxes.iloc[index]
             size = f"{width[index]} x {height[index]}"
             problem = {
-                "unknown_label": f"has the label {quote(row.label)}, which is none of {known_labels}",
+                "unknown_label": f"has the label {quote(row.label)}, which is not one of {known_labels}",
                 "size_mismatch": f"is {size} pixels, not {row.width:.10g} x {row.height:.10g} as annotated",
                 "box_without_area": f"has a box without area {_corners(row)}",
                 "box_outside_image": f"has a box {_corners(row)} outside its {size} pixels",
@@ -69,7 +69,7 @@ def find_bad_boxes(
 def clip_boxes(
     split: ExportSplit, boxes: pd.DataFrame, measures: NDArray[np.void]
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """The boxes (as in `find_bad_boxes`) within their images, and a finding for each that was not."""
+    """Clips boxes (as in `find_bad_boxes`) to their images, with a finding for each clipped box."""
     width, height, *corners = _geometry(boxes, measures)
     limits = (width, height, width, height)
     clipped = [np.clip(corner, 0, limit) for corner, limit in zip(corners, limits, strict=True)]
@@ -77,13 +77,13 @@ def clip_boxes(
     findings = []
     for index in np.flatnonzero(moved > ROUNDING):
         row = boxes.iloc[index]
-        problem = f"has a box {_corners(row)} over the edge of its {width[index]} x {height[index]} pixels"
+        problem = f"has a box {_corners(row)} beyond the edge of its {width[index]} x {height[index]} pixels"
         findings.append(_row_finding(split, row, "box_over_edge", problem, CLIPPED))
     return boxes.assign(**dict(zip(COORDINATES, clipped, strict=True))), findings
 
 
 def merge_boxes(split: ExportSplit, boxes: pd.DataFrame, policy: str) -> tuple[pd.DataFrame, list[Finding]]:
-    """At most one box a label and image, sorted by these, and a finding for each label and image with more.
+    """Merges boxes to at most one per image and label, with a finding for each merge.
 
     Args:
         split: The split.
@@ -116,7 +116,7 @@ def merge_boxes(split: ExportSplit, boxes: pd.DataFrame, policy: str) -> tuple[p
 
 
 def _geometry(boxes: pd.DataFrame, measures: NDArray[np.void]) -> Iterator[NDArray[Any]]:
-    """Width and height of each box's image, then the box's four coordinates."""
+    """The width and height of each box's image, and the box's four coordinates."""
     positions = boxes["image"].to_numpy()
     yield measures["width"][positions]
     yield measures["height"][positions]
@@ -129,7 +129,7 @@ def _corners(row: Any) -> str:
 
 
 def describe_place(row: Any) -> str:
-    """Where a box was read: its file and, if the format has such, its row there."""
+    """Where a box was read: its file and, if the format has rows, its row."""
     return row.source if pd.isna(row.row) else f"{row.source} row {row.row}"
 
 

@@ -1,4 +1,4 @@
-"""Images that an export has more than once."""
+"""Duplicate images in an export."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ KEPT = "image kept"
 
 
 def find_duplicates(images: pd.DataFrame) -> list[Finding]:
-    """A finding for each image that has the bytes of an earlier one, or its name in another split.
+    """Finds images with the same bytes as an earlier one, or with the same name in another split.
 
     Args:
         images: The images: split, filename, sha256.
@@ -34,14 +34,14 @@ def find_duplicates(images: pd.DataFrame) -> list[Finding]:
     for filename, group in same_name.groupby("filename", sort=False):
         first = group.iloc[0]
         for split, digest in zip(group["split"].iloc[1:], group["sha256"].iloc[1:], strict=True):
-            if digest != first["sha256"]:  # else it is already said
+            if digest != first["sha256"]:  # otherwise it is already reported
                 message = f"{split}/{filename} has the same name as another image in {first['split']}."
                 findings.append(Finding(split, str(filename), None, "name_in_two_splits", message, KEPT))
     return findings
 
 
 def _repeated(values: pd.Series) -> NDArray[np.bool_]:
-    """Which values are there twice or more, (values,)."""
+    """Whether values occur more than once, (values,)."""
     codes, known = pd.factorize(values)
     repeated: NDArray[np.bool_] = (np.bincount(codes, minlength=len(known)) > 1)[codes]
     return repeated

@@ -1,4 +1,4 @@
-"""An export as it was read, whatever its format: file names, and one table of boxes a split."""
+"""An export of any format after reading: file names, and one table of boxes per split."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from brain_tumor.ingest.findings import Finding
 
 DECODED = ("JPEG", "PNG")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# What is an image too, and lost if it is in an export: nothing here decodes it.
+# Image formats that are not supported: such files in an export are reported as lost.
 OTHER_IMAGE_SUFFIXES = (
     *(".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".jpe", ".jp2", ".heic", ".avif", ".ppm", ".pgm"),
     *(".dcm", ".nii", ".nii.gz", ".mha", ".nrrd", ".npy"),
@@ -25,15 +25,15 @@ class ExportSplit:
 
     Attributes:
         name: `train`, `valid` or `test`.
-        folder: Where its images are.
+        folder: The folder of its images.
         images: File names of its JPEGs and PNGs, sorted.
-        boxes: One row a box, in the annotation file's order, with `BOX_COLUMNS`: filename, label; xmin, ymin,
-            xmax, ymax in pixels, xmax and ymax exclusive, finite but not judged: a box may lie outside its
-            image, or name one that is not there; width, height of the image as the annotation says, NaN where
-            the format says none; source, the annotation file relative to the export's folder; row, the line
-            or the 1-based position in that file.
-        findings: What could not be read.
-        unread: How many annotations could not be read, and are in no row of `boxes`.
+        boxes: One row per box, in the annotation file's order, with `BOX_COLUMNS`: filename, label; xmin,
+            ymin, xmax, ymax in pixels, xmax and ymax exclusive, finite but not validated: a box may be
+            outside its image, or name a missing image; width, height of the image according to the
+            annotation, NaN if the format has none; source, the annotation file relative to the export's
+            folder; row, the line or the 1-based position in that file.
+        findings: The annotations and images that could not be read.
+        unread: The number of annotations that could not be read and are not in `boxes`.
     """
 
     name: Split
@@ -50,7 +50,7 @@ class Export:
 
     Attributes:
         format: Its format, a key of `brain_tumor.ingest.formats.registry.FORMATS`.
-        splits: The splits that it has, in the order of `SPLITS`; at least one.
+        splits: Its splits, in the order of `SPLITS`; at least one.
     """
 
     format: str

@@ -1,4 +1,4 @@
-"""What the user should know about a sample: one kind of remark for reading, judging and reporting."""
+"""Findings: problems of samples, from reading, validation and reporting."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ LEFT_OUT = "image left out"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a sample that the user should know.
+    """A problem of a sample, or a remark about it.
 
     Attributes:
         split: The split as provided.
-        file: The image's file name, as the row or the folder has it.
-        row: Line or position in the annotation file (the message names that file), or None where it is about
-            the image alone.
-        kind: What it is, one word for all findings alike.
+        file: The image's file name, as in the row or the folder.
+        row: Line or position in the annotation file (the message names that file), or None if it is about the
+            image alone.
+        kind: The kind of problem, one word.
         message: One sentence that names the file and the row.
-        action: What was done about it.
+        action: The action taken.
     """
 
     split: Split
@@ -32,5 +32,5 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether the sample is bad, rather than worth a remark."""
+        """Whether the sample is bad; otherwise the finding is a remark."""
         return self.action in (QUARANTINED, ROW_IGNORED, LEFT_OUT)

@@ -1,4 +1,4 @@
-"""The loss of the dense box head: which positions answer for a box, and what their answers cost."""
+"""The loss of the dense box head, and which positions are assigned to a box."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ from brain_tumor.boxes import measures
 from brain_tumor.losses.iou import BOX_LOSSES
 from brain_tumor.model.dense_head import positions
 
-# A position answers for a box if it is less than so many cells from its center.
+# A position is assigned to a box if it is less than this many cells from its center.
 RADIUS = 1.5
-# How many positions that are, if the box is large enough: three by three.
+# The number of positions of a large enough box: three by three.
 MOST_POSITIVES = 9
 
 
 def answering_positions(boxes: Any, places: Any) -> Any:
-    """Which positions answer for which boxes, by center sampling.
+    """Assigns positions to boxes by center sampling.
 
-    A position answers for a box if it lies inside of it and less than 1.5 cells from its center in x and in
-    y, as in FCOS (Tian et al., 2020, https://arxiv.org/abs/2006.09214). The cell that the center lies in does
-    so always: a box smaller than a cell has that one.
+    A position is assigned to a box if it is inside it and less than 1.5 cells from its center in x and y, as
+    in FCOS (Tian et al., 2020, https://arxiv.org/abs/2006.09214). The cell that contains the center always
+    is, so that a box smaller than a cell has one.
 
     Args:
         boxes: (batch, num_classes, 4), normalized to 0..1, an absent class a row of zeros.
-        places: The middles of the cells, (rows, columns, 2), x before y.
+        places: The centers of the cells, (rows, columns, 2), x before y.
 
     Returns:
         Booleans (batch, rows, columns, num_classes).
@@ -37,21 +37,21 @@ def answering_positions(boxes: Any, places: Any) -> Any:
     center = (boxes[..., :2] + boxes[..., 2:]) / 2
     near = ops.abs(places - center) * cells < RADIUS
     inside = ops.logical_and(places > boxes[..., :2], places < boxes[..., 2:])
-    # The center of a box that ends at the image's edge may lie on that edge.
+    # The center of a box without width or height at the image's edge may be on that edge.
     own = ops.floor(places * cells) == ops.floor(ops.clip(center, 0, 1 - 1e-6) * cells)
     both = ops.all(ops.logical_and(near, inside), axis=-1)
     return ops.logical_and(ops.logical_or(both, ops.all(own, axis=-1)), measures.present(boxes))
 
 
 def quality_focal_loss(quality: Any, logits: Any) -> Any:
-    """Cross-entropy with a target between 0 and 1, weighted by the squared distance from it.
+    """Cross-entropy with a target between 0 and 1, weighted by the squared error.
 
-    So the many positions that are right about being nowhere near a box weigh next to nothing. Reference: Li
-    et al., 2020, https://arxiv.org/abs/2006.04388.
+    So the many easy negatives have almost no weight. Reference: Li et al., 2020,
+    https://arxiv.org/abs/2006.04388.
 
     Args:
         quality: The targets, 0..1.
-        logits: Of the same shape.
+        logits: The predictions, of the same shape.
 
     Returns:
         The losses, of that shape.
@@ -62,23 +62,23 @@ def quality_focal_loss(quality: Any, logits: Any) -> Any:
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class DetectionLoss(keras.losses.Loss):
-    """What the answers of all positions cost: their boxes where they answer for one, and all their scores.
+    """The box loss of the assigned positions, plus the score loss of all positions.
 
-    A box costs the mean over its positions. A score's target is the IoU of its position's predicted box with
-    the true one, or 0 where the position answers for none, so that the best box has the highest score; its
-    cost is the quality focal loss. Both are taken a box: the scores' sum over all positions is divided by the
-    nine positions that a box has at most.
+    The loss of a box is the mean over its positions. A score's target is the IoU of its position's predicted
+    box with the true one, or 0 for a position without a box, so that the best box gets the highest score; its
+    loss is the quality focal loss. Both are per box: the sum of the scores' losses over all positions is
+    divided by nine, the maximum number of positions of a box.
 
     Shapes: truth (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1, an absent class a
-    row of zeros; answers (batch, rows, columns, num_classes, 5), see
+        row of zeros; predictions (batch, rows, columns, num_classes, 5), see
     `brain_tumor.model.dense_head.PositionAnswers`.
 
     Args:
         box_loss: A name of `BOX_LOSSES`.
-        box_weight: Weight of the boxes' cost.
-        score_weight: Weight of the scores' cost.
+        box_weight: Weight of the box loss.
+        score_weight: Weight of the score loss.
         reduction: `sum_over_batch_size` gives the mean over the batch's present boxes; a batch without any
-            counts as if it had one, for its scores still learn. `sum` as in `BoxLoss`.
+            counts as having one, since its scores still learn. `sum` as in `BoxLoss`.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class DetectionLoss(keras.losses.Loss):
             return losses
         present = ops.cast(measures.present(y_true), y_pred.dtype)
         images = ops.cast(ops.shape(y_true)[0], y_pred.dtype)
-        # Keras takes the mean over images.
+        # Keras computes the mean over images.
         return losses * images / ops.maximum(ops.sum(present), 1)
 
     @override

@@ -1,4 +1,4 @@
-"""The box losses: 1 - IoU, and what tells two boxes apart that do not overlap."""
+"""The box losses: 1 - IoU, with penalties for boxes that do not overlap."""
 
 import math
 from typing import Any
@@ -11,21 +11,21 @@ from brain_tumor.boxes import measures
 
 
 class BoxLoss(keras.losses.Loss):
-    """A loss over the boxes of present classes; what a pair of boxes costs is the subclass's `cost`.
+    """A loss over the boxes of present classes; subclasses define the loss of a pair of boxes, `cost`.
 
     Shapes: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1;
     an absent class has a row of zeros in the truth. Value and gradient are finite for every pair of boxes,
-    also without size or with swapped corners, whose area is 0.
+    including those without size or with swapped corners, whose area is 0.
 
     Args:
         reduction: `sum_over_batch_size` gives the mean over the batch's present boxes, whatever the number of
-            empty slots; a batch without any box has loss 0. `sum` gives their sum. Where several devices
-            share a batch, each with another number of boxes, take `sum`, and one over the number of boxes in
-            the whole batch as every image's `sample_weight`.
+            empty slots; a batch without any box has loss 0. `sum` gives their sum. If several devices share a
+            batch, use `sum`, and one over the number of boxes in the whole batch as each image's
+            `sample_weight`.
     """
 
     def cost(self, y_true: Any, y_pred: Any) -> Any:
-        """What each pair of boxes costs: (batch, num_classes)."""
+        """The loss of each pair of boxes: (batch, num_classes)."""
         raise NotImplementedError
 
     @override
@@ -34,13 +34,13 @@ class BoxLoss(keras.losses.Loss):
         losses = ops.sum(self.cost(y_true, y_pred) * mask, axis=-1)
         if self.reduction == "sum":
             return losses
-        # Keras takes the mean over images; over the mean number of boxes, that is the mean over boxes.
+        # Keras computes the mean over images; divided by the mean number of boxes, it is the mean over boxes.
         return ops.divide_no_nan(losses, ops.mean(ops.sum(mask, axis=-1)))
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class IoULoss(BoxLoss):
-    """1 - IoU: 0..1, and flat where boxes do not overlap."""
+    """1 - IoU: 0..1, without gradient if boxes do not overlap."""
 
     @override
     def cost(self, y_true: Any, y_pred: Any) -> Any:
@@ -49,7 +49,7 @@ class IoULoss(BoxLoss):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class GIoULoss(BoxLoss):
-    """1 - IoU, plus the share of the smallest box around both that neither of them covers: 0..2.
+    """1 - IoU, plus the fraction of the smallest enclosing box that neither box covers: 0..2.
 
     Reference: Rezatofighi et al., 2019, https://arxiv.org/abs/1902.09630.
     """
@@ -63,9 +63,9 @@ class GIoULoss(BoxLoss):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class DIoULoss(BoxLoss):
-    """1 - IoU, plus the squared distance of the centers relative to the diagonal of the hull: 0..2.
+    """1 - IoU, plus the squared distance of the centers relative to the hull's diagonal: 0..2.
 
-    The hull is the smallest box around both. Reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
+    The hull is the smallest enclosing box. Reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
     """
 
     @override
@@ -75,10 +75,10 @@ class DIoULoss(BoxLoss):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class CIoULoss(BoxLoss):
-    """DIoU's loss, plus the difference of the aspect ratios, which weighs more where boxes overlap: 0..3.
+    """DIoU's loss, plus the difference of the aspect ratios, weighted more if boxes overlap: 0..3.
 
-    An aspect ratio enters as its angle; a box without size counts as a square. The weight has no gradient, as
-    in the reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
+    Aspect ratios are compared as angles; a box without size counts as a square. The weight has no gradient,
+    as in the reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
     """
 
     @override
@@ -93,8 +93,8 @@ BOX_LOSSES = {"iou": IoULoss, "giou": GIoULoss, "diou": DIoULoss, "ciou": CIoULo
 
 
 def _hull(a: Any, b: Any) -> Any:
-    """The smallest boxes around pairs of boxes (..., 4), whichever of their corners is which."""
-    # Pair by pair: the gradient of a minimum over an axis is NaN under XLA where corners are equal.
+    """The smallest enclosing boxes of pairs of boxes (..., 4), also with swapped corners."""
+    # Pairwise: the gradient of a minimum over an axis is NaN under XLA if corners are equal.
     first, second = (ops.minimum(box[..., :2], box[..., 2:]) for box in (a, b))
     third, fourth = (ops.maximum(box[..., :2], box[..., 2:]) for box in (a, b))
     return ops.concatenate([ops.minimum(first, second), ops.maximum(third, fourth)], axis=-1)
@@ -104,7 +104,7 @@ def _center_distance(a: Any, b: Any) -> Any:
     """Squared distance of the centers relative to the hull's diagonal: 0..1."""
     hull = _hull(a, b)
     diagonal = ops.sum(ops.square(hull[..., 2:] - hull[..., :2]), axis=-1)
-    # Subtracting corners before their sum keeps the precision that small boxes need.
+    # Subtracting corners before summing keeps the precision that small boxes need.
     distance = ops.sum(ops.square((a[..., :2] - b[..., :2]) + (a[..., 2:] - b[..., 2:])), axis=-1) / 4
     return distance / ops.maximum(diagonal, keras.config.epsilon())
 

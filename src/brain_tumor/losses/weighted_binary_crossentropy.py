@@ -1,4 +1,4 @@
-"""Weighted binary cross-entropy for labels that are rare or almost always there."""
+"""Weighted binary cross-entropy for rare or almost always present labels."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from typing_extensions import override
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class WeightedBinaryCrossentropy(keras.losses.Loss):
-    """Binary cross-entropy in which a present label k counts `class_weights[k]` times.
+    """Binary cross-entropy in which positives of label k have the weight `class_weights[k]`.
 
-    With negatives / positives as weights, the present and the absent cases of a label weigh the same.
+    With negatives / positives as weights, a label's positives and negatives have equal total weight.
 
     Shapes: truth (0 or 1) and logits (batch, num_classes). An image's loss is the mean over its classes. It
-    takes logits since the logarithm of a probability that is rounded to 0 has no gradient.
+        takes logits, since the logarithm of a probability rounded to 0 has no gradient.
 
     Args:
-        class_weights: One weight a class. They are part of the saved config.
+        class_weights: One weight per class. They are part of the saved config.
         reduction: `sum_over_batch_size` gives the mean over the images, `sum` their sum (see `BoxLoss`).
     """
 

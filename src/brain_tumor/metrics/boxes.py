@@ -1,6 +1,6 @@
-"""How well boxes in class slots lie: metrics over the true boxes of present classes.
+"""Metrics of boxes in class slots, over the true boxes of present classes.
 
-Every true box counts once, whatever its batch and whatever the device that saw it. Shapes as in the box
+Every true box counts once, independent of batches and devices. Shapes as in the box
 losses: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1. A
 predicted box may have a fifth number, its score.
 """
@@ -15,7 +15,7 @@ from brain_tumor.boxes.measures import iou, present
 
 
 class _BoxMean(keras.metrics.Mean):
-    """The mean of what `measure` says of each true box; 0 where there is none.
+    """The mean of `measure` over all true boxes; 0 if there are none.
 
     Args:
         slot: The class whose boxes count; None for all of them.
@@ -33,7 +33,7 @@ class _BoxMean(keras.metrics.Mean):
         if self.slot is not None:
             y_true, y_pred = (boxes[:, self.slot : self.slot + 1] for boxes in (y_true, y_pred))
         weights = ops.cast(present(y_true), self.dtype)
-        if sample_weight is not None:  # one an image
+        if sample_weight is not None:  # one per image
             weights *= ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1))
         super().update_state(self.measure(y_true, y_pred), sample_weight=weights)
 
@@ -55,7 +55,7 @@ class BoxIoU(_BoxMean):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class BoxRecall(_BoxMean):
-    """The share of true boxes whose predicted box has at least a certain IoU.
+    """The fraction of true boxes whose predicted box has at least a certain IoU.
 
     Args:
         threshold: That IoU, 0..1.
@@ -102,14 +102,14 @@ class BoxMeanAbsoluteError(_BoxMean):
 class BoxAP50(keras.metrics.Metric):
     """Average precision of one class's boxes at an IoU of 0.5, ranked by their own scores.
 
-    Unlike recall it counts false boxes: those of images without the class too. The scores are sorted into 200
-    bins, so it is near, not equal, to COCO's AP50. 0 where there is no true box.
+    Unlike recall it counts false boxes, also in images without the class. The scores are put into 200 bins,
+    so it approximates COCO's AP50. 0 if there are no true boxes.
 
     Args:
         slot: The class.
     """
 
-    LOWEST, HIGHEST, BINS = -10.0, 10.0, 200  # logits, beyond 1 in 20,000
+    LOWEST, HIGHEST, BINS = -10.0, 10.0, 200  # logits; the probabilities are 1 in 20,000
 
     def __init__(self, slot: int, name: str = "ap50", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -126,7 +126,7 @@ class BoxAP50(keras.metrics.Metric):
         share = (y_pred[..., 4] - self.LOWEST) / (self.HIGHEST - self.LOWEST)
         index = ops.cast(ops.clip(share, 0, 1) * (self.BINS - 1), "int32")
         bins = ops.one_hot(index, self.BINS, dtype=self.dtype)
-        if sample_weight is not None:  # one an image
+        if sample_weight is not None:  # one per image
             weights = ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
             bins, there = bins * weights[:, None], there * weights
         self.found.assign_add(ops.sum(bins * hit[:, None], axis=0))

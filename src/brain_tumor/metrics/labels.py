@@ -1,4 +1,4 @@
-"""How well the labels' presence is told, as a Keras metric."""
+"""Keras metric of the label classification."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from keras import ops
 class MeanAUC(keras.metrics.AUC):
     """The mean over labels of the area under the ROC curve, by 200 thresholds.
 
-    Only labels that were both present and absent have such an area. Where none has, the mean is 0.5, what
-    guessing would reach.
+    Only labels with both positives and negatives are part of the mean. Without any, it is 0.5, as for
+    guessing.
 
     Shapes: truth (0 or 1) and logits (batch, num_labels).
 
@@ -20,13 +20,13 @@ class MeanAUC(keras.metrics.AUC):
     """
 
     def __init__(self, num_labels: int, name: str = "auc", **kwargs: Any) -> None:
-        # Keras's own `get_config` gives the settings back that are fixed here.
+        # Keras's `get_config` returns the settings that are fixed here.
         kwargs = {key: value for key, value in kwargs.items() if key == "dtype"}
         super().__init__(multi_label=True, num_labels=num_labels, from_logits=True, name=name, **kwargs)
 
     def result(self) -> Any:
         """The mean so far."""
-        # (thresholds, labels), both rates falling.
+        # (thresholds, labels), both rates decreasing.
         recall = ops.divide_no_nan(self.true_positives, self.true_positives + self.false_negatives)
         fall_out = ops.divide_no_nan(self.false_positives, self.false_positives + self.true_negatives)
         areas = ops.sum((fall_out[:-1] - fall_out[1:]) * (recall[:-1] + recall[1:]) / 2, axis=0)

@@ -1,9 +1,9 @@
-"""The build_tfrecords step: a dataset's images and boxes as TFRecords, and what training must know of them.
+"""The build_tfrecords step: writes a dataset's images and boxes as TFRecords, and their statistics.
 
-A record carries the TF Object Detection API's keys, so that its tools read it too, plus `image/patient_id`
-and `image/slice`. As in that API, `image/object/class/label` counts from 1 (0 is the background): it is the
-class slot + 1.
-See https://github.com/tensorflow/models/blob/master/research/object_detection/g3doc/using_your_own_dataset.md
+A record has the TF Object Detection API's keys, so that its tools can read it, plus `image/patient_id` and
+`image/slice`. As in that API, `image/object/class/label` counts from 1 (0 is the background): it is the class
+slot + 1. See
+https://github.com/tensorflow/models/blob/master/research/object_detection/g3doc/using_your_own_dataset.md
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from brain_tumor.records.statistics import Tally
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
 
-# Fewer images are written sooner than other processes start.
+# Fewer images are written faster than other processes start.
 IMAGES_WORTH_WORKERS = 5000
 NAMED_SHARDS = 3
 
@@ -50,11 +50,11 @@ def build_tfrecords(
         workers: As for `write_shards`.
 
     Raises:
-        InputError: A split has no image left, too many images cannot be decoded, or the dataset's images have
-            changed since it was published.
-        RuntimeError: A shard could not be written, or what was read back is not what should be in it.
+        InputError: A split has no images left, too many images cannot be decoded, or the dataset's images
+            have changed since it was published.
+        RuntimeError: A shard could not be written, or was read back with different content.
     """
-    # Its TensorFlow takes seconds to import, which a step that fails before need not wait for.
+    # Imported late: TensorFlow's import takes seconds, which a step that fails before should not spend.
     from brain_tumor.records.decode import leave_out_undecodable
     from brain_tumor.records.verify import read_back
 
@@ -104,9 +104,9 @@ def _check_splits(dataset: Dataset) -> None:
         counts = dataset.manifest.counts[split]
         if not counts.images:
             why = (
-                f"all that came are quarantined, and its {dataset.findings_path.name} says why"
+                f"all its images are quarantined, and {dataset.findings_path.name} says why"
                 if counts.quarantined
-                else "give the export some, or let dataset.split=patient make the splits anew"
+                else "add some to the export, or let dataset.split=patient make new splits"
             )
             raise InputError(f"{dataset.path} has no usable image in {split}: {why}.")
 
@@ -114,19 +114,19 @@ def _check_splits(dataset: Dataset) -> None:
 def write_shards(
     dataset: Dataset, images_per_shard: int, folder: Path, workers: int | None = None
 ) -> list[Path]:
-    """Writes the TFRecord files of all splits, several at a time, and says which they are.
+    """Writes the TFRecord files of all splits in parallel, and returns their names.
 
     Args:
         dataset: The dataset artifact.
-        images_per_shard: How many images a file holds at most.
+        images_per_shard: Maximum number of images per file.
         folder: Where to write the files.
-        workers: How many processes write. None stands for as many as there are processors for this process,
-            and for this process alone where there are too few images for others to pay.
+        workers: The number of writing processes. None means one per available processor, or only this process
+            if there are few images.
 
     Raises:
-        InputError: An image has changed since the dataset was published, or is gone; or a process was killed,
-            as by a machine that has no memory left.
-        OSError: The machine refuses to read or write, see `REFUSALS`.
+        InputError: An image has changed or disappeared since the dataset was published; or a process was
+            killed, for example when out of memory.
+        OSError: Reading or writing failed, see `REFUSALS`.
         RuntimeError: A shard could not be written for another reason; the error names it.
     """
     if workers is None:
@@ -134,14 +134,14 @@ def write_shards(
     unfinished = set()
 
     def tasks() -> Iterator[Any]:
-        # joblib takes a few tasks ahead of the workers, so that only a few shards are in memory.
+        # joblib prefetches a few tasks, so only a few shards are in memory.
         for shard in cut_into_shards(dataset, images_per_shard):
             unfinished.add(shard.name)
             yield joblib.delayed(write_shard)(shard, dataset.image_folder, folder)
 
     with Progress("Writing records", dataset.image_count, "images") as progress:
         try:
-            # Closed at once, whatever happens: no process must write to a folder that is being removed.
+            # Always closed at once: no process must write to a folder that is being removed.
             with closing(joblib.Parallel(workers, return_as="generator_unordered")(tasks())) as written:
                 for name, images in written:
                     unfinished.remove(name)

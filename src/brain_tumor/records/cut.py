@@ -1,4 +1,4 @@
-"""Cutting a dataset's tables into shards, of which only a few are in memory at a time."""
+"""Splits a dataset's tables into shards, of which only a few are in memory at a time."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from brain_tumor.runtime.errors import DamagedError
 
 
 def split_shard_names(dataset: Dataset, split: Split, images_per_shard: int) -> list[str]:
-    """The names of the files that a split's images are in."""
+    """The names of the files for a split's images."""
     return shard_names(split, -(-dataset.manifest.counts[split].images // images_per_shard))
 
 
 def cut_into_shards(dataset: Dataset, images_per_shard: int) -> Iterator[Shard]:
-    """The shards of all splits, in order. Each table is read once, from its beginning to its end.
+    """Iterates over the shards of all splits, in order. Each table is read once.
 
     Args:
-        dataset: The dataset artifact. Its tables are sorted by split, and both alike within it.
-        images_per_shard: How many images a shard holds at most.
+        dataset: The dataset artifact. Its tables are sorted by split, and by image in the same order.
+        images_per_shard: Maximum number of images per shard.
 
     Raises:
-        DamagedError: The tables are not sorted so, or have a label that the manifest lacks.
+        DamagedError: The tables are not sorted like this, or have a label that is not in the manifest.
     """
     slots = {label: slot for slot, label in enumerate(dataset.manifest.labels)}
     images = dataset.image_rows(["split", *IMAGE_COLUMNS])

@@ -1,7 +1,7 @@
-"""Decoding the records' images as training does.
+"""Checks that TensorFlow can decode the records' images.
 
-Pillow, by which ingest decodes, reads damaged JPEGs that TensorFlow refuses, and amid a training nothing
-tells which image that was.
+Pillow, which ingest uses, reads some damaged JPEGs that TensorFlow rejects, and an error during a training
+would not name the image.
 """
 
 import itertools
@@ -25,14 +25,14 @@ IMAGES_AT_ONCE = 256
 
 
 def leave_out_undecodable(dataset: Dataset, files: list[Path]) -> Dataset:
-    """The dataset without the images that TensorFlow cannot decode; a warning names each.
+    """Returns the dataset without the images that TensorFlow cannot decode; a warning names each.
 
     Args:
         dataset: The dataset.
         files: Its records.
 
     Raises:
-        InputError: They are more than the `max_bad_fraction` of the dataset's config.
+        InputError: There are more of them than the `max_bad_fraction` of the dataset's config allows.
     """
     problems = _find_undecodable(dataset, files)
     if not problems:
@@ -45,7 +45,7 @@ def leave_out_undecodable(dataset: Dataset, files: list[Path]) -> Dataset:
         raise InputError(
             f"{len(problems)} of {dataset.image_count} images ({share:.1%}) of {dataset.path} are lost, more "
             f"than dataset.max_bad_fraction allows ({limit:.1%}): {quoted}; mend the export or raise the "
-            "limit, and run ingest again."
+            "limit, then run ingest again."
         )
     for sentence in sentences:
         logging.warning("%s by TensorFlow, and is left out.", sentence)
@@ -53,7 +53,7 @@ def leave_out_undecodable(dataset: Dataset, files: list[Path]) -> Dataset:
 
 
 def _find_undecodable(dataset: Dataset, files: list[Path]) -> dict[str, str]:
-    """By the source_id of an image why it cannot be decoded."""
+    """The reasons of images that cannot be decoded, by source_id."""
     channels = 1 if dataset.manifest.grey else 3
 
     def decode(example: dict[str, Any]) -> str:

@@ -14,18 +14,18 @@ from brain_tumor.runtime.errors import DamagedError
 
 
 def load_split(records: Records, split: Split, image_size: int) -> tf.data.Dataset:
-    """The examples of a split in their order on disk, decoded and letterboxed.
+    """Reads the examples of a split in their order on disk, decoded and letterboxed.
 
     Returns:
         A data set of dicts: `image` uint8 (size, size, channels), `labels` float32 (num_classes,), `boxes`
         float32 (num_classes, 4) normalized to 0..1 of the letterboxed image, an absent class a row of zeros,
         and `source_id`, `filename`, `patient_id`, `slice`, `height`, `width` of the original. There is 1
-        channel if all images of the records are grey, else 3.
+        channel if all images are grey, otherwise 3.
 
     Raises:
         InputError: The records have no such split.
     """
-    # Known sizes let Keras plan an epoch without reading one first.
+    # With a known cardinality Keras need not read an epoch to learn its length.
     serialized = tf.data.TFRecordDataset(records.shard_paths(split)).apply(
         tf.data.experimental.assert_cardinality(records.manifest.splits[split].images)
     )
@@ -39,7 +39,7 @@ def load_split(records: Records, split: Split, image_size: int) -> tf.data.Datas
 
 @contextmanager
 def reading_explained(records: Records) -> Iterator[None]:
-    """Turns TensorFlow's errors about records that it reads into a sentence.
+    """Turns TensorFlow's errors about unreadable records into one sentence.
 
     Raises:
         DamagedError: A file is missing or damaged.
@@ -53,10 +53,10 @@ def reading_explained(records: Records) -> Iterator[None]:
 
 
 def without_autotuner() -> tf.data.Options:
-    """Fixes how many threads each stage of a stream has: as many as there are processors.
+    """Options that set each stage's number of threads to the number of processors.
 
-    TensorFlow's autotuner sleeps between its rounds, longer each time and up to a minute, and a stream that
-    is at its end often waits until it wakes. What is made from a data set with these options has them too.
+    TensorFlow's autotuner sleeps between its rounds for up to a minute, and a data set at its end often waits
+    until it wakes. Data sets derived from one with these options inherit them.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -68,14 +68,14 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
 
     Args:
         serialized: A scalar string, as TFRecordDataset gives it.
-        num_classes: How many labels the records have.
+        num_classes: The number of labels of the records.
 
     Returns:
-        `encoded` (the file's bytes), `source_id` (which image of the dataset it is), `filename` and
-        `patient_id` (scalar strings, the latter empty if unknown), `slice` (-1 if unknown), `height` and
-        `width` in pixels (scalar int32), `labels` (num_classes,) float32, 1 where the label is present, and
-        `boxes` (num_classes, 4) float32 `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the original image,
-        row k for label k, zero where it is absent.
+        `encoded` (the file's bytes), `source_id` (the image's id in the dataset), `filename` and `patient_id`
+        (scalar strings, the latter empty if unknown), `slice` (-1 if unknown), `height` and `width` in pixels
+        (scalar int32), `labels` (num_classes,) float32, 1 where the label is present, and `boxes`
+        (num_classes, 4) float32 `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the original image, row k
+        for label k, zero where it is absent.
     """
     numbers = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
     parsed = tf.io.parse_single_example(
@@ -110,7 +110,7 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
 
 def decode_image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     """The pixels of a JPEG or PNG, uint8 (height, width, channels)."""
-    return tf.image.decode_jpeg(encoded, channels=channels)  # it decodes PNGs too
+    return tf.image.decode_jpeg(encoded, channels=channels)  # also decodes PNGs
 
 
 def letterbox_image(
@@ -125,15 +125,14 @@ def letterbox_image(
         channels: 1 for a grey image, else 3.
 
     Returns:
-        The square, uint8 (size, size, channels); where the image begins in it, from the top and from the
-        left, and its height and width there, in pixels (2,).
+        The square, uint8 (size, size, channels); the image's offset in it from the top and the left, and its
+        height and width there, in pixels (2,).
     """
-    # What happens along y and along x is the same: vectors of both halve the number of operations, each of
-    # which costs more than what it computes.
+    # Vectors of y and x halve the number of operations, whose overhead is larger than their computation.
     start, _, new_sides, _ = letterbox(sides, sides[::-1], size)
     image = decode_image(encoded, channels)
-    # Without antialiasing, shrinking 240 px to 64 would skip most of the pixels, small lesions with them. It
-    # changes nothing where an image grows, and takes five times as long.
+    # Without antialiasing, shrinking 240 px to 64 would skip most pixels and small lesions. For enlarging it
+    # has no effect and takes five times as long.
     image = tf.cond(
         tf.reduce_max(sides) > size,
         lambda: tf.image.resize(image, new_sides, antialias=True),
@@ -147,9 +146,9 @@ def letterbox_image(
 def _letterbox_example(example: dict[str, Any], size: int, channels: int) -> dict[str, Any]:
     sides = tf.stack([example["height"], example["width"]])
     image, start, new_sides = letterbox_image(example.pop("encoded"), sides, size, channels)
-    points = tf.reshape(example["boxes"], (-1, 2, 2))  # two corners a box, x before y
+    points = tf.reshape(example["boxes"], (-1, 2, 2))  # two corners per box, x before y
     start, new_sides = (tf.cast(values[::-1], tf.float32) for values in (start, new_sides))
     corners, *_ = box_to_letterbox([points] * 4, (start, start, new_sides, new_sides), size)
-    # The padding moves the zeros of an absent class's row too: take them back.
+    # The padding also moves the zeros of an absent class's row: reset them.
     boxes = tf.reshape(corners, example["boxes"].shape) * example["labels"][:, tf.newaxis]
     return {**example, "image": image, "boxes": boxes}

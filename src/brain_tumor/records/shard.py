@@ -1,4 +1,4 @@
-"""One TFRecord file of a records artifact and how it is written.
+"""One TFRecord file of a records artifact, and its writing.
 
 Without TensorFlow and pandas, because each process that writes shards imports it.
 """
@@ -13,7 +13,7 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.runtime.errors import REFUSALS, InputError, refusals_explained
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
-# What a record has where the patient is unknown.
+# The value in a record if the patient is unknown.
 UNKNOWN = {"patient_id": "", "slice": -1}
 IMAGE_COLUMNS = ("filename", "source_id", "width", "height", "format", "patient_id", "slice", "sha256")
 BOX_COLUMNS = ("slot", "label", *COORDINATES)
@@ -21,7 +21,7 @@ BOX_COLUMNS = ("slot", "label", *COORDINATES)
 
 @dataclass(frozen=True)
 class Shard:
-    """What one file holds: the columns of a few rows of the dataset's tables.
+    """The content of one file: columns of some rows of the dataset's tables.
 
     Attributes:
         name: The file's name.
@@ -30,7 +30,7 @@ class Shard:
             empty and `slice` -1 where it is unknown.
         boxes: xmin, ymin, xmax, ymax, normalized to 0..1 of the original image, `slot` (class slot) and
             `label` of their boxes, image after image, an image's boxes in the order of their slots.
-        box_ends: For each image, where in `boxes` its boxes end and the next image's begin.
+        box_ends: For each image, the index in `boxes` after its last box.
     """
 
     name: str
@@ -73,8 +73,8 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
         Its name and the number of its images.
 
     Raises:
-        InputError: An image has changed since the dataset was published, or is gone.
-        OSError: The machine refuses to read or write, see `REFUSALS`.
+        InputError: An image has changed or disappeared since the dataset was published.
+        OSError: Reading or writing failed, see `REFUSALS`.
         RuntimeError: Anything else; it names the shard.
     """
     try:
@@ -97,11 +97,11 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
 def _read(image: dict[str, Any], images: Path) -> bytes:
     path = f"{images}/{image['source_id']}"
     try:
-        # Read at once, so that a buffer would only cost time.
+        # Read as a whole, so a buffer would only cost time.
         with refusals_explained(path), open(path, "rb", buffering=0) as file:
             encoded = file.read()
     except FileNotFoundError:
-        raise InputError(f"{path} is gone since the dataset was published; run ingest again.") from None
+        raise InputError(f"{path} was deleted after the dataset was published; run ingest again.") from None
     if hashlib.sha256(encoded).hexdigest() != image["sha256"]:
         raise InputError(f"{path} has changed since the dataset was published; run ingest again.")
     return encoded
@@ -130,6 +130,6 @@ def _serialize(image: dict[str, Any], boxes: dict[str, list[Any]], encoded: byte
         features[f"image/object/bbox/{name}"].float_list.value.extend(boxes[name])
     add_integers("image/object/class/label", *(slot + 1 for slot in boxes["slot"]))
     add_bytes("image/object/class/text", *(label.encode() for label in boxes["label"]))
-    # Unsorted, the order of a map's keys differs from one process to the next.
+    # Sorted, since the order of a map's keys differs between processes.
     serialized: bytes = example.SerializeToString(deterministic=True)
     return serialized

@@ -1,4 +1,4 @@
-"""Statistics of the records, gathered shard by shard."""
+"""Statistics of the records, accumulated shard by shard."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class _SplitTally:
 
 
 class Tally:
-    """Counts what shards hold.
+    """Counts the content of shards.
 
     Args:
         labels: The label names, in slot order.
@@ -45,7 +45,7 @@ class Tally:
             np.add.at(self._box_counts, slots, 1)
 
     def check(self, expected: dict[Split, SplitRecords]) -> None:
-        """Compares the counts with those that the dataset has of its splits.
+        """Compares the counts with those in the dataset's manifest.
 
         Raises:
             DamagedError: They differ.
@@ -61,10 +61,10 @@ class Tally:
                 )
 
     def statistics(self, dataset: DatasetManifest, max_class_weight: float) -> Statistics:
-        """What training needs to know.
+        """The statistics for training.
 
         Args:
-            dataset: What the dataset says of itself.
+            dataset: The dataset's manifest.
             max_class_weight: Upper limit of a label's weight.
         """
         counts = {split: dataset.counts[split].boxes_by_label for split in SPLITS}

@@ -1,4 +1,4 @@
-"""Reading the records back and comparing them with the dataset's tables."""
+"""Reads the records back and compares them with the dataset's tables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from brain_tumor.records.cut import cut_into_shards, split_shard_names
 from brain_tumor.records.shard import Shard
 from brain_tumor.runtime.progress import Progress
 
-# Records that are parsed and compared together: more are hardly faster, and hold more JPEGs in memory.
+# Records that are parsed and compared together: larger batches are hardly faster and need more memory.
 READ_BATCH = 64
 
 IMAGE_KEYS = {
@@ -44,14 +44,14 @@ def read_back(dataset: Dataset, images_per_shard: int, folder: Path) -> Iterator
 
     Args:
         dataset: The dataset artifact.
-        images_per_shard: How many images a file holds at most.
-        folder: Where the files are.
+        images_per_shard: Maximum number of images per file.
+        folder: The folder of the files.
 
     Yields:
-        Each shard whose file is right.
+        Each shard, after its file was verified.
 
     Raises:
-        RuntimeError: A file cannot be read, or holds something else; the error names it.
+        RuntimeError: A file cannot be read or has different content; the error names it.
     """
     names = [name for split in SPLITS for name in split_shard_names(dataset, split, images_per_shard)]
     batches = _read_batches([str(folder / name) for name in names])
@@ -76,13 +76,13 @@ def _read_batches(paths: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
 
 
 def _parse_batch(records: tf.Tensor) -> dict[str, tf.Tensor]:
-    """By key one value an image; of an object's keys the values of all images, and how many each has."""
+    """By key, one value per image; an object's keys have the values of all images, and counts."""
     parsed: dict[str, Any] = tf.io.parse_example(
         records,
         {key: tf.io.FixedLenFeature([], dtype) for key, dtype in IMAGE_KEYS.items()}
         | {key: tf.io.RaggedFeature(dtype) for key, dtype in OBJECT_KEYS.items()},
     )
-    del parsed["image/encoded"]  # it must be there; a copy of it is of no use
+    del parsed["image/encoded"]  # its presence is checked; its content is not needed
     for key in OBJECT_KEYS:
         parsed[f"{key} counts"] = parsed[key].row_lengths()
         parsed[key] = parsed[key].values
@@ -106,7 +106,7 @@ def _compare(shard: Shard, start: int, batches: Iterator[dict[str, NDArray[Any]]
 
 
 def _expected_batch(shard: Shard, start: int) -> dict[str, Any]:
-    """What `_parse_batch` should have made of a shard's rows from `start` on."""
+    """The expected result of `_parse_batch` for a shard's rows from `start` on."""
     images = {name: values[start : start + READ_BATCH] for name, values in shard.images.items()}
     ends = shard.box_ends[start : start + READ_BATCH]
     first = shard.box_ends[start - 1] if start else 0

@@ -13,37 +13,37 @@ from typing import Any, Literal, NamedTuple
 from brain_tumor.runtime.drafts import draft_folder
 from brain_tumor.runtime.errors import InputError, refusals_explained
 
-# Where cloudpathlib may keep copies of what it reads: nowhere. What would make one fails instead.
+# cloudpathlib must not cache files locally: an attempt to do so fails.
 NO_CACHE = os.devnull
 
 
 class FileFacts(NamedTuple):
-    """What a listing says of a file."""
+    """A file in a listing."""
 
     name: str
-    """With slashes."""
+    """The file's path in the listed folder, with slashes."""
     size: int
     """In bytes."""
     checksum: str
-    """What a bucket keeps: of the same kind for all its files, and empty on this machine."""
+    """The bucket's checksum, of the same kind for all its files; empty for local files."""
     changed: float
-    """When it was last written, in seconds since 1970."""
+    """Time of the last modification, in seconds since 1970."""
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes readable JSON. NaN is refused, since it is not JSON."""
+    """Writes indented JSON. NaN is an error, since it is not JSON."""
     write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_file(path: str | Path, content: str) -> None:
-    """Writes a text file that appears whole or not at all. Its folder is made if needed.
+    """Writes a text file atomically. Its folder is created if needed.
 
     Raises:
-        InputError: The disk is full, its owner refuses it, or something else than a file is there.
+        InputError: The disk is full, a permission is missing, or something other than a file is there.
     """
     with refusals_explained(path):
         check_kind(path, "file")
-        path = Path(os.path.realpath(path))  # of a link its target is replaced
+        path = Path(os.path.realpath(path))  # replaces the target of a link
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft_folder(path.parent, f".{path.name}") as draft:
             new = draft / "new"
@@ -52,16 +52,16 @@ def write_file(path: str | Path, content: str) -> None:
 
 
 def check_kind(path: str | Path, kind: Literal["file", "folder"]) -> None:
-    """Refuses to put a file or a folder where something of another kind is, such as a pipe or /dev/null.
+    """Checks that a path is free or already a file (or folder), not something else such as a pipe.
 
     Raises:
-        InputError: It is.
+        InputError: There is something of another kind.
     """
     try:
-        mode = os.stat(path).st_mode  # asked once: another process may replace it
+        mode = os.stat(path).st_mode  # read once: another process may replace it
         same = stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)
     except OSError:
-        same = not os.path.islink(path)  # nothing is there, or a link that leads nowhere
+        same = not os.path.islink(path)  # nothing is there, or a broken link
     if not same:
         raise InputError(f"{path} is not a {kind} and is not replaced; give another path.")
 
@@ -71,7 +71,7 @@ def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:
 
     Args:
         folder: The folder.
-        skipped: Names of files and folders right below it that are left out.
+        skipped: Names of files and folders directly in it to leave out.
     """
     files = sorted(
         file
@@ -87,9 +87,9 @@ def hash_files(folder: Path, skipped: Collection[str] = ()) -> dict[str, str]:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder, those behind links to folders too; none if there is no such folder.
+    """All files below a folder, including those in linked folders; none if the folder does not exist.
 
-    A link to a folder that it lies in is not followed.
+    A link to one of its own parent folders is not followed.
 
     Raises:
         OSError: A folder cannot be read.
@@ -99,7 +99,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
         if folder.is_dir():
             raise error
 
-    # Each folder that was reached, and what it is: by links it may lie in itself.
+    # The identity of each folder on the path: with links a folder may contain itself.
     inside = {str(folder): [os.path.realpath(folder)]}
     for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         within = inside.pop(place)
@@ -119,17 +119,17 @@ def hash_file(path: Path) -> str:
 
 
 def safe_path(folder: Path, name: str, origin: str) -> Path:
-    """Where a file of an archive or a bucket goes.
+    """The local path for a file of an archive or a bucket.
 
     Args:
-        folder: The folder it must stay in.
-        name: Its name there, with slashes.
-        origin: What a message calls the archive or bucket.
+        folder: The folder that it must be in.
+        name: Its name in the archive or bucket, with slashes.
+        origin: The name of the archive or bucket in messages.
 
     Raises:
         InputError: The name leaves the folder.
     """
     parts = re.split(r"[/\\]", name)
     if not parts[0] or ".." in parts or "\0" in name:
-        raise InputError(f"{origin} holds {name!r}, a name that leaves its folder; nothing of it is used.")
+        raise InputError(f"{origin} holds {name!r}, a path outside of its folder; nothing of it is used.")
     return folder / name

@@ -1,7 +1,7 @@
-"""Files and folders wherever they are: listing, copying from and to this machine, replacing, deleting.
+"""Local files and folders and those in buckets: listing, copying, replacing, deleting.
 
-No folder of a bucket can be renamed. So one of its files is its mark, uploaded last and deleted first: a
-folder without it is none. On this machine a folder is renamed when it is whole.
+A folder in a bucket cannot be renamed. So one of its files is its mark, uploaded last and deleted first: a
+folder without it does not count. A local folder is renamed when it is complete.
 """
 
 import errno
@@ -23,17 +23,17 @@ from brain_tumor.stores.files import FileFacts, check_kind, safe_path
 from brain_tumor.stores.paths import AnyPath, explain_errors, store_of
 
 TRANSFERS = 8  # at a time
-NEW = "new"  # what a draft will become, within its folder
+NEW = "new"  # the name of the new folder inside the draft
 
 
 def list_files(folder: AnyPath) -> Iterator[FileFacts]:
-    """All files below a folder, their names relative to it. None if nothing is there.
+    """Lists all files below a folder, with names relative to it; none if it does not exist.
 
-    Of a bucket it takes one request for a thousand files.
+    For a bucket it needs one request per thousand files.
 
     Raises:
         InputError: The bucket cannot be read.
-        OSError: A folder cannot.
+        OSError: A local folder cannot be read.
     """
     if isinstance(folder, Path):
         for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
@@ -53,13 +53,13 @@ def list_files(folder: AnyPath) -> Iterator[FileFacts]:
 
 
 def _raise_unless_gone(error: OSError) -> None:
-    """What is not a folder, or no longer there, has no files."""
+    """Ignores errors for a path that is not a folder or was deleted: it has no files."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 
 def find_file(path: AnyPath) -> FileFacts | None:
-    """What is known of a file, its name left empty; None if there is none.
+    """A file's facts, with an empty name; None if it does not exist.
 
     Raises:
         InputError: The bucket cannot be read.
@@ -69,13 +69,13 @@ def find_file(path: AnyPath) -> FileFacts | None:
         return facts and FileFacts("", facts.st_size, "", facts.st_mtime)
     name = _object_name(path)
     with explain_errors(path):
-        # A listing instead of a question for the object: a refusal of that has no body that says why.
+        # A listing instead of a HEAD request, whose error response has no body with the reason.
         found = list(store_of(path).list_objects(path.client, path.drive, name, limit=1)) if name else []
     return found[0]._replace(name="") if found and found[0].name == name else None
 
 
 def read_file(path: AnyPath) -> bytes | None:
-    """The bytes of a small file, or None if there is none.
+    """Reads a small file; None if it does not exist.
 
     Raises:
         InputError: The bucket cannot be read.
@@ -89,10 +89,10 @@ def download_file(path: AnyPath, target: Path) -> bool:
     """Copies a file to this machine.
 
     Returns:
-        Whether there is such a file.
+        Whether the file exists.
 
     Raises:
-        InputError: It cannot be read, or `target` not be written.
+        InputError: The file cannot be read, or `target` cannot be written.
     """
     facts = find_file(path)
     if facts is None:
@@ -108,13 +108,14 @@ def download_file(path: AnyPath, target: Path) -> bool:
 
 
 def download_folder(folder: AnyPath, target: Path) -> int:
-    """Copies all that is below a folder to one of this machine, some files at a time.
+    """Copies the content of a folder to a local one, several files at a time.
 
     Returns:
-        How many files there are.
+        The number of files.
 
     Raises:
-        InputError: The bucket cannot be read, or a file's name leaves the folder; then nothing is written.
+        InputError: The bucket cannot be read, or a file's path is outside of the folder; then nothing is
+            written.
     """
     files = list(list_files(folder))
     targets = [safe_path(target, facts.name, str(folder)) for facts in files]
@@ -127,7 +128,7 @@ def download_folder(folder: AnyPath, target: Path) -> int:
 
 @contextmanager
 def local_folder(folder: AnyPath) -> Iterator[Path]:
-    """Yields the folder itself if it is on this machine, else a copy, which is removed afterwards.
+    """Yields a local folder itself, or a temporary local copy of one in a bucket.
 
     Raises:
         InputError: The bucket cannot be read.
@@ -141,12 +142,12 @@ def local_folder(folder: AnyPath) -> Iterator[Path]:
 
 
 def upload_file(source: Path, path: AnyPath, origin: AnyPath | None = None) -> None:
-    """Copies a file of this machine to anywhere, where it appears whole and replaces what is there.
+    """Copies a local file to a path or bucket atomically, replacing an existing file.
 
     Args:
         source: The file.
-        path: Where it is to be.
-        origin: The folder that a message names, if not the file.
+        path: The target.
+        origin: The folder to name in messages, instead of the file.
 
     Raises:
         InputError: It cannot be written.
@@ -161,11 +162,11 @@ def upload_file(source: Path, path: AnyPath, origin: AnyPath | None = None) -> N
 
 
 def upload_folder(source: Path, folder: AnyPath, mark: str) -> None:
-    """Copies a folder of this machine to where none is, anywhere.
+    """Copies a local folder to a new path or bucket address.
 
     Args:
         source: The folder.
-        folder: Where it is to be. In a bucket, what is left there of an earlier attempt is overwritten.
+        folder: The target. In a bucket, the remains of an earlier attempt are overwritten.
         mark: The name of its file that comes last.
 
     Raises:
@@ -184,7 +185,7 @@ def upload_folder(source: Path, folder: AnyPath, mark: str) -> None:
 
 
 def _copy_folder(source: Path, target: Path) -> None:
-    """Copies a folder of this machine. shutil's own function ends with a list of all that went wrong."""
+    """Copies a local folder. Unlike shutil.copytree, it stops at the first error."""
     target.mkdir()
     for facts in list_files(source):
         (target / facts.name).parent.mkdir(parents=True, exist_ok=True)
@@ -193,14 +194,14 @@ def _copy_folder(source: Path, target: Path) -> None:
 
 @contextmanager
 def replace_folder(folder: AnyPath, mark: str) -> Iterator[Path]:
-    """Yields a temporary folder, whose content then takes the place of a folder; on an exception it does not.
+    """Yields a temporary folder, which replaces a folder at the end, unless an exception is raised.
 
     Args:
-        folder: The folder. On this machine its parent is made if needed.
+        folder: The folder. A local one's parent is created if needed.
         mark: The name of its file that comes last.
 
     Raises:
-        InputError: The bucket cannot be written, or something else than a folder is there.
+        InputError: The bucket cannot be written, or something other than a folder is there.
     """
     if not isinstance(folder, Path):
         with tempfile.TemporaryDirectory() as scratch:
@@ -214,17 +215,17 @@ def replace_folder(folder: AnyPath, mark: str) -> Iterator[Path]:
     with draft_folder(folder.parent, f".{folder.name}") as draft:
         new = draft / NEW
         new.mkdir()
-        # Whatever this user's files are by default: another user's pod must be able to read it.
+        # The default permissions instead of a temporary folder's: another user's pod must be able to read it.
         new.chmod(0o755)
         yield new
-        with signals_deferred():  # between two renames there is neither the old folder nor the new one
+        with signals_deferred():  # a signal between the two renames would leave neither folder
             _put_in_place(new, folder, draft)
 
 
 def _put_in_place(new: Path, folder: Path, draft: Path) -> None:
-    """Gives a folder its name, and moves away what has that: a reader must not see half of the old one.
+    """Renames a folder to its final name, after moving an existing one away as a whole.
 
-    Another process may do the same at the same time; of two, the later one's stays.
+    If another process does the same at the same time, the later one's folder stays.
     """
     for turn in itertools.count():
         if folder.is_dir():
@@ -239,7 +240,7 @@ def _put_in_place(new: Path, folder: Path, draft: Path) -> None:
 
 
 def delete_folder(folder: AnyPath, mark: str) -> None:
-    """Deletes a folder, if there is one: first the files below it that are marks, so that half of it is none.
+    """Deletes a folder, if it exists: the marks first, so that an incomplete folder does not count.
 
     Raises:
         InputError: It cannot be deleted.
@@ -250,7 +251,7 @@ def delete_folder(folder: AnyPath, mark: str) -> None:
         (marks if PurePosixPath(name).name == mark else others).append(name)
     with explain_errors(folder):
         for names in (marks, others):
-            # Another process may delete the same.
+            # Another process may be deleting it too.
             _in_threads(lambda name: (folder / name).unlink(missing_ok=True), "Deleting", names)
         if isinstance(folder, Path) and folder.is_dir():
             with suppress(FileNotFoundError):
@@ -258,7 +259,7 @@ def delete_folder(folder: AnyPath, mark: str) -> None:
 
 
 def _download(folder: AnyPath, facts: FileFacts, target: Path) -> None:
-    """Copies a file below a folder or, with an empty name, what is not a folder."""
+    """Copies a file below a folder or, with an empty name, the path itself."""
     if isinstance(folder, Path):
         shutil.copyfile(folder / facts.name, target)
         return
@@ -267,12 +268,12 @@ def _download(folder: AnyPath, facts: FileFacts, target: Path) -> None:
 
 
 def _object_name(path: AnyPath) -> str:
-    """The name of an object within its bucket; of a bucket itself, an empty text."""
+    """The name of an object in its bucket; an empty string for a bucket itself."""
     return str(path).removeprefix(f"{path.anchor}{path.drive}").strip("/")
 
 
 def _in_threads(call: Callable[..., object], what: str, *arguments: list[Any]) -> None:
-    """Calls a function with each item of lists, some at a time. After an error no further call is begun."""
+    """Calls a function with the items of lists in threads. After an error no further call is started."""
     with (
         ThreadPoolExecutor(TRANSFERS) as pool,
         Progress(what, len(arguments[0]), "files") as progress,

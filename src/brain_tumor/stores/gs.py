@@ -1,6 +1,6 @@
-"""Google Cloud Storage: the client, the listing, a download, and what its errors mean.
+"""Google Cloud Storage: client, listing, download, and error messages.
 
-cloudpathlib's client is google-cloud-storage's, which checks each object's checksum on both ways.
+cloudpathlib uses google-cloud-storage's client, which checks checksums of uploads and downloads.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from brain_tumor.stores.files import NO_CACHE, FileFacts
 
 
 def make_client() -> GSClient:
-    """A client with the machine's own credentials; it honours STORAGE_EMULATOR_HOST.
+    """A client with the environment's credentials; it honors STORAGE_EMULATOR_HOST.
 
     Raises:
-        google.auth.exceptions.DefaultCredentialsError: There are none.
+        google.auth.exceptions.DefaultCredentialsError: There are no credentials.
     """
-    # cloudpathlib would make one without credentials where it finds none, which sees public buckets alone.
+    # Without credentials, cloudpathlib would create an anonymous client, which reads only public buckets.
     return GSClient(
         storage_client=storage.Client(project=None),
         file_cache_mode="persistent",
@@ -39,14 +39,14 @@ def list_objects(client: GSClient, bucket: str, prefix: str, limit: int | None =
 
 
 def download_object(client: GSClient, bucket: str, facts: FileFacts, target: Path) -> None:
-    """Downloads an object. cloudpathlib's own function would ask three times more whether it is there."""
+    """Downloads an object. cloudpathlib's function would need three more requests."""
     client.client.bucket(bucket).blob(facts.name).download_to_filename(str(target))
 
 
 def explain(error: Exception) -> str:
-    """What a message says of an error after the address; empty if it is none of the store's.
+    """The explanation of a store's error, to follow the address; empty for other errors.
 
-    It repeats nothing that the service or the client said, which may be signed addresses.
+    It quotes nothing from the service or the client: that may contain signed URLs.
     """
     match error:
         case DefaultCredentialsError():
@@ -55,16 +55,16 @@ def explain(error: Exception) -> str:
                 "GOOGLE_APPLICATION_CREDENTIALS to the path of a key file."
             )
         case GoogleAuthError():
-            return f": Google does not take these credentials ({type(error).__name__}); log in again."
+            return f": Google does not accept these credentials ({type(error).__name__}); log in again."
         case exceptions.Unauthorized() | exceptions.Forbidden():
             return (
-                ": these credentials may not do this; give them a role on the bucket, such as "
+                ": these credentials lack the permission; give them a role on the bucket, such as "
                 "Storage Object User."
             )
         case exceptions.NotFound():
             return ": there is no such bucket or object; check the address."
         case DataCorruption():
-            return ": what arrived does not have the bucket's checksum; try again."
+            return ": the transferred bytes do not match the bucket's checksum; try again."
         case exceptions.GoogleAPIError() | RequestException():
             return f": the bucket's service failed ({type(error).__name__}); try again."
     return ""

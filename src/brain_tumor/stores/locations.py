@@ -12,11 +12,11 @@ from brain_tumor.stores.paths import explain_errors, open_path
 
 
 def fingerprint(address: str | Path) -> str:
-    """A short hash of a file's, or of all a folder's files', names and bytes; empty if nothing is there.
+    """A short hash of the names and bytes of a file or a folder's files; empty if nothing is there.
 
-    Of a bucket nothing is downloaded: the names, sizes and checksums that it keeps are hashed. S3's (ETags)
-    depend on the size of the parts that a large object came in and on the bucket's encryption, too: the same
-    bytes, uploaded by another program, can be other input there, and other bytes are never the same.
+    Nothing is downloaded from a bucket: the stored names, sizes and checksums are hashed. S3's ETags also
+    depend on the part size of a multipart upload and on the encryption: the same bytes can have different
+    hashes there, but different bytes never have the same one.
 
     Raises:
         InputError: A file, a folder or a bucket cannot be read.
@@ -35,12 +35,12 @@ def fingerprint(address: str | Path) -> str:
 
 
 def check_writable(destination: str) -> None:
-    """Finds out before hours of work whether a folder, anywhere, can be written to.
+    """Checks before hours of work that a local folder or a bucket is writable.
 
-    No store can be asked that, so a small file is written and deleted.
+    Stores have no request for that, so a small file is written and deleted.
 
     Raises:
-        InputError: It cannot.
+        InputError: It is not writable.
     """
     path = open_path(destination)
     with tempfile.TemporaryDirectory() as scratch:

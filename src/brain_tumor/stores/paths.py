@@ -1,7 +1,7 @@
-"""One kind of path for this machine, Google Cloud Storage (gs://) and S3 (s3://).
+"""Paths on this machine, in Google Cloud Storage (gs://) and in S3 (s3://).
 
-A path of this machine is a pathlib.Path, an address in a bucket is one of cloudpathlib's. What a store alone
-knows, such as its errors, is in the module named after its scheme, imported only where a bucket is used.
+A local path is a pathlib.Path, an address in a bucket a cloudpathlib path. Everything specific to a store,
+such as its errors, is in the module named after its scheme, imported only if a bucket is used.
 """
 
 import re
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from cloudpathlib import CloudPath
 
 AnyPath: TypeAlias = Union[Path, "CloudPath"]
-"""A path of this machine, or an address in a bucket."""
+"""A local path, or an address in a bucket."""
 
 
 def open_path(address: str) -> AnyPath:
-    """A path from a configuration's text. Nothing is asked of a store yet.
+    """Makes a path from a string in a configuration. No store is contacted yet.
 
     Raises:
-        InputError: It begins like a bucket's address and is none, or there are no credentials.
+        InputError: It starts like a bucket address but is not valid, or there are no credentials.
     """
     if not is_bucket(address):
         return Path(address)
     found = re.fullmatch(r"((?:gs|s3)://[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:/(.*?))?/*", address, re.ASCII)
     name = found[2] or "" if found else ""
-    # Paths would be joined and compared without these parts, and the names of objects have them.
+    # Paths drop these parts when joined and compared, but object names keep them.
     if found is None or (name and {"", ".", ".."} & set(name.split("/"))):
         raise InputError(
             f"{address} is not a bucket address; give it as {address[:5]}BUCKET/PATH, with no empty part, "
@@ -43,7 +43,7 @@ def open_path(address: str) -> AnyPath:
 
 
 def store_of(path: str | AnyPath) -> ModuleType:
-    """What knows the store of a bucket's address: `brain_tumor.stores.gs` or `.s3`."""
+    """The module for an address's store: `brain_tumor.stores.gs` or `.s3`."""
     if str(path).startswith("gs://"):
         from brain_tumor.stores import gs
 
@@ -55,10 +55,10 @@ def store_of(path: str | AnyPath) -> ModuleType:
 
 @contextmanager
 def explain_errors(path: str | AnyPath) -> Iterator[None]:
-    """Makes one sentence that names `path` of what a store or a disk refuses.
+    """Turns the errors of a store or a disk into one sentence that names `path`.
 
     Raises:
-        InputError: It refused something.
+        InputError: The store or the disk raised an error.
     """
     try:
         yield
@@ -74,5 +74,5 @@ def explain_errors(path: str | AnyPath) -> Iterator[None]:
             message = about if in_bucket else explain_refusal(error, path)
         else:
             raise
-        # "from None": the causes show addresses of uploads, which let their reader write.
+        # "from None": the causes may show upload URLs, which grant write access.
         raise InputError(message) from None

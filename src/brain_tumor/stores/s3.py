@@ -1,7 +1,7 @@
-"""S3, Amazon's or another server's: the client, the listing, a download, and what its errors mean.
+"""S3, Amazon's or another server's: client, listing, download, and error messages.
 
-boto3 takes credentials, region and endpoint (AWS_ENDPOINT_URL) from where Amazon's own tools take them. At an
-endpoint of one's own it names buckets in the path, as such servers want it.
+boto3 finds credentials, region and endpoint (AWS_ENDPOINT_URL) like Amazon's own tools. With a custom
+endpoint, buckets are addressed by path, as such servers require.
 """
 
 import logging
@@ -19,13 +19,13 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import NO_CACHE, FileFacts
 
-# It tells at each client where the credentials are from.
+# It logs the source of the credentials for each client.
 logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
 
-# Eight transfers at a time, and a large one is cut into parts that go at once.
+# Eight transfers at a time; a large object is transferred in parallel parts.
 CONNECTIONS = 32
-# In bytes. What boto3 has for downloads asks for an object's size first and starts threads for its parts: of
-# small objects it brings a third as many a second.
+# In bytes. boto3's own download requests an object's size first and starts threads for its parts, which is
+# three times slower for small objects.
 SMALL = 8 << 20
 ATTEMPTS = 5
 BROKEN_OFF = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.FlexibleChecksumError)
@@ -45,10 +45,10 @@ MISSING = {"NoSuchBucket", "NoSuchKey", "NotFound", "404"}
 
 
 def make_client() -> S3Client:
-    """A client with the credentials that boto3 finds; without any, its first request says so.
+    """A client with the credentials that boto3 finds; without any, its first request fails.
 
     Raises:
-        botocore.exceptions.BotoCoreError: What configures it cannot be read.
+        botocore.exceptions.BotoCoreError: The AWS configuration cannot be read.
         InputError: AWS_ENDPOINT_URL is not an address.
     """
     session = botocore.session.Session()
@@ -80,7 +80,7 @@ def list_objects(client: S3Client, bucket: str, prefix: str, limit: int | None =
 
 
 def download_object(client: S3Client, bucket: str, facts: FileFacts, target: Path) -> None:
-    """Downloads an object; its checksum is compared where the server keeps one and it comes in one part."""
+    """Downloads an object; checks its checksum if the server has one and it comes in one part."""
     if facts.size > SMALL:
         client.client.download_file(bucket, facts.name, str(target))
     else:
@@ -94,13 +94,13 @@ def _read_object(client: S3Client, bucket: str, name: str) -> bytes:
 
 
 def explain(error: BaseException | None) -> str:
-    """What a message says of an error after the address; empty if it is none of the store's.
+    """The explanation of a store's error, to follow the address; empty for other errors.
 
-    It repeats nothing that the service or the client said, which may be signed addresses.
+    It quotes nothing from the service or the client: that may contain signed URLs.
     """
     match error:
         case S3UploadFailedError():
-            # It has the text of the error that it stands for, and not the error.
+            # It has only the text of the original error.
             return explain(error.__context__) or f": the upload failed ({type(error).__name__}); try again."
         case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
             return (
@@ -110,7 +110,7 @@ def explain(error: BaseException | None) -> str:
         case exceptions.ClientError():
             return _explain_answer(str(error.response.get("Error", {}).get("Code", "")))
         case exceptions.FlexibleChecksumError() | exceptions.IncompleteReadError():
-            return ": what arrived does not have the bucket's checksum or size; try again."
+            return ": the transferred bytes do not match the bucket's checksum or size; try again."
         case exceptions.ParamValidationError():
             return " is not a valid S3 address; check the bucket's name."
         case (
@@ -123,8 +123,8 @@ def explain(error: BaseException | None) -> str:
             | exceptions.InvalidConfigError()
         ):
             return (
-                f": the S3 credentials cannot be had ({type(error).__name__}); check AWS_PROFILE and what "
-                "aws configure has written, or log in again."
+                f": the S3 credentials cannot be read ({type(error).__name__}); check AWS_PROFILE and what "
+                "aws configure wrote, or log in again."
             )
         case exceptions.BotoCoreError() | Boto3Error():
             return (
@@ -135,15 +135,15 @@ def explain(error: BaseException | None) -> str:
 
 
 def _explain_answer(code: str) -> str:
-    """The same of an answer of the service, by its code."""
+    """The explanation of an error response, by its code."""
     if code in REFUSED_CREDENTIALS:
         return (
-            f": S3 does not take these credentials ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
-            "and AWS_ENDPOINT_URL."
+            f": S3 does not accept these credentials ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
+            " and AWS_ENDPOINT_URL."
         )
     if code in REFUSED_RIGHTS:
         return (
-            ": these credentials may not do this; give them the rights to list the bucket and to get, put "
+            ": these credentials lack the permission; allow them to list the bucket and to get, put "
             "and delete its objects."
         )
     if code in MISSING:

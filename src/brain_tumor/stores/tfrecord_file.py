@@ -1,6 +1,6 @@
-"""TFRecord files of `tf.train.Example` without TensorFlow, whose import costs a process seconds.
+"""TFRecord files of `tf.train.Example` without TensorFlow, whose import takes seconds.
 
-Sources: the file's format is at
+Sources: the file format is at
 https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details, the messages are in
 tensorflow/core/example/feature.proto and example.proto.
 """
@@ -55,7 +55,7 @@ message_type {
 
 
 def _example_class() -> Any:
-    # A pool of its own: TensorFlow, in the same process, registers these names in the default one.
+    # A separate descriptor pool: TensorFlow registers these names in the default one.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(text_format.Parse(_MESSAGES, FileDescriptorProto()))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
@@ -66,7 +66,7 @@ Example = _example_class()
 
 
 class RecordError(Exception):
-    """A record cannot be read. The message says why."""
+    """A record cannot be read. The message gives the reason."""
 
 
 def write_record(file: BinaryIO, record: bytes) -> None:
@@ -76,17 +76,17 @@ def write_record(file: BinaryIO, record: bytes) -> None:
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:
-    """The records of a file, one at a time.
+    """Iterates over the records of a file.
 
     Raises:
-        RecordError: The file is cut, or a checksum is wrong.
+        RecordError: The file is truncated, or a checksum is wrong.
     """
     size = os.fstat(file.fileno()).st_size
     while head := file.read(12):
         if len(head) < 12 or _masked_crc32c(head[:8]) != head[8:]:
-            raise RecordError("its length is cut or damaged")
+            raise RecordError("its length is truncated or damaged")
         (length,) = struct.unpack("<Q", head[:8])
-        # Before it is read: memory for a length that is a lie might not be there.
+        # Checked before reading: a wrong length could exceed the memory.
         if length > size - file.tell():
             raise RecordError("its end is missing")
         record = file.read(length)
@@ -96,6 +96,6 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _masked_crc32c(content: bytes) -> bytes:
-    """The checksum, rotated and shifted, since a file that holds checksums would otherwise confuse it."""
+    """The masked checksum (rotated, plus a constant), as the format requires."""
     checksum = google_crc32c.value(content)
     return struct.pack("<I", (((checksum >> 15) | (checksum << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -245,7 +245,7 @@ def test_an_archive_whose_paths_leave_the_folder_is_refused_at_once(
     server: Service, watch: Watch, export: Path, name: str
 ) -> None:
     server.on_download = [service.whole(pack(export, **{name: b"evil"}))]
-    watch.fail("a name that leaves its folder; nothing of it is used")
+    watch.fail("a path outside of its folder; nothing of it is used")
     assert len(server.downloads) == 1
     assert not Path("/tmp/evil-from-a-zip.txt").exists()
 

@@ -2,7 +2,7 @@
 
 COCO's own layout is read too: `annotations/instances_<split>.json` with the images in `<split>/` or
 `images/<split>/`. A `bbox` is x, y, width and height in pixels, counted from the edge of the image; see
-https://cocodataset.org/#format-data. A crowd (`iscrowd`) counts as one box; a segmentation is not looked at.
+https://cocodataset.org/#format-data. A crowd (`iscrowd`) counts as one box; segmentations are ignored.
 """
 
 import json
@@ -27,7 +27,7 @@ def find(folder: Path) -> dict[Split, Path]:
 
 
 def _places(folder: Path) -> dict[Split, tuple[Path, Path]]:
-    """By split, the folder of its images and where its annotation file should be."""
+    """By split, the folder of its images and the expected path of its annotation file."""
     places = {}
     for split, images in (split_folders(folder) or split_folders(folder / "images")).items():
         apart = folder / "annotations" / f"instances_{images.name}.json"
@@ -38,20 +38,19 @@ def _places(folder: Path) -> dict[Split, tuple[Path, Path]]:
 def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
     """Reads the splits of an export in which `find` found something.
 
-    An image or annotation that cannot be read is a finding; a row is its position in `images` or in
+    An image or annotation that cannot be read is a finding; its row is the position in `images` or
     `annotations`, from 1.
 
     Raises:
-        InputError: A split has no annotation file or no image, or a file is not such a JSON.
+        InputError: A split has no annotation file or no image, or a file is not COCO's JSON.
     """
     return [_read_split(folder, split, *place) for split, place in _places(folder).items()]
 
 
 def read_labels(folder: Path) -> list[tuple[int, str]]:
-    """The id and the name of each category of each split's file.
+    """Reads the id and name of each category of each split's file.
 
-    A category that is only there as the supercategory of others, as Roboflow adds one with the id 0, is no
-    label.
+    A category that is only the supercategory of others (Roboflow adds one with the id 0) is not a label.
 
     Raises:
         InputError: A file cannot be read, or an id is not a whole number.
@@ -118,13 +117,13 @@ def _read_file(path: Path, reader: SplitReader, source: str) -> None:
             reader.report(filename, source, row, "has a bbox that is not four numbers", "not_a_number")
         else:
             x, y, width, height = known
-            # Rounded, since 132.3 + 6.7 is a little more than an image's 139 pixels.
+            # Rounded, since 132.3 + 6.7 is slightly more than an image's 139 pixels.
             xmax, ymax = round(x + width, 6), round(y + height, 6)
             reader.add_box(filename, label, (x, y, xmax, ymax), size, source, row)
 
     listed = {filename for filename, _ in images.values()}
     for key, (filename, _) in images.items():
-        # Of an absent image with boxes, validation will know from its boxes.
+        # Validation reports a missing image that has boxes.
         if filename not in reader.images and key not in annotated:
             problem = "is not there; add the image or delete its entry"
             reader.report(filename, source, None, problem, "missing_image", lost=0)
@@ -139,8 +138,8 @@ def _load(path: Path) -> dict[str, list[Any]]:
     except json.JSONDecodeError as error:
         raise InputError(f"{path} row {error.lineno} is not JSON ({error.msg}); export it again.") from error
     except (ValueError, RecursionError) as error:
-        # Neither UTF-8 nor UTF-16, a number of thousands of digits, or nested past all reason.
-        raise InputError(f"{path} is not JSON that can be read; export it again.") from error
+        # Neither UTF-8 nor UTF-16, a number of thousands of digits, or too deeply nested.
+        raise InputError(f"{path} is not readable JSON; export it again.") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise InputError(f"{path} is not a COCO file: it has no list {key!r}; export it again.")
@@ -164,7 +163,7 @@ def _read_categories(categories: list[Any], path: Path) -> dict[str, str]:
 
 
 def _read_images(images: list[Any], reader: SplitReader, source: str) -> dict[str | None, tuple[str, Size]]:
-    """File names and sizes by image id."""
+    """Reads file names and sizes by image id."""
     found: dict[str | None, tuple[str, Size]] = {}
     for row, image in enumerate(images, 1):
         values = image if isinstance(image, dict) else {}
@@ -190,7 +189,7 @@ def _read_images(images: list[Any], reader: SplitReader, source: str) -> dict[st
 
 
 def _key(value: object) -> str | None:
-    """An id, which some tools write as a number and some as text."""
+    """Normalizes an id, which some tools write as a number and others as a string."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     return str(value)

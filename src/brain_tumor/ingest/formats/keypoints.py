@@ -1,12 +1,12 @@
-"""Whether lines of YOLO label files are boxes with keypoints, where no `kpt_shape` says so, or polygons."""
+"""Tells boxes with keypoints from polygons in YOLO label files without `kpt_shape`."""
 
 from brain_tumor.runtime.errors import InputError
 
-ROUNDED = 1e-5  # tools write six digits, some five
+ROUNDED = 1e-5  # most tools write six digits, some five
 
 
 def seems_pose(numbers: list[float]) -> bool:
-    """Whether so many numbers are rather a box and x, y and visibility of points in it than a polygon."""
+    """Whether numbers are probably a box and x, y and visibility of points in it, not a polygon."""
     if len(numbers) < 7 or (len(numbers) - 4) % 3:
         return False
     x, y, width, height = numbers[:4]
@@ -16,11 +16,11 @@ def seems_pose(numbers: list[float]) -> bool:
 
 
 class Ambiguity:
-    """Whether the lines of an export may be boxes with keypoints, of x and y each, as well as polygons.
+    """Detects exports whose lines may be boxes with keypoints (x and y each) or polygons.
 
-    They may be if all of them have as many numbers, the first four are a box within the image, and all points
-    that follow lie in it. Polygons have corners in different numbers, or one lies elsewhere; those of
-    rectangles and parallelograms are told by their sides.
+    They are ambiguous if all lines have the same count of numbers, the first four are a box in the image, and
+    all following points are in it. Polygons have different numbers of corners, or one outside; rectangles and
+    parallelograms are recognized by their sides.
     """
 
     def __init__(self) -> None:
@@ -39,10 +39,10 @@ class Ambiguity:
         self._only_polygons = len(self._lengths) > 1 or not _is_box_with_points(numbers)
 
     def check(self) -> None:
-        """Refuses the export if they may be.
+        """Rejects an ambiguous export.
 
         Raises:
-            InputError: They may.
+            InputError: The export is ambiguous.
         """
         if self._first and not self._only_polygons and not self._all_parallelograms:
             count = (self._lengths.pop() - 4) // 2
@@ -58,7 +58,7 @@ def _is_box_with_points(numbers: list[float]) -> bool:
     x, y, across, down = numbers[0], numbers[1], abs(numbers[2]) / 2, abs(numbers[3]) / 2
     sides = ((x - across, x + across), (y - down, y + down))
     points = zip(numbers[4::2], numbers[5::2], strict=True)
-    # A point that nobody saw is 0 0.
+    # An unlabeled point is 0 0.
     return all(low >= -ROUNDED and high <= 1 + ROUNDED for low, high in sides) and all(
         (abs(a - x) <= across + ROUNDED and abs(b - y) <= down + ROUNDED) or a == b == 0 for a, b in points
     )

@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from brain_tumor.runtime.errors import InputError
 
-# An item has more fields, such as display_name, of which nothing is needed.
+# Other fields of an item, such as display_name, are not needed.
 _MESSAGES = """
 name: "string_int_label_map.proto"
 package: "object_detection.protos"
@@ -31,7 +31,7 @@ message_type {
 
 
 def _label_map_class() -> Any:
-    # A pool of its own: the API's own package, in the same process, registers these names in the default one.
+    # A separate descriptor pool: the API's package registers these names in the default one.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(text_format.Parse(_MESSAGES, FileDescriptorProto()))
     return message_factory.GetMessageClass(
@@ -43,7 +43,7 @@ _LabelMap = _label_map_class()
 
 
 def read_label_map(path: Path) -> list[tuple[int, str]]:
-    """The number and the name of each label of a `.pbtxt` file.
+    """Reads the number and name of each label of a `.pbtxt` file.
 
     Raises:
         InputError: It cannot be read, or a label has no number or no name.

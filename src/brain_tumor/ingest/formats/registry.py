@@ -1,4 +1,4 @@
-"""The formats that an export can have: which one shows in its files, and all are read into one table."""
+"""The supported export formats: detection, and reading into one kind of table."""
 
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,30 +16,30 @@ QUOTED_FILES = 3
 
 
 class Format(Protocol):
-    """What a format's module has.
+    """The interface of a format's module.
 
     Attributes:
-        LAYOUT: Where its files are, in a few words.
+        LAYOUT: A short description of its files' locations.
     """
 
     LAYOUT: str
 
     def find(self, folder: Path) -> dict[Split, Path]:
-        """By split, a file or folder that shows that an export is of this format."""
+        """By split, a file or folder that identifies the format."""
 
     def read(self, folder: Path, _scratch: Path) -> list[ExportSplit]:
-        """Reads an export of this format. Images inside of other files are put into the scratch folder."""
+        """Reads an export; images embedded in other files are extracted to the scratch folder."""
 
 
 @runtime_checkable
 class DeclaresLabels(Protocol):
-    """What the module of a format has besides, if such an export says which labels there are."""
+    """The additional interface of formats whose exports declare their labels."""
 
     def read_labels(self, folder: Path) -> list[tuple[int, str]]:
-        """The number and the name of each label, in any order; again for each file that declares it."""
+        """Reads the number and name of each label, in any order; repeated for each file that declares it."""
 
 
-# By the names that users know: Roboflow's, but for the numbers of YOLO's versions.
+# By the names that users know: Roboflow's, without the numbers of YOLO's versions.
 FORMATS: dict[str, Format] = {
     "tensorflow": tensorflow_csv,
     "coco": coco,
@@ -50,14 +50,14 @@ FORMATS: dict[str, Format] = {
 
 
 def read_export(folder: Path, scratch: Path) -> Export:
-    """Reads an export's file names and boxes. Its images are not decoded, and its boxes not judged.
+    """Reads an export's file names and boxes. Images are not decoded, and boxes not validated.
 
     Args:
         folder: The export, in one of `FORMATS`. Nothing is written to it.
-        scratch: An empty folder for images that a format holds inside its own files.
+        scratch: An empty folder for images extracted from a format's own files.
 
     Raises:
-        InputError: The folder is not an export in one of the formats, or a file of it cannot be read.
+        InputError: The folder is not an export in a known format, or a file of it cannot be read.
     """
     with explain_errors(folder):
         name = find_format(folder)
@@ -65,10 +65,10 @@ def read_export(folder: Path, scratch: Path) -> Export:
 
 
 def find_format(folder: Path) -> str:
-    """The format of an export, a key of `FORMATS`.
+    """Detects the format of an export, a key of `FORMATS`.
 
     Raises:
-        InputError: The folder is not an export in one of the formats, or in several.
+        InputError: The folder is not an export in a known format, or matches several.
     """
     splits = _find_splits(folder)
     found = {name: list(module.find(folder).values()) for name, module in FORMATS.items()}
@@ -80,7 +80,7 @@ def find_format(folder: Path) -> str:
             f"{name} ({display_name(str(found[name][0].relative_to(folder)))})" for name in matching
         )
         raise InputError(f"{folder} holds annotations of several formats: {places}; keep one of them.")
-    # What is not an image tells more of the format.
+    # Files other than images say more about the format.
     names = sorted(list_folder(splits[0]), key=lambda name: (name.lower().endswith(IMAGE_SUFFIXES), name))
     more = ", ..." if len(names) > QUOTED_FILES else ""
     some = ", ".join(map(display_name, names[:QUOTED_FILES])) + more
@@ -92,7 +92,7 @@ def find_format(folder: Path) -> str:
 
 
 def _find_splits(folder: Path) -> list[Path]:
-    """The folders of the export's splits, of which there is one at least."""
+    """The folders of the export's splits, at least one."""
     names = ", ".join(f"{names[0]}/" for names in SPLIT_FOLDERS.values())
     if not folder.exists():
         raise InputError(f"The dataset folder {folder} does not exist; give the folder that holds {names}.")
