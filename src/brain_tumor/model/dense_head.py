@@ -1,7 +1,7 @@
 """The dense box head: a score and a box per class at each position of a fine feature map.
 
-The position with the highest score gives the box. So objects are found by a score with its own loss, not by
-averaging over positions.
+The position with the highest score gives the box, refined by the others that agree. So objects are found by a
+score with its own loss, not by averaging over positions.
 """
 
 import math
@@ -18,6 +18,8 @@ PRIOR = 0.01
 UNIT = 1 / 8
 # Above this output (2.5 times the side) a distance grows linearly, so that a bad start does not overflow.
 LINEAR = 3.0
+# Boxes with at least so much IoU with the best one are predictions of the same structure.
+AGREEMENT = 0.7
 
 
 def feature_pyramid(features: list[Any], width: int) -> Any:
@@ -138,20 +140,41 @@ def positions(rows: int, columns: int) -> Any:
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class BestAnswers(keras.layers.Layer):
-    """Each class's prediction at the position with its highest score, the box clipped to the image.
+    """Each class's box: that of the position with its highest score, refined by the boxes that agree with it.
+
+    The box is the mean of all positions' boxes whose IoU with the best one is at least 0.7, weighted by their
+    scores ("box voting", Gidaris and Komodakis, 2015, https://arxiv.org/abs/1505.01749): the positions around
+    a structure predict the same box, each with errors of its own.
 
     Input: (batch, rows, columns, num_classes, 5), see `PositionAnswers`. Output: (batch, num_classes, 5):
-    `[xmin, ymin, xmax, ymax]`, 0 <= xmin <= xmax <= 1, the same for y, and the score, a logit.
+    `[xmin, ymin, xmax, ymax]`, 0 <= xmin <= xmax <= 1, the same for y, and the highest score, a logit.
     """
 
     @override
     def call(self, inputs: Any) -> Any:
         rows, columns, classes = inputs.shape[1:4]
         answers = ops.reshape(inputs, (-1, rows * columns, classes, 5))
-        best = ops.argmax(answers[..., 4], axis=1)
-        found = ops.take_along_axis(answers, best[:, None, :, None], axis=1)[:, 0]
-        return ops.concatenate([ops.clip(found[..., :4], 0, 1), found[..., 4:]], axis=-1)
+        boxes, scores = ops.clip(answers[..., :4], 0, 1), answers[..., 4]
+        position = ops.argmax(scores, axis=1)
+        best = ops.take_along_axis(boxes, position[:, None, :, None], axis=1)
+        score = ops.max(scores, axis=1)
+        # A box without area overlaps nothing, not even itself.
+        chosen = ops.cast(ops.one_hot(position, rows * columns, axis=1), "bool")
+        votes = ops.cast(ops.logical_or(chosen, _iou(boxes, best) >= AGREEMENT), boxes.dtype)
+        # Relative to the highest score: all scores of a class may be too small for a probability.
+        weights = votes * ops.exp(ops.log_sigmoid(scores) - ops.log_sigmoid(score)[:, None])
+        weights /= ops.sum(weights, axis=1, keepdims=True)
+        box = ops.sum(weights[..., None] * boxes, axis=1)
+        return ops.concatenate([ops.clip(box, 0, 1), score[..., None]], axis=-1)
 
     @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], *input_shape[3:])
+
+
+def _iou(a: Any, b: Any) -> Any:
+    """As `brain_tumor.boxes.measures.iou`, which a served model does not have: it loads this file alone."""
+    low, high = ops.maximum(a[..., :2], b[..., :2]), ops.minimum(a[..., 2:], b[..., 2:])
+    intersection = ops.prod(ops.maximum(high - low, 0), axis=-1)
+    areas = [ops.prod(box[..., 2:] - box[..., :2], axis=-1) for box in (a, b)]
+    return intersection / ops.maximum(sum(areas) - intersection, 1e-7)
