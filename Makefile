@@ -77,7 +77,10 @@ cluster-down: ## Delete the cluster with its runs
 doctor: ## Say what this machine lacks for the cluster
 	@DOCKER=$(DOCKER) kind-cluster/doctor.sh
 
-test: setup ## Run the tests
+test-fast: setup ## Run the unit tests that need neither TensorFlow, nor pipeline runs, nor a browser (a minute or two)
+	@$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile -m "not slow and not campaign"
+
+test: setup ## Run the tests, as CI does
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-all: setup ## Run the tests and the campaigns, which take hours more

@@ -7,6 +7,8 @@ import tensorflow as tf
 from brain_tumor.config import AugmentationConfig
 from brain_tumor.training.augmentation import augment
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 UNCHANGED = AugmentationConfig.model_validate(
     dict.fromkeys(AugmentationConfig.model_fields, 0.0) | {"flip": False, "flip_vertical": False}

@@ -15,6 +15,8 @@ from brain_tumor.model.detector import build_detector
 from brain_tumor.runtime.errors import InputError
 from tests.unit.models import BOTH, CLASSES, answer, check_boxes, images, model_config, small_detector
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def detector() -> keras.Model:

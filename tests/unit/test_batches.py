@@ -22,6 +22,8 @@ from brain_tumor.training.batches import (
 from tests.unit.programs import PROGRAMS
 from tests.unit.streams import SIZE, STEPS, assert_same, order, take
 
+pytestmark = pytest.mark.slow
+
 CHANGED = AugmentationConfig(
     flip=True,
     flip_vertical=True,

@@ -13,6 +13,8 @@ from brain_tumor.training.callbacks import BestEpoch, EpochLog, FiniteLoss, writ
 from brain_tumor.training.checkpointing import Checkpointer
 from brain_tumor.training.checkpoints import Checkpoints, ProgressState
 
+pytestmark = pytest.mark.slow
+
 
 def endless_batches(broken: int) -> tf.data.Dataset:
     """Batches without end, of which one (from 0) has an infinite target."""

@@ -20,6 +20,8 @@ from brain_tumor.training.callbacks import BestEpoch, EpochLog, Preemption, read
 from brain_tumor.training.checkpointing import Checkpointer
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints
 
+pytestmark = pytest.mark.slow
+
 PATIENT: dict[str, Any] = {"early_stopping_patience": 9, "reduce_rate_patience": 9}
 FIGURES = {"val_boxes_iou": 0.5, "val_labels_auc": 0.8}
 

@@ -34,6 +34,8 @@ from tests.unit.buckets import Bucket, GoogleBucket
 from tests.unit.programs import PROGRAMS
 from tests.unit.trainings import make_config
 
+pytestmark = pytest.mark.slow
+
 
 def checkpoint(epoch: int, best: int | None = None, **arrays: list[np.ndarray]) -> Checkpoint:
     """A checkpoint whose best epoch is its own, if not another."""

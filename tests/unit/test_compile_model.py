@@ -12,6 +12,8 @@ from brain_tumor.model.graphs import flatten_graphs
 from brain_tumor.model.heads import label_head, pooled_box_head
 from brain_tumor.training.compile import compile_model
 
+pytestmark = pytest.mark.slow
+
 CLASS_WEIGHTS = {"core": 1.0, "edema (old)": 2.0, "rim": 3.0}
 
 

@@ -10,6 +10,8 @@ from brain_tumor.runtime.errors import InputError
 from tests.unit.exports import write_export
 from tests.unit.small_records import CONFIG, make_dataset, read
 
+pytestmark = pytest.mark.slow
+
 ROWS = {
     "train": [
         "volume_1_slice_1.jpg,40,30,label0,1,1,9,9",

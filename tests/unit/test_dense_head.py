@@ -21,6 +21,8 @@ from brain_tumor.model.dense_head import (
 )
 from tests.unit.models import check_boxes
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 
 

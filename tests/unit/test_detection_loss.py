@@ -14,6 +14,8 @@ from brain_tumor.losses.detection import MOST_POSITIVES, answering_positions, qu
 from brain_tumor.model.dense_head import PositionAnswers, positions
 from tests.unit.references import Array, cost, gradient, random_boxes, value
 
+pytestmark = pytest.mark.slow
+
 BOX_WEIGHT, SCORE_WEIGHT = 4.0, 2.0
 
 

@@ -28,6 +28,8 @@ from tests.unit.models import (
     small_detector,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def detector() -> keras.Model:

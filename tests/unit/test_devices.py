@@ -13,6 +13,8 @@ from brain_tumor.training.devices import choose_jit_compile, choose_precision, o
 from tests.unit.programs import PROGRAMS
 from tests.unit.trainings import make_config
 
+pytestmark = pytest.mark.slow
+
 # One epoch on one device, and the same on two. Adam divides a gradient by its size, which makes
 # rounding errors of the smallest ones into whole steps; a large epsilon leaves them small.
 

@@ -11,6 +11,8 @@ from brain_tumor.training.batches import evaluation_batches, training_batches
 from brain_tumor.training.features import with_features
 from tests.unit.streams import SIZE, STEPS, take
 
+pytestmark = pytest.mark.slow
+
 IN_A_FILE = 0.0  # GB of memory for a cache
 
 

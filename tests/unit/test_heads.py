@@ -5,6 +5,8 @@ import pytest
 from brain_tumor.model.heads import BoxFromPlaceAndSize, label_head, pooled_box_head
 from tests.unit.models import check_boxes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("scale", [1, 100, 10_000])
 def test_boxes_are_valid_whatever_the_dense_layers_say(scale: int) -> None:

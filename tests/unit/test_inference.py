@@ -25,6 +25,8 @@ from brain_tumor.runtime.errors import InputError
 from tests.unit.exports import directory_config
 from tests.unit.stand_ins import BOXES, LABELS, PROBABILITIES, SCORES, SIZE, write_stand_in
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from brain_tumor.boxes.letterbox import box_from_letterbox, box_to_letterbox, letterbox
 
+pytestmark = pytest.mark.slow
+
 SIDES = st.integers(1, 2000)
 SQUARES = st.integers(8, 640)
 COORDINATES = st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4)

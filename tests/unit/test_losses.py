@@ -16,6 +16,8 @@ from brain_tumor.losses import BOX_LOSSES, DIoULoss, GIoULoss, IoULoss, Weighted
 from tests.unit.programs import PROGRAMS
 from tests.unit.references import Array, area, cost, gradient, random_boxes, value
 
+pytestmark = pytest.mark.slow
+
 EMPTY = [0.0] * 4
 NAMES = list(BOX_LOSSES)
 

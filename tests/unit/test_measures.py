@@ -7,6 +7,8 @@ from keras import ops
 
 from brain_tumor.boxes.measures import area, iou, overlap, present
 
+pytestmark = pytest.mark.slow
+
 # Pairs of boxes, their IoU, and the area of their union.
 PAIRS = [
     ([0.25, 0.25, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5], 1.0, 0.0625),

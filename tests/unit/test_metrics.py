@@ -16,6 +16,8 @@ from brain_tumor.metrics import (
     MeanAUC,
 )
 
+pytestmark = pytest.mark.slow
+
 # What each metric is, in NumPy: from true and predicted boxes (n, 4).
 METRICS = {
     "iou": (BoxIoU, lambda truth, predicted: iou(truth, predicted).mean()),

@@ -6,6 +6,8 @@ from brain_tumor.config import PhaseConfig
 from brain_tumor.training.compile import build_optimizer
 from brain_tumor.training.optimizer import FusedAdamW
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 
 

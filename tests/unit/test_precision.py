@@ -17,6 +17,8 @@ from brain_tumor.training.precision import compute_policy
 from brain_tumor.training.train import train
 from tests.unit.trainings import make_config
 
+pytestmark = pytest.mark.slow
+
 
 def test_bfloat16_trains_a_float32_model(
     tiny_overrides: list[str], tiny_records: Path, tmp_path: Path

@@ -17,6 +17,8 @@ from brain_tumor.runtime.errors import InputError
 from tests.unit.exports import directory_config, write_export, write_image
 from tests.unit.stand_ins import EPOCHS, LABELS, PROBABILITIES, SCORES, write_stand_in
 
+pytestmark = pytest.mark.slow
+
 CONFIG = EvaluateConfig(batch_size=3)
 
 

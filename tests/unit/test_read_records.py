@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from brain_tumor.artifacts.dataset import open_dataset
@@ -13,6 +14,8 @@ from brain_tumor.ingest.ingest import ingest
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.records.read import load_split
 from tests.unit.exports import directory_config, write_export
+
+pytestmark = pytest.mark.slow
 
 SIZE = 32
 

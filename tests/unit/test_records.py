@@ -17,6 +17,8 @@ from brain_tumor.stores.files import hash_files
 from tests.unit.exports import write_export, write_image
 from tests.unit.small_records import CONFIG, FIRST_SHARD, make_dataset, plain_records, read
 
+pytestmark = pytest.mark.slow
+
 
 def test_boxes_stand_in_class_slots_normalised_to_the_original(small_records: Records) -> None:
     train = read(small_records, "train")

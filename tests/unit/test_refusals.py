@@ -35,6 +35,8 @@ from tests.unit.models import small_detector
 from tests.unit.small_records import CONFIG
 from tests.unit.trainings import HASTY, make_config
 
+pytestmark = pytest.mark.slow
+
 FULL = "No space left on device; free some space there, or name a folder on another disk."
 
 

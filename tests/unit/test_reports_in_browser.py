@@ -18,7 +18,7 @@ from brain_tumor.reports.data_report import write_data_report
 from brain_tumor.reports.prediction_report import write_prediction_report
 from tests.unit.browser import CHROMIUM, Browser, browse
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")]
 
 NARROW, WIDE = 302, 1280  # the frame of Kubeflow's dashboard, and a window
 

@@ -23,6 +23,8 @@ from tests.unit.buckets import S3Bucket
 from tests.unit.programs import PROGRAMS
 from tests.unit.trainings import make_config, without_seconds
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 4
 # Dropout, augmentation, clipping, and a rate so high that some epochs are no better and it is halved.
 OVERRIDES = [

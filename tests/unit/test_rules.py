@@ -11,6 +11,8 @@ import pytest
 import brain_tumor
 from tests.unit.programs import PROGRAMS
 
+pytestmark = pytest.mark.slow
+
 LIBRARY = Path(brain_tumor.__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = sorted(path for path in (ROOT / "components").glob("*.py") if path.name != "__init__.py")

@@ -18,6 +18,8 @@ from brain_tumor.runtime.tracking import open_run
 from tests.unit.models import CLASSES, answer, images, small_detector
 from tests.unit.programs import PROGRAMS
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 
 # Predicts in a process that cannot import the library, and has no other place to find it.

@@ -22,6 +22,8 @@ from brain_tumor.training import train as training
 from brain_tumor.training.train import train
 from tests.unit.trainings import make_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def start(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Model:

@@ -29,6 +29,8 @@ from brain_tumor.training.tensorboard import PREDICTED, TRUE
 from brain_tumor.training.train import train
 from tests.unit.trainings import HASTY, changed_weights, make_config, without_seconds
 
+pytestmark = pytest.mark.slow
+
 TOP_LAYERS = 20
 
 

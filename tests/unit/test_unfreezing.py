@@ -14,6 +14,8 @@ from brain_tumor.model.saving import load_model
 from brain_tumor.training.train import train
 from tests.unit.trainings import changed_weights
 
+pytestmark = pytest.mark.slow
+
 # By training: what it starts from, the heads that learn, and how many of the backbone's 175 layers do.
 # The shared tiny configuration leaves something frozen where the shipped one has phase 1 unfreeze everything.
 TRAININGS = {

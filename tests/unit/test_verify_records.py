@@ -12,6 +12,8 @@ from brain_tumor.records.verify import read_back
 from brain_tumor.runtime.errors import DamagedError
 from tests.unit.small_records import FIRST_SHARD, plain_records
 
+pytestmark = pytest.mark.slow
+
 
 def rewrite(shard: Path, change: Callable[[list[Any]], None]) -> None:
     """Changes a shard's examples, and writes them with the right checksums."""

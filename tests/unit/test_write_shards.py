@@ -14,6 +14,8 @@ from brain_tumor.runtime.errors import InputError
 from tests.unit.programs import PROGRAMS
 from tests.unit.small_records import CONFIG, FIRST_SHARD
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_shard_that_cannot_be_written_is_named(small_dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # where a file should go

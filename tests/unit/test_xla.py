@@ -14,6 +14,8 @@ from brain_tumor.training.compile import compile_model
 from brain_tumor.training.precision import compute_policy
 from tests.unit.models import CLASSES, images, small_detector
 
+pytestmark = pytest.mark.slow
+
 CORNERS = np.array(
     [
         [[0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.6]],  # the same
