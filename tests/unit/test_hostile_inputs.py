@@ -81,7 +81,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "annotations cut": (_cut("annotations.parquet"), "annotations.parquet is missing or damaged"),
     "annotations a folder": (_folder("annotations.parquet"), "annotations.parquet is missing or damaged"),
     "an image gone": (_remove(IMAGE), "was deleted after the dataset was published; run ingest again"),
-    "an image a loop": (_loop(IMAGE), f"{IMAGE}: Too many levels of symbolic links; mend"),
+    "an image a loop": (_loop(IMAGE), f"{IMAGE}: Too many levels of symbolic links; fix"),
     "an image a folder": (_folder(IMAGE), f"{IMAGE}: Is a directory; give"),
 }
 

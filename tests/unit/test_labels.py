@@ -201,7 +201,7 @@ def test_what_cannot_be_read_is_one_sentence(
 )
 def test_a_declared_name_that_no_label_can_have_is_refused(tmp_path: Path, label: str, words: str) -> None:
     folder = write_categories(tmp_path, [category(1, "good"), category(2, label)])
-    assert f"{folder} names labels that are of no use here: dataset.labels.1 {words}" in refusal_of(folder)
+    assert f"{folder} declares labels that cannot be used: dataset.labels.1 {words}" in refusal_of(folder)
 
 
 def test_they_are_the_default_of_a_folder_and_an_archive_in_a_bucket(

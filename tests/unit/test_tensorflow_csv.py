@@ -155,7 +155,7 @@ def test_a_quote_that_swallows_rows_is_refused(tmp_path: Path) -> None:
     # Read as CSV, rows 3 to 5 are one row of eight values, whose label goes over three lines.
     write_rows(folder, "train", [good, 'a.jpg,40,30,"label0', good, 'label0",1,1,2,2', good])
 
-    with pytest.raises(InputError, match=r"train/_annotations.csv row 3 has a quoted value that goes on"):
+    with pytest.raises(InputError, match=r"train/_annotations.csv row 3 has a quoted value that continues"):
         read_export(folder, tmp_path)
 
 

@@ -161,7 +161,7 @@ def test_an_unknown_label_advises_to_name_it_and_no_sentence_is_long(tmp_path: P
     folder = write_export(tmp_path / "export", train=[*rows, f"{label}/a.jpg,40,30,label0,1,1,9,9"])
 
     with pytest.raises(
-        InputError, match=r"Name all labels in dataset\.labels, mend the export or raise"
+        InputError, match=r"Name all labels in dataset\.labels, fix the export or raise"
     ) as caught:
         check(folder, max_bad_fraction=0.0, labels=[f"label{number}" for number in range(100)])
 

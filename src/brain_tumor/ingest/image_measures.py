@@ -1,4 +1,4 @@
-"""Decoding an export's images, once each: all that later steps ask of an image is measured in that pass."""
+"""Decodes each image of an export once, and measures everything that later steps need."""
 
 import hashlib
 import io
@@ -17,10 +17,10 @@ from brain_tumor.ingest.export import DECODED, ExportSplit
 from brain_tumor.stores.paths import explain_errors
 
 IMAGES_A_TASK = 64
-# Pillow's; a CMYK image counts as colored, whatever it shows, since TensorFlow makes no grey one of it.
+# Pillow's modes. A CMYK image counts as colored, since TensorFlow cannot decode it as grey.
 GREY_MODES = ("1", "L", "LA", "I", "I;16")
 COLOR_MODES = ("RGB", "RGBA", "P", "PA")
-HASH_SIDE = 32  # to what an image is shrunk before it is hashed
+HASH_SIDE = 32  # the size that an image is reduced to before hashing
 MEASURES = np.dtype(
     [
         ("width", "i4"),
@@ -33,10 +33,10 @@ MEASURES = np.dtype(
         ("sha256", "S64"),
     ]
 )
-"""What is measured of an image; see `Validation.images` for the columns."""
+"""The measures of an image; see `Validation.images` for the columns."""
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = (None, 0, 1)
-# What Pillow raises for damaged bytes, its readers of metadata included.
+# The exceptions of Pillow and its metadata readers for damaged bytes.
 DAMAGES = (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError, struct.error)
 
 
@@ -44,9 +44,9 @@ class Defect(NamedTuple):
     """Why an image is not usable."""
 
     kind: str
-    """One word for it."""
+    """The kind of finding, one word."""
     problem: str
-    """As a sentence goes on after the image's name, without its end."""
+    """The sentence after the image's name, without the period."""
 
 
 def _undecodable(reason: object) -> Defect:
@@ -59,13 +59,13 @@ def measure_images(
     """Decodes and copies a split's images; adds their grey levels to the histogram.
 
     Returns:
-        One row of `MEASURES` an image, and by position why an image is not usable.
+        One row of `MEASURES` per image, and the defects of unusable images by position.
     """
     measures = np.zeros(len(split.images), MEASURES)
     defects: dict[int, Defect] = {}
 
     def measure_some(start: int) -> tuple[int, NDArray[np.int64]]:
-        """Images from `start` on: how many, and their histogram."""
+        """Measures images from `start` on; returns their number and histogram."""
         good, levels = [], []
         names = split.images[start : start + IMAGES_A_TASK]
         for position, name in enumerate(names, start):
@@ -86,7 +86,7 @@ def measure_images(
             measures["intensity"][good] = histograms @ np.arange(256) / histograms.sum(axis=1)
         return len(names), histograms.sum(axis=0)
 
-    # Pillow decodes outside the interpreter's lock; more threads than cores would only wait for it.
+    # Pillow releases the GIL while decoding; more threads than cores would only wait.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for count, levels in pool.map(measure_some, range(0, len(split.images), IMAGES_A_TASK)):
             histogram += levels
@@ -95,7 +95,7 @@ def measure_images(
 
 
 def open_image(content: bytes) -> Image.Image | Defect:
-    """An image, decoded, or why it is not usable."""
+    """Decodes an image, or returns its defect."""
     try:
         with Image.open(io.BytesIO(content), formats=DECODED) as image:
             image.load()
@@ -105,15 +105,15 @@ def open_image(content: bytes) -> Image.Image | Defect:
     except (*DAMAGES, Image.DecompressionBombError) as error:
         return _undecodable(error)
     if orientation not in UPRIGHT:
-        # Training reads the pixels as they are stored, and annotations are mostly made on the turned image.
+        # Training reads the pixels as stored, but annotations are mostly made on the rotated image.
         problem = f"is turned by its EXIF orientation ({orientation}), so that its boxes may lie elsewhere"
         return Defect("turned_image", f"{problem}; save it upright, as Roboflow's Auto-Orient does")
     return image
 
 
 def _measure_image(content: bytes) -> tuple[tuple[int, int, bool, str], int, list[int]] | Defect:
-    """Width, height, whether it is grey, its format; its perceptual hash; its grey levels. Or its defect."""
-    # A process that only opens images need not have it.
+    """Returns (width, height, grey, format), perceptual hash and grey levels, or a defect."""
+    # Imported late: a process that only opens images does not need it.
     import imagehash
 
     image = open_image(content)
@@ -121,7 +121,7 @@ def _measure_image(content: bytes) -> tuple[tuple[int, int, bool, str], int, lis
         return image
     grey = to_8_bits(image)
     grey = grey if grey.mode == "L" else grey.convert("L")
-    # In two steps, of which the first is a plain mean: almost the hash of the whole image, in half the time.
+    # Reduced in two steps, the first by averaging: almost the same hash in half the time.
     small = grey.resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     hashed = int(str(imagehash.phash(small)), 16)
     kind = "png" if image.format == "PNG" else "jpeg"

@@ -1,4 +1,4 @@
-"""The ingest step: an export, checked, becomes a dataset artifact, with tables for its annotations."""
+"""The ingest step: validates an export and makes a dataset artifact of it."""
 
 import csv
 import re
@@ -46,17 +46,17 @@ LARGEST_SLICE = 2**63 - 1
 
 @dataclass(frozen=True)
 class Ingested:
-    """A dataset artifact, and what is known of it besides while the step runs.
+    """A dataset artifact, with more information that is available during the step.
 
     Attributes:
         dataset: The artifact.
-        images: Its images, one row each, as in `Dataset.images`, but for `perceptual_hash` (uint64), and with
-            `provided` (the split that it came in), `bytes` (its size) and `intensity` (mean grey level,
+        images: Its images, one row each, as in `Dataset.images`, but `perceptual_hash` is uint64, and with
+            `provided` (the original split), `bytes` (its size) and `intensity` (mean grey level,
             0..255).
         annotations: Its boxes, one row each, by image and label: `image` (the position in `images`), `label`
             (a category in slot order), and the `COORDINATES` in pixels of the original image.
         findings: All findings, sorted.
-        histogram: How many of all decoded pixels have each grey level, (256,).
+        histogram: The histogram of grey levels of all decoded pixels, (256,).
     """
 
     dataset: Dataset
@@ -67,15 +67,15 @@ class Ingested:
 
 
 def ingest(config: AnyDataset, output: Path) -> Ingested:
-    """Reads a source, sets bad images aside, and publishes a dataset artifact.
+    """Reads a source, quarantines bad images, and publishes a dataset artifact.
 
     Args:
         config: The source's config.
         output: Folder of the artifact.
 
     Raises:
-        InputError: The export's layout, a slice's number or too many of its samples are not usable. Then no
-            artifact is written.
+        InputError: The export's layout, a slice's number or too many samples are unusable. Then no artifact
+            is written.
     """
     if config.labels == [AUTO]:
         config = config.model_copy(update={"labels": read_labels(config)})
@@ -109,7 +109,7 @@ def ingest(config: AnyDataset, output: Path) -> Ingested:
 
 
 def _read(config: AnyDataset, draft: DatasetDraft) -> tuple[str, Validation]:
-    """The export's format and its samples, judged; their bytes go to the draft. The export is gone then."""
+    """Reads and validates the export, which is deleted afterwards, and copies its images to the draft."""
     with tempfile.TemporaryDirectory() as download, tempfile.TemporaryDirectory() as extracted:
         with naming(config, Path(download)):
             folder = fetch(config, Path(download))
@@ -123,13 +123,13 @@ def _check_splits(export: Export, config: DatasetConfig) -> None:
     missing = [name for name in SPLITS if name not in {split.name for split in export.splits}]
     if missing and config.split == "provided":
         raise InputError(
-            f"The export has no split {', '.join(missing)}; add it, or let dataset.split=patient make the "
-            "splits anew."
+            f"The export has no split {', '.join(missing)}; add it, or let dataset.split=patient make "
+            "new splits."
         )
 
 
 def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
-    """Adds source_id, and patient_id and slice, which are missing where the pattern does not match."""
+    """Adds source_id, and patient_id and slice, which are missing if the pattern does not match."""
     patients = TextColumn()
     slices, unmatched = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
     for place, (split, filename) in enumerate(zip(images["split"], images["filename"], strict=True)):
@@ -155,7 +155,7 @@ def _add_names(images: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
 def _assign_splits(
     images: pd.DataFrame, boxes: pd.DataFrame, config: DatasetConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The images and the boxes with the split to use, both sorted; `provided` is the split they had."""
+    """Adds the split to use to images and boxes, both sorted; `provided` is the original split."""
     images = images.rename(columns={"split": "provided"})
     if config.split == "provided":
         return images.assign(split=images["provided"]), boxes

@@ -1,4 +1,4 @@
-"""The labels that an export itself names, for `dataset.labels=auto`."""
+"""Reads label names from an export, for `dataset.labels=auto`."""
 
 import re
 import tempfile
@@ -13,22 +13,22 @@ from brain_tumor.ingest.formats.registry import FORMATS, DeclaresLabels, find_fo
 from brain_tumor.ingest.sources.fetch import fetch, naming
 from brain_tumor.runtime.errors import InputError
 
-# So many different names are no labels: another column was exported for them, say.
+# More different names are probably not labels, but another column.
 MOST_LABELS = 50
 _LABELS: TypeAdapter[list[str]] = TypeAdapter(Labels)
 
 
 def read_labels(config: AnyDataset) -> list[str]:
-    """The names of the labels: in the order in which the export's format numbers them, or by name.
+    """Reads the label names, in the order of the export's numbering, or by name.
 
-    An export in a bucket is downloaded for that.
+    An export in a bucket is downloaded for this.
 
     Args:
-        config: A data set; its own labels do not matter.
+        config: A data set's config; its `labels` is ignored.
 
     Raises:
-        InputError: The export is at Roboflow or cannot be read, its boxes have no usable name or too many, or
-            a name that it declares is none that `DatasetConfig.labels` takes.
+        InputError: The export is at Roboflow or cannot be read, its boxes have no usable names or too many,
+            or a declared name is not valid for `DatasetConfig.labels`.
     """
     if isinstance(config, SyntheticDataset):
         return list(SyntheticDataset.model_fields["labels"].default)
@@ -46,11 +46,11 @@ def read_labels(config: AnyDataset) -> list[str]:
                 return type(config).model_validate({**config.model_dump(), "labels": labels}).labels
             except ValidationError as error:
                 problem = explain(error, type(config), "dataset")
-                raise InputError(f"{folder} names labels that are of no use here: {problem}") from None
+                raise InputError(f"{folder} declares labels that cannot be used: {problem}") from None
 
 
 def _declared_labels(folder: Path) -> list[str]:
-    """What the export's format says, by number; empty if it says nothing."""
+    """The labels that the export declares, by number; empty if it declares none."""
     export_format = FORMATS[find_format(folder)]
     if not isinstance(export_format, DeclaresLabels):
         return []
@@ -60,13 +60,13 @@ def _declared_labels(folder: Path) -> list[str]:
         if known != name:
             raise InputError(
                 f"{folder} gives two labels the number {number}, {known!r} and {name!r}; give their names in "
-                "the order that you want instead of dataset.labels=auto."
+                "the desired order instead of dataset.labels=auto."
             )
     return list(dict.fromkeys(names[number] for number in sorted(names)))
 
 
 def _used_labels(folder: Path) -> list[str]:
-    """The names that the export's boxes have, label2 before label10."""
+    """The names of the export's boxes, label2 before label10."""
     with tempfile.TemporaryDirectory() as scratch:
         export = read_export(folder, Path(scratch))
     found: set[str] = set()
@@ -88,7 +88,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _is_usable(name: str) -> bool:
-    """Whether a label may be called so."""
+    """Whether a name is a valid label."""
     try:
         _LABELS.validate_python([name])
     except ValidationError:

@@ -1,4 +1,4 @@
-"""What the splits of a data set share, which makes figures look better than they are."""
+"""Leakage: patients and images that splits share, which makes figures too good."""
 
 import itertools
 
@@ -13,14 +13,14 @@ LISTED_PATIENTS = 20
 
 
 def measure_leakage(images: pd.DataFrame, splits: pd.Series, distance: int) -> dict[str, SharedBySplits]:
-    """What each two splits share, by pair (`train/valid`, ...).
+    """Measures what each pair of splits shares (`train/valid`, ...).
 
     Args:
         images: The images: filename, patient_id, sha256, perceptual_hash (uint64).
         splits: The split of each.
-        distance: In up to how many bits the hashes of near-duplicates differ.
+        distance: The largest Hamming distance of near-duplicates' hashes.
     """
-    patients, names = pd.factorize(images["patient_id"])  # -1 where it is unknown
+    patients, names = pd.factorize(images["patient_id"])  # -1 if unknown
     pictures, _ = pd.factorize(images["filename"].map(picture_name))
     copied = (images["filename"].map(picture_name) != images["filename"]).to_numpy()
     contents, _ = pd.factorize(images["sha256"])

@@ -9,14 +9,14 @@ PAIRS_AT_ONCE = 250_000  # 8 bytes each
 
 
 def find_near_duplicates(first: NDArray[Any], second: NDArray[Any], distance: int) -> NDArray[np.bool_]:
-    """Which images of the second set have a near-duplicate in the first, (m,).
+    """Whether images of the second set have a near-duplicate in the first, (m,).
 
     Identical images are near-duplicates too: their distance is 0.
 
     Args:
         first: 64-bit perceptual hashes, (n,) uint64.
-        second: Likewise, (m,).
-        distance: In up to how many bits two hashes of near-duplicates differ (their Hamming distance).
+        second: The same, (m,) uint64.
+        distance: The largest Hamming distance of near-duplicates' hashes.
     """
     known = np.unique(first)
     hashes, places = np.unique(second, return_inverse=True)

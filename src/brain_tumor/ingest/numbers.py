@@ -1,18 +1,18 @@
-"""Numbers as annotation files write them."""
+"""Parsing of numbers in annotation files."""
 
 import math
 
 
 def to_pixels(fraction: float, side: float) -> float:
-    """A normalized coordinate in pixels, to a hundredth: what six decimals, or a 32-bit float, can tell.
+    """Converts a normalized coordinate to pixels, rounded to 0.01 (the precision of six decimals or float32).
 
-    Unrounded, a box at the edge would lie outside its image by the last digit.
+    Without rounding, a box at the edge could be outside its image by the last digit.
     """
     return round(fraction * side, 2)
 
 
 def parse_number(value: object) -> float | None:
-    """A finite number, given as one or as text; None where it is none."""
+    """Parses a finite number, given as a number or a string; None if it is not one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

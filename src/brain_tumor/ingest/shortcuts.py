@@ -1,7 +1,7 @@
-"""Shortcuts: what tells images with a tumor from those without, and is not a tumor.
+"""Shortcuts: differences between images with and without a tumor other than the tumor.
 
-Where negatives come from another source than positives, in another size or format, say, a classifier that
-looks at that alone has good figures, and has learned nothing about tumors.
+If negatives come from another source than positives, for example in another size or format, a classifier can
+have good figures by that alone, without learning anything about tumors.
 """
 
 import numpy as np
@@ -9,14 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 FEWEST_IMAGES = 10
-# From where on the largest difference between two cumulative distributions (the Kolmogorov-Smirnov statistic)
-# is told: half of the images can then be recognized. It must be no chance either, at p = 0.001.
+# The Kolmogorov-Smirnov statistic (largest difference of two cumulative distributions) from which a shortcut
+# is reported: half of the images can then be recognized. It must also be significant, at p = 0.001.
 LARGEST_DISTANCE = 0.5
 CRITICAL = 1.95
 
 
 def find_shortcuts(images: pd.DataFrame, has_box: NDArray[np.bool_]) -> dict[str, float]:
-    """In what images with a box and those without differ, and how far, 0..1.
+    """Finds the measures in which images with and without a box differ, and how much, 0..1.
 
     Args:
         images: width, height, grey, format, bytes of each.
@@ -42,7 +42,7 @@ def find_shortcuts(images: pd.DataFrame, has_box: NDArray[np.bool_]) -> dict[str
 
 
 def explain_shortcuts(shortcuts: dict[str, float]) -> str:
-    """The sentence that every report must show; empty if there are none."""
+    """The notice about shortcuts for every report; empty if there are none."""
     if not shortcuts:
         return ""
     found = ", ".join(f"{name} ({distance:.2f})" for name, distance in shortcuts.items())

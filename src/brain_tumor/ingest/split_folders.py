@@ -1,4 +1,4 @@
-"""Where an export's splits are."""
+"""The folders of an export's splits."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from brain_tumor.config import SPLITS, Split
 from brain_tumor.runtime.errors import InputError
 
-# What the folder of a split may be called.
+# The possible names of a split's folder.
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
     "valid": ("valid", "val", "validation"),
@@ -15,7 +15,7 @@ SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
 
 
 def find_exports(folder: Path, depth: int) -> list[Path]:
-    """The shallowest folders, this one or up to `depth` levels below it, that hold splits."""
+    """Finds the shallowest folders with splits, this one or up to `depth` levels below it."""
     level = [folder]
     for _ in range(depth + 1):
         found = [each for each in level if _holds_splits(each) or _holds_splits(each / "images")]
@@ -34,7 +34,7 @@ def split_folders(folder: Path) -> dict[Split, Path]:
     """The folders of the splits in a folder, in the order of `SPLITS`; only those that exist.
 
     Raises:
-        InputError: A split has two of them.
+        InputError: A split has two folders.
     """
     found: dict[Split, Path] = {}
     for split in SPLITS:

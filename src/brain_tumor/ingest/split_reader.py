@@ -1,4 +1,4 @@
-"""What a format's reader fills while it goes through a split's files."""
+"""Collects the content of a split for a format's reader."""
 
 import math
 import os
@@ -21,7 +21,7 @@ from brain_tumor.stores.paths import explain_errors
 Box = tuple[float, float, float, float]
 Size = tuple[float, float]
 UNKNOWN_SIZE = (math.nan, math.nan)
-# What LabelImg and file managers leave, as they do names that begin with a dot (macOS's shadows `._*`).
+# Files of LabelImg and file managers; so are names that begin with a dot (macOS's `._*`).
 COMPANIONS = {"classes.txt", "thumbs.db", "desktop.ini"}
 
 
@@ -36,14 +36,14 @@ def list_folder(folder: Path) -> list[str]:
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file is one that programs leave beside others, of which nobody need hear."""
+    """Whether a file is a by-product of some program, which is ignored silently."""
     return name.startswith(".") or name.lower() in COMPANIONS
 
 
 class SplitReader:
-    """Collects a split's images, boxes and findings while a format's reader goes through its files.
+    """Collects a split's images, boxes and findings while a format's reader reads its files.
 
-    No object a row stays.
+    Rows are stored in columns, without one Python object per row.
     """
 
     def __init__(self, name: Split, folder: Path) -> None:
@@ -52,7 +52,7 @@ class SplitReader:
         self._findings: list[Finding] = []
         self._unread = 0
         self._images: set[str] = set()
-        # By their names in Unicode's composed form: macOS takes letters apart, and annotations do not.
+        # By their names in Unicode's composed form: macOS decomposes letters, annotations do not.
         self._composed: dict[str, str] = {}
         self._texts = {column: TextColumn() for column in ("filename", "label", "source")}
         self._numbers = {column: array("d") for column in (*COORDINATES, "width", "height")}
@@ -64,10 +64,10 @@ class SplitReader:
         return self._images
 
     def list_images(self, annotations: Collection[str] = ()) -> None:
-        """Adds the folder's images. What is neither one nor one of these annotation files is a finding.
+        """Adds the folder's images. Other files, except the annotation files, are findings.
 
         Raises:
-            InputError: There is no image.
+            InputError: There are no images.
         """
         others = []
         for name in list_folder(self.folder):
@@ -89,11 +89,11 @@ class SplitReader:
         self._composed[compose(filename)] = filename
 
     def find_image(self, filename: str) -> str:
-        """The name of the image that a name in the annotations means; where there is none, that name."""
+        """The file name for an image's name in the annotations; that name if there is none."""
         return filename if filename in self._images else self._composed.get(compose(filename), filename)
 
     def ignore_file(self, name: str) -> None:
-        """Adds a finding about a file that is nothing of the format; of an image it is a bad one."""
+        """Adds a finding about a file that is not part of the format; for an image, the image is bad."""
         if is_companion(name):
             return
         lost = name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES))
@@ -110,7 +110,7 @@ class SplitReader:
         self._findings.append(Finding(self.name, printable(name), None, kind, message, action))
 
     def add_box(self, filename: str, label: str, box: Box, size: Size, source: str, row: int) -> None:
-        """Adds a box; see `ExportSplit.boxes` for the columns. One that is not finite is a finding."""
+        """Adds a box; see `ExportSplit.boxes` for the columns. A box that is not finite is a finding."""
         if not all(map(math.isfinite, box)):
             self.report(
                 filename, source, row, "has a box whose corners are not finite numbers", "not_a_number"
@@ -135,12 +135,12 @@ class SplitReader:
         """Adds a finding about an annotation that cannot be read, and so about the image that it names.
 
         Args:
-            filename: The image's name; an empty text if it has none.
+            filename: The image's name; an empty string if it has none.
             source: The annotation file.
-            row: Where it is in there.
-            problem: What is wrong, as the sentence goes on after the image's name.
-            kind: One word for it.
-            lost: How many annotations are lost by it: none where it is an image's entry that is wrong.
+            row: The position in that file.
+            problem: The problem: the sentence after the image's name.
+            kind: The kind of finding, one word.
+            lost: The number of lost annotations: 0 if an image's entry is wrong.
         """
         self._unread += lost
         filename = self.find_image(filename)
@@ -152,7 +152,7 @@ class SplitReader:
         self._findings.append(Finding(self.name, printable(filename), row, kind, message, action))
 
     def report_unlisted(self, filename: str, source: str) -> None:
-        """Adds a remark about an image of which the annotations, complete in this format, say nothing."""
+        """Adds a remark about an image that is not in the annotations, which should list all images."""
         image = display_name(filename)
         message = f"{display_name(source)} says nothing about {image}, which may have lost its boxes."
         action = "kept without boxes"

@@ -1,4 +1,4 @@
-"""Splitting a data set by patients."""
+"""Splits a data set by patients."""
 
 import numpy as np
 import pandas as pd
@@ -12,22 +12,21 @@ from brain_tumor.runtime.errors import InputError
 def split_by_patient(
     patients: pd.Series, labels: NDArray[np.bool_], fractions: SplitFractions, seed: int
 ) -> NDArray[np.str_]:
-    """Gives each patient to one split, so that each split has its share of the images and of each label.
+    """Assigns patients to splits so that each split gets its fraction of the images and of each label.
 
-    Patients are taken by the number of their images, the largest first, those of a size in an order drawn
-    from the seed. Each goes to a split that has not yet reached its share of the images, namely to the one
-    where the numbers (of all images, and of those with each label) then come nearest to its shares of them,
-    by the chi-square statistic. This is the idea of iterative stratification, for groups: Sechidis,
-    Tsoumakas and Vlahavas, "On the Stratification of Multi-label Data", 2011.
+    Patients are processed by their number of images in descending order, ties in random order (from the
+    seed). Each is assigned to one of the splits that have not reached their fraction of the images: the one
+    for which the counts (of all images, and of those with each label) then fit the fractions best, by the
+    chi-square statistic. This is iterative stratification for groups: Sechidis, Tsoumakas and Vlahavas, "On
+    the Stratification of Multi-label Data", 2011.
 
-    No split gets more images than its share by as many as the largest patient has, and so none lacks more
-    than that for each other split. Each split gets a patient.
+    No split exceeds its fraction by as many images as the largest patient has. Each split gets a patient.
 
     Args:
         patients: Each image's patient, (images,). Their order does not matter.
-        labels: Which labels each image shows, (images, labels).
-        fractions: The share of the images that each split should get.
-        seed: Seed of the order.
+        labels: Whether each image shows each label, (images, labels).
+        fractions: The fraction of the images that each split should get.
+        seed: Seed of the random order.
 
     Returns:
         Each image's split, (images,).
@@ -46,7 +45,7 @@ def split_by_patient(
     sizes = np.bincount(owner, minlength=len(known))
     shown = [np.bincount(owner, weights=column, minlength=len(known)) for column in labels.T]
     counts = np.stack([sizes, *shown], axis=1).astype(float)
-    counts = counts[:, counts.any(axis=0)]  # a label that no image shows decides nothing
+    counts = counts[:, counts.any(axis=0)]  # labels in no image are ignored
     order = np.random.default_rng(seed).permutation(len(known))
     order = order[np.argsort(-sizes[order], kind="stable")]
 
@@ -55,7 +54,7 @@ def split_by_patient(
     empty = np.ones(len(SPLITS), bool)
     chosen = np.empty(len(known), np.int64)
     for rank, patient in enumerate(order):
-        room = missing[:, 0] > 1e-6  # what all miss adds up to the images left, so one of them has room
+        room = missing[:, 0] > 1e-6  # the splits lack as many images as are left, so one has room
         if len(order) - rank <= empty.sum():
             room = empty
         gain = ((2 * missing - counts[patient]) * counts[patient] / targets).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Annotation files that belong to images by their names."""
+"""Pairs annotation files with images by their names."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from brain_tumor.runtime.text import compose
 
 
 def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Iterator[tuple[str, str]]:
-    """Pairs annotation files with the images of the same name, the suffix apart.
+    """Pairs annotation files with the images of the same name except the suffix.
 
     A file without an image, and two images that share a file, are findings.
 
@@ -25,7 +25,7 @@ def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Itera
         other = images.setdefault(compose(Path(image).stem), image)
         if other != image:
             problem = (
-                "have the same name but for the suffix, so that one annotation file is of both; rename one"
+                "have the same name except the suffix, so one annotation file belongs to both; rename one"
             )
             reader.report(other, source, None, f"and {image} {problem}", "ambiguous_name", lost=0)
             reader.report(image, source, None, f"and {other} {problem}", "ambiguous_name", lost=0)

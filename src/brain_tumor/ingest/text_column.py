@@ -1,4 +1,4 @@
-"""A column of texts that grows without an object a text."""
+"""A growing column of strings, without one Python object per string."""
 
 from array import array
 
@@ -7,14 +7,14 @@ import pyarrow as pa
 
 
 class TextColumn:
-    """A growing column of texts as Arrow keeps it: their bytes in a row, and where each ends."""
+    """A growing column of strings in Arrow's layout: concatenated bytes, and end offsets."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._ends = array("q", [0])
 
     def append(self, text: str) -> None:
-        """Adds a text; what cannot be written as UTF-8 is escaped."""
+        """Adds a string; what cannot be encoded as UTF-8 is escaped."""
         self._bytes += text.encode(errors="backslashreplace")
         self._ends.append(len(self._bytes))
 

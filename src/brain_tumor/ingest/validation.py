@@ -1,7 +1,7 @@
-"""Judging an export's samples: what is bad is set aside with a finding, too much of it stops the step.
+"""Validates an export's samples: bad ones are quarantined with a finding, too many stop the step.
 
-Each image is read and decoded once. That pass measures all that later steps ask of an image, and writes its
-bytes into the artifact, so that nothing of an image stays in memory but a row of numbers.
+Each image is read and decoded once. That pass measures everything that later steps need, and writes the
+image's bytes to the artifact, so that only a row of numbers per image stays in memory.
 """
 
 import itertools
@@ -30,24 +30,24 @@ from brain_tumor.runtime.text import display_name, quote
 
 LEFT_EMPTY = "split left empty"
 QUOTED_FINDINGS = 3
-# Of what is measured of an image.
+# Columns of the measures.
 TEXTS = ("format", "sha256")
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What came out.
+    """The result of a validation.
 
     Attributes:
         images: The good images, by split and file name: split (as provided), filename, width, height
             (pixels), grey (whether all pixels have equal red, green and blue), format (`jpeg` or `png`),
             bytes (the file's size), intensity (mean grey level, 0..255), perceptual_hash (uint64), sha256
             (hexadecimal).
-        boxes: Their boxes, at most one a label and image, by image and label: image (its position in
+        boxes: Their boxes, at most one per label and image, by image and label: image (its position in
             `images`), label, xmin, ymin, xmax, ymax in pixels, within the image, xmax and ymax exclusive.
         quarantined: The bad images: split, filename.
         findings: All findings, sorted.
-        histogram: How many of all decoded pixels have each grey level, (256,).
+        histogram: The histogram of grey levels of all decoded pixels, (256,).
     """
 
     images: pd.DataFrame
@@ -58,16 +58,16 @@ class Validation:
 
 
 def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Validation:
-    """Decodes each image, judges each box, and copies the images.
+    """Decodes each image, validates each box, and copies the images.
 
-    A bad box makes its image bad. A row that names an absent image makes this a bad one, and a row that names
-    none stands for a bad image of its own. A box up to a pixel over the edge is clipped. Duplicate files and
-    images without a box are good.
+    A bad box makes its image bad. A missing image named by a row counts as a bad image, and so does a row
+    without a name. A box up to a pixel beyond the edge is clipped. Duplicate files and images without a box
+    are good.
 
     Args:
-        export: What was read.
+        export: The export.
         config: Labels, `duplicate_boxes` and `max_bad_fraction`.
-        draft: Its folders take the images' bytes, good and bad.
+        draft: The artifact draft, whose folders receive the good and bad images.
 
     Raises:
         InputError: More than `config.max_bad_fraction` of the images or of the annotations are lost, or a
@@ -118,9 +118,9 @@ def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Vali
 def _judge(
     split: ExportSplit, measures: NDArray[np.void], defects: dict[int, Defect], config: DatasetConfig
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """A split's boxes by image (its position) and label, and what is wrong with it.
+    """A split's valid boxes by image (its position) and label, and its findings.
 
-    A box counts only if nothing is wrong with its image.
+    Boxes of bad images are dropped.
     """
     findings = list(split.findings)
     for position, (kind, problem) in sorted(defects.items()):
@@ -143,7 +143,7 @@ def _judge(
 
 
 def _stray_row(split: Split, row: Any) -> Finding:
-    """A row whose file name is that of no image. The name is compared, never opened: it can be a path."""
+    """A finding about a row whose file name matches no image. The name is never opened: it may be a path."""
     name = row.filename
     if "/" in name or "\\" in name:
         problem = f"names {quote(name)}, a path; give the name of a file in {split}/"
@@ -160,13 +160,13 @@ def _stray_row(split: Split, row: Any) -> Finding:
 
 
 def _bad_images(split: ExportSplit, findings: list[Finding]) -> NDArray[np.bool_]:
-    """Which of the split's images a finding quarantines, (images,)."""
+    """Whether a finding quarantines the split's images, (images,)."""
     bad = {finding.file for finding in findings if finding.action == QUARANTINED}
     return np.fromiter((name in bad for name in split.images), bool, len(split.images))
 
 
 def _positions(texts: Iterable[str], known: ArrayLike) -> NDArray[np.int32]:
-    """The position of each text among the known ones, -1 where it is none; Arrow makes no object a text."""
+    """The position of each string among the known ones, or -1; Arrow makes no Python objects."""
     found = pc.index_in(pa.array(texts, pa.large_string()), pa.array(known, pa.large_string()))
     positions: NDArray[np.int32] = found.fill_null(-1).to_numpy()
     return positions
@@ -183,7 +183,7 @@ def _table(split: ExportSplit, measures: NDArray[np.void], chosen: NDArray[np.bo
 
 
 def _count_bad_images(validation: Validation) -> tuple[int, int]:
-    """How many images are bad, absent ones among them, of how many."""
+    """The number of bad images, including missing ones, and of all images."""
     ignored = [item for item in validation.findings if item.action in (ROW_IGNORED, LEFT_OUT)]
     named = {(item.split, item.file) for item in ignored if item.file}
     bad = len(validation.quarantined) + len(named) + sum(not item.file for item in ignored)
@@ -193,7 +193,7 @@ def _count_bad_images(validation: Validation) -> tuple[int, int]:
 def _stop_if_too_many(what: str, bad: int, total: int, findings: list[Finding], limit: float) -> None:
     if bad > limit * total:
         unknown = any(finding.kind == "unknown_label" for finding in findings)
-        advice = "Name all labels in dataset.labels, mend the export" if unknown else "Mend the export"
+        advice = "Name all labels in dataset.labels, fix the export" if unknown else "Fix the export"
         quoted = " ".join([finding.message for finding in findings if finding.bad][:QUOTED_FINDINGS])
         raise InputError(
             f"{bad} of {total} {what} ({bad / total:.1%}) are lost, more than dataset.max_bad_fraction "

@@ -44,7 +44,7 @@ def leave_out_undecodable(dataset: Dataset, files: list[Path]) -> Dataset:
         quoted = ", ".join(sentences[:QUOTED_IMAGES])
         raise InputError(
             f"{len(problems)} of {dataset.image_count} images ({share:.1%}) of {dataset.path} are lost, more "
-            f"than dataset.max_bad_fraction allows ({limit:.1%}): {quoted}; mend the export or raise the "
+            f"than dataset.max_bad_fraction allows ({limit:.1%}): {quoted}; fix the export or raise the "
             "limit, then run ingest again."
         )
     for sentence in sentences:

@@ -200,7 +200,7 @@ def test_certificates_that_are_not_there_are_one_sentence(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     server.on_question = [service.text('{"export": {"link": "https://127.0.0.1:9/x"}}')]
-    watch.fail("certificates to check Roboflow's by cannot be read; mend or unset REQUESTS_CA_BUNDLE")
+    watch.fail("certificates to check Roboflow's by cannot be read; fix or unset REQUESTS_CA_BUNDLE")
 
 
 def test_the_back_off_grows() -> None:
@@ -266,7 +266,7 @@ def test_an_export_that_lacks_an_image_of_its_table_is_not_whole(
     lacking = without(export, "train/volume_1_slice_1.jpg", "train/volume_2_slice_1.jpg")
     server.on_download = [service.whole(lacking)]
     watch.fail(
-        r"version 2 \(tensorflow\) is not whole: train lacks 2 of the images that its annotations name, the "
+        r"version 2 \(tensorflow\) is incomplete: train lacks 2 of the images that its annotations name, the "
         r"first is volume_1_slice_1\.jpg"
     )
     assert len(server.downloads) == 1

@@ -52,7 +52,7 @@ def read_label_map(path: Path) -> list[tuple[int, str]]:
         content = text_format.Parse(path.read_bytes(), _LabelMap(), allow_unknown_field=True)
     except (text_format.ParseError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise InputError(
-            f"{path} is not a readable label map; mend it, or give the names to dataset.labels."
+            f"{path} is not a readable label map; fix it, or give the names to dataset.labels."
         ) from error
     for position, item in enumerate(content.item, 1):
         if not (item.HasField("name") and item.HasField("id")):

@@ -1,6 +1,6 @@
 """Roboflow's "tensorflow" format: `<split>/_annotations.csv` beside the split's images.
 
-One row a box, in pixels; xmax and ymax are exclusive. An image without a row has no box.
+One row per box, in pixels; xmax and ymax are exclusive. An image without a row has no box.
 """
 
 import csv
@@ -31,11 +31,11 @@ def find(folder: Path) -> dict[Split, Path]:
 def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
     """Reads the splits of an export in which `find` found something.
 
-    A row that cannot be read is a finding. A quoted value that goes on over the next line is refused: it is
-    an open quote, and the rows that it swallows would be lost.
+    A row that cannot be read is a finding. A quoted value over several lines is an error: it is an unclosed
+    quote, and the rows in it would be lost.
 
     Raises:
-        InputError: A split has no annotation file or no image, or a file is not such a CSV.
+        InputError: A split has no annotation file or no image, or a file is not CSV with these columns.
     """
     return [_read_split(folder, split, path) for split, path in split_folders(folder).items()]
 
@@ -71,13 +71,13 @@ def _read_rows(file: TextIO, reader: SplitReader, path: Path, source: str) -> No
         for values in rows:
             if rows.line_num > number:
                 raise InputError(
-                    f"{path} row {number} has a quoted value that goes on in the next row; mend its quotes."
+                    f"{path} row {number} has a quoted value that continues in the next row; fix its quotes."
                 )
-            if values:  # a blank line is none
+            if values:  # blank lines are skipped
                 _read_row(values, len(header), places, reader, source, number)
             number = rows.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path} row {number} is not CSV ({error}); mend its quotes.") from error
+        raise InputError(f"{path} row {number} is not CSV ({error}); fix its quotes.") from error
 
 
 def _find_columns(header: list[str], path: Path) -> dict[str, int]:

@@ -23,7 +23,7 @@ from brain_tumor.stores.tfrecord_file import Example, RecordError, read_records
 
 LAYOUT = "<split>/<name>.tfrecord"
 LABEL_MAP = "_label_map.pbtxt"
-LONGEST_NAME = 255  # bytes, of the usual file systems
+LONGEST_NAME = 255  # bytes, the limit of common file systems
 
 
 def find(folder: Path) -> dict[Split, Path]:
@@ -39,8 +39,8 @@ def _files(folder: Path) -> list[str]:
 def read(folder: Path, scratch: Path) -> list[ExportSplit]:
     """Reads the splits of an export in which `find` found something.
 
-    The images are written to `<scratch>/<split>/`, bytes untouched. A record that cannot be read is a
-    finding; a row is its position in the file.
+    The images are written to `<scratch>/<split>/`, bytes unchanged. A record that cannot be read is a
+    finding; its row is the position in the file.
 
     Raises:
         InputError: A split has no record file or no image, or a file is damaged.
@@ -126,7 +126,7 @@ def _read_record(record: bytes, reader: SplitReader, source: str, row: int) -> N
 
 
 def _read_name(features: Any) -> tuple[str, str]:
-    """The image's file name, and what is wrong with it: it must be that of a file, not a path."""
+    """The image's file name, and its problem, if any: it must be a file name, not a path."""
     name = b"".join(features["image/filename"].bytes_list.value[:1])
     try:
         filename = str(name.decode())

@@ -3,8 +3,8 @@
 Roboflow counts a VOC file's pixels from 1 and keeps xmax and ymax exclusive: each of the four coordinates is
 one more than in its CSV. The example of https://roboflow.com/formats/pascal-voc-xml has the box 179, 85, 231,
 144 where that of https://roboflow.com/formats/tensorflow-object-detection-csv, of the same image, has 178,
-84, 230, 143; see also https://github.com/roboflow/supervision/issues/144. Boxes of an annotator that follows
-the original (pixels from 1, xmax and ymax inclusive) are read one pixel short.
+84, 230, 143; see also https://github.com/roboflow/supervision/issues/144. Boxes in the original convention
+(pixels from 1, xmax and ymax inclusive) are read one pixel too small.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ def _files(folder: Path) -> list[str]:
 def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
     """Reads the splits of an export in which `find` found something.
 
-    A file that cannot be read is a finding about its image; a row is an object's position in the file.
+    A file that cannot be read is a finding about its image; the row is the object's position in the file.
 
     Raises:
         InputError: A split has no annotation file or no image.
@@ -96,7 +96,7 @@ def _read_file(path: Path, filename: str, reader: SplitReader, source: str) -> N
 
 
 def _read_size(root: Element) -> Size | None:
-    """Width and height, NaN where the file says none; None where it says something else than numbers."""
+    """Width and height: NaN if the file has none, None if they are not numbers."""
     if root.find("size") is None:
         return UNKNOWN_SIZE
     width, height = parse_number(root.findtext("size/width")), parse_number(root.findtext("size/height"))

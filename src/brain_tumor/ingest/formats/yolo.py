@@ -2,9 +2,9 @@
 
 Ultralytics' own layout, `images/<split>/` and `labels/<split>/`, is read too. A line of a label file is a
 class's index and center x, center y, width and height as fractions of the image, or the corners of a polygon
-(three or more), which stands for its bounding box. Where the `data.yaml` has a `kpt_shape`, keypoints follow
-the box; where it has none, what can be boxes with keypoints is not guessed. An image without a label file has
-no box. See https://docs.ultralytics.com/datasets/detect/, segment/ and pose/ there.
+(three or more), which is read as its bounding box. With a `kpt_shape` in the `data.yaml`, keypoints follow
+the box; without it, lines that may be boxes with keypoints are an error. An image without a label file has no
+box. See https://docs.ultralytics.com/datasets/detect/, segment/ and pose/ there.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def find(folder: Path) -> dict[Split, Path]:
 
 
 def _places(folder: Path) -> dict[Split, tuple[Path, Path]]:
-    """By split, where its images and its labels should be."""
+    """By split, the expected folders of its images and its labels."""
     splits = split_folders(folder)
     if splits:
         return {split: (path / "images", path / "labels") for split, path in splits.items()}
@@ -57,7 +57,7 @@ def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
 
 
 def read_labels(folder: Path) -> list[tuple[int, str]]:
-    """The index and the name of each class of the `data.yaml`.
+    """Reads the index and name of each class of the `data.yaml`.
 
     Raises:
         InputError: It is missing or cannot be read.
@@ -66,13 +66,13 @@ def read_labels(folder: Path) -> list[tuple[int, str]]:
 
 
 class _Kind(NamedTuple):
-    """What the `data.yaml` says of a line.
+    """The format of a line according to the `data.yaml`.
 
     Attributes:
         names: Label names by class index.
-        keypoints: How many numbers follow a box.
-        declared: Whether it says so itself.
-        ambiguity: What the lines say of it otherwise.
+        keypoints: The number of values after a box.
+        declared: Whether the `data.yaml` has a `kpt_shape`.
+        ambiguity: Otherwise, collects the lines to tell.
     """
 
     names: dict[int, str]
@@ -86,12 +86,12 @@ def _read_kind(folder: Path) -> _Kind:
     if path is None:
         raise InputError(f"{folder} has no {NAMES[0]}; add it with the classes' names.")
     try:
-        # The base loader leaves every scalar a text: a label can be named "no", "1.0" or "2024-01-01".
+        # The base loader keeps every scalar a string: a label can be named "no", "1.0" or "2024-01-01".
         content = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" row {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{where} is no YAML that can be read; mend it or export it again.") from error
+        raise InputError(f"{path}{where} is not readable YAML; fix it or export it again.") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = {str(index): name for index, name in enumerate(names)}
@@ -105,7 +105,7 @@ def _read_kind(folder: Path) -> _Kind:
     shape = content.get("kpt_shape", ["0", "0"])
     digits = isinstance(shape, list) and all(isinstance(each, str) and each.isdecimal() for each in shape)
     if not digits or len(shape) != 2 or max(map(len, shape)) > 3:
-        raise InputError(f"{path} has a kpt_shape that is not two numbers; mend it or delete it.")
+        raise InputError(f"{path} has a kpt_shape that is not two numbers; fix it or delete it.")
     by_index = {int(key): name for key, name in names.items()}
     return _Kind(by_index, int(shape[0]) * int(shape[1]), "kpt_shape" in content, Ambiguity())
 
@@ -141,7 +141,7 @@ def _read_file(path: Path, filename: str, reader: SplitReader, source: str, kind
         return
     size = _measure(reader.folder / filename)
     if size is None:
-        return  # validation decodes every image, and sets this one aside
+        return  # validation decodes every image and quarantines this one
     for row, line in enumerate(lines, 1):
         if values := line.split():
             _read_line(values, filename, size, reader, source, row, kind)
@@ -195,7 +195,7 @@ def _to_box(numbers: list[float], size: Size) -> Box:
 
 
 def _measure(path: Path) -> Size | None:
-    """An image's width and height from its header; None if it has none."""
+    """An image's width and height from its header; None if it cannot be read."""
     try:
         with Image.open(path, formats=DECODED) as image:
             return image.size

@@ -1,1 +1,1 @@
-"""Where images come from, one module a source; see `fetch` for all of them."""
+"""Sources of images, one module per source; see `fetch`."""

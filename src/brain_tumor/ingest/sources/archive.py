@@ -1,4 +1,4 @@
-"""Zip archives of exports, unpacked so that nothing leaves the folder."""
+"""Safe unpacking of zip archives of exports."""
 
 import errno
 import shutil
@@ -14,38 +14,38 @@ from brain_tumor.runtime.progress import Progress
 from brain_tumor.runtime.text import display_name
 from brain_tumor.stores.files import safe_path
 
-DEEPEST = 9  # levels of folders in which an export is looked for
+DEEPEST = 9  # levels of folders that are searched for an export
 COPIED_BYTES = 1 << 20  # at a time
-FILE_TYPES = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made where files have no type
+FILE_TYPES = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made on a system without file types
 
 
 class BrokenArchiveError(InputError):
-    """An archive whose bytes are not those that were packed: another download may be whole."""
+    """An archive is damaged; another download may not be."""
 
 
 def unpack(archive: Path, folder: Path, origin: str) -> Path:
-    """Unpacks a zip archive; each file is checked against its checksum, and none is ever whole in memory.
+    """Unpacks a zip archive, checking each file's checksum, without loading whole files into memory.
 
     Args:
         archive: The file.
-        folder: Where its files go; made new.
-        origin: What a message calls the archive.
+        folder: The target folder, which is created.
+        origin: The archive's name in messages.
 
     Returns:
         The folder that holds the export: the shallowest one with splits.
 
     Raises:
         BrokenArchiveError: It is not a complete zip archive.
-        InputError: A file in it leaves the folder, is a link, or cannot be written; or it holds no export, or
-            several.
+        InputError: A file in it has a path outside of the folder, is a link, or cannot be written; or it
+            holds no export, or several.
     """
     folder.mkdir()
     try:
         with zipfile.ZipFile(archive) as opened, Progress("Unpacking", None, "files") as progress:
-            # macOS adds a shadow of each file.
+            # macOS adds a metadata file for each file.
             members = [name for name in opened.infolist() if not name.filename.startswith("__MACOSX/")]
             for member in members:
-                # As some programs write names on Windows.
+                # Some Windows programs write backslashes.
                 member.filename = member.filename.replace("\\", "/")
             _check_members(members, folder, origin)
             progress.total = len(members)
@@ -63,7 +63,7 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
             f"{origin} cannot be unpacked ({error}); pack it without password, by deflate."
         ) from error
     except OSError as error:
-        if error.errno == errno.EINVAL:  # an offset that lies before the file's beginning
+        if error.errno == errno.EINVAL:  # an offset before the file's beginning
             raise BrokenArchiveError(f"{origin} is not a complete zip archive.") from error
         raise InputError(f"{origin}: {explain_refusal(error, 'a file')}") from error
     return _find_export(folder, origin)

@@ -11,10 +11,10 @@ from brain_tumor.stores.paths import open_path
 
 
 def fetch(config: BucketDataset, scratch: Path) -> Path:
-    """Downloads an export. The object of that very name is a zip archive; else it is a folder.
+    """Downloads an export. If an object has exactly this name, it is a zip archive, otherwise a folder.
 
     Args:
-        config: Its address.
+        config: The config with the address.
         scratch: An empty folder to download to.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Bringing an export to this disk, whatever its source."""
+"""Fetches an export from any source to the local disk."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from brain_tumor.runtime.errors import InputError
 
 @contextmanager
 def naming(config: AnyDataset, folder: Path) -> Iterator[None]:
-    """Lets messages name the source in place of a folder that it was brought to, which is gone by then.
+    """Replaces a temporary folder's path in messages by the source's name.
 
     Args:
         config: The source's config.
         folder: The folder.
 
     Raises:
-        InputError: What was raised inside of it, so named.
+        InputError: The error raised in the context, with the source's name.
     """
     try:
         yield
@@ -34,14 +34,14 @@ def naming(config: AnyDataset, folder: Path) -> Iterator[None]:
 
 
 def fetch(config: AnyDataset, scratch: Path) -> Path:
-    """Brings a source's export to this disk.
+    """Fetches a source's export to the local disk.
 
     Args:
         config: The source's config.
-        scratch: An empty folder to work in, removed by the caller afterwards.
+        scratch: An empty working folder, removed by the caller afterwards.
 
     Returns:
-        The folder that holds the export: in `scratch`, or the user's own, which is not to be written to.
+        The folder that holds the export: in `scratch`, or the user's folder, which must not be written to.
 
     Raises:
         InputError: The source cannot be read.

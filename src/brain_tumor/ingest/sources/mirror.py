@@ -1,8 +1,8 @@
-"""A bucket that keeps an archive, with its sha256 in a small object beside it.
+"""A mirror of a downloaded archive in a bucket, with its sha256 in a small object next to it.
 
-The sha256 comes first and an object appears whole, so that an upload that is killed leaves no archive. An
-archive without a sha256 beside it, such as earlier versions of this project left (theirs was in the object's
-metadata), is neither used nor replaced: nobody can say whether it is what was kept.
+The sha256 is uploaded first, and objects appear atomically, so a killed upload leaves no archive. An archive
+without a sha256 (earlier versions of this project stored it in the object's metadata) is neither used nor
+replaced, since it cannot be verified.
 """
 
 import logging
@@ -18,13 +18,13 @@ SUFFIX = ".sha256"
 
 
 def take(address: str, archive: Path) -> bool:
-    """Downloads the archive that is kept at an address, and compares it with its sha256.
+    """Downloads the archive at an address, and compares it with its sha256.
 
     Returns:
-        Whether there is one.
+        Whether there is an archive.
 
     Raises:
-        InputError: The bucket cannot be read, the archive is damaged, or it has no sha256 beside it.
+        InputError: The bucket cannot be read, the archive is damaged, or its sha256 is missing.
     """
     kept = open_path(address)
     if find_file(kept) is None:
@@ -38,23 +38,23 @@ def take(address: str, archive: Path) -> bool:
     download_file(kept, archive)
     if hash_file(archive) != digest.decode(errors="replace").strip():
         raise InputError(
-            f"{address} is damaged: its sha256 is not the one it was kept with; delete it, and run again."
+            f"{address} is damaged: its sha256 does not match the stored one; delete it, and run again."
         )
     return True
 
 
 def keep(archive: Path, address: str) -> None:
-    """Uploads an archive with its sha256. One that is there stays.
+    """Uploads an archive with its sha256. An existing one is kept.
 
-    Two runs that do so at once upload the same bytes, since a version at Roboflow never changes. Were they
-    others, the sha256 would tell.
+    Two simultaneous runs upload the same bytes, since a version at Roboflow never changes. If they differed,
+    the sha256 would not match.
 
     Raises:
         InputError: The bucket cannot be written.
     """
     place = open_path(address)
     if find_file(place) is not None:
-        logging.info("%s was kept by another run meanwhile.", address)
+        logging.info("Another run has stored %s in the meantime.", address)
         return
     with tempfile.TemporaryDirectory() as scratch:
         digest = Path(scratch) / SUFFIX

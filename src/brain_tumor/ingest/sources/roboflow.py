@@ -1,12 +1,12 @@
-"""Roboflow: a version of a project, downloaded as an export.
+"""Roboflow: downloads a version of a project as an export.
 
-The SDK knows where the service is (`API_URL`, regions) and speaks to it. Its own `Version.download` is not
-used: it checks neither the status nor the size nor the paths in the archive, prints the signed link when a
-download fails, and waits without limit for an export that is being made. The SDK's functions that ask for the
-link do not tell the status of a refusal and have no time limit either, so that question is asked here too.
+The SDK provides the service's address (`API_URL`, regions). Its `Version.download` is not used: it checks
+neither the status nor the size nor the paths in the archive, prints the signed link if a download fails, and
+waits without limit for an export in preparation. The SDK's functions that request the link do not report the
+status of an error response and have no time limit either, so this module sends that request itself.
 
-The key and the signed link, which opens the data to whoever has it, stay in this module: no message is made
-from an address or from what the service answered, and no error is raised from one that may hold them.
+The key and the signed link, which gives access to the data, stay in this module: messages contain no URL and
+no response text, and no error is chained to one that may contain them.
 """
 
 import base64
@@ -45,26 +45,26 @@ KEY_SECRET = "ROBOFLOW_API_KEY_SECRET"
 KEY_PAGE = "https://app.roboflow.com/settings/api"
 ATTEMPTS = 5
 BACK_OFF = wait_exponential_jitter(initial=1, max=30)
-TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
-EXPORT_POLL = 5.0  # seconds between two looks at an export that is being made
-EXPORT_LIMIT = 1800.0  # seconds it may take
+TIMEOUT = (10, 60)  # seconds to connect, and between two parts of a response
+EXPORT_POLL = 5.0  # seconds between two polls of an export in preparation
+EXPORT_LIMIT = 1800.0  # seconds that it may take
 CHUNK = 1 << 20
-# What requests lets through besides its own errors: of urllib3, and of addresses that are none.
+# Errors other than its own that requests passes on: urllib3's, and of invalid URLs.
 NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
 LONGEST_LENGTH = 18  # digits
 
 
 class _TransientError(Exception):
-    """What another attempt may mend. Says what happened, and nothing that is secret."""
+    """An error that a retry may fix. The message contains no secret."""
 
 
 def fetch(config: RoboflowDataset, scratch: Path) -> Path:
-    """Downloads an export from the mirror, where it is kept, or else from Roboflow.
+    """Downloads an export from the mirror, if it is there, otherwise from Roboflow.
 
     The key comes from the environment variable ROBOFLOW_API_KEY, a `.env` file in the working folder or one
-    above it, or the secret of Google Cloud's Secret Manager that ROBOFLOW_API_KEY_SECRET names. What the
-    mirror keeps needs none. A damaged archive in the mirror is an error, and not replaced: someone put there
-    what it is now.
+    above it, or the secret of Google Cloud's Secret Manager that ROBOFLOW_API_KEY_SECRET names. The mirror
+    needs no key. A damaged archive in the mirror is an error, and is not replaced: someone may have changed
+    it on purpose.
 
     Args:
         config: The version, and the mirror if there is one.
@@ -81,7 +81,7 @@ def fetch(config: RoboflowDataset, scratch: Path) -> Path:
     kept = f"{config.mirror.rstrip('/')}/{path}.zip" if config.mirror else ""
     archive, folder = scratch / "export.zip", scratch / path.replace("/", "-")
     if kept and mirror.take(kept, archive):
-        logging.info("Using what %s keeps", kept)
+        logging.info("Using the copy in %s", kept)
         export = unpack(archive, folder, kept)
         _check_export(export, kept, scratch / "check")
     else:
@@ -94,7 +94,7 @@ def fetch(config: RoboflowDataset, scratch: Path) -> Path:
         _check_export(export, _name(config), scratch / "check")
         if kept:
             mirror.keep(archive, kept)
-            logging.info("Kept as %s", kept)
+            logging.info("Stored as %s", kept)
     archive.unlink()
     return export
 
@@ -125,7 +125,7 @@ def _find_key() -> str:
 
 @contextmanager
 def _without_request_logs() -> Iterator[None]:
-    """Keeps urllib3 from logging addresses: they hold the key."""
+    """Prevents urllib3 from logging URLs: they contain the key."""
     logger = logging.getLogger("urllib3")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -152,7 +152,8 @@ def _download(config: RoboflowDataset, key: str, path: str, archive: Path, folde
         return retrying(attempt)
     except (_TransientError, BrokenArchiveError) as error:
         problem = str(error).rstrip(".")
-    # Not inside of the except: behind the attempt's error may stand one of requests, which holds the address.
+    # Raised outside the except block: the attempt's error may be chained to one of requests, which contains
+    # the URL.
     raise InputError(
         f"{_name(config)} could not be downloaded in {ATTEMPTS} attempts (the last: {problem}); "
         "try again later."
@@ -171,7 +172,7 @@ def _log_retry(state: RetryCallState) -> None:
 
 
 def _find_link(config: RoboflowDataset, key: str, path: str) -> str:
-    """Asks for the export's link, and waits while Roboflow makes the export."""
+    """Requests the export's link, and waits while Roboflow prepares the export."""
     from roboflow.config import resolve_url
 
     address, started = f"{resolve_url('API_URL')}/{path}", time.monotonic()
@@ -180,7 +181,7 @@ def _find_link(config: RoboflowDataset, key: str, path: str) -> str:
             _check_status(response.status_code, config)
             try:
                 answer = response.json()
-            except (*NETWORK_ERRORS, RecursionError):  # no JSON, a number without end, or nested past reason
+            except (*NETWORK_ERRORS, RecursionError):  # not JSON, a huge number, or too deeply nested
                 answer = None
         if response.status_code != 202:
             break
@@ -217,11 +218,11 @@ def _check_status(status: int, config: RoboflowDataset) -> None:
 
 
 def _stream(link: str, path: Path) -> None:
-    """Downloads a file, and checks its status, size and, where the server says one, its checksum."""
-    # Compressed on the way, its size would not be the one that the server announces.
+    """Downloads a file, and checks its status, size and, if the server sends one, its checksum."""
+    # With compression, the size would not be the announced one.
     with _get(link, stream=True, headers={"Accept-Encoding": "identity"}) as response:
         if response.status_code != 200:
-            # A link that has expired is refused too: the next attempt asks for another.
+            # An expired link is rejected too: the next attempt requests a new one.
             raise _TransientError(
                 f"The download of the export was answered with status {response.status_code}."
             )
@@ -244,11 +245,11 @@ def _stream(link: str, path: Path) -> None:
         raise _TransientError(f"The download of the export broke off after {size:,} bytes{problem}.")
     if not size:
         raise _TransientError("The download of the export was empty.")
-    # Roboflow keeps exports in Google's storage, which tells their checksums.
+    # Roboflow stores exports in Google Cloud Storage, which sends checksums.
     told = [value.strip() for value in response.headers.get("x-goog-hash", "").split(",")]
     expected = [value.removeprefix("md5=") for value in told if value.startswith("md5=")]
     if expected and expected != [base64.b64encode(md5.digest()).decode()]:
-        raise _TransientError("The download of the export does not have the checksum that the server told.")
+        raise _TransientError("The download of the export does not match the server's checksum.")
 
 
 def _get(address: str, **options: object) -> requests.Response:
@@ -260,17 +261,17 @@ def _get(address: str, **options: object) -> requests.Response:
         raise _TransientError(f"Roboflow could not be reached ({type(error).__name__}).") from None
     except OSError:
         raise InputError(
-            "The certificates to check Roboflow's by cannot be read; mend or unset REQUESTS_CA_BUNDLE and "
+            "The certificates to check Roboflow's by cannot be read; fix or unset REQUESTS_CA_BUNDLE and "
             "CURL_CA_BUNDLE."
         ) from None
     return response
 
 
 def _check_export(export: Path, origin: str, scratch: Path) -> None:
-    """Reads the annotations, and looks whether every image that they name is there.
+    """Reads the annotations, and checks that every image that they name exists.
 
-    What else may be wrong with an export is for validation to judge, image by image. But an image that is
-    missing from an export that Roboflow made means that the export is not whole.
+    Validation handles all other problems, image by image. But a missing image in an export made by Roboflow
+    means that the export is incomplete.
     """
     scratch.mkdir()
     for split in read_export(export, scratch).splits:
@@ -278,7 +279,7 @@ def _check_export(export: Path, origin: str, scratch: Path) -> None:
         missing = named[~named.isin(split.images)].unique()
         if len(missing):
             raise InputError(
-                f"{origin} is not whole: {split.name} lacks {len(missing)} of the images that its "
-                f"annotations name, the first is {missing[0]}; generate the version at Roboflow anew."
+                f"{origin} is incomplete: {split.name} lacks {len(missing)} of the images that its "
+                f"annotations name, the first is {missing[0]}; generate the version at Roboflow again."
             )
     shutil.rmtree(scratch)

@@ -1,4 +1,4 @@
-"""Google Cloud's Secret Manager, for steps that run where no secret becomes an environment variable."""
+"""Google Cloud's Secret Manager, for platforms without secrets in environment variables."""
 
 import base64
 import binascii
@@ -12,7 +12,7 @@ from brain_tumor.runtime.errors import InputError
 
 SERVICE = "https://secretmanager.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-TIMEOUT = (10, 60)  # seconds to connect, and to the answer
+TIMEOUT = (10, 60)  # seconds to connect, and to the response
 WHAT_TO_DO = {
     403: "give the step's service account the role Secret Manager Secret Accessor",
     404: "make it with gcloud secrets create",
@@ -29,8 +29,8 @@ def read_secret(name: str, service: str = SERVICE) -> str:
         service: The service's address.
 
     Raises:
-        InputError: There are no credentials, they do not suffice, there is no such secret, it is not text, or
-            the service does not answer.
+        InputError: There are no credentials, they lack the permission, the secret does not exist or is not
+            text, or the service does not respond.
     """
     try:
         credentials, _ = google.auth.default(scopes=[SCOPE])
@@ -50,5 +50,5 @@ def read_secret(name: str, service: str = SERVICE) -> str:
     try:
         return base64.b64decode(answer.json()["payload"]["data"], validate=True).decode()
     except (KeyError, TypeError, ValueError, binascii.Error):
-        # Without its text, which is the secret's.
+        # Not chained: the error contains the secret.
         raise InputError(f"Secret Manager's {name} is not text; store the key alone in it.") from None

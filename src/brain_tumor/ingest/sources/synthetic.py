@@ -1,13 +1,13 @@
 """Synthetic patients: MRI-like heads, most with a tumor, written as an export on disk.
 
-It makes patients, not pictures: every patient has one head, scanned in one plane and one sequence, and most
-have one tumor, a set of three nested regions in space. A slice shows the section of both at its height, so
-that neighboring slices resemble each other and a tumor grows and shrinks along the stack, as in a real
-volume. No patient stands in two splits.
+It generates patients, not single images: every patient has one head, scanned in one plane and one sequence,
+and most have one tumor, a set of three nested regions in space. A slice shows the section of both at its
+height, so that neighboring slices are similar and a tumor grows and shrinks along the stack, as in a real
+volume. No patient is in two splits.
 
-The pictures are to be as hard as real ones: tumors are small or large, faint, bright or dark, and anywhere;
-half of the slices show none; and much else is bright. A detector that only finds what is bright must fail
-here as it does on MRI.
+The images should be as hard as real ones: tumors are small or large, faint, bright or dark, and anywhere;
+half of the slices show none; and other structures are bright. A detector that only finds bright regions must
+fail here as it does on MRI.
 """
 
 import csv
@@ -33,10 +33,10 @@ JPEG_QUALITY = 92
 def write_export(folder: Path, config: SyntheticDataset) -> None:
     """Writes train/, valid/ and test/ with JPEG slices and `_annotations.csv`, named as Roboflow names them.
 
-    The same config gives the same bytes: each patient is drawn from the seed and the patient's number alone.
+    The same config gives the same bytes: a patient depends only on the seed and the patient's number.
 
     Raises:
-        InputError: The config has not three labels.
+        InputError: The config does not have three labels.
     """
     if len(config.labels) != REGIONS:
         raise InputError(

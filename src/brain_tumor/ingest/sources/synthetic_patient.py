@@ -1,8 +1,9 @@
-"""What a synthetic patient is: a head in space, a scanner's plane and sequence, and perhaps a tumor.
+"""A synthetic patient: a head in space, a scanner's plane and sequence, and possibly a tumor.
 
-Two frames are used, both in half sizes of the head. The head's own is (x, y, z): from left to right, from
-front to back, from bottom to top, each -1..1. The slices' is (p, q, s): p to the right and q down in the
-picture, s along the stack of slices. A patient is scanned in one plane, which says how the two correspond.
+Two coordinate frames are used, both in units of half the head's size. The head's is (x, y, z): from left to
+right, from front to back, from bottom to top, each -1..1. The slices' is (p, q, s): p to the right and q down
+in the picture, s along the stack of slices. A patient is scanned in one plane, which defines the mapping
+between the two.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ Sequence = Literal["t1", "t1_contrast", "t2", "flair"]
 PLANES: dict[Plane, float] = {"axial": 0.84, "coronal": 0.08, "sagittal": 0.08}
 SEQUENCES: dict[Sequence, float] = {"t1": 0.06, "t1_contrast": 0.26, "t2": 0.13, "flair": 0.55}
 WITHOUT_TUMOR = 1 / 8
-STRIPPED = 0.8  # share of patients whose skull was removed, as in the data of the BraTS challenge
+STRIPPED = 0.8  # fraction of patients with the skull removed, as in the data of the BraTS challenge
 BRAIN = 0.86  # the brain's radius; the skull and the scalp are around it
 # The stack's heights where a slice still shows brain.
 REACH: dict[Plane, tuple[float, float]] = {
@@ -40,7 +41,7 @@ SIZES: dict[Plane, tuple[tuple[int, int], tuple[int, int]]] = {  # width and hei
 
 @dataclass(frozen=True)
 class Levels:
-    """Grey levels, 0..1, that a sequence gives what is in a head."""
+    """Grey levels, 0..1, of a head's structures in a sequence."""
 
     white: float
     grey: float
@@ -68,7 +69,7 @@ LEVELS: dict[Sequence, Levels] = {
 
 @dataclass(frozen=True)
 class Blob:
-    """A bent ellipsoid of one grey level, in the slices' frame. None of them is a lesion."""
+    """A bent ellipsoid of one grey level, in the slices' frame; not a lesion."""
 
     center: Point
     axes: Point
@@ -79,7 +80,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Scanner:
-    """What a picture owes to the way it was taken rather than to the head."""
+    """The properties of a scan that do not depend on the head."""
 
     zoom: float  # half of the picture's size for each half size of the head
     tilt: float  # of the head in the picture, radians
@@ -115,18 +116,18 @@ class Patient:
 
     @cached_property
     def frame(self) -> "Frame":
-        """What is the same in all slices."""
+        """The data that all slices share."""
         return Frame(self)
 
     def heights(self, count: int) -> list[float]:
-        """The heights of that many slices, evenly over the scan's span."""
+        """The heights of `count` slices, evenly spaced over the scan."""
         return [float(s) for s in np.linspace(*self.span, count)]
 
 
 class Frame:
-    """The picture's pixels in the slices' frame, and what else all slices of a patient share.
+    """The pixels' coordinates in the slices' frame, and other data that all slices of a patient share.
 
-    All arrays are float32 (height, width), the patterns (layers, height, width). Kept, because it is half
+    All arrays are float32 (height, width), the patterns (layers, height, width). Cached, because it is half
     the work of a slice.
     """
 
@@ -283,7 +284,7 @@ def _draw_scanner(rng: np.random.Generator, stripped: bool) -> Scanner:
 def _draw_blobs(
     rng: np.random.Generator, plane: Plane, facing: int, sequence: Sequence, levels: Levels
 ) -> list[Blob]:
-    """Anatomy, and what is taken for a lesion by mistake: vessels, choroid plexus, calcifications, cysts."""
+    """Structures easily mistaken for a lesion: vessels, choroid plexus, calcifications, cysts."""
     blobs: list[Blob] = []
 
     def add(center: Point, axes: Point, level: float, bend: float = 0.0, inside: bool = True) -> None:

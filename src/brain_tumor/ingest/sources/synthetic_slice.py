@@ -173,7 +173,7 @@ def _paint_ventricles(patient: Patient, section: Section, image: Array) -> None:
 
 
 def _paint_skull(patient: Patient, section: Section) -> Array:
-    """All but the brain: fluid around it, bone, scalp, face and neck, and black air."""
+    """Everything but the brain: fluid around it, bone, scalp, face and neck, and black air."""
     levels, radius = patient.levels, section.radius
     fat = np.clip((section.fine - 0.6) * 2, 0, 1)
     image = levels.muscle + 0.07 * section.coarse + fat * (levels.scalp - levels.muscle) * 0.7
@@ -202,7 +202,7 @@ def _paint_blobs(patient: Patient, section: Section, image: Array) -> None:
 
 
 def _take(patient: Patient, section: Section, image: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What the scanner makes of the head: blur, uneven brightness, ghosts, noise, and a display's window."""
+    """Simulates the scanner: blur, uneven brightness, ghosts, noise, and the display window."""
     scanner = patient.scanner
     sharp = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))
     image = np.asarray(sharp.filter(ImageFilter.BoxBlur(scanner.blur)), np.float32)

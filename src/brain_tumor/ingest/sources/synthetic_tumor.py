@@ -1,7 +1,8 @@
 """The tumor of a synthetic patient: three nested regions of any size, place and contrast.
 
-All is in the slices' frame (p, q, s), see `synthetic_patient`. The regions are numbered as the labels are:
-label1 is the whole tumor, label2 lies within it and label0 within label2. Either may be missing.
+All coordinates are in the slices' frame (p, q, s), see `synthetic_patient`. The regions are numbered like the
+labels: label1 is the whole tumor, label2 is inside it and label0 inside label2. label2 and label0 may be
+missing.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Point = tuple[float, float, float]
 
-REGIONS = 3  # of a tumor, one a label
+REGIONS = 3  # regions of a tumor, one per label
 INWARDS = (1, 2, 0)  # labels from the outermost region to the innermost
 # A region of fewer pixels gets no box: an expert would not draw one either.
 SMALLEST_REGION = 10
@@ -33,7 +34,7 @@ SHARES: dict[str, tuple[float, float, float, float]] = {
 
 @dataclass(frozen=True)
 class Region:
-    """One region: the whole tumor's shape, smaller, and perhaps not in its middle."""
+    """One region: the whole tumor's shape, smaller, and possibly off center."""
 
     shift: Point  # of its center, in half axes of the whole tumor
     scale: float  # of its size, relative to the whole tumor
@@ -65,7 +66,7 @@ class Tumor:
     regions: tuple[Region | None, ...]  # by label
 
     def around(self, p: Array, q: Array) -> Around:
-        """What does not depend on the height, for pixels at p and q."""
+        """The data that does not depend on the height, for pixels at p and q."""
         dp, dq = (p - self.center[0]) / self.axes[0], (q - self.center[1]) / self.axes[1]
         direction, square = np.arctan2(dq, dp), dp**2 + dq**2
         lobes = np.ones_like(direction)
@@ -109,8 +110,8 @@ def draw_tumor(
     """Draws a tumor at a place.
 
     Args:
-        rng: Where the numbers come from.
-        sequence: It decides how the tumor looks, see SHARES.
+        rng: The random generator.
+        sequence: Determines the tumor's appearance, see SHARES.
         center: Its center, in the slices' frame.
         picture: Width and height in pixels: the tumor is about as wide as it is high.
         zoom: Half of the picture's size for each half size of the head.
