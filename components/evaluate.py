@@ -18,14 +18,14 @@ def evaluate(
     baseline_3: Input[Model] = None,
     baseline_4: Input[Model] = None,
 ):
-    """Judges the final model beside others and beside a constant answer.
+    """Evaluates the final model, the baselines and a constant baseline.
 
     Args:
         config: The evaluate section of the configuration (JSON).
         records: From build_tfrecords.
         final: The model that is the pipeline's result.
-        predictions: The predictions artifact: one row an image, class and model.
-        evaluation: The evaluation artifact: all that was found.
+        predictions: The predictions artifact: one row per image, class and model.
+        evaluation: The evaluation artifact: all figures.
         metrics: The final model's main figures, under the same names in every run.
         report: The model card.
         baseline_1: A model to compare with; so are the others. A component cannot take a list of models.

@@ -12,14 +12,14 @@ def gate(
     predictions: Input[Dataset],
     decision: Output[Markdown],
 ):
-    """Registers the final model, and makes it the champion if it is not worse than the present one.
+    """Registers the final model, and makes it the champion if it is not worse than the current one.
 
     Args:
         config: The gate section of the configuration (JSON).
-        records: From build_tfrecords: the images that a champion is asked about.
+        records: From build_tfrecords: the images to evaluate a champion on.
         final: The model that is the pipeline's result.
         predictions: From evaluate.
-        decision: What was decided, and why.
+        decision: The decision and its reasons.
     """
     from brain_tumor import steps
 

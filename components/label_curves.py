@@ -6,10 +6,10 @@ from kfp.dsl import Artifact, ClassificationMetrics, Input, Output
 
 @dsl.component(base_image="brain-tumor", install_kfp_package=False)
 def label_curves(label: str, evaluation: Input[Artifact], curves: Output[ClassificationMetrics]):
-    """Gives the dashboard one label's ROC curve and confusion matrix.
+    """Shows one label's ROC curve and confusion matrix on the dashboard.
 
     Args:
-        label: The label's name, or `all labels` for all in one pot.
+        label: The label's name, or `all labels` for the micro average.
         evaluation: From evaluate.
         curves: The final model's ROC curve and confusion matrix.
     """

@@ -19,7 +19,7 @@ def train(
         records: From build_tfrecords.
         model: The model artifact.
         tensorboard: TensorBoard's files: curves, and boxes on validation images.
-        start: The model to go on from; without it a new one is built.
+        start: The model to start from; without it a new one is built.
     """
     import json
 

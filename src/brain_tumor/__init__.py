@@ -1,8 +1,8 @@
-"""Train, judge and compare a brain-tumor detector on MRI slices."""
+"""Train, evaluate and compare a brain-tumor detector on MRI slices."""
 
 import os
 
-# Read when Arrow is first imported. Its own allocator keeps what tables no longer need.
+# Read when Arrow is first imported. Arrow's own allocator does not release the memory of deleted tables.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 __version__ = "0.1.0"

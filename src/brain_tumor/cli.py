@@ -1,7 +1,7 @@
-"""The command line: every step of the pipeline by itself, by the same functions that the components call.
+"""The command line: runs single steps of the pipeline by the functions that the components call.
 
 `brain-tumor train phase1_box --records runs/records --output runs/phase1 profile=quick` does what the
-pipeline's step does. Arguments that are left over are Hydra's overrides of the configuration. The commands of
+pipeline's step does. Further arguments are Hydra's overrides of the configuration. The commands of
 `brain_tumor.commands` take none.
 """
 
@@ -17,8 +17,7 @@ from brain_tumor.commands import add_commands
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.step import step
 
-# By the command: its entry function, and whose config it gets; a training's is that of the phase that is
-# named.
+# By command: its entry function, and the name of its config; a training's config is that of the named phase.
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "ingest": (steps.ingest, "dataset"),
     "records": (steps.build_tfrecords, "records"),
@@ -31,7 +30,7 @@ EPILOG = "Further arguments are overrides of the configuration, such as profile=
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs one step, and prints what it counts as JSON, or a command. Exit code 2 for bad input."""
+    """Runs a step and prints its counts as JSON, or runs a command. The exit code is 2 for bad input."""
     parser = _build_parser()
     arguments, overrides = parser.parse_known_args(argv)
     values = vars(arguments)
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     function, section = COMMANDS[name]
     phase = values.pop("phase", "")
     with step():
-        # It imports Hydra, which `--help` does without.
+        # Imported late: it imports Hydra, which `--help` does not need.
         from brain_tumor.configure import configure
 
         configs = configure(overrides)
@@ -58,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    """A command for each step, with an option for each path that its entry function takes."""
+    """Builds a command per step, with an option per path of its entry function."""
     parser = argparse.ArgumentParser(
         "brain-tumor", description="The steps of the brain-tumor pipeline, one at a time.", epilog=EPILOG
     )
@@ -69,7 +68,7 @@ def _build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about, epilog=EPILOG)
         if not section:
             command.add_argument("phase", help="the phase's name in the configuration")
-        _, *paths = inspect.signature(function).parameters.values()  # the config comes first
+        _, *paths = inspect.signature(function).parameters.values()  # the first parameter is the config
         for path in paths:
             command.add_argument(
                 f"--{path.name}",
@@ -85,7 +84,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _describe(documentation: str, name: str) -> str:
-    """What a docstring says of an argument."""
+    """The description of an argument in a docstring."""
     start = f"{name}: "
     lines = [line.strip() for line in documentation.splitlines()]
     return next(line.removeprefix(start) for line in lines if line.startswith(start))

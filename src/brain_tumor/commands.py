@@ -1,4 +1,4 @@
-"""The commands that are no step of the pipeline: they look at what it made."""
+"""The commands that are not steps of the pipeline: they use its results."""
 
 import argparse
 import logging
@@ -24,7 +24,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     compare_parser.set_defaults(run=compare_runs)
 
-    about = "Lets a model answer for images: labels, probabilities, boxes in pixels, scores."
+    about = "Predicts for images: labels, probabilities, boxes in pixels, scores."
     predict_parser = commands.add_parser(
         "predict", help=about, description=about, epilog="Exit code 1 if an image could not be read."
     )
@@ -37,11 +37,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="URI",
         help="a model artifact's folder, models:/NAME@ALIAS, runs:/ID/model, or NAME@ALIAS",
     )
-    predict_parser.add_argument("--output", type=Path, metavar="FILE", help="the answers (stdout)")
+    predict_parser.add_argument("--output", type=Path, metavar="FILE", help="the predictions (stdout)")
     predict_parser.add_argument(
-        "--format", dest="form", choices=FORMATS, help="of the answers (by the file's suffix, else json)"
+        "--format", dest="form", choices=FORMATS, help="the format (by the file's suffix, otherwise json)"
     )
-    predict_parser.add_argument("--draw", type=Path, metavar="FOLDER", help="a picture an image")
+    predict_parser.add_argument(
+        "--draw", type=Path, metavar="FOLDER", help="a folder for one picture per image"
+    )
     predict_parser.set_defaults(run=predict)
 
     about = "Makes a version of the registered model the champion, whatever the gate decided."
@@ -54,17 +56,17 @@ def compare_runs(run_names: list[str], runs: Path) -> None:
     """Compares runs: prints what differed, and writes a page and a Markdown file to `runs/reports/`.
 
     Args:
-        run_names: Names or ids of two runs or more, or `last` and how many.
+        run_names: Names or ids of two or more runs, or `last` and a number.
         runs: The folder of the runs.
 
     Raises:
-        InputError: There are too few, one is unknown, or its record is damaged.
+        InputError: There are too few runs, one is unknown, or its record is damaged.
     """
     from brain_tumor.comparison.compare import compare
     from brain_tumor.reports.comparison_tables import terminal_text
 
     comparison = compare(runs, run_names)
-    # It imports Matplotlib, which a refusal need not wait for.
+    # Imported late: it imports Matplotlib, which an error need not wait for.
     from brain_tumor.reports.comparison_report import write_comparison
 
     page, markdown = write_comparison(runs / "reports", comparison)
@@ -72,22 +74,22 @@ def compare_runs(run_names: list[str], runs: Path) -> None:
 
 
 def predict(images: list[str], model: str, output: Path | None, form: str | None, draw: Path | None) -> None:
-    """Lets a model answer for images, and writes its answers to a file or stdout.
+    """Predicts for images, and writes the predictions to a file or stdout.
 
     Args:
         images: Files, folders and patterns.
         model: See `load_predictor` of `brain_tumor.inference.models`.
-        output: The file to write; without it answers go to stdout.
-        form: One of `FORMATS`; without it the output's suffix decides, or it is JSON.
-        draw: A folder for a picture an image.
+        output: The file to write; without it predictions go to stdout.
+        form: One of `FORMATS`; by default the output's suffix decides, otherwise JSON.
+        draw: A folder for one picture per image.
 
     Raises:
-        InputError: There is no such model, or the output cannot be written.
-        SystemExit: With code 1, when an image could not be read: it stands in the answers with the reason.
+        InputError: The model does not exist, or the output cannot be written.
+        SystemExit: With code 1, if an image could not be read; the output has the reason.
     """
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     if output and not form and suffix not in FORMATS:
-        raise InputError(f"{output} ends with none of .json, .csv; name it so, or give --format.")
+        raise InputError(f"{output} ends with none of .json, .csv; rename it, or give --format.")
     _check_places(images, model, output, draw)
     import_tensorflow()
     from brain_tumor.inference.images import BadImage, find_images
@@ -121,10 +123,10 @@ def set_champion(version: str) -> None:
     """Makes a version of the registered model the champion.
 
     Args:
-        version: Its number, or `NAME/NUMBER` where the model is not called as the gate's default says.
+        version: Its number, or `NAME/NUMBER` if the model does not have the gate's default name.
 
     Raises:
-        InputError: There is no such version, or no MLflow.
+        InputError: The version does not exist, or there is no MLflow store.
     """
     from brain_tumor.config import GateConfig
     from brain_tumor.runtime.registry import CHAMPION, Registry
@@ -136,7 +138,7 @@ def set_champion(version: str) -> None:
     with existing_store(RUNS) as client:
         if client is None:
             raise InputError(
-                f"{RUNS / 'mlflow.db'} is not there; run a pipeline, or set MLFLOW_TRACKING_URI."
+                f"{RUNS / 'mlflow.db'} does not exist; run a pipeline, or set MLFLOW_TRACKING_URI."
             )
         registry = Registry(client, name or GateConfig().model)
         chosen, before = registry.version(int(number)), registry.champion()
@@ -146,18 +148,18 @@ def set_champion(version: str) -> None:
 
 
 def _check_places(images: list[str], model: str, output: Path | None, draw: Path | None) -> None:
-    """Refuses outputs that would take the place of something else, before the model is loaded.
+    """Checks, before the model is loaded, that outputs would overwrite nothing else.
 
     Raises:
-        InputError: They would.
+        InputError: They would overwrite something.
     """
     from brain_tumor.artifacts.outputs import check_outputs
 
     local = [name for name in (*images, model) if Path(name).exists()]
     if output:
-        # A file beside the images of a folder is none of them.
+        # A new file in the folder of the images is not one of them.
         check_outputs([name for name in local if name == model or Path(name).is_file()], {}, [output])
     if draw:
         check_outputs(local, {}, folders=[draw])
         if draw.is_dir() and any(draw.iterdir()):
-            raise InputError(f"{draw} is not empty, so nothing is drawn there; name a new folder.")
+            raise InputError(f"{draw} is not empty, so nothing is drawn there; give a new folder.")

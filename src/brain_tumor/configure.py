@@ -1,7 +1,7 @@
-"""From overrides to what each step gets, with what lies outside of the pipeline pinned down.
+"""From overrides to each step's config, with fingerprints of external inputs.
 
-A cache compares configurations. So what a folder, a bucket or a weights file holds enters them as a
-fingerprint, and labels that an export names enter as names.
+Caches compare configurations. So these include a fingerprint of the content of a folder, a bucket or a
+weights file, and the label names that an export declares.
 """
 
 from typing import Any, TypeVar
@@ -20,13 +20,13 @@ S = TypeVar("S", bound=Schema)
 
 
 def configure(overrides: list[str]) -> StepConfigs:
-    """Composes the configuration, and cuts it into the steps' own.
+    """Composes the configuration, and splits it into the steps' configs.
 
     Args:
         overrides: Hydra's overrides, such as `profile=full` or `phases.phase3_finetune.learning_rate=1e-4`.
 
     Raises:
-        InputError: An override names nothing that exists, has an unusable value, or a bucket cannot be read.
+        InputError: An override names an unknown key or has an invalid value, or a bucket cannot be read.
     """
     config = compose(overrides)
     changes = {"dataset": _pin_dataset(config.dataset), "model": _pin_model(config.model)}
@@ -36,7 +36,7 @@ def configure(overrides: list[str]) -> StepConfigs:
 def _pin_dataset(dataset: AnyDataset) -> AnyDataset:
     changes: dict[str, Any] = {}
     if dataset.labels == [AUTO]:
-        # It imports pandas, which few compositions need.
+        # Imported late: it imports pandas, which is rarely needed here.
         from brain_tumor.ingest.labels import read_labels
 
         changes["labels"] = read_labels(dataset)
@@ -54,7 +54,7 @@ def _pin_model(model: ModelConfig) -> ModelConfig:
 
 
 def _changed(schema: S, changes: dict[str, Any], name: str) -> S:
-    """A copy with other values, checked as all are."""
+    """A copy with other values, which is validated again."""
     try:
         return type(schema).model_validate({**schema.model_dump(), **changes})
     except ValidationError as error:

@@ -1,8 +1,7 @@
-"""The steps' entry functions: what a component runs in its container, and the command line by itself.
+"""The steps' entry functions, which the components and the command line call.
 
-Each parses its config, opens its inputs once, and hands both to its room of the library. Bad input ends a
-step with one sentence and exit code 2. What a step imports beyond that is imported inside of it: ingest needs
-no TensorFlow.
+Each parses its config, opens its inputs once, and calls its part of the library. Bad input ends a step with
+one sentence and exit code 2. Further imports are inside the functions: ingest needs no TensorFlow.
 """
 
 from pathlib import Path
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
     from brain_tumor.artifacts.evaluation import LabelCurves
     from brain_tumor.artifacts.model import Model
 
-# A dashboard cuts longer ones.
+# The dashboard truncates longer titles.
 LONGEST_TITLE = 24
-# What the steps are called where a person sees them, by the components' names.
+# The steps' titles for people, by the components' names.
 TITLES = {
     "ingest": "ingest",
     "build_tfrecords": "build TFRecords",
@@ -43,11 +42,11 @@ TITLES = {
 
 
 def title(step: str, of: str = "") -> str:
-    """What a step is called where a person sees it: a training without its first word, if that is too much.
+    """A step's title for people; a training's is without its first word, if it would be too long.
 
     Args:
         step: The component's name.
-        of: The phase that it trains, or the label whose curves it makes.
+        of: The phase that it trains, or the label of the curves.
 
     Example:
         >>> title("train", "phase1_box")
@@ -62,7 +61,7 @@ def title(step: str, of: str = "") -> str:
 
 @step()
 def ingest(config: str, output: Path, report: Path) -> dict[str, float]:
-    """Reads images and boxes, sets bad ones aside, reports.
+    """Reads images and boxes, quarantines bad ones, and writes a report.
 
     Args:
         config: A config of a data set (JSON).
@@ -82,7 +81,7 @@ def ingest(config: str, output: Path, report: Path) -> dict[str, float]:
     from brain_tumor.ingest.ingest import ingest
 
     ingested = ingest(parsed, Path(output))
-    # It imports Matplotlib, which a step that fails need not wait for.
+    # Imported late: it imports Matplotlib, which a failing step need not wait for.
     from brain_tumor.reports.data_report import write_data_report
 
     write_data_report(Path(report), ingested)
@@ -124,7 +123,7 @@ def train(
         config: A `TrainConfig` (JSON).
         records: The records artifact.
         output: The model artifact.
-        start: The model to go on from.
+        start: The model to start from.
         logs: A folder for TensorBoard's files.
 
     Returns:
@@ -157,7 +156,7 @@ def evaluate(
     report: Path,
     baselines: list[Path] | None = None,
 ) -> dict[str, float]:
-    """Judges models on a split, beside a constant answer.
+    """Evaluates models on a split, beside a constant baseline.
 
     Args:
         config: An `EvaluateConfig` (JSON).
@@ -169,7 +168,7 @@ def evaluate(
         baselines: Models to compare with.
 
     Returns:
-        The final model's main figures, by name; the evaluation has all.
+        The final model's main figures, by name; the evaluation has all figures.
     """
     begin(title("evaluate"))
     from brain_tumor.artifacts.evaluation import EvaluationManifest, write_evaluation
@@ -195,11 +194,11 @@ def evaluate(
 
 @step()
 def label_curves(evaluation: Path, label: str) -> "LabelCurves":
-    """Reads the final model's curves of one label, as a dashboard is to be told them.
+    """Reads the final model's curves of one label, for a dashboard.
 
     Args:
         evaluation: The evaluation artifact.
-        label: The label's name, or `all labels` for all in one pot.
+        label: The label's name, or `all labels` for the micro average.
     """
     begin(title("label_curves", label))
     from brain_tumor.artifacts.evaluation import read_evaluation
@@ -212,7 +211,7 @@ def label_curves(evaluation: Path, label: str) -> "LabelCurves":
 
 @step()
 def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, output: Path) -> None:
-    """Draws the pictures on one HTML page.
+    """Draws the gallery, one HTML page.
 
     Args:
         config: A `VisualizeConfig` (JSON).
@@ -233,7 +232,7 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     from brain_tumor.reports.prediction_report import write_prediction_report
 
     write_prediction_report(Path(output), parsed, table, found, images)
-    # The last thing that a pipeline run does. The figures come along, for MLflow takes seconds to import.
+    # The last step of a pipeline run also logs the figures, since MLflow's import takes seconds.
     run = pipeline_run()
     run.log_metrics(found.metrics())
     run.log_text(Path(output).read_text(encoding="utf-8"), "report.html")
@@ -249,10 +248,10 @@ def gate(config: str, records: Path, final: Path, predictions: Path, output: Pat
         records: The records artifact.
         final: The model artifact.
         predictions: The predictions artifact.
-        output: What was decided, and why (Markdown).
+        output: The decision and its reasons (Markdown).
 
     Returns:
-        The registered version's address and its alias; nothing where nothing is tracked.
+        The registered version's address and its alias; empty if nothing is tracked.
     """
     begin(title("gate"))
     from brain_tumor.artifacts.model import open_model
@@ -278,7 +277,7 @@ def gate(config: str, records: Path, final: Path, predictions: Path, output: Pat
 
 
 def _open_models(final: Path, baselines: list[Path]) -> "dict[str, Model]":
-    """Models by their names in tables: `final`, and of the others the phase that made each."""
+    """Models by their names in tables: `final`, and for the others the phase that made each."""
     from brain_tumor.artifacts.model import open_model
     from brain_tumor.config.fields import FINAL
 

@@ -25,7 +25,7 @@ def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Itera
         other = images.setdefault(compose(Path(image).stem), image)
         if other != image:
             problem = (
-                "have the same name except the suffix, so one annotation file belongs to both; rename one"
+                "have the same name except the suffix, so an annotation file belongs to both; rename one"
             )
             reader.report(other, source, None, f"and {image} {problem}", "ambiguous_name", lost=0)
             reader.report(image, source, None, f"and {other} {problem}", "ambiguous_name", lost=0)
