@@ -1,1 +1,1 @@
-"""The pipeline, compiled and run."""
+"""Compiles and runs the pipeline."""

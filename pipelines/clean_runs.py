@@ -1,4 +1,4 @@
-"""Deletes what old runs left: `python -m pipelines.clean_runs KEEP`."""
+"""Deletes old runs' artifacts and checkpoints: `python -m pipelines.clean_runs KEEP`."""
 
 import json
 import os
@@ -19,21 +19,21 @@ from pipelines.runners.local import RUNNING
 def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
     """Deletes the folders of steps' artifacts that no kept run refers to.
 
-    A run takes the steps that it did not have to run again from earlier runs' folders. These folders stay
-    with it: without them the next run would train again what it already has. So do folders younger than the
-    newest run on record, which belong to a run that goes on or that failed and can be taken up. Trainings'
-    checkpoints go when they are older than the oldest kept run, in the runs' folder and below the root that
-    BRAIN_TUMOR_CHECKPOINTS names. MLflow's store keeps its history.
+    The cached steps of a kept run are in earlier runs' folders, which are kept as well: otherwise the next
+    run would repeat these steps. Folders newer than the newest recorded run are also kept: they belong to a
+    run that is in progress, or that failed and can be resumed. Checkpoints older than the oldest kept run are
+    deleted, in the runs' folder and below the root in BRAIN_TUMOR_CHECKPOINTS. MLflow's store keeps its
+    history.
 
     Args:
         runs: The folder of all runs.
-        keep: How many runs to keep, the newest ones.
+        keep: The number of newest runs to keep.
 
     Returns:
         The deleted folders.
 
     Raises:
-        InputError: A bucket with checkpoints cannot be read, or nothing can be deleted there.
+        InputError: A bucket with checkpoints cannot be read or written.
     """
     records = sorted((runs / "history").glob("*.json"), key=_started, reverse=True)
     if not records:
@@ -55,7 +55,7 @@ def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
             deleted.append(folder)
     for record in records[keep:]:
         record.unlink()
-    # Runs that failed, or that ran no step, have a log but no record.
+    # Runs that failed or ran no step have a log but no record.
     for file in (*(runs / "logs").glob("*"), *(runs / "pipelines").glob("*")):
         if file.stem not in needed and file.stat().st_mtime < oldest:
             file.unlink()
@@ -63,7 +63,7 @@ def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
 
 
 def _started(record: Path) -> float:
-    """When a run on record started, in seconds since 1970; of an earlier version's record, when it ended."""
+    """When a recorded run started, in seconds since 1970; for an earlier version's record, when it ended."""
     started = json.loads(record.read_text()).get("started")
     return datetime.fromisoformat(started).timestamp() if started else record.stat().st_mtime
 

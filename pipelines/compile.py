@@ -18,13 +18,13 @@ def compile_pipeline(target: Target, tag: str, configs: StepConfigs, path: Path)
     """Writes the compiled pipeline, the file that every target runs.
 
     Args:
-        target: Where it will run.
+        target: The target that it will run on.
         tag: The image's tag.
-        configs: Whose phases and labels it has.
+        configs: The steps' configs, which determine its phases and labels.
         path: The YAML file to write.
 
     Raises:
-        InputError: The configuration names what the target's machines cannot reach.
+        InputError: The configuration names a path that the target's machines cannot reach.
     """
     target.check_reachable(configs)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def parse_arguments(what: str) -> tuple[str, list[str]]:
     """The target and the overrides of a command line.
 
     Args:
-        what: What the command does.
+        what: The description of the command.
     """
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--target", default="local", help="a file of pipelines/targets/")

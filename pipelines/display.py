@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on."""
+"""The terminal output of a run in progress."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ from pipelines.runners.runner import Result
 
 LAST_LINES = 25
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
-# Seconds between two words about something long, where lines cannot be written over.
+# Seconds between two progress lines, if the output is not a terminal.
 CALM = 30.0
 
 
@@ -23,8 +23,8 @@ class Task:
     """A step of a compiled pipeline.
 
     Attributes:
-        title: What it is called where a person sees it.
-        after: The names of the steps whose outputs it takes.
+        title: The step's title for people.
+        after: The names of the steps whose outputs it uses.
     """
 
     title: str
@@ -32,8 +32,8 @@ class Task:
 
 
 def read_documents(compiled: Path) -> list[Any]:
-    """The documents of a compiled pipeline: its spec, and what a platform is told besides, if anything."""
-    # Python's own parser takes a second.
+    """The documents of a compiled pipeline: its spec, and the platform spec, if any."""
+    # The pure Python parser takes a second.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return list(yaml.load_all(compiled.read_text(), loader))
 
@@ -47,19 +47,19 @@ def read_tasks(compiled: Path) -> dict[str, Task]:
 
 
 class Display:
-    """Shows a run's events on stderr, and keeps what they say of its steps.
+    """Shows a run's events on stderr, and collects the steps' states.
 
-    A step that tells that it begins ran. One that does not, but that ends or whose outputs another takes, was
-    done before. Where several run at once, what is said of one that did not begin last names it.
+    A step with a `begin` event ran. A step without one that ends or whose outputs another step uses was
+    cached. If several steps run at once, messages of all but the one that began last name their step.
 
     Args:
         tasks: The pipeline's steps.
 
     Attributes:
         executed: Titles of the steps that ran.
-        cached: Titles of the steps whose earlier result was taken.
-        seconds: How long each of those that ran took, by title.
-        tracked: The id of the MLflow run, or an empty text.
+        cached: Titles of the cached steps.
+        seconds: The duration of each step that ran, by title.
+        tracked: The id of the MLflow run, or an empty string.
     """
 
     def __init__(self, tasks: dict[str, Task]) -> None:
@@ -68,7 +68,7 @@ class Display:
         self.seconds: dict[str, float] = {}
         self.tracked = ""
         self._tasks = tasks
-        # When those began that run, by title; the last one began last.
+        # The start times of the running steps, by title, in order.
         self._running: dict[str, float] = {}
         self._last = ""
         self._failure: Event | None = None
@@ -76,7 +76,7 @@ class Display:
         self._progress_shown = 0.0
 
     def show(self, event: Event) -> None:
-        """Takes the next event."""
+        """Handles the next event."""
         match event.kind:
             case "begin":
                 self._show_cached_before(event.step)
@@ -101,15 +101,15 @@ class Display:
                 self._failure = event
 
     def finish(self) -> None:
-        """The run has succeeded: what did not run was done before."""
+        """Marks the remaining steps as cached, after the run has succeeded."""
         for task in self._tasks.values():
             self._show_cached(task.title)
 
     def explain(self, result: Result, log: Path) -> str:
-        """Why a run has failed: a sentence, and the end of the log where that is to be looked for there.
+        """Explains why a run failed: one sentence, and the end of the log if the reason is there.
 
         Args:
-            result: What its runner says.
+            result: The runner's result.
             log: The steps' output.
         """
         failed = self._failure.step if self._failure else next(reversed(self._running), "")
@@ -120,14 +120,16 @@ class Display:
         if result.killed:
             at = f" at the step '{failed}'" if failed else ""
             what = result.failure or "The run was killed"
-            return f"{what}{at}; the same command goes on from what is done.{where_log}{where}"
+            return f"{what}{at}; the same command resumes from what is done.{where_log}{where}"
         if failed and not self._failure and not result.links:
-            why = "was killed, by a signal or for want of memory"
-            return f"{_called(failed)} {why}; the same command goes on from what is done.{where_log}"
+            why = "was killed, by a signal or out of memory"
+            return f"{_called(failed)} {why}; the same command resumes from what is done.{where_log}"
         if not where_log:
             return f"The run failed. {result.failure}{where}"
         why = (
-            "failed" if failed else f"ended before it told anything ({result.failure or 'kfp.local failed'})"
+            "failed"
+            if failed
+            else f"ended before it reported anything ({result.failure or 'kfp.local failed'})"
         )
         with open(log, encoding="utf-8", errors="replace") as file:
             lines = [f"    {line.rstrip()}" for line in deque(file, LAST_LINES)]

@@ -6,14 +6,14 @@ from pathlib import Path
 from brain_tumor.stores.locations import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
-# What the images are built from. Bytecode caches come and go and change nothing.
+# The content that the images are built from, without bytecode caches.
 SOURCES = ("src", "images", "requirements/data.txt", "requirements/cpu.txt", "requirements/gpu.txt")
 
 
 def image_tag(root: Path = ROOT) -> str:
-    """A hash of what the images are made of, so that other content has another name.
+    """A hash of the content of the images, so that changed content gets a new name.
 
-    Caches compare images by name alone: under a fixed tag they would serve what an older library has made.
+    Caches compare images by name alone: with a fixed tag they would serve results of an older library.
     """
     digest = hashlib.sha256()
     for source in SOURCES:

@@ -1,4 +1,4 @@
-"""A run's name: short, and made from what it changes and the time."""
+"""A run's short name, made from its overrides and the time."""
 
 import re
 from datetime import datetime
@@ -8,7 +8,7 @@ SHORT_KEYS = {"learning_rate": "lr", "batch_size": "batch", "image_size": "size"
 
 
 def run_name(overrides: list[str], time: datetime) -> str:
-    """The name of a run, which can be a file's.
+    """The name of a run, which is also a valid file name.
 
     Args:
         overrides: Hydra's overrides of the configuration.
@@ -29,16 +29,16 @@ def run_name(overrides: list[str], time: datetime) -> str:
 
 
 def _shorten(override: str) -> str:
-    """An override's key without what leads to it, and its value without folders and odd characters."""
+    """Shortens an override: the end of its key, and its value without folders and special characters."""
     key, _, value = override.partition("=")
     *above, last = key.lstrip("+").split(".")
-    # A phase's own name begins with what tells it from the others.
+    # The first word of a phase's name identifies it.
     phase = above[1].split("_")[0] if above[:1] == ["phases"] and len(above) > 1 else ""
     if key.startswith("~"):
         return f"no-{last}".replace("~", "")
     whole = not value.startswith(("{", "["))
     shown = re.sub(r"[^A-Za-z0-9._-]+", "", value.rstrip("/").rsplit("/", 1)[-1]) if whole else ""
     short = SHORT_KEYS.get(last, last)
-    if phase == last:  # the whole phase is given
+    if phase == last:  # an override of the whole phase
         return phase
     return "-".join(filter(None, (phase, "=".join(filter(None, (short, shown))))))

@@ -1,4 +1,4 @@
-"""The pipeline as a story."""
+"""The pipeline, as a numbered list of steps."""
 
 import inspect
 from typing import Any, NamedTuple
@@ -20,18 +20,18 @@ from pipelines.targets.place import Place
 from pipelines.targets.target import Kind
 
 NAME = "brain-tumor"
-# What a run changes, for people to read. No step reads it, so that it costs no cache.
+# The run's overrides, for people to read. No step reads it, so it is not part of any cache key.
 ABOUT = "about"
 
 
 def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
-    """From images to a judged model.
+    """From images to an evaluated model.
 
-    1. ingest: read the images and boxes, set bad ones aside, report.
-    2. build TFRecords: what training reads, and its statistics.
+    1. ingest: read the images and boxes, quarantine bad ones, write a report.
+    2. build TFRecords: the input of training, and its statistics.
     3. train: the phases, each from the model of the one that it starts from, or from a new one.
-    4. evaluate: the final model beside the others that no phase goes on from.
-    5. curves: one ROC curve and confusion matrix a label, and one of all labels in one pot.
+    4. evaluate: the final model and the baselines.
+    5. curves: one ROC curve and confusion matrix per label, and one for all labels pooled.
     6. visualize: the pictures on one page.
     7. gate: the final model in the registry, as the champion or as a challenger.
     """
@@ -52,7 +52,7 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
         trained = step(train(config=config[name], records=records, **start), "train", name)
         models[name] = trained.outputs["model"]
 
-    # 4. to 7. Judgement.
+    # 4. to 7. Evaluation.
     others = {f"baseline_{number}": models[name] for number, name in enumerate(configs.baselines, start=1)}
     final = models[configs.final]
     judged = step(evaluate(config=config["evaluate"], records=records, final=final, **others), "evaluate")
@@ -61,7 +61,7 @@ def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> di
         step(label_curves(label=label, evaluation=evaluation), "label_curves", label)
     drawing = {"dataset": dataset, "predictions": predictions, "evaluation": evaluation}
     drawn = step(visualize(config=config["visualize"], **drawing), "visualize")
-    # The champion changes from run to run, and to register is an effect: no earlier result stands for it.
+    # Never cached: the champion changes between runs, and registering is a side effect.
     asked = gate(config=config["gate"], records=records, final=final, predictions=predictions)
     step(asked, "gate").set_caching_options(False)
     return {"records": records, **models, **drawing, "gallery": drawn.outputs["gallery"]}
@@ -71,11 +71,11 @@ def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.Bas
     """Builds the pipeline.
 
     Args:
-        configs: What is built: a training for each phase, and curves for each label of the data set.
-        place: Adds to a task what the target needs.
+        configs: The steps' configs: one training per phase, and curves per label of the data set.
+        place: Adds the target's settings to a task.
 
     Returns:
-        The pipeline. Its parameters are what the run is about, and the steps' configs as JSON.
+        The pipeline. Its parameters are a description of the run, and the steps' configs as JSON.
     """
     parameters = [ABOUT, *configs.parameters()]
     kept = {"dataset": Dataset, "records": Dataset, **dict.fromkeys(configs.trainings, Model)}
@@ -86,12 +86,12 @@ def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.Bas
         config = dict(zip(parameters, values, strict=True))
         return outputs(**tell_story(configs, config, place))
 
-    # Which parameters and outputs there are follows from the phases; KFP reads both from the signature.
+    # The parameters and outputs depend on the phases; KFP reads both from the signature.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = [inspect.Parameter(name, kind, annotation=str) for name in parameters]
     brain_tumor.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         signature, return_annotation=outputs
     )
     brain_tumor.__doc__ = tell_story.__doc__
-    description = "Trains and judges a brain-tumor detector on MRI slices."
+    description = "Trains and evaluates a brain-tumor detector on MRI slices."
     return dsl.pipeline(brain_tumor, name=NAME, description=description)

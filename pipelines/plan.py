@@ -1,4 +1,4 @@
-"""Says what a run would do, without running it: `python -m pipelines.plan [OVERRIDE ...]`."""
+"""Shows which steps a run would execute: `python -m pipelines.plan [OVERRIDE ...]`."""
 
 import json
 import tempfile
@@ -21,11 +21,11 @@ from pipelines.targets.target import load_target
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do with a step.
+    """The plan for one step.
 
     Attributes:
-        title: What the step is called where a person sees it.
-        cached: Whether its earlier result would be taken.
+        title: The step's title for people.
+        cached: Whether it would be cached.
         why: The reason.
     """
 
@@ -35,10 +35,10 @@ class Plan:
 
 
 def plan(job: Job) -> list[Plan]:
-    """What a run would do with each of its steps, in the order in which they would run.
+    """Plans each step of a run, in their order.
 
-    It looks up kfp.local's own cache by kfp.local's own keys. Of a step that would run it is found out what
-    differs from the newest run on record.
+    It looks up kfp.local's cache by kfp.local's keys. For a step that would run, the reason is the difference
+    from the newest recorded run.
 
     Args:
         job: The run.
@@ -48,7 +48,7 @@ def plan(job: Job) -> list[Plan]:
     from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
     spec = load_component_from_file(str(job.compiled)).pipeline_spec
-    # It makes its folder; where there is none, that must not be in the runs'.
+    # kfp.local creates its cache folder, which must not appear in the runs' folder.
     kept = cache.LocalCache(str(job.runs / "cache" if (job.runs / "cache").is_dir() else job.compiled.parent))
     store = io.IOStore()
     for name, value in job.parameters.items():
@@ -82,18 +82,18 @@ def plan(job: Job) -> list[Plan]:
 
 
 def _last_record(runs: Path) -> dict[str, Any]:
-    """The newest run's record; those of earlier versions of this project do not say what is compared."""
+    """The newest run's record; records of earlier versions lack the compared values."""
     records = [json.loads(path.read_text()) for path in (runs / "history").glob("*.json")]
     comparable = [record for record in records if "parameters" in record]
     return max(comparable, key=lambda record: str(record["started"]), default={})
 
 
 def _why(job: Job, task: Any, last: dict[str, Any]) -> str:
-    """Why a step, none of those before it has to run, would itself."""
+    """Why a step would run although all steps before it are cached."""
     if not job.target.caching:
-        return "the target does not take earlier results"
+        return "the target does not cache"
     if not task.caching_options.enable_cache:
-        return "it is done in every run"
+        return "it runs in every run"
     if not last:
         return "no run on record"
     if last["image"] != job.tag:
@@ -112,7 +112,7 @@ def _why(job: Job, task: Any, last: dict[str, Any]) -> str:
         for key in sorted(before | now)
         if before.get(key) != now.get(key)
     ]
-    return ", ".join(changes) or "not done before, or what it made is gone"
+    return ", ".join(changes) or "not done before, or its result was deleted"
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -125,10 +125,10 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def main() -> None:
     """The command line: a table of the steps."""
     with step():
-        name, overrides = parse_arguments("Say which steps a run would do, and which it would not.")
+        name, overrides = parse_arguments("Show which steps a run would execute, and which are cached.")
         target = load_target(name)
         if target.runner != "local":
-            raise InputError(f"The target {name} keeps its cache where it runs; plan for target local.")
+            raise InputError(f"The cache of the target {name} is on its servers; plan for the target local.")
         with tempfile.TemporaryDirectory() as folder:
             job = prepare(configure(overrides), overrides, ROOT / "runs", target, Path(folder))
             plans = plan(job)

@@ -1,7 +1,7 @@
 """Compiles the pipeline and runs it: `python -m pipelines.run --target TARGET [OVERRIDE ...]`.
 
-All that a run leaves is below `runs/`: the steps' artifacts and their cache, a log and a record of each run,
-the HTML reports, and MLflow's store unless `MLFLOW_TRACKING_URI` names another.
+All results of a run are below `runs/`: the steps' artifacts and their cache, a log and a record per run, the
+HTML reports, and MLflow's store unless `MLFLOW_TRACKING_URI` names another.
 """
 
 import shutil
@@ -41,7 +41,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class RunError(Exception):
-    """A run failed. The message says why."""
+    """A run failed. The message gives the reason."""
 
 
 def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None = None) -> dict[str, Path]:
@@ -49,15 +49,15 @@ def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None 
 
     Args:
         overrides: Hydra's overrides of the configuration.
-        runs: The folder that takes everything the run leaves.
-        target: Where it runs.
-        runner: What brings it there, if not a new one of the target's.
+        runs: The folder for all results.
+        target: The target.
+        runner: The runner; by default a new one of the target's kind.
 
     Returns:
         The artifacts' paths, by their names in the pipeline.
 
     Raises:
-        InputError: The configuration is not usable. Then no step has run.
+        InputError: The configuration is invalid. Then no step has run.
         RunError: A step failed.
     """
     started = datetime.now().astimezone()
@@ -71,13 +71,13 @@ def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None 
 
 
 def watch(run: Run, runner: Runner) -> tuple[Display, Result]:
-    """Follows a run that has been submitted to its end.
+    """Follows a submitted run to its end.
 
     Raises:
         InputError: It cannot be followed, or its artifacts cannot be read.
     """
     display = Display(read_tasks(run.compiled))
-    # It takes a while, and meanwhile the first step begins.
+    # Imported here, since it takes a while, during which the first step begins.
     import brain_tumor.artifacts.dataset
     import brain_tumor.artifacts.evaluation
     import brain_tumor.reports.before  # noqa: F401
@@ -88,13 +88,13 @@ def watch(run: Run, runner: Runner) -> tuple[Display, Result]:
 
 
 def conclude(run: Run, display: Display, result: Result, started: datetime) -> dict[str, Path]:
-    """Prints the result of a run that has ended, and keeps a record of it.
+    """Prints the result of a finished run, and writes its record.
 
     Args:
         run: The run.
-        display: What was seen of it.
-        result: How it ended.
-        started: When it was started.
+        display: The display that showed it.
+        result: Its result.
+        started: Its start time.
 
     Returns:
         The artifacts' paths, by their names in the pipeline.
@@ -117,7 +117,7 @@ def conclude(run: Run, display: Display, result: Result, started: datetime) -> d
     findings = open_dataset(dataset).manifest.metrics()["findings"]
     data_page = _copy_report(dataset.with_name("data_report"), run.runs, "-data")
     about_data = f"{data_page} ({findings:,} {'finding' if findings == 1 else 'findings'})"
-    if set(display.executed) - {title("gate")}:  # it asks in every run
+    if set(display.executed) - {title("gate")}:  # the gate runs in every run
         _record(run, result, display, started, seconds)
     _print_result(evaluation, page, about_data, display, run, result, seconds)
     print_before(run.runs, result.artifacts["evaluation"])
@@ -125,7 +125,7 @@ def conclude(run: Run, display: Display, result: Result, started: datetime) -> d
 
 
 def _record(run: Run, result: Result, display: Display, started: datetime, seconds: float) -> None:
-    """Writes down what a run was, for later ones to be compared with."""
+    """Writes a run's record, for comparisons with later runs."""
     record = {
         "name": run.name,
         "started": started.isoformat(timespec="seconds"),
@@ -144,7 +144,7 @@ def _record(run: Run, result: Result, display: Display, started: datetime, secon
 
 
 def prepare(configs: StepConfigs, overrides: list[str], runs: Path, target: Target, folder: Path) -> Job:
-    """Gives a run its name, and compiles its pipeline into a folder."""
+    """Names a run, and compiles its pipeline into a folder."""
     name = run_name(overrides, datetime.now())
     tag = image_tag()
     compiled = folder / f"{name}.yaml"
@@ -154,7 +154,7 @@ def prepare(configs: StepConfigs, overrides: list[str], runs: Path, target: Targ
 
 
 def _copy_report(page: Path, runs: Path, kind: str = "") -> Path:
-    """Copies a page to a name that a browser knows: that of the run which made it, and what kind it is."""
+    """Copies a page to a file with the suffix .html, named by the run that made it and the page's kind."""
     name = page.relative_to(runs / "artifacts").parts[0]
     (runs / "reports").mkdir(parents=True, exist_ok=True)
     return Path(shutil.copyfile(page, runs / "reports" / f"{name}{kind}.html"))
@@ -200,13 +200,14 @@ def _local_mlflow(display: Display) -> str:
 
 @contextmanager
 def command_line(runner: Runner) -> Iterator[None]:
-    """Surrounds a command that runs or follows a pipeline.
+    """The context of a command that runs or follows a pipeline.
 
-    Exit code 1 for a failed step, 130 for an interrupt; the runner says what becomes of the run then.
+    The exit code is 1 for a failed step, 130 for an interrupt; the runner's message says what happens to the
+    run.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        # At once, since a step may take some seconds to end.
+        # Printed at once, since a step may take some seconds to end.
         print(f"Interrupted; {runner.interrupted()}.", file=sys.stderr)
         raise KeyboardInterrupt
 

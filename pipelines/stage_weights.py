@@ -20,14 +20,14 @@ def stage_weights(config: ModelConfig, folder: str) -> str:
     """Saves a backbone's ImageNet weights as a file of a folder or a bucket.
 
     Args:
-        config: Whose backbone it is.
+        config: The config of the model with this backbone.
         folder: The folder, or its address in a bucket.
 
     Returns:
         The file's address.
 
     Raises:
-        InputError: The weights cannot be fetched, or the folder not be written.
+        InputError: The weights cannot be downloaded, or the folder cannot be written.
     """
     check_writable(folder)
     from brain_tumor.model.backbone import build_backbone
@@ -41,7 +41,7 @@ def stage_weights(config: ModelConfig, folder: str) -> str:
 
 
 def main() -> None:
-    """The command line: prints the override that takes the weights from there."""
+    """The command line: prints the override to use these weights."""
     parser = argparse.ArgumentParser(description="Put a backbone's ImageNet weights into a bucket.")
     parser.add_argument("folder", help="where to, such as s3://mlpipeline/brain-tumor/weights")
     parser.add_argument("overrides", nargs="*", help="overrides of the configuration, such as profile=full")

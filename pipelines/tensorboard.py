@@ -1,7 +1,7 @@
 """Opens TensorBoard on trainings: `python -m pipelines.tensorboard [ADDRESS]`.
 
-TensorBoard reads folders alone. Of a bucket's address its event files are copied to this machine, and again
-whenever they have changed, as long as it is open.
+TensorBoard reads only local folders. For a bucket's address, the event files are copied to this machine, and
+copied again when they change, as long as TensorBoard runs.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from brain_tumor.stores.paths import AnyPath, open_path
 from pipelines.image import ROOT
 
 EVENTS = "events.out.tfevents."
-AGAIN = 30.0  # seconds between two looks at a bucket
+AGAIN = 30.0  # seconds between two polls of a bucket
 
 
 class Mirror:
@@ -26,7 +26,7 @@ class Mirror:
 
     Args:
         source: A folder of the bucket.
-        target: A folder of this machine.
+        target: A local folder.
     """
 
     def __init__(self, source: AnyPath, target: Path) -> None:
@@ -34,10 +34,10 @@ class Mirror:
         self._copied: dict[str, FileFacts] = {}
 
     def update(self) -> int:
-        """Copies what is new or has changed.
+        """Copies new and changed files.
 
         Returns:
-            How many event files there are.
+            The number of event files.
 
         Raises:
             InputError: The bucket cannot be read.
@@ -56,8 +56,8 @@ def open_tensorboard(address: str, arguments: list[str]) -> int:
     """Runs TensorBoard until it is ended.
 
     Args:
-        address: A folder of this machine or in a bucket, in Kubeflow's way of writing (minio://) too.
-        arguments: Further ones of TensorBoard's own.
+        address: A local folder or one in a bucket; Kubeflow's minio:// addresses work too.
+        arguments: Further arguments for TensorBoard.
 
     Returns:
         Its exit code.
@@ -96,7 +96,7 @@ def main() -> None:
     with step():
         try:
             raise SystemExit(open_tensorboard(known.address, arguments))
-        except KeyboardInterrupt:  # the usual end
+        except KeyboardInterrupt:  # the usual way to end it
             raise SystemExit(0) from None
 
 

@@ -1,1 +1,1 @@
-"""What brings a compiled pipeline to its target: a module a runner, behind the interface of `runner.py`."""
+"""Runners of a compiled pipeline: one module per runner, with the interface in `runner.py`."""

@@ -1,6 +1,6 @@
 """The containers of a run's steps: how kfp.local's process starts one, and how all of a run's are removed.
 
-What it imports is little, since every run waits for it.
+It has few imports, since every run waits for them.
 """
 
 import os
@@ -40,8 +40,8 @@ def run_container(
 ) -> int:
     """Runs a step, its output going to stdout; in place of kfp.local's own function.
 
-    That one lets the engine remove a container at its end, and takes one that is gone before its status was
-    read for a success.
+    kfp.local's function lets the engine remove a container at its end, and treats one that is removed before
+    its status was read as a success.
 
     Returns:
         The step's exit status; 1 if its container was removed before the end.

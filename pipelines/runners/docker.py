@@ -1,4 +1,4 @@
-"""Runs the compiled pipeline under a Docker Engine on this machine: as `local.py` does, a container a step.
+"""Runs the compiled pipeline on a local Docker Engine: like `local.py`, but with one container per step.
 
 A container sees the runs' folder, the data set's folder (which it cannot change) and nothing else of this
 machine's disk; it runs as the user who starts the run, on a file system that it cannot write to but for /tmp.

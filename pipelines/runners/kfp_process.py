@@ -1,6 +1,6 @@
 """kfp.local's process, which `local.py` starts: runs a compiled pipeline, and writes down how it ended.
 
-What it imports is little, since every run waits for it.
+It has few imports, since every run waits for them.
 """
 
 import json
@@ -94,7 +94,7 @@ def end_group(group: int, leader: subprocess.Popen[bytes] | None = None) -> None
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline:
             if leader:
-                leader.poll()  # or it would stay, as a process that has ended and was never asked how
+                leader.poll()  # otherwise it would stay as a zombie process
             if not _signal(group, 0):
                 return
             time.sleep(POLL)

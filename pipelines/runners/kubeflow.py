@@ -256,7 +256,7 @@ class KubeflowRunner:
         step, text = steps[name], ""
         if "OOMKilled" in step.why:
             text = (
-                "it was killed for want of memory; give it more (placement, memory_limit) in "
+                "it was out of memory; give it more (placement, memory_limit) in "
                 f"pipelines/targets/{self._target.name}.yaml."
             )
         if not self._fetch_log(step) and not text:
@@ -308,9 +308,9 @@ def _called(name: str) -> str:
 def _explain_waiting(reason: str, why: str, target: Target) -> str:
     """Why a pod waits for something that somebody must do; empty if it is not known to."""
     if reason in PULLED:
-        return f"waits: its image cannot be pulled ({why}); push it (make images-push), and the step goes on"
+        return f"waits: its image cannot be pulled ({why}); push it (make images-push), and the step starts"
     if reason == "CreateContainerConfigError":
-        return f"waits: a secret, or one of its keys, is missing ({why}); create it, and the step goes on"
+        return f"waits: a secret, or one of its keys, is missing ({why}); create it, and the step starts"
     if reason == "Unschedulable":
         return (
             f"waits: no node has what it asks for ({why}); add one, or ask for less in "

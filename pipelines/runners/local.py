@@ -1,12 +1,12 @@
-"""Runs the compiled pipeline on this machine: kfp.local in a process of its own, a process a step below it.
+"""Runs the compiled pipeline on this machine: kfp.local in its own process, with one child process per step.
 
-kfp.local's process gets its orders by a file and answers by another; its output, with that of the steps, is
-the run's log, as it is. It holds the end of a pipe whose other end is the runner's: when the runner is gone,
-however that came, the pipe says so, and the process ends its steps and itself.
+kfp.local's process reads its instructions from a file and writes its result to another; its output and the
+steps' is the run's log. It holds one end of a pipe whose other end is the runner's: when the runner ends for
+any reason, the pipe is closed, and the process ends its steps and itself.
 
-While a run goes on there is a folder for it below `runs/running/`, with a lock that the runner holds and one
-that kfp.local's process holds. A folder whose runner is gone is of a run that was killed: the next run waits
-for the rest of its processes, and puts away what it left.
+A run in progress has a folder below `runs/running/`, with a lock of the runner and one of kfp.local's
+process. A folder without a runner belongs to a killed run: the next run waits for the rest of its processes,
+and deletes what it left.
 """
 
 import fcntl
@@ -51,7 +51,7 @@ class LocalRunner:
         with _alone(job.runs):
             _put_away_killed_runs(job.runs)
             if self._folder.exists():
-                raise InputError(f"A run called {job.name} goes on already; start again in a second.")
+                raise InputError(f"A run called {job.name} is already in progress; start again in a second.")
             self._folder.mkdir()
             self._locks = [_open_lock(self._folder / name) for name in (RUNNER_LOCK, STEPS_LOCK)]
             for lock in self._locks:
@@ -60,7 +60,7 @@ class LocalRunner:
         write_json(self._folder / ORDER, self._order(job))
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "wb") as log:
-            # In a session of its own, so that a Ctrl-C is the runner's to hear, and all steps can be ended.
+            # In its own session, so that only the runner gets a Ctrl-C, and all steps can be ended.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", kfp_process.__name__, str(self._folder)],
                 stdin=subprocess.PIPE,
@@ -72,7 +72,7 @@ class LocalRunner:
             )
 
     def _order(self, job: Job) -> dict[str, Any]:
-        """What kfp.local's process is to do."""
+        """The instructions for kfp.local's process."""
         return {
             "compiled": str(job.compiled),
             "parameters": job.parameters,
@@ -103,10 +103,10 @@ class LocalRunner:
 
     def interrupted(self) -> str:
         """What becomes of the run."""
-        return "the same command goes on from what is done"
+        return "the same command resumes from what is done"
 
     def close(self) -> None:
-        """Ends what still runs, and deletes what unfinished steps have left."""
+        """Ends running processes, and deletes the folders of unfinished steps."""
         if not self._locks:
             return
         if self._process:
@@ -121,7 +121,7 @@ class LocalRunner:
             os.close(lock)
 
     def _variables(self, job: Job) -> dict[str, str]:
-        """What steps find in their environment. None of it is declared, so none is in a cache's key."""
+        """The steps' environment; the pipeline does not declare it, so it is not in cache keys."""
         return {
             environment.EVENTS: str(job.events),
             environment.RUN: job.name,
@@ -129,14 +129,14 @@ class LocalRunner:
             environment.MLFLOW: str(job.runs),
             environment.IMAGE: job.tag,
             environment.CHECKPOINTS: os.environ.get(environment.CHECKPOINTS) or str(job.runs / "checkpoints"),
-            # A step's shell leaves its program there.
+            # A step's shell leaves its program in the temporary folder.
             "TMPDIR": str(scratch(self._folder)),
         }
 
 
 @contextmanager
 def _alone(runs: Path) -> Iterator[None]:
-    """Keeps other runs from starting, and from putting away what they take for a killed run's."""
+    """Prevents other runs from starting, and from deleting what they consider a killed run's."""
     (runs / RUNNING).mkdir(parents=True, exist_ok=True)
     lock = os.open(runs / RUNNING, os.O_RDONLY)
     try:
@@ -147,26 +147,26 @@ def _alone(runs: Path) -> Iterator[None]:
 
 
 def _put_away_killed_runs(runs: Path) -> None:
-    """Deletes what runs whose processes were killed have left unfinished, and ends them in MLflow."""
+    """Deletes unfinished results of killed runs, and ends these runs in MLflow."""
     for folder in sorted((runs / RUNNING).iterdir()):
         locks = [_open_lock(folder / name) for name in (RUNNER_LOCK, STEPS_LOCK)]
         try:
             if not _take(locks[0]):
-                continue  # it goes on
+                continue  # still in progress
             if not _take(locks[1]):
                 logging.info("Waiting for the processes of %s, which was killed, to end.", folder.name)
                 fcntl.flock(locks[1], fcntl.LOCK_EX)
             end_containers(folder)
             _end_tracked(runs, folder.name, "KILLED")
             _delete_unfinished(runs, folder.name)
-            logging.info("The run %s was killed; this one goes on from what it has done.", folder.name)
+            logging.info("The run %s was killed; this one resumes from what it has done.", folder.name)
         finally:
             for lock in locks:
                 os.close(lock)
 
 
 def _end_tracked(runs: Path, name: str, status: str) -> None:
-    """Ends a run in MLflow, if its events tell of one there."""
+    """Ends a run in MLflow, if its events mention one."""
     events = EventReader(runs / "logs" / f"{name}.jsonl").read()
     tracked = [event.text for event in events if event.kind == "tracked"]
     if tracked:
@@ -179,7 +179,7 @@ def _artifacts(runs: Path, name: str) -> Path:
 
 
 def scratch(folder: Path) -> Path:
-    """Where a run's processes have their temporary files. Its path is short: sockets' paths must be."""
+    """The folder of a run's temporary files. Its path is short, as sockets require."""
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"brain-tumor-{name}"
 
@@ -198,7 +198,7 @@ def _take(lock: int) -> bool:
 
 
 def _delete_unfinished(runs: Path, name: str) -> None:
-    """Deletes the folder of a run that has ended, and those of its steps that did not come to their end."""
+    """Deletes the folder of an ended run, and those of its unfinished steps."""
     for step in _artifacts(runs, name).glob("*/*"):
         # kfp's executor writes it last.
         if not (step / "executor_output.json").is_file():

@@ -164,7 +164,8 @@ def mlflow_link(target: Target) -> dict[str, str]:
 def goes_on(run: Run) -> str:
     """What becomes of a run that nobody follows, as a part of a sentence."""
     target = run.target.name
-    return f"the run {run.name} goes on; make pipeline-follow TARGET={target} RUN={run.name} follows it again"
+    again = f"make pipeline-follow TARGET={target} RUN={run.name} follows it again"
+    return f"the run {run.name} continues; {again}"
 
 
 def tell_submitted(run: Run, link: str) -> None:

@@ -160,8 +160,8 @@ def _import_platform() -> Any:
             "The target's runner needs Google's library for Vertex AI; install it: "
             ".venv/bin/pip install --require-hashes -r requirements/vertex.txt"
         ) from None
-    # What it tells of each request is no news. That it could not find out whose the bucket is, it tells with
-    # a traceback, and goes on; the service then says whether it can write there.
+    # Hides its log lines per request. If it cannot find the bucket's owner, it logs a traceback and
+    # continues; the service reports then whether it can write there.
     logging.getLogger("google.cloud.aiplatform").setLevel(logging.CRITICAL)
     return aiplatform
 
@@ -201,7 +201,7 @@ def _refusals_explained(target: Target, run: str = "") -> Iterator[None]:
         ) from None
     except (GoogleAuthError, exceptions.Unauthorized) as error:
         raise InputError(
-            f"Google does not take these credentials ({type(error).__name__}); log in again."
+            f"Google does not accept these credentials ({type(error).__name__}); log in again."
         ) from None
     except exceptions.Forbidden as error:
         raise InputError(

@@ -1,1 +1,1 @@
-"""Where the pipeline can run: a YAML file a target, by the schema of `target.py`."""
+"""The targets that the pipeline can run on: one YAML file per target, with the schema in `target.py`."""

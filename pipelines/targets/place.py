@@ -1,4 +1,4 @@
-"""Adds to the pipeline's tasks what the target says of them."""
+"""Adds the target's settings to the pipeline's tasks."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,21 @@ from kfp import dsl
 from brain_tumor.config import DirectoryDataset, StepConfigs
 from pipelines.targets.target import Kind, Placement, Target
 
-# How long a step may be tried again, from its first attempt's start: a month. Kubeflow's default is an hour,
-# past which a training is not tried again, and one that is tried again is ended.
+# How long a step may be retried, from its first attempt's start: a month. With Kubeflow's default of an hour,
+# a longer training is not retried, and a retried one is ended.
 RETRYING = "2592000s"
 
 Place = Callable[[dsl.PipelineTask, Kind], None]
-"""Adds to a task, of a kind, what the target that it will run on needs."""
+"""Adds the target's settings to a task of a certain kind."""
 
 
 def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
-    """What adds a target's settings to a task.
+    """Returns a function that adds a target's settings to a task.
 
     Args:
         target: The target.
         tag: The images' tag.
-        configs: What the steps do: a data set in a folder needs its volume.
+        configs: The steps' configs: a data set in a folder needs its volume.
     """
 
     def place(task: dsl.PipelineTask, kind: Kind) -> None:
@@ -56,7 +56,7 @@ def _set_resources(task: dsl.PipelineTask, machine: Placement) -> None:
 
 
 def _set_pod(task: dsl.PipelineTask, target: Target, machine: Placement) -> None:
-    """What only Kubernetes knows. Any call here makes the compiled file one that Vertex AI cannot read."""
+    """Adds Kubernetes settings. Vertex AI cannot read a compiled file with any of these."""
     from kfp import kubernetes
 
     if target.pull:
@@ -64,7 +64,8 @@ def _set_pod(task: dsl.PipelineTask, target: Target, machine: Placement) -> None
     for name, field in target.pod_fields.items():
         kubernetes.use_field_path_as_env(task, name, field)
     for name, variables in {**target.secrets, **machine.secrets}.items():
-        # A pod whose secret is missing would wait for ever; the step itself can say what it lacks.
+        # A pod would wait forever for a missing secret; with optional secrets, the step can say what is
+        # missing.
         kubernetes.use_secret_as_env(task, name, variables, optional=True)
     for key, value in machine.node_selector.items():
         kubernetes.add_node_selector(task, key, value)

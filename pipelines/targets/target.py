@@ -1,4 +1,4 @@
-"""Where the pipeline can run: the schema of the files in this folder."""
+"""The schema of the target files in this folder."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from brain_tumor.runtime.errors import InputError
 
 TARGETS = Path(__file__).parent
 Kind = Literal["ingest", "build_tfrecords", "train", "evaluate", "label_curves", "visualize", "gate"]
-# What no TensorFlow is needed for; the other steps run in the image `cpu`, or `gpu` where they get one.
+# The steps that need no TensorFlow; the others run in the image `cpu`, or `gpu` if they get GPUs.
 DATA_STEPS: set[Kind] = {"ingest", "label_curves", "visualize"}
 
 Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?m?)?$")]
@@ -46,38 +46,38 @@ class Placement(Schema):
     """The machine that a kind of step needs. Without a cluster it has no effect."""
 
     cpu: Cores = ""
-    """Cores that it is given, such as 4 or 500m."""
+    """Requested cores, such as 4 or 500m."""
     cpu_limit: Cores = ""
-    """Cores that it may use."""
+    """Limit of cores."""
     memory: Bytes = ""
-    """Memory that it is given, such as 16Gi."""
+    """Requested memory, such as 16Gi."""
     memory_limit: Bytes = ""
-    """Memory that it may use; a step that takes more is ended."""
+    """Limit of memory; a step that uses more is killed."""
     gpus: CountOrZero = 0
-    """How many GPUs it gets."""
+    """The number of GPUs."""
     gpu_type: str = "nvidia.com/gpu"
-    """Which resource a GPU is: Kubernetes's name, or Vertex AI's, such as NVIDIA_L4."""
+    """The name of the GPU resource: Kubernetes's, or Vertex AI's, such as NVIDIA_L4."""
     node_selector: dict[str, str] = {}
-    """Labels of the nodes that it may run on."""
+    """Required labels of nodes."""
     tolerations: list[Toleration] = []
-    """Taints that its pod tolerates."""
+    """Taints that the pod tolerates."""
     shared_memory: Bytes = ""
-    """Size of /dev/shm, such as 2Gi; else a pod has 64 MB."""
+    """Size of /dev/shm, such as 2Gi; the default is 64 MB."""
     secrets: Secrets = {}
     """Secrets that only this kind of step gets, see `Target.secrets`."""
 
 
 class Target(Schema):
-    """A place to run: the content of a file in this folder."""
+    """A target: the content of a file in this folder."""
 
     runner: Literal["local", "docker", "kubeflow", "vertex"]
-    """What brings the compiled pipeline there."""
+    """The kind of runner."""
     name: str = ""
-    """What the target is called: the name of its file."""
+    """The target's name: the name of its file."""
     host: str = ""
     """The address of Kubeflow Pipelines' API."""
     namespace: str = ""
-    """Whose runs they are, where a Kubeflow has several users."""
+    """The namespace of the runs, in a multi-user Kubeflow."""
     dashboard: str = ""
     """The address of Kubeflow's dashboard, for people; without it, that of the API."""
     mlflow: str = ""
@@ -85,32 +85,32 @@ class Target(Schema):
     project: str = ""
     """Google Cloud's project, for Vertex AI."""
     location: str = ""
-    """The region there."""
+    """Google Cloud's region."""
     service_account: str = ""
-    """Who the steps are there; the project's default if it is not given."""
+    """The steps' service account; the project's default if it is not given."""
     pipeline_root: str = ""
-    """Where the artifacts go, an address in a bucket; Kubeflow has a place of its own."""
+    """The bucket address for artifacts; Kubeflow has its own default."""
     image: str = Field(pattern=r"\{tag\}")
-    """The images' name: {tag} is where the content's hash goes, {stage} where `data`, `cpu` or `gpu` does."""
+    """The images' name: {tag} is replaced by the content's hash, {stage} by `data`, `cpu` or `gpu`."""
     gpu_stage: Literal["gpu", "cpu"] = "gpu"
-    """The image of a step that gets GPUs; `cpu` where its nodes only pretend to have them."""
+    """The image of a step that gets GPUs; `cpu` if the nodes only simulate them."""
     caching: bool = True
-    """Whether a step that was done before, on the same input, is not done again."""
+    """Whether steps are cached."""
     retries: CountOrZero = 0
-    """How often a step that failed is tried again. The target's file says which failures count there."""
+    """The number of retries of a failed step. The target's file says which failures are retried."""
     pull: Literal["", "Always", "IfNotPresent", "Never"] = ""
-    """When Kubernetes pulls an image; its own rule if it is not given."""
+    """Kubernetes's image pull policy; its default if it is not given."""
     environment: dict[str, str] = {}
-    """Variables that every step gets."""
+    """Environment variables of every step."""
     pod_fields: dict[str, str] = {}
-    """Variables that every step gets from its pod, such as the run's id from one of its labels."""
+    """Environment variables of every step from its pod's fields, such as the run's id from a label."""
     secrets: Secrets = {}
-    """Kubernetes secrets by name, with the variable that each of their keys becomes. A missing one does not
-    keep a step from starting: the step then says what it lacks."""
+    """Kubernetes secrets by name, with the environment variable for each of their keys. Steps also start
+    without a missing secret, and then say what is missing."""
     data_claim: str = ""
-    """The volume claim that holds the folder of `dataset=directory`, for a cluster that can read one."""
+    """The volume claim with the folder of `dataset=directory`, if the cluster has one."""
     placement: dict[Kind, Placement] = {}
-    """Machines, by the kind of step."""
+    """Placements by kind of step."""
 
     @model_validator(mode="after")
     def _check_vertex(self) -> "Target":
@@ -147,10 +147,10 @@ class Target(Schema):
         return self.image.replace("{stage}", stage).replace("{tag}", tag)
 
     def check_reachable(self, configs: StepConfigs) -> None:
-        """Refuses a configuration that names what only this machine has, where the steps are not on it.
+        """Rejects a configuration with local paths, if the steps run on other machines.
 
         Raises:
-            InputError: A data set, weights or a place for models is a path of this machine.
+            InputError: The path of a data set, of weights or for models is a local one.
         """
         if self.runner in ("local", "docker"):
             return
@@ -174,11 +174,11 @@ class Target(Schema):
 
 
 def load_target(name: str, folder: Path = TARGETS) -> Target:
-    """Reads a target.
+    """Reads a target's file.
 
     Raises:
-        InputError: There is no such target, its file is not one of the schema, or an environment variable
-            that it names is not set.
+        InputError: The target does not exist, its file is not valid, or an environment variable that it needs
+            is not set.
     """
     path = folder / f"{name}.yaml"
     if not path.is_file():

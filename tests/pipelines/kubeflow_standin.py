@@ -1,4 +1,4 @@
-"""A stand-in for Kubeflow Pipelines 2.17.0 on loopback, for want of a cluster.
+"""A stand-in for Kubeflow Pipelines 2.17.0 on loopback, since tests have no cluster.
 
 It runs nothing. It takes what the API takes, strictly, by the published models (`kfp_server_api`) and
 messages (`PipelineSpec`), and answers as the API server does (at 2.17.0:

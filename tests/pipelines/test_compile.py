@@ -77,7 +77,7 @@ def test_the_docstring_tells_the_tasks_in_order(tasks: dict[str, Any]) -> None:
 
     number_of = {}
     for key, task in tasks.items():
-        # A training's name may lack its first word, for want of room.
+        # A training's name may lack its first word, if it is too long.
         title = "train" if key.startswith("train") else task["taskInfo"]["name"].split(": ")[0]
         number_of[key] = told[title]
     assert set(number_of.values()) == set(told.values())

@@ -69,13 +69,13 @@ def test_on_a_terminal_progress_is_written_over(
         (
             [("begin", "ingest", "", 0)],
             Result({}),
-            "The step 'ingest' was killed, by a signal or for want of memory; the same command goes on from "
+            "The step 'ingest' was killed, by a signal or out of memory; the same command resumes from "
             "what is done.\nLog: LOG",
         ),
         (
             [("begin", "ingest", "", 0)],
             Result({}, killed=True),
-            "The run was killed at the step 'ingest'; the same command goes on from what is done.\nLog: LOG",
+            "The run was killed at the step 'ingest'; the same command resumes from what is done.\nLog: LOG",
         ),
         (
             [("begin", "ingest", "", 0), ("failed", "ingest", "", 1)],
@@ -85,7 +85,8 @@ def test_on_a_terminal_progress_is_written_over(
         (
             [("begin", "ingest", "", 0), ("end", "ingest", "", 1)],
             Result({}, "Inner task failed: 'train'."),
-            "A step ended before it told anything (Inner task failed: 'train'.). The end of its log (LOG):\n"
+            "A step ended before it reported anything (Inner task failed: 'train'.). "
+            "The end of its log (LOG):\n"
             "    Traceback\n    ValueError: x",
         ),
     ],

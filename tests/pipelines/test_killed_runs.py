@@ -110,11 +110,11 @@ def check_nothing_is_left(root: Path, outcome: Outcome) -> None:
     assert "RUNNING" not in {found.info.status for found in outcome.mlflow_runs}
 
 
-GO_ON = "; the same command goes on from what is done."
+GO_ON = "; the same command resumes from what is done."
 SENTENCES = (
     r"The run was killed( at the step '[\w: ]+')?" + GO_ON,
-    r"The step '[\w: ]+' was killed, by a signal or for want of memory" + GO_ON,
-    r"A step ended before it told anything \(.*\)\. The end of its log \(.*\):",
+    r"The step '[\w: ]+' was killed, by a signal or because it was out of memory" + GO_ON,
+    r"A step ended before it reported anything \(.*\)\. The end of its log \(.*\):",
 )
 
 
@@ -152,7 +152,7 @@ def test_what_is_killed_goes_on_and_leaves_nothing(tmp_path: Path) -> None:
     finish(process, tmp_path)
     last = run(tmp_path, *JOINT)
     assert last.code == 0, last.stderr
-    assert re.search(r"^The run \S+ was killed; this one goes on from what it has done\.$", last.stderr, re.M)
+    assert re.search(r"^The run \S+ was killed; this one resumes from what it has done\.$", last.stderr, re.M)
     assert re.search(r"Resumes after epoch [12] from", last.stderr)
     assert set(last.executed) | set(last.cached) == STEPS
     check_nothing_is_left(tmp_path, last)
@@ -163,7 +163,7 @@ def test_an_interrupt_ends_the_steps_with_the_run(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     outcome = finish(process, tmp_path)
     assert outcome.code == 130
-    assert outcome.stderr.splitlines()[-1] == "Interrupted; the same command goes on from what is done."
+    assert outcome.stderr.splitlines()[-1] == "Interrupted; the same command resumes from what is done."
     check_nothing_is_left(tmp_path, outcome)
 
 

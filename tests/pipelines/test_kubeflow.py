@@ -225,7 +225,11 @@ def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path
 @pytest.mark.parametrize(
     ("message", "log", "said"),
     [
-        ("main: OOMKilled (exit code 137)", "epoch 1\n", "for want of memory; give it more .*kind.yaml"),
+        (
+            "main: OOMKilled (exit code 137)",
+            "epoch 1\n",
+            "because it was out of memory; give it more .*kind.yaml",
+        ),
         ("pod deleted", None, r"pod deleted; kubectl logs -c main -n kubeflow brain-tumor-\S+-\d+ may have"),
     ],
 )
@@ -240,7 +244,7 @@ def test_a_step_that_was_ended_says_why(
 def test_a_terminated_run_says_so(server: Kubeflow, tmp_path: Path) -> None:
     server.terminate_at = 8
     with pytest.raises(
-        RunError, match=r"^The run was terminated at the step '.+'; the same command goes on from"
+        RunError, match=r"^The run was terminated at the step '.+'; the same command resumes from"
     ):
         start(tmp_path)
 
@@ -336,7 +340,7 @@ def test_a_run_that_cannot_be_followed_goes_on(
         start(tmp_path)
     [play] = server.plays.values()
     name = play.body["display_name"]
-    assert f"goes on; make pipeline-follow TARGET=kind RUN={name} follows it again" in str(caught.value)
+    assert f"continues; make pipeline-follow TARGET=kind RUN={name} follows it again" in str(caught.value)
 
 
 def test_a_token_is_asked_for_anew(
@@ -418,7 +422,8 @@ def test_an_interrupted_run_goes_on_and_is_followed_to_the_same_end(
     name = play.body["display_name"]
     assert (process.returncode, stdout) == (130, "")
     assert (
-        f"Interrupted; the run {name} goes on; make pipeline-follow TARGET=kind RUN={name} follows" in stderr
+        f"Interrupted; the run {name} continues; make pipeline-follow TARGET=kind RUN={name} follows"
+        in stderr
     )
     assert play.state == "RUNNING" and len(submitted(server)) == 1
 

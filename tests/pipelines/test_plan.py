@@ -48,7 +48,7 @@ def test_a_single_joint_training_is_configuration_alone(first: Outcome) -> None:
 
 
 def test_the_unchanged_is_all_cached(root: Path, first: Outcome) -> None:
-    expected = dict.fromkeys(STEPS, ("cached", "unchanged")) | {"gate": ("runs", "it is done in every run")}
+    expected = dict.fromkeys(STEPS, ("cached", "unchanged")) | {"gate": ("runs", "it runs in every run")}
     assert plan(root, *JOINT) == expected
 
 
@@ -72,5 +72,5 @@ def test_what_was_deleted_is_made_again(root: Path, first: Outcome) -> None:
     finally:
         moved.rename(records)
     assert planned["ingest"] == ("cached", "unchanged")
-    assert planned["build TFRecords"] == ("runs", "not done before, or what it made is gone")
+    assert planned["build TFRecords"] == ("runs", "not done before, or its result was deleted")
     assert planned["train: joint"] == ("runs", "after build TFRecords")

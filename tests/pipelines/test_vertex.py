@@ -133,7 +133,7 @@ def test_a_failed_step_names_the_address_of_its_log(
 
 def test_a_cancelled_run_says_so(service: "Vertex", target: Target, tmp_path: Path) -> None:
     service.cancel_at = 8
-    with pytest.raises(RunError, match=r"^The run was cancelled at the step '.+'; the same command goes on"):
+    with pytest.raises(RunError, match=r"^The run was cancelled at the step '.+'; the same command resumes"):
         run([], tmp_path, target)
 
 
@@ -141,7 +141,7 @@ def test_a_cancelled_run_says_so(service: "Vertex", target: Target, tmp_path: Pa
     ("status", "said"),
     [
         (400, r"Vertex AI does not take this \(.*Failed with 400\); correct it\."),
-        (401, r"Google does not take these credentials \(\w+\); log in again\."),
+        (401, r"Google does not accept these credentials \(\w+\); log in again\."),
         (403, r"Vertex AI refuses this in project project-example, .* \(.*Failed with 403\); enable its API"),
         (404, r"There is no such project, region or service account in Vertex AI \(project project-example,"),
         (500, r"Vertex AI does not answer \(InternalServerError\); try again\."),

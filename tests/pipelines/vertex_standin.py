@@ -1,4 +1,4 @@
-"""A stand-in for Vertex AI Pipelines on loopback, for want of an account.
+"""A stand-in for Vertex AI Pipelines on loopback, since tests have no account.
 
 It speaks the REST form of the service's API, strictly, by the messages of Google's own library; what its runs
 do is in `argo_standin.py`, since a run's steps go through the same stages there. How the real service words
