@@ -33,37 +33,37 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 pipeline-run: setup ## Compile the pipeline and run it (TARGET=local, HOST=, OVERRIDES="profile=full ...")
 	@$(AT_HOST) $(BIN)/python -m pipelines.run --target $(TARGET) $(OVERRIDES)
 
-pipeline-follow: setup ## Follow a run on a cluster again, to the same end (RUN=, TARGET=kind)
+pipeline-follow: setup ## Follow a run on a cluster to its end (RUN=, TARGET=kind)
 	@test -n "$(RUN)" || { echo "Say which run: make pipeline-follow RUN=<its name or id>" >&2; exit 2; }
 	@$(AT_HOST) $(BIN)/python -m pipelines.follow --target $(if $(filter local,$(TARGET)),kind,$(TARGET)) '$(RUN)'
 
-pipeline-plan: setup ## Say which steps a run would do, which are cached, and why (TARGET, OVERRIDES)
+pipeline-plan: setup ## Show which steps a run would execute, which are cached, and why (TARGET, OVERRIDES)
 	@$(BIN)/python -m pipelines.plan --target $(TARGET) $(OVERRIDES)
 
 pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (TARGET, OVERRIDES)
 	@$(BIN)/python -m pipelines.compile --target $(TARGET) $(OVERRIDES)
 
-compare: setup ## Compare runs, by their names, ids, or the newest (RUNS="A B ...", RUNS="last 2")
+compare: setup ## Compare runs by name or id, or the newest ones (RUNS="A B ...", RUNS="last 2")
 	@$(BIN)/brain-tumor compare $(RUNS)
 
-mlflow-ui: setup ## Open MLflow on the runs, http://127.0.0.1:5000
+mlflow-ui: setup ## Open MLflow with the runs, http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"
 
-tensorboard: setup ## Open TensorBoard on the trainings, http://127.0.0.1:6006 (LOGS=s3://... for a cluster's)
+tensorboard: setup ## Open TensorBoard with the trainings, http://127.0.0.1:6006 (LOGS=s3://... for a cluster's)
 	@$(BIN)/python -m pipelines.tensorboard $(LOGS)
 
 champion: setup ## Make a version of the registered model the champion (MODEL=3)
 	@test -n "$(MODEL)" || { echo "Say which: make champion MODEL=3" >&2; exit 2; }
 	@$(BIN)/brain-tumor champion $(MODEL)
 
-weights-stage: setup ## Put the ImageNet weights where pods without internet find them (TO=s3://..., OVERRIDES)
+weights-stage: setup ## Copy the ImageNet weights to a bucket, for pods without internet (TO=s3://..., OVERRIDES)
 	@test -n "$(TO)" || { echo "Say where to: make weights-stage TO=s3://bucket/folder" >&2; exit 2; }
 	@$(BIN)/python -m pipelines.stage_weights $(TO) $(OVERRIDES)
 
-clean-runs: setup ## Delete what all but the newest runs left (KEEP=3)
+clean-runs: setup ## Delete the artifacts and checkpoints of all but the newest runs (KEEP=3)
 	@$(BIN)/python -m pipelines.clean_runs $(KEEP)
 
-cluster-up: ## Make a local Kubernetes with Kubeflow Pipelines and MLflow, or go on with it (DATA=folder, GPU=real)
+cluster-up: ## Make a local Kubernetes with Kubeflow Pipelines and MLflow, or complete it (DATA=folder, GPU=real)
 	@DOCKER=$(DOCKER) kind-cluster/doctor.sh
 	@$(MAKE) --no-print-directory images
 	@DOCKER=$(DOCKER) DATA="$(DATA)" GPU="$(GPU)" STAGES="$(STAGES)" kind-cluster/up.sh
@@ -74,7 +74,7 @@ dashboard: ## Forward the cluster's dashboard, API, MLflow and object store to t
 cluster-down: ## Delete the cluster with its runs
 	@kind-cluster/down.sh
 
-doctor: ## Say what this machine lacks for the cluster
+doctor: ## Check whether this machine has what the cluster needs
 	@DOCKER=$(DOCKER) kind-cluster/doctor.sh
 
 test-fast: setup ## Run the unit tests that need neither TensorFlow, nor pipeline runs, nor a browser (a minute or two)
@@ -83,30 +83,30 @@ test-fast: setup ## Run the unit tests that need neither TensorFlow, nor pipelin
 test: setup ## Run the tests, as CI does
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-all: setup ## Run the tests and the campaigns, which take hours more
+test-all: setup ## Run the tests and the long campaigns (hours more)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ""
 
 coverage: setup ## Measure which lines the tests run
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov
 
-campaign: setup ## Count what hostile input does to the steps (CASES=10000; SOURCE=src, or that of another version)
+campaign: setup ## Run the steps on hostile input and count the outcomes (CASES=10000; SOURCE=src, or another version's)
 	@$(BIN)/python -m tests.campaign --cases $(CASES) --source $(SOURCE)
 
-lint: setup ## Check style, imports and the order of the library's rooms
+lint: setup ## Check style, docstrings, complexity, imports and the order of the library's packages
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint images/Dockerfile
 	@$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR kind-cluster/*.sh kind-cluster/gpu/*.sh .ci/run
 
-types: setup ## Check types
+types: setup ## Check types, those of the tests too
 	@$(BIN)/mypy
 
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: setup ## Write the lock files anew from pyproject.toml
+lock: setup ## Update the lock files from pyproject.toml
 	@$(LOCK) --extra data --extra cpu --extra dev -o requirements/dev.txt
 	@for image in data cpu gpu vertex; do $(LOCK) --extra $$image -c requirements/dev.txt -o requirements/$$image.txt; done
 

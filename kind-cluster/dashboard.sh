@@ -17,7 +17,7 @@ forward() {
 }
 
 if process=$(dashboard_process); then
-    say "The process $process forwards them already:"
+    say "The process $process already forwards them:"
     print_addresses
     exit 0
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the cluster and installs what belongs in it; called again, it goes on where it stopped.
+# Makes the cluster and installs its software; called again, it resumes where it stopped.
 #   DATA=folder  what the steps see as /data, read-only
-#   GPU=real     the machine's own GPUs in place of one that is only said to be there
+#   GPU=real     the machine's GPUs instead of a simulated one
 #   STAGES       the images that the cluster gets
 set -Eeuo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
@@ -20,7 +20,7 @@ make_cluster() {
             remember_choices
             return
         fi
-        say "An earlier start was stopped before the cluster was made; making it anew."
+        say "An earlier start was stopped before the cluster was made; making it again."
         kind delete cluster --name "$CLUSTER"
     fi
     say "Making the cluster $CLUSTER"
@@ -144,7 +144,7 @@ if [ -n "${DATA:-}" ]; then
     DATA=$(cd "$DATA" 2>/dev/null && pwd) || stop "DATA is not a folder that can be read; name one."
 fi
 mkdir -p "$MADE"
-trap 'say "This stopped before all was ready; make cluster-up goes on from here."' ERR
+trap 'say "This stopped before all was ready; make cluster-up resumes from here."' ERR
 cd "$ROOT"
 tag=$("$PYTHON" -m pipelines.image)
 make_cluster

@@ -52,7 +52,7 @@ DEFECTS: dict[str, tuple[str, Callable[[Path], object], str, int | None, str]] =
         edit_annotation(bbox=[1e308, 0, 1e308, 1]),
         "not_a_number",
         3,
-        "no finite numbers",
+        "not finite numbers",
     ),
     "COCO: an image's size": ("coco", edit_image(width="wide"), "not_a_number", 1, "size 'wide' x 30"),
     "YOLO: unknown class": ("yolo", put_bytes(TXT, b"\n5 .5 .5 .1 .1"), "malformed_row", 2, "class '5'"),
@@ -112,7 +112,7 @@ DEFECTS: dict[str, tuple[str, Callable[[Path], object], str, int | None, str]] =
         edit_record(object__bbox__xmin=[float("nan")] * 5),
         "not_a_number",
         1,
-        "no finite numbers",
+        "not finite numbers",
     ),
 }
 
@@ -188,9 +188,9 @@ def test_what_belongs_to_no_image_is_ignored_with_a_finding(tmp_path: Path, stra
         (b"..\\outside.jpg", "not the name of a file"),
         (b"nul\0.jpg", "not the name of a file"),
         (b"", "not the name of a file"),
-        (b"\xff.jpg", "no UTF-8"),
+        (b"\xff.jpg", "not UTF-8"),
         (b"x" * 252 + b".jpg", "longer than 255 bytes"),
-        (b"image.bmp", "no JPEG's or PNG's"),
+        (b"image.bmp", "not a JPEG's or PNG's"),
     ],
 )
 def test_a_record_whose_name_is_not_a_files_is_not_written(

@@ -59,9 +59,9 @@ REFUSALS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
     "COCO: half a surrogate": ("coco", _category(name="\ud800"), ["category 1", "no name"]),
     "COCO: category id twice": ("coco", _category(id=2), ["category 3", "the id '2'"]),
     "YOLO: no data.yaml": ("yolo", lambda folder: (folder / "data.yaml").unlink(), ["has no data.yaml"]),
-    "YOLO: no YAML": ("yolo", _yaml(b"a: b\nnames: [a"), ["data.yaml row 2", "no YAML"]),
-    "YOLO: latin-1": ("yolo", _yaml(b"names: [\xe9]"), ["data.yaml", "no YAML"]),
-    "YOLO: nested": ("yolo", _yaml(b"[" * 100_000), ["data.yaml", "no YAML"]),
+    "YOLO: no YAML": ("yolo", _yaml(b"a: b\nnames: [a"), ["data.yaml row 2", "not readable YAML"]),
+    "YOLO: latin-1": ("yolo", _yaml(b"names: [\xe9]"), ["data.yaml", "not readable YAML"]),
+    "YOLO: nested": ("yolo", _yaml(b"[" * 100_000), ["data.yaml", "not readable YAML"]),
     "YOLO: no names": ("yolo", _yaml(b"nc: 3"), ["data.yaml", "has no names"]),
     "YOLO: names of names": ("yolo", _yaml(b"names: [[a]]"), ["class '0' named a list"]),
     "YOLO: laughs": (

@@ -156,7 +156,7 @@ def test_an_output_must_be_of_its_kind(tmp_path: Path, monkeypatch: pytest.Monke
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
         check_refusal(f"{path} is not a file and is not replaced", files=[path])
     check_refusal(
-        "/proc/new/output cannot be made: /proc takes", artifacts={"/proc/new/output": DatasetManifest}
+        "/proc/new/output cannot be created: /proc takes", artifacts={"/proc/new/output": DatasetManifest}
     )
     monkeypatch.chdir(tmp_path)
     for folder in (".", "..", "/", tmp_path, "new/.."):

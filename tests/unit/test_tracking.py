@@ -172,7 +172,7 @@ def test_what_killed_processes_left_open_is_ended(
     states = {run: client.get_run(run).info.status for run in (done.id, parent.id, left)}
     assert states == {done.id: "FINISHED", parent.id: "KILLED", left: "KILLED"}
     end_unfinished("0" * 32, "KILLED")
-    assert f"The MLflow run {'0' * 32} is left as it is" in caplog.text
+    assert f"The MLflow run {'0' * 32} stays unchanged" in caplog.text
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), SystemExit(2), KeyboardInterrupt()], ids=repr)

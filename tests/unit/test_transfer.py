@@ -135,7 +135,7 @@ def test_an_artifact_of_other_files_does_not_come_back(
 def test_a_damaged_artifact_does_not_come_back(google_bucket: GoogleBucket, tmp_path: Path) -> None:
     upload(make_artifact(tmp_path / "artifact"), "gs://bucket/one")
     google_bucket.damage("one/file.txt")
-    with pytest.raises(InputError, match=r"gs://bucket/one: .* does not have the bucket's checksum"):
+    with pytest.raises(InputError, match=r"gs://bucket/one: .* do not match the bucket's checksum"):
         downloaded("gs://bucket/one")
 
 

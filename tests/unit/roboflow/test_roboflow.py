@@ -132,7 +132,7 @@ PASSING: dict[str, tuple[str, Callable[[bytes], service.Answer], str]] = {
     "wrong checksum": (
         "on_download",
         lambda zip_: service.hashed(zip_, "crc32c=AAAAAA==,md5=1B2M2Y8AsgTpgAmY7PhCfg=="),
-        "does not have the checksum",
+        "does not match the server's checksum",
     ),
 }
 

@@ -63,7 +63,7 @@ def test_a_damaged_object_of_the_mirror_is_told(
 ) -> None:
     watch.fetch(mirrored(google_bucket))
     google_bucket.damage(KEPT)
-    watch.fail("does not have the bucket's checksum", mirrored(google_bucket))
+    watch.fail("do not match the bucket's checksum", mirrored(google_bucket))
     assert len(server.downloads) == 1
 
 
