@@ -40,6 +40,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_at_its_batch(tmp_path: Pat
             validation_data=(np.ones((2, 1)), np.ones((2, 1))),
             epochs=4,
             verbose=0,
+            shuffle=False,
             callbacks=[FiniteLoss("phase1_box"), log, progress, saved],
         )
     assert [epoch["epoch"] for epoch in log.epochs] == [1]
