@@ -113,7 +113,7 @@ def check_nothing_is_left(root: Path, outcome: Outcome) -> None:
 GO_ON = "; the same command resumes from what is done."
 SENTENCES = (
     r"The run was killed( at the step '[\w: ]+')?" + GO_ON,
-    r"The step '[\w: ]+' was killed, by a signal or because it was out of memory" + GO_ON,
+    r"The step '[\w: ]+' was killed, by a signal or out of memory" + GO_ON,
     r"A step ended before it reported anything \(.*\)\. The end of its log \(.*\):",
 )
 

@@ -228,7 +228,7 @@ def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path
         (
             "main: OOMKilled (exit code 137)",
             "epoch 1\n",
-            "because it was out of memory; give it more .*kind.yaml",
+            "it was out of memory; give it more .*kind.yaml",
         ),
         ("pod deleted", None, r"pod deleted; kubectl logs -c main -n kubeflow brain-tumor-\S+-\d+ may have"),
     ],

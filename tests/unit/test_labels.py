@@ -175,7 +175,7 @@ DEFECTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         put_bytes(PBTXT, b"item {\n  \x80name: 'a' }"),
         "is not a readable label map",
     ),
-    "TFRecord: nested": ("tfrecord", put_bytes(PBTXT, b"item { a {" * 9000), "is not a label map"),
+    "TFRecord: nested": ("tfrecord", put_bytes(PBTXT, b"item { a {" * 9000), "is not a readable label map"),
     "TFRecord: no name": ("tfrecord", put_bytes(PBTXT, b"item { id: 1 }"), "item 1 has no name or no id"),
     "two formats": ("coco", put_bytes("valid/_annotations.csv", b""), "several formats"),
 }
