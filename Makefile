@@ -81,7 +81,7 @@ test-fast: setup ## Run the unit tests that need neither TensorFlow, nor pipelin
 	@$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile -m "not slow and not campaign"
 
 test: setup ## Run the tests, as CI does
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30
 
 test-all: setup ## Run the tests and the long campaigns (hours more)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ""

@@ -48,9 +48,9 @@ def test_a_box_losss_gradient_is_finite_where_corners_are_equal(name: str) -> No
         (["boxes"], 175, "dense", "ciou", "bfloat16"),  # phase 1
         (["labels"], 0, "dense", "ciou", "bfloat16"),  # phase 2
         (["labels", "boxes"], 20, "dense", "giou", "float32"),  # phase 3
-        (["labels", "boxes"], 20, "dense", "diou", "bfloat16"),
+        pytest.param(["labels", "boxes"], 20, "dense", "diou", "bfloat16", marks=pytest.mark.campaign),
         (["labels", "boxes"], 0, "pooled", "iou", "bfloat16"),
-        (["boxes"], 20, "pooled", "ciou", "float32"),
+        pytest.param(["boxes"], 20, "pooled", "ciou", "float32", marks=pytest.mark.campaign),
     ],
 )
 def test_a_step_of_the_detector_compiles(
