@@ -1,10 +1,10 @@
-"""Where Kubeflow Pipelines is and who asks there, decided here alone, and what its refusals mean.
+"""The connection to Kubeflow Pipelines: its address, the credentials, and the meaning of its errors.
 
 The address and the namespace are the target's. Who asks is found in the environment; the first that is there:
 
 1. `KF_PIPELINES_TOKEN_COMMAND`, a command that prints a token, such as `kubectl create token default-editor
-   -n NAMESPACE --audience=pipelines.kubeflow.org`. It is run anew every few minutes, so a run may be longer
-   than a token lives.
+   -n NAMESPACE --audience=pipelines.kubeflow.org`. It is run again every few minutes, so a run may last
+   longer than a token.
 2. `KF_PIPELINES_SA_TOKEN_PATH`, a file that holds one, or the file that Kubeflow gives to a pod: read at each
    request.
 3. `KF_PIPELINES_IAP_OAUTH2_CLIENT_ID` (with `..._APP_OAUTH2_CLIENT_ID` and `..._SECRET`), for Google's
@@ -54,11 +54,11 @@ LOG_IN = (
 
 
 class UnreachableError(InputError):
-    """Nobody answers, or a server that fails; it may be another moment."""
+    """The server does not respond, or fails; a later attempt may succeed."""
 
 
 class RefreshedToken:
-    """A token that is asked for anew when it is some minutes old."""
+    """A token that is renewed when it is some minutes old."""
 
     def __init__(self, fetch: Callable[[], str]) -> None:
         self._fetch = fetch
@@ -72,10 +72,10 @@ class RefreshedToken:
 
 
 def open_client(target: Target) -> "ApiClient":
-    """A client of a target's Kubeflow Pipelines. Nothing is asked there yet.
+    """Creates a client of a target's Kubeflow Pipelines, without any request yet.
 
     Raises:
-        InputError: The target names no address, or a token cannot be had.
+        InputError: The target names no address, or there is no token.
     """
     import kfp_server_api
     import urllib3
@@ -90,9 +90,9 @@ def open_client(target: Target) -> "ApiClient":
             f"The host {display_name(target.host)} is not an address; give it as http://... or https://..."
         )
     configuration = kfp_server_api.Configuration(host=target.host.rstrip("/"))
-    # It tells of each attempt.
+    # It logs each attempt.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    # A page to log in at is an answer, and not to be followed.
+    # A redirect to a login page is the answer; it must not be followed.
     configuration.retries = urllib3.Retry(2, redirect=0, raise_on_redirect=False, backoff_factor=0.2)
     hook = _credentials(target.host)
     if hook:
@@ -103,7 +103,7 @@ def open_client(target: Target) -> "ApiClient":
 
 
 def _credentials(host: str) -> "Callable[[Configuration], None] | None":
-    """What puts a token into a configuration; None where none is needed. See the module."""
+    """The function that adds a token to a configuration; None if none is needed. See the module."""
     if command := os.environ.get(TOKEN_COMMAND):
         return RefreshedToken(lambda: _run(command)).refresh_api_key_hook
     if (path := os.environ.get(TOKEN_FILE)) or Path(POD_TOKEN).is_file():
@@ -148,15 +148,15 @@ def _read(path: str) -> str:
 
 @contextmanager
 def refusals_explained(target: Target, missing: str = "") -> Iterator[None]:
-    """Makes one sentence of what the server refuses.
+    """Turns the server's errors into one sentence.
 
     Args:
-        target: Whose server it is.
-        missing: What is not there if the answer is 404; without it, that is Kubeflow Pipelines.
+        target: The target.
+        missing: What does not exist if the status is 404; by default Kubeflow Pipelines.
 
     Raises:
-        UnreachableError: Nobody answers, or the server fails.
-        InputError: It refuses.
+        UnreachableError: The server does not respond, or fails.
+        InputError: The server rejects the request.
     """
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError
@@ -164,7 +164,7 @@ def refusals_explained(target: Target, missing: str = "") -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        # "from None": the cause shows the whole answer, with its headers.
+        # "from None": the cause shows the whole response, with its headers.
         raise _explain(error, target, missing) from None
     except HTTPError as error:
         raise UnreachableError(
@@ -197,7 +197,7 @@ def _explain(error: "ApiException", target: Target, missing: str) -> InputError:
 
 
 def _said(body: Any) -> str:
-    """The server's own words, as a part of a sentence."""
+    """The server's message, as a part of a sentence."""
     try:
         message = str(json.loads(body)["message"]).splitlines()[0]
     except (ValueError, TypeError, KeyError, IndexError):  # a proxy's page, or nothing

@@ -16,18 +16,18 @@ LABEL = "brain-tumor.run"
 
 
 class ContainerOrder(TypedDict):
-    """What all containers of a run have in common."""
+    """The common settings of a run's containers."""
 
     label: str
-    """By which they are known."""
+    """The label that identifies them."""
     user: str
     """`user:group`, as numbers."""
     network: str
-    """`none`, or `host` where a step needs more than this machine's disk."""
+    """`none`, or `host` if a step needs the network."""
     mounts: dict[str, str]
-    """Folders and files that a step finds where they are outside, with their mode: `ro` or `rw`."""
+    """Folders and files mounted at the same path, with their mode: `ro` or `rw`."""
     variables: list[str]
-    """Which variables of this process a step gets. Their values are never written down."""
+    """The names of this process's variables that a step gets. Their values are never stored."""
 
 
 def run_container(
@@ -38,7 +38,7 @@ def run_container(
     volumes: dict[str, Any],
     environment: dict[str, str] | None = None,
 ) -> int:
-    """Runs a step, its output going to stdout; in place of kfp.local's own function.
+    """Runs a step, with its output on stdout; replaces kfp.local's function.
 
     kfp.local's function lets the engine remove a container at its end, and treats one that is removed before
     its status was read as a success.
@@ -81,7 +81,7 @@ def run_container(
 
 
 def remove_containers(label: str) -> None:
-    """Ends and removes what is left of a run's containers."""
+    """Ends and removes a run's remaining containers."""
     import docker
 
     client = docker.from_env()
@@ -105,5 +105,5 @@ def _remove(container: "Container") -> None:
 
 
 def _is_removed(error: "APIError") -> bool:
-    """Whether another has removed the container (404), or does so now (409)."""
+    """Whether the container was removed (404) or is being removed (409) by another process."""
     return error.status_code in (404, 409)

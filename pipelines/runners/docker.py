@@ -1,10 +1,9 @@
 """Runs the compiled pipeline on a local Docker Engine: like `local.py`, but with one container per step.
 
-A container sees the runs' folder, the data set's folder (which it cannot change) and nothing else of this
-machine's disk; it runs as the user who starts the run, on a file system that it cannot write to but for /tmp.
-It has a network where the configuration names something that is elsewhere, and then the machine's own: a
-tracking server on 127.0.0.1 is where it says. Without one, MLflow's store and the checkpoints are in the
-runs' folder.
+A container sees the runs' folder, the data set's folder (read-only) and nothing else of this machine's disk;
+it runs as the user who starts the run, with a read-only file system except /tmp. It has a network only if the
+configuration names something that is not on this machine's disk, and then the host's: a tracking server on
+127.0.0.1 is reachable. Otherwise MLflow's store and the checkpoints are in the runs' folder.
 """
 
 import os
@@ -19,7 +18,7 @@ from pipelines.runners.local import LocalRunner, scratch
 from pipelines.runners.runner import Job
 from pipelines.targets.target import Kind
 
-# What a step may need to know of who is where, beside what a run tells all of its steps.
+# Variables with addresses and credentials that a step may need, in addition to the run's own.
 PASSED_ON = (
     "ROBOFLOW_API_KEY",
     "API_URL",
@@ -64,10 +63,10 @@ class DockerRunner(LocalRunner):
 
 
 def check_images(images: list[str]) -> None:
-    """Asks the engine for images.
+    """Checks that the engine has images.
 
     Raises:
-        InputError: It does not answer, or lacks one.
+        InputError: The engine does not respond, or lacks an image.
     """
     import docker
     from docker.errors import DockerException, ImageNotFound

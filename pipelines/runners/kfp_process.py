@@ -1,4 +1,4 @@
-"""kfp.local's process, which `local.py` starts: runs a compiled pipeline, and writes down how it ended.
+"""kfp.local's process, which `local.py` starts: runs a compiled pipeline, and writes its result.
 
 It has few imports, since every run waits for them.
 """
@@ -19,7 +19,7 @@ from pipelines.runners.containers import ContainerOrder, remove_containers, run_
 
 ORDER, ANSWER = "order.json", "answer.json"
 POLL = 0.1
-# Seconds that a step gets to end by itself, before it is killed: a batch's time.
+# Seconds that a step gets to end by itself before it is killed: the duration of a batch.
 GRACE = 10.0
 
 
@@ -31,15 +31,15 @@ def main() -> None:
     folder = Path(sys.argv[1])
     order = json.loads((folder / ORDER).read_text())
     containers = order["containers"]
-    # Sent to all of the group, it is for the steps; a handler, unlike ignoring it, is not theirs too.
+    # A signal to the group is meant for the steps; unlike SIG_IGN, a handler is not inherited by them.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     threading.Thread(target=_end_with_runner, args=[folder], daemon=True).start()
-    # kfp.local warns that a display name has no effect and that the image is none of Python's.
+    # kfp.local warns that a display name has no effect and that the image is not a Python image.
     warnings.filterwarnings("ignore", module=r"kfp\.local")
     local.init(
         _container_runner(containers) if containers else local.SubprocessRunner(use_venv=False),
         pipeline_root=order["pipeline_root"],
-        # It makes one if it is given none, and forgets it when it is killed.
+        # Otherwise kfp.local makes one, which stays if it is killed.
         workspace_root=str(folder / "workspace"),
         cache_root=order["cache_root"],
         enable_caching=order["enable_caching"],
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _container_runner(order: ContainerOrder) -> Any:
-    """kfp.local's runner that starts containers, made to start them as `run_container` does."""
+    """kfp.local's container runner, patched to use `run_container`."""
     from kfp import local
     from kfp.local import docker_task_handler
 
@@ -69,7 +69,7 @@ def _answer(folder: Path, artifacts: dict[str, str], failure: str = "") -> None:
 
 
 def _end_with_runner(folder: Path) -> None:
-    """Waits for the end of the runner, and ends the containers and all of this process's group then."""
+    """Waits for the end of the runner, then ends the containers and this process's group."""
     os.read(sys.stdin.fileno(), 1)
     end_containers(folder)
     end_group(os.getpgrp())
@@ -88,7 +88,7 @@ def end_containers(folder: Path) -> None:
 
 
 def end_group(group: int, leader: subprocess.Popen[bytes] | None = None) -> None:
-    """Ends all processes of a group: asks first, kills later."""
+    """Ends all processes of a group: with SIGTERM first, later with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         _signal(group, number)
         deadline = time.monotonic() + GRACE
@@ -101,7 +101,7 @@ def end_group(group: int, leader: subprocess.Popen[bytes] | None = None) -> None
 
 
 def _signal(group: int, number: int) -> bool:
-    """Sends a signal to a group, 0 for none; False if nobody is left there."""
+    """Sends a signal (0 for none) to a group; False if the group is empty."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:

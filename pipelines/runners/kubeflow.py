@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL = 3.0
-# Seconds without a change after which the account of the pods is read again: why one waits may have changed.
+# Seconds without a change after which the pods' states are read again: the reason for waiting may have
+# changed.
 LOOK_AGAIN = 30.0
-# Seconds that a step may be pending with no reason known.
+# Seconds that a step may be pending without a known reason.
 LONG_PENDING = 300.0
 FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# How many earlier runs are searched for what a run took from the cache.
+# The number of earlier runs that are searched for cached results.
 EARLIER_RUNS = 100
 PULLED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
@@ -48,7 +49,7 @@ class KubeflowRunner:
         """Starts the run.
 
         Raises:
-            InputError: The server is not there, or refuses the run. Then nothing runs.
+            InputError: The server does not respond, or rejects the run. Then nothing runs.
         """
         self._connect(job.target)
         import kfp_server_api as api
@@ -80,7 +81,7 @@ class KubeflowRunner:
         return known, found.created_at
 
     def follow(self) -> Iterator[Event]:
-        """What the steps are seen to do."""
+        """The steps' events."""
         tasks = read_tasks(self._run.compiled)
         teller, seen, looked = Teller(tasks), None, 0.0
         while True:
@@ -101,10 +102,10 @@ class KubeflowRunner:
             yield from self._say_what_failed(tasks, steps)
 
     def result(self) -> Result:
-        """How the run ended; a copy of what its result needs if it succeeded.
+        """The run's result, with copies of the needed artifacts if it succeeded.
 
         Raises:
-            InputError: It succeeded, but its artifacts cannot be had.
+            InputError: It succeeded, but its artifacts cannot be read.
         """
         links = {"Kubeflow": self._link()} | remote.mlflow_link(self._target)
         about: dict[str, Any] = {"run_id": self._id}
@@ -121,17 +122,17 @@ class KubeflowRunner:
         return Result({}, f"Kubeflow says: {why or self._last.state}.", links=links)
 
     def interrupted(self) -> str:
-        """What becomes of the run."""
+        """What happens to the run."""
         return remote.goes_on(self._run) if self._id else "nothing was submitted"
 
     def close(self) -> None:
-        """Nothing of a run is on this machine."""
+        """Does nothing: the run is not on this machine."""
 
     def _connect(self, target: Target) -> None:
-        """Opens a client and asks who is there.
+        """Opens a client and checks the server.
 
         Raises:
-            InputError: It is not Kubeflow Pipelines, or wants to know whose runs they are.
+            InputError: It is not Kubeflow Pipelines, or needs a namespace.
         """
         import kfp_server_api as api
 
@@ -146,7 +147,7 @@ class KubeflowRunner:
                     _request_timeout=TIMEOUT
                 )
                 several = health.multi_user
-            except AttributeError:  # what answers, answers with a page
+            except AttributeError:  # the response is an HTML page
                 raise InputError(
                     f"What answers at {target.host} is not the API of Kubeflow Pipelines; check the address."
                 ) from None
@@ -157,7 +158,7 @@ class KubeflowRunner:
             )
 
     def _experiment(self) -> str:
-        """The id of the runs' experiment, which is made if there is none."""
+        """The id of the runs' experiment, which is created if needed."""
         import kfp_server_api as api
 
         where = {"namespace": self._target.namespace} if self._target.namespace else {}
@@ -171,7 +172,7 @@ class KubeflowRunner:
                 )
                 return str(made.experiment_id)
             except api.ApiException as error:
-                # Another has made it since.
+                # Another process created it in the meantime.
                 if error.status == 409 and (found := self._find_experiment(where)):
                     return found
                 raise
@@ -190,7 +191,7 @@ class KubeflowRunner:
         return self._runs.run_service_get_run(run_id=run_id, _request_timeout=TIMEOUT)
 
     def _find(self, name: str) -> "V2beta1Run":
-        """The newest run of a name."""
+        """The newest run with a name."""
         found = self._list(1, filter=_called(name))
         if not found:
             raise InputError(
@@ -207,7 +208,7 @@ class KubeflowRunner:
         return answer.runs or []
 
     def _read_workflow(self, run_id: str) -> Workflow:
-        """Argo's account of a run. The API's second version lacks it, so this is its first."""
+        """Argo's workflow of a run. Only version 1 of the API has it."""
         answer = self._client.call_api(
             "/apis/v1beta1/runs/{run_id}",
             "GET",
@@ -235,7 +236,7 @@ class KubeflowRunner:
         return (yield from remote.patiently(explained, self._run, POLL))
 
     def _say_what_waits(self, teller: Teller, steps: dict[str, Step]) -> Iterator[Event]:
-        """Says why pods cannot start, and what to do: the run would wait for ever."""
+        """Reports why pods cannot start, and what to do: the run would wait forever."""
         for name, step in steps.items():
             if step.state != "pending":
                 continue
@@ -248,7 +249,7 @@ class KubeflowRunner:
                 yield from teller.say(name, "", text)
 
     def _say_what_failed(self, tasks: dict[str, Any], steps: dict[str, Step]) -> Iterator[Event]:
-        """Tells of the first step that failed, and gets its log."""
+        """Reports the first failed step, and fetches its log."""
         failed = [(step.ended, name) for name, step in steps.items() if step.state == "failed"]
         if not failed:
             return
@@ -266,7 +267,7 @@ class KubeflowRunner:
         yield Event("failed", tasks[name].title, text, time=step.ended)
 
     def _fetch_log(self, step: Step) -> bool:
-        """Writes a step's log where a local run's is; False if there is none any more."""
+        """Writes a step's log to the same place as a local run's; False if the log no longer exists."""
         path = "/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"
         with refusals_explained(self._target):
             answer = self._client.call_api(
@@ -282,7 +283,7 @@ class KubeflowRunner:
                 for part in answer.stream(1 << 16):
                     log.write(part)
                 size = log.tell()
-        # The server says 200 before it looks for the log.
+        # The server sends status 200 before it looks for the log.
         with open(self._run.log, "rb") as log:
             there = size and not log.read(20).startswith(b'{"error_message"')
         if not there:
@@ -306,7 +307,7 @@ def _called(name: str) -> str:
 
 
 def _explain_waiting(reason: str, why: str, target: Target) -> str:
-    """Why a pod waits for something that somebody must do; empty if it is not known to."""
+    """The reason why a pod waits for a person's action; empty if there is none."""
     if reason in PULLED:
         return f"waits: its image cannot be pulled ({why}); push it (make images-push), and the step starts"
     if reason == "CreateContainerConfigError":

@@ -83,7 +83,7 @@ class LocalRunner:
         }
 
     def follow(self) -> Iterator[Event]:
-        """What the steps tell."""
+        """The steps' events."""
         assert self._process, "submitted"
         reader = EventReader(self._job.events)
         while self._process.poll() is None:
@@ -92,7 +92,7 @@ class LocalRunner:
         yield from reader.read()
 
     def result(self) -> Result:
-        """What kfp.local's process answered."""
+        """The result of kfp.local's process."""
         assert self._process, "submitted"
         answer = self._folder / ANSWER
         if not answer.is_file():
@@ -102,7 +102,7 @@ class LocalRunner:
         return Result({name: Path(path) for name, path in content["artifacts"].items()}, content["failure"])
 
     def interrupted(self) -> str:
-        """What becomes of the run."""
+        """What happens to the run."""
         return "the same command resumes from what is done"
 
     def close(self) -> None:

@@ -1,9 +1,8 @@
-"""Where the artifacts of a run on Kubeflow lie, those that it took from the cache included.
+"""The addresses of a Kubeflow run's artifacts, including cached ones.
 
-What a step was started with names the addresses of its inputs and outputs (`Execution`). A step whose result
-was taken from the cache was not started: its outputs are the inputs of one that was, or else those of the
-earlier run's step that had the same parameters, image and inputs. The metadata store knows it too, but has
-no address outside of the cluster.
+A step's arguments contain the addresses of its inputs and outputs (`Execution`). A cached step was not
+started: its outputs are the inputs of a step that was, or the outputs of an earlier run's step with the same
+parameters, image and inputs. The metadata store has them too, but is not reachable from outside the cluster.
 """
 
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from typing import Any
 
 from pipelines.runners.workflow import Execution, Workflow
 
-# Where an administrator has Kubeflow keep logs, each step has them for an output.
+# If an administrator has Kubeflow store logs, each step has them as an output.
 LOGS = "executor-logs"
 
 
@@ -22,7 +21,7 @@ class Outputs:
         spec: The compiled pipeline (PipelineSpec).
         parameters: The run's parameters.
         run: The run.
-        earlier: Earlier runs of the same pipeline, the newest first; looked at only where they are needed.
+        earlier: Earlier runs of the same pipeline, the newest first; read only if needed.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Outputs:
         return self._found[task]
 
     def _earlier_outputs(self, task: str) -> dict[str, str] | None:
-        """Of the earlier run's step that did the same."""
+        """The outputs of an earlier run's step that did the same."""
         component = self._components[self._tasks[task]["componentRef"]["name"]]
         names = set(component["outputDefinitions"]["artifacts"])
         image = self._executors[component["executorLabel"]]["container"]["image"]
@@ -79,7 +78,7 @@ class Outputs:
         return None
 
     def _executions(self) -> Iterable[Execution]:
-        """Those of the earlier runs; each run is asked for once."""
+        """The executions of the earlier runs; each run is requested once."""
         yield from self._read
         for run in self._unread:
             found = list(run.executions.values())

@@ -1,4 +1,4 @@
-"""What runs elsewhere have in common: what is copied of them to this machine, and what is said of them."""
+"""Common functions for remote runs: copying of artifacts, and messages."""
 
 import re
 import sys
@@ -21,15 +21,15 @@ from pipelines.targets.target import Target
 T = TypeVar("T")
 
 DEFAULTS = "defaults"
-# Seconds that a server may be away while a run is followed.
+# Seconds that a server may be unreachable while a run is followed.
 PATIENCE = 300.0
-# What a run's result needs, by the pipeline's name of the output. Of the data set it is what it says of
-# itself alone, since the images can be gigabytes.
+# The artifacts that a run's result needs, by the pipeline's name of the output. For the data set it is the
+# manifest alone, since the images can be gigabytes.
 FOLDERS = ("evaluation", "predictions")
 PAGES = ("gallery", "data_report")
 DATASET = "dataset"
 MANIFEST = "manifest.json"
-# What is to be done about addresses that only the cluster knows.
+# Advice for addresses that are only reachable in the cluster.
 IN_CLUSTER = (
     " It is in the cluster's own store: forward its port (kubectl port-forward -n kubeflow svc/seaweedfs "
     "9000:9000) and set AWS_ENDPOINT_URL=http://127.0.0.1:9000 with its AWS_ACCESS_KEY_ID and "
@@ -38,14 +38,14 @@ IN_CLUSTER = (
 
 
 def wanted_addresses(spec: dict[str, Any], address: Callable[[str, str], str]) -> dict[str, str]:
-    """The addresses of what a run's result needs, by its name.
+    """The addresses of the artifacts that a run's result needs, by name.
 
     Args:
         spec: The compiled pipeline.
-        address: Gives that of a task's output; empty if it is not known.
+        address: Returns the address of a task's output; empty if it is unknown.
 
     Raises:
-        InputError: One is not known.
+        InputError: An address is unknown.
     """
     producers = {
         name: (
@@ -62,13 +62,13 @@ def wanted_addresses(spec: dict[str, Any], address: Callable[[str, str], str]) -
                 "earlier run that did it is not listed any more; run again with caching: false in the "
                 "target's file."
             )
-    # The same step's other output, which the pipeline does not hand on.
+    # Another output of the same step, which is not an output of the pipeline.
     found["data_report"] = f"{found[DATASET].rpartition('/')[0]}/data_report"
     return found
 
 
 def download(run: Run, addresses: dict[str, str]) -> dict[str, Path]:
-    """Copies what a run's result needs to where a local run's artifacts are.
+    """Copies the artifacts that a run's result needs to the folder of local runs' artifacts.
 
     Returns:
         The copies, by their names.
@@ -106,12 +106,12 @@ def _copy(name: str, address: str, copy: Path) -> bool:
 
 
 def known_run(name: str, target: Target, documents: list[Any], parameters: dict[str, Any], runs: Path) -> Run:
-    """A run as its server knows it.
+    """Restores a run from its server's data.
 
     Args:
         name: Its name.
         target: Where it runs.
-        documents: The compiled pipeline's.
+        documents: The documents of the compiled pipeline.
         parameters: The pipeline's parameters.
         runs: The folder of the runs.
     """
@@ -128,18 +128,18 @@ def known_run(name: str, target: Target, documents: list[Any], parameters: dict[
 
 
 def patiently(ask: Callable[[], T], run: Run, pause: float) -> Generator[Event, None, T]:
-    """Asks a server about a run; if it is away for a while, that is told once.
+    """Requests a run's state; reports once if the server is unreachable for a while.
 
     Args:
-        ask: Asks it.
+        ask: Sends the request.
         run: The run.
         pause: Seconds between two attempts.
 
     Returns:
-        Its answer (of the generator).
+        The response (the generator's return value).
 
     Raises:
-        InputError: It stays away, or refuses.
+        InputError: The server stays unreachable, or rejects the request.
     """
     begun, told = time.monotonic(), False
     while True:
@@ -157,17 +157,17 @@ def patiently(ask: Callable[[], T], run: Run, pause: float) -> Generator[Event, 
 
 
 def mlflow_link(target: Target) -> dict[str, str]:
-    """Where a person sees what was tracked, if the target says so."""
+    """The link to MLflow, if the target has one."""
     return {"MLflow": target.mlflow} if target.mlflow else {}
 
 
 def goes_on(run: Run) -> str:
-    """What becomes of a run that nobody follows, as a part of a sentence."""
+    """What happens to a run that is not followed, as a part of a sentence."""
     target = run.target.name
     again = f"make pipeline-follow TARGET={target} RUN={run.name} follows it again"
     return f"the run {run.name} continues; {again}"
 
 
 def tell_submitted(run: Run, link: str) -> None:
-    """Says where a run is seen, as soon as it is there."""
+    """Prints the link to a run, once it is submitted."""
     print(f"{run.name}: {link}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What every runner does, and what it is given."""
+"""The interface of runners, and their inputs and results."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from pipelines.targets.target import Target
 
 @dataclass(frozen=True)
 class Run:
-    """A run, wherever it was started.
+    """A run on any target.
 
     Attributes:
         name: The run's name.
@@ -21,8 +21,8 @@ class Run:
         tag: The image's tag.
         compiled: The compiled pipeline.
         parameters: The pipeline's parameters.
-        overrides: What it changes, for people to read.
-        runs: The folder that takes everything it leaves on this machine.
+        overrides: The overrides, for people to read.
+        runs: The folder for all its results on this machine.
     """
 
     name: str
@@ -35,21 +35,21 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """The steps' whole output."""
+        """The steps' complete output."""
         return self.runs / "logs" / f"{self.name}.log"
 
     @property
     def events(self) -> Path:
-        """What the steps tell."""
+        """The steps' events."""
         return self.runs / "logs" / f"{self.name}.jsonl"
 
 
 @dataclass(frozen=True)
 class Job(Run):
-    """A run that is to be.
+    """A run to be started.
 
     Attributes:
-        configs: What its steps are to do.
+        configs: The steps' configs.
     """
 
     configs: StepConfigs
@@ -57,16 +57,16 @@ class Job(Run):
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        artifacts: The paths of the pipeline's outputs, by their names; empty if it failed. Of a run elsewhere
-            these are copies of what its result needs.
-        failure: What the runner knows of why it failed, a sentence; empty if it did not.
+        artifacts: The paths of the pipeline's outputs, by their names; empty if it failed. For a remote run
+            these are copies of the needed ones.
+        failure: The runner's reason for the failure, a sentence; empty if it succeeded.
         killed: Whether it was ended from outside.
-        seconds: How long it took, if that is not for this machine's clock to say.
-        about: What a run elsewhere has there, for its record: its id, and its artifacts' addresses.
-        links: Where a person sees it, by what is seen there.
+        seconds: The duration, if this machine's clock did not measure it.
+        about: A remote run's id and its artifacts' addresses, for its record.
+        links: Links for people, by title.
     """
 
     artifacts: dict[str, Path]
@@ -78,38 +78,38 @@ class Result:
 
 
 class Runner(Protocol):
-    """Brings a compiled pipeline to where it runs, and says what happens there."""
+    """Runs a compiled pipeline on a target, and reports its events."""
 
     def submit(self, job: Job) -> None:
         """Starts the run."""
 
     def follow(self) -> Iterator[Event]:
-        """What the steps tell, as they tell it, until the run has ended."""
+        """Yields the steps' events until the run has ended."""
 
     def result(self) -> Result:
-        """How it ended, after `follow` has ended."""
+        """The result, after `follow` has ended."""
 
     def interrupted(self) -> str:
-        """What becomes of the run if this process ends now: a sentence, for who interrupts it."""
+        """What happens to the run if this process ends now: a sentence for an interrupt's message."""
 
     def close(self) -> None:
-        """Ends what still runs on this machine, and leaves nothing of it behind."""
+        """Ends the run's processes on this machine and deletes temporary files."""
 
 
 class RemoteRunner(Runner, Protocol):
-    """A runner whose runs go on without it."""
+    """A runner whose runs continue without it."""
 
     def attach(self, run: str, target: Target, runs: Path) -> tuple[Run, datetime]:
-        """Finds a run that was submitted before, so that `follow` follows it.
+        """Finds a submitted run, so that `follow` follows it.
 
         Args:
             run: Its name or its id.
             target: Where it runs.
-            runs: The folder that takes what it leaves on this machine.
+            runs: The folder for its results on this machine.
 
         Returns:
             The run, and when it was submitted.
 
         Raises:
-            InputError: There is none.
+            InputError: There is no such run.
         """

@@ -1,4 +1,4 @@
-"""What a run elsewhere looks like at a moment, made into events."""
+"""Turns snapshots of a remote run into events."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from typing import Literal
 from brain_tumor.runtime.events import Event
 from pipelines.display import Task
 
-# `pending`: it has what it needs, and no machine yet.
+# `pending`: its inputs are ready, but it has no machine yet.
 State = Literal["waiting", "pending", "running", "done", "cached", "failed"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step at a moment.
+    """A snapshot of a step.
 
     Attributes:
-        state: How far it is.
+        state: The step's state.
         began: When it began, in seconds since 1970.
         ended: When it ended.
-        why: Why it is pending or has failed, where that is known: what the cluster says.
-        pod: What it runs in, as that is called there.
+        why: The cluster's reason why it is pending or failed, if known.
+        pod: The name of its pod or job.
     """
 
     state: State = "waiting"
@@ -31,7 +31,7 @@ class Step:
 
 
 class Teller:
-    """Tells each change of the steps once, as the steps of a local run do themselves.
+    """Yields an event for each change of the steps, like the steps of a local run.
 
     Args:
         tasks: The pipeline's steps.
@@ -43,9 +43,9 @@ class Teller:
         self._words: set[tuple[str, str]] = set()
 
     def tell(self, steps: dict[str, Step]) -> Iterator[Event]:
-        """What has changed since the last call.
+        """Events for the changes since the last call.
 
-        A step that ends and has not begun was done before: its earlier result was taken.
+        A step that ends without having begun was cached.
 
         Args:
             steps: The steps by their names in the pipeline.
@@ -61,7 +61,7 @@ class Teller:
                 yield Event("end", title, time=step.ended)
 
     def say(self, name: str, topic: str, text: str) -> Iterator[Event]:
-        """A message about a step, once for each topic."""
+        """A message about a step, once per topic."""
         if (name, topic) not in self._words:
             self._words.add((name, topic))
             yield Event("message", self._tasks[name].title, text)

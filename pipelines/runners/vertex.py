@@ -1,6 +1,6 @@
 """Submits the compiled pipeline to Vertex AI Pipelines, and follows the run there.
 
-Who asks is found as all of Google's libraries do: the application default credentials.
+It uses Google's application default credentials.
 """
 
 import logging
@@ -47,7 +47,7 @@ class VertexRunner:
         """Starts the run.
 
         Raises:
-            InputError: Google's library is not installed, or the service refuses. Then nothing runs.
+            InputError: Google's library is not installed, or the service rejects the run. Then nothing runs.
         """
         self._run = job
         platform = _import_platform()
@@ -80,7 +80,7 @@ class VertexRunner:
         return self._run, datetime.fromisoformat(content["createTime"])
 
     def follow(self) -> Iterator[Event]:
-        """What the steps are seen to do."""
+        """The steps' events."""
         tasks = read_tasks(self._run.compiled)
         teller = Teller(tasks)
         while True:
@@ -96,10 +96,10 @@ class VertexRunner:
             yield Event("failed", tasks[name].title, self._explain(name), time=ended)
 
     def result(self) -> Result:
-        """How the run ended; a copy of what its result needs if it succeeded.
+        """The run's result, with copies of the needed artifacts if it succeeded.
 
         Raises:
-            InputError: It succeeded, but its artifacts cannot be had.
+            InputError: It succeeded, but its artifacts cannot be read.
         """
         links = {"Vertex": self._link()} | remote.mlflow_link(self._run.target)
         if self._state == "SUCCEEDED":
@@ -116,14 +116,14 @@ class VertexRunner:
         return Result({}, f"Vertex AI says: {why}", links=links)
 
     def interrupted(self) -> str:
-        """What becomes of the run."""
+        """What happens to the run."""
         return remote.goes_on(self._run) if self._job else "nothing was submitted"
 
     def close(self) -> None:
-        """Nothing of a run is on this machine."""
+        """Does nothing: the run is not on this machine."""
 
     def _read(self) -> None:
-        """Asks for the run."""
+        """Requests the run's state."""
         with _refusals_explained(self._run.target):
             self._details = {each.task_name: each for each in self._job.task_details}
         self._state = self._job.gca_resource.state.name.removeprefix("PIPELINE_STATE_")
@@ -133,7 +133,7 @@ class VertexRunner:
         return str(found.artifacts[0].uri) if found else ""
 
     def _explain(self, name: str) -> str:
-        """What the service says of a failed step, and where its log is."""
+        """The service's message about a failed step, and the link to its log."""
         details = self._details[name]
         job = details.executor_detail.container_detail.main_job.rpartition("/")[-1]
         query = quote(f'resource.labels.job_id="{job}"', safe="")
@@ -148,7 +148,7 @@ class VertexRunner:
 
 
 def _import_platform() -> Any:
-    """Google's library, which takes seconds.
+    """Imports Google's library, which takes seconds.
 
     Raises:
         InputError: It is not installed.
@@ -167,7 +167,7 @@ def _import_platform() -> Any:
 
 
 def _job_id(name: str) -> str:
-    """A run's id, which its name becomes: lower case letters, digits and hyphens."""
+    """A run's id, made from its name: lower case letters, digits and hyphens."""
     return re.sub("[^a-z0-9]+", "-", f"brain-tumor-{name}".lower()).strip("-")
 
 
@@ -182,11 +182,11 @@ def _seconds(details: Any, key: str) -> float:
 
 @contextmanager
 def _refusals_explained(target: Target, run: str = "") -> Iterator[None]:
-    """Makes one sentence of what the service refuses.
+    """Turns the service's errors into one sentence.
 
     Raises:
-        UnreachableError: It does not answer, or fails.
-        InputError: It refuses.
+        UnreachableError: The service does not respond, or fails.
+        InputError: The service rejects the request.
     """
     from google.api_core import exceptions
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError

@@ -1,9 +1,9 @@
-"""Argo's account of a run, which Kubeflow Pipelines keeps and hands out: which pod of which step is how far.
+"""Argo's workflow of a run, from Kubeflow Pipelines: the states of the steps' pods.
 
-The API's own list of a run's tasks says neither which step a pod is of nor why one waits. Here a task of the
+The API's list of a run's tasks has neither a pod's step nor the reason why it waits. Here a task of the
 pipeline is three nodes: `<task>-driver`, a pod that looks up the cache; `<task>`; and below that `executor`,
-the pod of the step itself, skipped if the cache had its result. Where pods are repeated, each attempt is a
-node with a number: `executor(0)`. See compiler/argocompiler in kubeflow/pipelines.
+the step's pod, skipped if it is cached. With retries, each attempt is a node with a number: `executor(0)`.
+See compiler/argocompiler in kubeflow/pipelines.
 """
 
 import base64
@@ -27,9 +27,9 @@ class Workflow:
 
     Attributes:
         name: Its name in Kubernetes.
-        namespace: Where its pods are.
-        message: What Argo says of the whole, such as why it failed.
-        terminated: Whether someone has ended it.
+        namespace: The namespace of its pods.
+        message: Argo's message, such as the reason for a failure.
+        terminated: Whether someone terminated it.
     """
 
     def __init__(self, manifest: str) -> None:
@@ -44,7 +44,7 @@ class Workflow:
         self._nodes: dict[str, Node] = {node["name"]: node for node in (status.get("nodes") or {}).values()}
 
     def step(self, task: str) -> Step:
-        """How far a task is."""
+        """A task's state."""
         driver, whole = self._node(f"{task}-driver"), self._node(task)
         executor = self._node(f"{task}.executor")
         pods = self._pods(f"{task}.executor") or self._pods(f"{task}-driver")
@@ -68,7 +68,7 @@ class Workflow:
 
     @cached_property
     def executions(self) -> dict[str, "Execution"]:
-        """What the steps that were not taken from the cache were started with, by the task."""
+        """The executions of the steps that were not cached, by task."""
         found = {}
         for name, node in self._nodes.items():
             task = name.removeprefix(f"{self.name}.root.").split(".")[0]
@@ -81,7 +81,7 @@ class Workflow:
         return self._nodes.get(f"{self.name}.root.{path}", {})
 
     def _pods(self, path: str) -> list[Node]:
-        """The attempts of a pod, in their order."""
+        """The attempts of a pod, in order."""
         name = f"{self.name}.root.{path}"
         found = [
             node
@@ -91,7 +91,7 @@ class Workflow:
         return sorted(found, key=lambda node: str(node.get("startedAt")))
 
     def _pod_name(self, node: Node) -> str:
-        """As Argo makes it, and Kubeflow's API server (RetrievePodName in common/util/workflow.go)."""
+        """The pod's name by Argo's rule (RetrievePodName in Kubeflow's common/util/workflow.go)."""
         annotations = self._metadata.get("annotations") or {}
         if annotations.get("workflows.argoproj.io/pod-name-format") == "v1":
             return str(node["id"])
@@ -99,16 +99,16 @@ class Workflow:
 
 
 class Execution:
-    """What a step was started with.
+    """The inputs and outputs of a started step.
 
     Args:
-        pod: What Kubeflow's driver adds to the step's pod.
-        succeeded: Whether it came to its end.
+        pod: The pod spec patch from Kubeflow's driver.
+        succeeded: Whether it succeeded.
 
     Attributes:
         succeeded: See above.
-        inputs: The addresses of its input artifacts by their names.
-        outputs: Those of its outputs.
+        inputs: The addresses of its input artifacts, by name.
+        outputs: The addresses of its output artifacts, by name.
         parameters: Its parameters.
         image: The image that it runs in.
     """
@@ -126,7 +126,7 @@ class Execution:
 
 
 def _addresses(content: dict[str, Any]) -> dict[str, str]:
-    """The addresses of single artifacts; ours are no lists."""
+    """The addresses of artifacts; this pipeline has no lists of artifacts."""
     lists = content.get("artifacts", {})
     return {name: found["artifacts"][0]["uri"] for name, found in lists.items() if found.get("artifacts")}
 
