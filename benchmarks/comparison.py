@@ -1,6 +1,6 @@
 """Times the comparison of two runs, page included: `python -m benchmarks.comparison [--images N]`.
 
-The runs are made up: three labels, 20 images a patient, boxes and probabilities near the truth, images of
+The runs are made up: three labels, 20 images per patient, boxes and probabilities near the truth, images of
 noise, which pack worse than any real ones. The command is run as a user does, in a process of its own.
 """
 

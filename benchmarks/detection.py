@@ -85,7 +85,7 @@ def measure(
 
 
 def figure_rows(table: pd.DataFrame, name: str, threshold: Threshold) -> list[list[object]]:
-    """A row over all labels and a row a label for each seed of a variant."""
+    """One row over all labels and one per label, for each seed of a variant."""
     rows: list[list[object]] = []
     for seed, part in table[table["model"] == name].groupby("seed"):
         labels = label_figures(part, list(part["label"].unique()), threshold)

@@ -1,6 +1,6 @@
 """Times a training's step, its feature cache and its start: `python -m benchmarks.train_step [PART]`.
 
-- `step`: images a second of `fit` with a training's callbacks, beside a bare hand-written compiled step of
+- `step`: images per second of `fit` with a training's callbacks, beside a bare hand-written compiled step of
   the same model, losses and batch, by turns in one process; the ratio is the median of the turns'. Runs on
   either backend (`KERAS_BACKEND=jax`, where no TensorFlow is needed). On a GPU it also says what share of
   the rate of a plain matrix product the step reaches.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says what this machine lacks for the cluster, a line a check; exit code 2 if it lacks something.
+# Checks what this machine has for the cluster, one line per check; exit code 2 if something is missing.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 

@@ -52,7 +52,7 @@ def test_a_second_start_makes_no_second_cluster(scripts: Scripts) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_start_that_failed_at_a_stage_goes_on_from_there(scripts: Scripts, stage: str) -> None:
+def test_a_start_that_failed_at_a_stage_resumes_there(scripts: Scripts, stage: str) -> None:
     result = scripts.run("up", FAIL=stage)
     assert result.returncode in (1, 2)
     assert "make cluster-up" in result.stderr
@@ -66,7 +66,7 @@ def test_a_start_that_failed_at_a_stage_goes_on_from_there(scripts: Scripts, sta
 
 
 @pytest.mark.parametrize("stopped", ["nodes", "credentials"])
-def test_nodes_that_are_no_cluster_yet_are_made_anew(scripts: Scripts, stopped: str) -> None:
+def test_nodes_that_are_not_a_cluster_yet_are_made_again(scripts: Scripts, stopped: str) -> None:
     assert scripts.run("up", STOPPED=stopped).returncode != 0
     scripts.forget_calls()
     result = scripts.run("up")
@@ -184,7 +184,7 @@ def test_the_roboflow_key_reaches_the_cluster_alone(scripts: Scripts) -> None:
     assert [call for call in scripts.calls("kubectl") if "apply --server-side" in call]
 
 
-def test_no_key_is_said_and_stops_nothing(scripts: Scripts) -> None:
+def test_a_missing_key_is_reported_and_stops_nothing(scripts: Scripts) -> None:
     (scripts.folder / ".env").write_text("ROBOFLOW_API_KEY=\n")
     result = scripts.run("up")
     assert result.returncode == 0

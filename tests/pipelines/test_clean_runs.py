@@ -93,7 +93,7 @@ def test_only_the_newest_run_stays(runs: Path) -> None:
     assert names(runs / "history") == ["four.json"]
 
 
-def test_what_a_failed_run_left_goes_once_a_younger_run_has_ended(runs: Path) -> None:
+def test_what_a_failed_run_left_is_deleted_once_a_newer_run_has_ended(runs: Path) -> None:
     write_run(runs, "six", 600)
     assert runs / "artifacts" / "five" in clean_runs(runs, keep=9)
     assert names(runs / "artifacts") == ["four", "one", "six", "three", "two"]
@@ -106,7 +106,7 @@ def test_a_record_of_an_earlier_version_counts_by_its_age(runs: Path) -> None:
     assert names(runs / "history") == ["four.json", "one.json", "three.json", "two.json"]
 
 
-def test_a_run_that_goes_on_stays_however_old(runs: Path) -> None:
+def test_a_run_in_progress_stays_however_old(runs: Path) -> None:
     write_run(runs, "six", 600)
     (runs / "running" / "five").mkdir(parents=True)
     clean_runs(runs, keep=1)

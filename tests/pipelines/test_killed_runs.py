@@ -133,7 +133,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
 
-def test_what_is_killed_goes_on_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_and_leaves_nothing(tmp_path: Path) -> None:
     begun = []
     for victim in ("runner", "kfp.local", "step"):
         process = start_and_wait(tmp_path, "message", "train: joint")

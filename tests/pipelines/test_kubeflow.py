@@ -331,7 +331,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(
 
 
 @pytest.mark.parametrize(("status", "said"), [(503, "failed (503"), (401, "does not know who asks")])
-def test_a_run_that_cannot_be_followed_goes_on(
+def test_a_run_that_cannot_be_followed_continues(
     server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
 ) -> None:
     monkeypatch.setattr(remote, "PATIENCE", 0.01)
@@ -343,7 +343,7 @@ def test_a_run_that_cannot_be_followed_goes_on(
     assert f"continues; make pipeline-follow TARGET=kind RUN={name} follows it again" in str(caught.value)
 
 
-def test_a_token_is_asked_for_anew(
+def test_a_token_is_renewed(
     server: Kubeflow, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "token"
@@ -408,7 +408,7 @@ def test_several_users_need_a_namespace(server: Kubeflow, tmp_path: Path) -> Non
     assert [each["namespace"] for each in server.experiments] == ["team"]
 
 
-def test_an_interrupted_run_goes_on_and_is_followed_to_the_same_end(
+def test_an_interrupted_run_continues_and_is_followed_to_the_same_end(
     server: Kubeflow, uploads: Uploads, tmp_path: Path
 ) -> None:
     server.faults["ingest"] = Fault("PodInitializing", waits=10_000)

@@ -41,18 +41,18 @@ def first(root: Path) -> Outcome:
     return outcome
 
 
-def test_a_single_joint_training_is_configuration_alone(first: Outcome) -> None:
+def test_a_single_joint_training_needs_only_configuration(first: Outcome) -> None:
     assert set(first.executed) == STEPS
     assert list(first.rows) == ["model", "final model", "constant baseline"]
     assert "joint" in {found.info.run_name for found in first.mlflow_runs}
 
 
-def test_the_unchanged_is_all_cached(root: Path, first: Outcome) -> None:
+def test_an_unchanged_run_is_entirely_cached(root: Path, first: Outcome) -> None:
     expected = dict.fromkeys(STEPS, ("cached", "unchanged")) | {"gate": ("runs", "it runs in every run")}
     assert plan(root, *JOINT) == expected
 
 
-def test_what_changes_is_named_and_what_follows_runs_after_it(root: Path, first: Outcome) -> None:
+def test_changes_are_named_and_later_steps_run_too(root: Path, first: Outcome) -> None:
     changes = ["evaluate.threshold=0.4", "visualize.gallery_images=3"]
     planned = plan(root, *JOINT, *changes)
     assert planned["evaluate"] == ("runs", "threshold tuned -> 0.4")
@@ -64,7 +64,7 @@ def test_what_changes_is_named_and_what_follows_runs_after_it(root: Path, first:
     assert set(outcome.cached) == {title for title, (state, _) in planned.items() if state == "cached"}
 
 
-def test_what_was_deleted_is_made_again(root: Path, first: Outcome) -> None:
+def test_deleted_results_are_made_again(root: Path, first: Outcome) -> None:
     records = Path(first.history[0]["artifacts"]["records"])
     moved = records.rename(records.with_name("elsewhere"))
     try:

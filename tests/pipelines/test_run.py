@@ -81,7 +81,7 @@ def test_every_step_runs_once(first: Outcome) -> None:
     assert ": 14 steps run, 0 cached" in first.stdout
 
 
-def test_the_story_is_run_in_its_order(first: Outcome) -> None:
+def test_the_steps_run_in_their_order(first: Outcome) -> None:
     order = first.executed.index
     assert order("ingest") < order("build TFRecords") < order("baseline classification")
     assert order("train: phase1 box") < order("phase2 classification")
@@ -89,7 +89,7 @@ def test_the_story_is_run_in_its_order(first: Outcome) -> None:
     assert order("evaluate") < min(order(title) for title in JUDGEMENT - {"evaluate"})
 
 
-def test_every_artifact_is_whole(artifacts: dict[str, Path]) -> None:
+def test_every_artifact_is_complete(artifacts: dict[str, Path]) -> None:
     assert set(artifacts) == {*KINDS, "gallery"}
     for name, kind in KINDS.items():
         hashes = hash_files(artifacts[name])
@@ -123,7 +123,7 @@ def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first:
     assert all(0 <= figure <= 1 for figure in figures)
 
 
-def test_the_result_says_what_it_is_about(first: Outcome) -> None:
+def test_the_result_names_the_data(first: Outcome) -> None:
     assert first.stdout.strip().startswith(SYNTHETIC_NOTICE)
     assert re.search(r"^Split test: 2 patients, 16 images, \d+ true boxes\.$", first.stdout, re.MULTILINE)
     # What the figures mean comes first.
@@ -150,7 +150,7 @@ def test_the_report_is_a_page_that_says_synthetic_data(first: Outcome) -> None:
     assert f"\nRun {name}\n" in report.read_text()
 
 
-def test_mlflow_has_one_parent_run_and_a_nested_run_a_training(first: Outcome) -> None:
+def test_mlflow_has_one_parent_run_and_one_nested_run_per_training(first: Outcome) -> None:
     parents = [found for found in first.mlflow_runs if "mlflow.parentRunId" not in found.data.tags]
     nested = [found for found in first.mlflow_runs if "mlflow.parentRunId" in found.data.tags]
     assert [found.info.run_id for found in parents] == [first.history[0]["mlflow_run_id"]]
@@ -210,7 +210,7 @@ def test_the_table_names_the_mlflow_runs_of_the_models(first: Outcome, artifacts
         assert open_model(artifacts[phase]).description.mlflow_run_id == nested[phase]
 
 
-def test_the_dashboard_gets_finite_figures_alone(artifacts: dict[str, Path]) -> None:
+def test_the_dashboard_gets_only_finite_figures(artifacts: dict[str, Path]) -> None:
     folder = artifacts["predictions"].parent
     output = json.loads((folder / "executor_output.json").read_text(), parse_constant=pytest.fail)
     logged = output["artifacts"]["metrics"]["artifacts"][0]["metadata"]
@@ -232,7 +232,7 @@ def test_a_model_on_disk_has_no_optimizer_state(artifacts: dict[str, Path]) -> N
             assert "optimizer" not in weights
 
 
-def test_the_later_phases_stand_on_the_earlier_ones(artifacts: dict[str, Path]) -> None:
+def test_the_later_phases_start_from_the_earlier_ones(artifacts: dict[str, Path]) -> None:
     description = open_model(artifacts["phase3_finetune"]).description
     assert [phase.name for phase in description.phases] == list(PHASES[2:])
     assert (description.backbone.name, description.backbone.weights) == ("resnet101", "none")
@@ -284,7 +284,7 @@ def test_the_data_report_is_a_page_beside_the_report(root: Path, first: Outcome)
     assert found[2] == "0"
 
 
-def test_a_runs_name_is_carried_by_all_it_leaves(root: Path, first: Outcome, third: Outcome) -> None:
+def test_all_results_of_a_run_have_its_name(root: Path, first: Outcome, third: Outcome) -> None:
     names = [record["name"] for record in third.history]
     assert len(set(names)) == 2
     assert all(re.fullmatch(r"train_patients=4-.*-\d{4}-\d{6}", name) for name in names)
@@ -340,7 +340,7 @@ def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, thi
     assert newer[final].data.params["phase.learning_rate"] == "0.0001"
 
 
-def test_a_misspelt_override_leaves_no_run(tmp_path: Path) -> None:
+def test_a_misspelled_override_leaves_no_run(tmp_path: Path) -> None:
     refused = run(tmp_path, "datset=1")
     assert refused.code == 2
     assert refused.stdout == ""
@@ -381,7 +381,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_was_done_before_a_failure_is_not_done_again(tmp_path: Path, export: Path) -> None:
+def test_steps_before_a_failure_are_not_repeated(tmp_path: Path, export: Path) -> None:
     store = tmp_path / "elsewhere.db"
     data = ["dataset=directory", f"dataset.path={export}"]
     variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}"}

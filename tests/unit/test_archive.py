@@ -114,7 +114,7 @@ def flip(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "spoil", [cut, flip, lambda _: b"", lambda _: b"<html>Too many requests</html>", lambda zip_: zip_[100:]]
 )
-def test_a_broken_archive_is_told_apart(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+def test_a_broken_archive_has_its_own_error(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     with pytest.raises(BrokenArchiveError, match="The archive is not a complete zip archive"):
         unpack_bytes(tmp_path, spoil(WHOLE))
 

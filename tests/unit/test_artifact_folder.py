@@ -89,7 +89,7 @@ def run_and_die(path: Path, moment: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["writing", "rename"])
-def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path, moment: str) -> None:
+def test_a_killed_process_leaves_no_artifact(tmp_path: Path, moment: str) -> None:
     path = tmp_path / "artifact"
 
     run_and_die(path, moment)

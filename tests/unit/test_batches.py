@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_changes(examples: tf.data.Dataset) -> None
 
 
 @pytest.mark.parametrize("memory_cache_gb", [1.0, IN_A_FILE])
-def test_a_stream_that_begins_at_an_epoch_goes_on_like_the_whole_one(
+def test_a_stream_that_begins_at_an_epoch_equals_the_rest_of_the_whole_one(
     examples: tf.data.Dataset, cache_folder: Path, memory_cache_gb: float
 ) -> None:
     options: dict[str, Any] = {"seed": 1, "memory_cache_gb": memory_cache_gb}
@@ -226,7 +226,7 @@ def test_a_cache_file_goes_with_its_process(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("brain-tumor-cache-*"))
 
 
-def test_a_disk_that_is_too_small_is_said(
+def test_a_disk_that_is_too_small_is_reported(
     examples: tf.data.Dataset, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))

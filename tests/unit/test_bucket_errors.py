@@ -80,7 +80,7 @@ def test_a_wrong_key_is_refused(
         assert said.startswith(f"s3://bucket/data.zip: S3 does not accept these credentials ({code}); check")
 
 
-def test_a_service_that_is_down_or_nowhere_is_told(
+def test_a_service_that_is_down_or_unknown_is_reported(
     s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [port] = free_ports(1)
@@ -136,7 +136,7 @@ def test_every_failure_of_a_store_is_explained(address: str, error: Exception, m
 @pytest.mark.parametrize(
     ("address", "place"), [("gs://b/a", "gs://b/a: a file"), ("s3://b/a", "s3://b/a: a file"), ("/a", "/a")]
 )
-def test_a_full_disk_is_told(address: str, place: str) -> None:
+def test_a_full_disk_is_reported(address: str, place: str) -> None:
     with pytest.raises(InputError, match=f"^{place}: No space left on device; free"), explain_errors(address):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -147,7 +147,7 @@ def test_a_mistake_of_our_own_stays_one() -> None:
             raise KeyError("name")
 
 
-def test_what_an_upload_is_refused_for_is_told(bucket: Bucket, tmp_path: Path) -> None:
+def test_the_reason_of_a_failed_upload_is_reported(bucket: Bucket, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"1")
     nowhere = f"{bucket.address[:5]}nowhere/file"

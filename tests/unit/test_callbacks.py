@@ -69,7 +69,7 @@ SCORES = [0.2, 0.1, 0.3, 0.3, 0.25, 0.3, 0.1, 0.2]
 
 
 @pytest.mark.parametrize("killed_after", range(1, 8))
-def test_schedule_and_early_stopping_go_on(killed_after: int) -> None:
+def test_schedule_and_early_stopping_resume(killed_after: int) -> None:
     """The rate is halved after two epochs that are not better, the training ends after four."""
     phase = PhaseConfig(learning_rate=1.0, reduce_rate_patience=2, early_stopping_patience=4)
 

@@ -201,7 +201,7 @@ def test_sigterm_waits_for_what_is_being_written(tmp_path: Path, monkeypatch: py
     assert len(training.weights) == 1 and training.kept == ["epoch-00001"]
 
 
-def test_a_training_goes_on_bit_equal(tmp_path: Path) -> None:
+def test_a_training_resumes_bit_identically(tmp_path: Path) -> None:
     """Weights, optimizer, and the best epoch's weights, which its own checkpoint alone holds."""
     scores = [0.2, 0.5, 0.4, 0.3, 0.1]
     whole = Training(tmp_path / "whole", scores)

@@ -216,7 +216,7 @@ def test_an_epoch_whose_best_is_damaged_is_damaged(
     assert found_epoch(checkpoints) == 1
 
 
-def test_a_best_epoch_alone_is_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+def test_a_training_resumes_from_a_best_epoch_alone(tmp_path: Path) -> None:
     checkpoints = Checkpoints(str(tmp_path))
     for epoch, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
         save(checkpoints, epoch, best)

@@ -280,7 +280,7 @@ def test_a_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(config, DirectoryDataset) and config.path == "/home/somebody/scans"
 
 
-def test_half_of_a_path_with_a_space_is_told_how_to_quote() -> None:
+def test_the_error_about_a_path_with_a_space_says_how_to_quote() -> None:
     # What a shell makes of OVERRIDES="dataset.path=/data/my export".
     message = refusal("dataset=directory", "dataset.path=/data/my", "export")
     assert "'export' has no value" in message
@@ -400,7 +400,7 @@ def test_an_address_that_is_not_text_is_refused() -> None:
     assert "dataset.uri is null; give a text." in refusal("dataset=bucket", "dataset.uri=null")
 
 
-def test_what_is_wrong_is_told_of_several_keys_at_once() -> None:
+def test_errors_of_several_keys_are_reported_at_once() -> None:
     message = refusal("training.batch_size=0", "evaluate.threshold=2", "visualize.seed=-1", "model.dropout=1")
     assert message.count("; give") == 3
     assert message.endswith("(and 1 more)")

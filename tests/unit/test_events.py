@@ -42,21 +42,21 @@ def test_bad_input_tells_its_sentence_once(file: Path) -> None:
     assert kinds(file)[1:] == [("failed", "ingest", "data.csv row 3 is not a number; correct it.")]
 
 
-def test_bad_input_before_the_begin_is_told_too(file: Path) -> None:
+def test_bad_input_before_the_begin_is_reported_too(file: Path) -> None:
     with pytest.raises(SystemExit), step():
         raise InputError("training.epochs is not set.")
     assert kinds(file) == [("failed", "", "training.epochs is not set.")]
 
 
 @pytest.mark.parametrize("error", [ValueError("a secret"), SystemExit(143)], ids=repr)
-def test_what_the_log_explains_is_told_without_words(file: Path, error: BaseException) -> None:
+def test_a_failure_that_the_log_explains_has_no_text(file: Path, error: BaseException) -> None:
     with pytest.raises(type(error)), step():
         events.begin("ingest")
         raise error
     assert kinds(file)[1:] == [("failed", "ingest", "")]
 
 
-def test_an_interrupt_is_told_in_a_word(file: Path) -> None:
+def test_an_interrupt_is_reported_in_a_word(file: Path) -> None:
     with pytest.raises(SystemExit) as end, step():
         events.begin("ingest")
         raise KeyboardInterrupt

@@ -52,7 +52,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, name: str, labels: li
             ],
             columns=[column for column in BOX_COLUMNS if column not in ROW_COLUMNS],
         )
-        # A format with a file an image has its rows in the files' order.
+        # A format with one file per image has its rows in the files' order.
         keys = ["filename", "label"]
         pd.testing.assert_frame_equal(
             split.boxes.drop(columns=ROW_COLUMNS).sort_values(keys, ignore_index=True),

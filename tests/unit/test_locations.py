@@ -42,7 +42,7 @@ def test_the_fingerprint_of_a_file_and_of_nothing(tmp_path: Path) -> None:
     assert first and fingerprint(file) not in ("", first)
 
 
-def test_what_cannot_be_written_to_is_told_beforehand(bucket: Bucket, tmp_path: Path) -> None:
+def test_an_address_that_is_not_writable_is_reported_beforehand(bucket: Bucket, tmp_path: Path) -> None:
     check_writable(f"{bucket.address}/models")
     check_writable(str(tmp_path / "new"))
     assert bucket.names() == [path.name for path in (tmp_path / "new").iterdir()] == [], "no trace"
@@ -54,7 +54,9 @@ def test_what_cannot_be_written_to_is_told_beforehand(bucket: Bucket, tmp_path: 
         check_writable(nowhere)
 
 
-def test_who_may_read_only_is_told_beforehand(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_permission_to_write_is_reported_beforehand(
+    s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s3_bucket.put("data.zip", b"1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_bucket.reader_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_bucket.reader_secret)

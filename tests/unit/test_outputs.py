@@ -130,7 +130,7 @@ def test_records_are_not_written_over_their_dataset(
 
 
 @pytest.mark.parametrize("name", ["x" * 250, f"new/{'x' * 300}/output"])
-def test_a_name_too_long_for_a_draft_is_found_out(tmp_path: Path, name: str) -> None:
+def test_a_name_too_long_for_a_draft_is_reported(tmp_path: Path, name: str) -> None:
     wrong: list[dict[str, Any]] = [
         {"artifacts": {tmp_path / name: DatasetManifest}},
         {"files": [tmp_path / name]},

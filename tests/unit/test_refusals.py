@@ -83,7 +83,7 @@ def test_what_is_not_an_artifact_or_report_is_not_replaced(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "pipe"]
 
 
-def test_a_disk_that_is_full_or_read_only_is_found_out_before_the_work(disk: Path) -> None:
+def test_a_full_or_read_only_disk_is_reported_before_the_work(disk: Path) -> None:
     artifacts: dict[str | Path, type[Manifest]] = {disk / "new" / "output": ModelManifest}
     files = [disk / "output"]
     check_outputs([], artifacts, files)

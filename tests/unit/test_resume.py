@@ -108,7 +108,7 @@ def test_a_killed_process_leaves_whole_epochs_and_no_model(killed: dict[str, Any
         assert not left["model"]
 
 
-def test_it_goes_on_after_the_last_finished_epoch(killed: dict[str, Any]) -> None:
+def test_it_resumes_after_the_last_finished_epoch(killed: dict[str, Any]) -> None:
     for moment, done in (("epoch", 0), ("checkpoint", 1), ("preemption", 1), ("final save", 2)):
         said = killed[moment]["said"]
         assert (f"Resumes after epoch {done} " in said) == bool(done)
@@ -176,7 +176,7 @@ def test_a_finished_training_returns_at_once(
     assert list((tmp_path / "logs" / config.name / "valid").glob("*tfevents*"))
 
 
-def test_a_training_goes_on_from_a_bucket(
+def test_a_training_resumes_from_a_bucket(
     s3_bucket: S3Bucket,
     config: TrainConfig,
     tiny_records: Path,

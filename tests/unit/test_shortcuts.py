@@ -38,7 +38,7 @@ SHORTCUTS: dict[str, Callable[[Path, int], None]] = {
 
 
 @pytest.mark.parametrize("name", SHORTCUTS)
-def test_negatives_of_another_kind_are_told_first(tmp_path: Path, name: str) -> None:
+def test_negatives_of_another_kind_are_reported_first(tmp_path: Path, name: str) -> None:
     folder = write_export(tmp_path / "export")
     rows = []
     for number in range(IMAGES):

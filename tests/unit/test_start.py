@@ -96,7 +96,7 @@ def test_a_start_model_of_other_labels_is_refused_before_training(
         train(config, open_records(records), tmp_path / "model", start)
 
 
-def test_a_phase_goes_on_from_the_phase_it_names(
+def test_a_phase_starts_from_the_phase_it_names(
     tiny_overrides: list[str], start: Model, tiny_records: Path, tmp_path: Path, untouched: None
 ) -> None:
     records = open_records(tiny_records)

@@ -28,7 +28,7 @@ def test_bad_input_ends_with_one_sentence_and_code_2() -> None:
     assert result.stdout == ""
 
 
-def test_bad_input_is_the_last_word_of_a_pod_that_has_a_place_for_it(tmp_path: Path) -> None:
+def test_bad_input_is_written_to_the_termination_log_of_a_pod(tmp_path: Path) -> None:
     script = PROGRAMS / "bad_input.py"
     log = tmp_path / "termination-log"
     assert run(script, log, "bad").returncode == 2

@@ -189,7 +189,7 @@ def test_a_run_that_fails_is_marked_so(client: MlflowClient, error: BaseExceptio
     assert client.get_run(ids[0]).info.status == "FAILED"
 
 
-def test_a_run_that_was_killed_is_ended_by_the_one_that_goes_on(
+def test_a_killed_run_is_ended_by_the_one_that_resumes_it(
     client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_run("phase1_box") as finished:

@@ -134,7 +134,7 @@ class Run:
 
     @_errors_explained()
     def log_text(self, text: str, name: str) -> None:
-        """Logs a text as a file."""
+        """Logs a string as a file."""
         if self._client:
             self._client.log_text(self.id, text, name)
 

@@ -227,7 +227,7 @@ def test_an_export_that_roboflow_still_makes_is_waited_for(
         watch.fetch()
 
 
-def test_a_checksum_that_is_told_is_checked(server: Service, watch: Watch, archive: bytes) -> None:
+def test_a_checksum_that_the_server_sends_is_checked(server: Service, watch: Watch, archive: bytes) -> None:
     md5 = base64.b64encode(hashlib.md5(archive).digest()).decode()
     server.on_download = [service.hashed(archive, f"crc32c=AAAAAA==, md5={md5}")]
     assert "train/volume_1_slice_1.jpg" in watch.fetch()

@@ -45,7 +45,7 @@ def test_a_failed_download_leaves_nothing_in_the_mirror(
     assert google_bucket.names() == []
 
 
-def test_a_damaged_archive_in_the_mirror_is_told_and_left(
+def test_a_damaged_archive_in_the_mirror_is_reported_and_kept(
     server: Service, bucket: Bucket, watch: Watch, archive: bytes
 ) -> None:
     watch.fetch(mirrored(bucket))
@@ -58,7 +58,7 @@ def test_a_damaged_archive_in_the_mirror_is_told_and_left(
     assert len(server.downloads) == 1
 
 
-def test_a_damaged_object_of_the_mirror_is_told(
+def test_a_damaged_object_of_the_mirror_is_reported(
     server: Service, google_bucket: GoogleBucket, watch: Watch
 ) -> None:
     watch.fetch(mirrored(google_bucket))
@@ -117,7 +117,7 @@ def test_the_first_archive_stays(bucket: Bucket, tmp_path: Path) -> None:
     assert (tmp_path / "taken").read_text() == "first"
 
 
-def test_a_mirror_that_cannot_be_written_is_told_before_the_download(
+def test_a_mirror_that_is_not_writable_is_reported_before_the_download(
     server: Service, bucket: Bucket, watch: Watch
 ) -> None:
     nowhere = f"{bucket.address[:5]}nowhere/mirror"
