@@ -133,9 +133,7 @@ class Bootstrap:
         )
 
     def _interval(self, figure: _Figure, metric: str, resampled: Callable[[], Array]) -> Interval:
-        """From the values of the figure itself and of its resamples, which are not asked for where there are
-        too few patients for them.
-        """
+        """The interval from a figure's value and its resamples, which are only computed with enough patients."""
         patients = len(figure.patients)
         if patients < FEWEST_PATIENTS:
             self._counts[patients] = np.ones((1, patients))

@@ -1,6 +1,4 @@
-"""Pictures of a comparison of runs: curves overlaid, and slices with the boxes of all. Small ones, so that a
-page can put them beside each other or, on a phone, below.
-"""
+"""Small plots of a comparison of runs: overlaid curves, and slices with the boxes of all runs."""
 
 import io
 from typing import Any, Literal
