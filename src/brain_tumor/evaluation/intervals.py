@@ -133,7 +133,7 @@ class Bootstrap:
         )
 
     def _interval(self, figure: _Figure, metric: str, resampled: Callable[[], Array]) -> Interval:
-        """The interval from a figure's value and its resamples, which are only computed with enough patients."""
+        """The interval of a figure; its resamples are only computed with enough patients."""
         patients = len(figure.patients)
         if patients < FEWEST_PATIENTS:
             self._counts[patients] = np.ones((1, patients))

@@ -42,8 +42,9 @@ def draw_answers(answers: Iterable[Answer], count: int, folder: Path) -> None:
 
 
 def answer_figure(answer: Answer) -> Figure:
-    """An image with the boxes of the labels that count as present, or, of a model that only knows boxes, of
-    all labels; below it what the model says of each.
+    """An image with the boxes of the labels that count as present, and the model's answers below it.
+
+    A model without a class head has the boxes of all labels.
     """
     figure = Figure(figsize=(INCHES, INCHES))
     axis = figure.add_axes((0, 0, 1, 1))

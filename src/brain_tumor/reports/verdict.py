@@ -18,8 +18,9 @@ WIDTH = 110
 
 
 def verdict(evaluation: Evaluation) -> list[str]:
-    """Sentences: how the final model stands beside the others, whether its boxes follow the image, what is
-    suspicious, and what to try.
+    """Sentences that judge the final model, and say what to try.
+
+    They compare it with the others, and say whether its boxes follow the image and what is suspicious.
 
     Args:
         evaluation: What was found.
