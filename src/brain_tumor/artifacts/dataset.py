@@ -1,8 +1,9 @@
 """The dataset artifact: unchanged images, tables of images and annotations, findings, and a manifest.
 
-images/<split as provided>/<file>       the good images, bytes unchanged quarantine/<split as provided>/<file>
-the bad ones images.parquet  annotations.parquet     see `Dataset` findings.csv
-errors and remarks
+images/<split as provided>/<file>       the good images, bytes unchanged
+quarantine/<split as provided>/<file>   the bad ones
+images.parquet  annotations.parquet     see `Dataset`
+findings.csv                            errors and remarks
 """
 
 import re

@@ -100,7 +100,7 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
     Args:
         path: The artifact's folder. It may be missing, be empty, or hold an artifact of the same kind, of any
             version, and no other files.
-        schema: What its manifest is to be.
+        schema: The schema of its manifest.
 
     Raises:
         InputError: There is something else at `path`.
@@ -156,9 +156,11 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
 
     Args:
         path: The artifact's folder.
-        schema: What its manifest is to be.
-        origin: The folder's name in messages, if `path` is a copy.  Raises: DamagedError: There is no
-            complete artifact at `path`, or it is of another kind.
+        schema: The schema of its manifest.
+        origin: The folder's name in messages, if `path` is a copy.
+
+    Raises:
+        DamagedError: There is no complete artifact at `path`, or it is of another kind.
     """
     kind = schema.model_fields["kind"].default
     file = Path(path) / MANIFEST
@@ -201,7 +203,7 @@ def check_files(path: str | Path, manifest: Manifest, origin: str = "") -> None:
     Args:
         path: The artifact's folder.
         manifest: Its manifest.
-        origin: What a message calls the folder, if it is a copy.
+        origin: The folder's name in messages, if `path` is a copy.
 
     Raises:
         DamagedError: A file is missing or has changed.

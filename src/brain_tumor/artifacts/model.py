@@ -1,7 +1,7 @@
 """The model artifact: a Keras file without optimizer state, and a description.
 
-model.keras     loaded by `brain_tumor.model.saving.load_model`, since Keras is imported only to compute with
-it model.json      `ModelDescription`
+model.keras     loaded by `brain_tumor.model.saving.load_model`: Keras is imported only to compute with it
+model.json      `ModelDescription`
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 Each step finds the store from its environment alone, wherever it runs:
 
 1. `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_ID` and `MLFLOW_RUN_ID`, which Kubeflow injects: a run for the
-step, nested in the pipeline run's, which Kubeflow ends. The id may also be the pipeline run's.
+   step, nested in the pipeline run's, which Kubeflow ends. The id may also be the pipeline run's.
 2. `MLFLOW_TRACKING_URI` alone: any server or store.
 3. `BRAIN_TUMOR_MLFLOW`: a folder for a local store.
 

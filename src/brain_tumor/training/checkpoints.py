@@ -5,8 +5,8 @@ They are stored outside of the pod, whose disk is lost on a restart: below the f
 by a hash of everything that its result depends on:
 
     epoch-00003/  epoch-00004/    the last two finished epochs
-    epoch-00002/                  the best epoch of each of them, whose weights they do not repeat model/
-    the finished model, which replaces them
+    epoch-00002/                  the best epoch of each of them, whose weights they do not repeat
+    model/                        the finished model, which replaces them
 """
 
 import hashlib
