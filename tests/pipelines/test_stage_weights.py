@@ -57,5 +57,5 @@ def test_a_bucket_that_cannot_be_written_is_found_out_before_anything_is_fetched
 
 def test_weights_that_are_not_in_the_bucket_are_one_sentence(s3_bucket: S3Bucket) -> None:
     config = CONFIG.model_copy(update={"weights": f"{s3_bucket.address}/none.weights.h5"})
-    with pytest.raises(InputError, match=r"model\.weights=s3://bucket/none\.weights\.h5 is not there"):
+    with pytest.raises(InputError, match=r"model\.weights=s3://bucket/none\.weights\.h5 does not exist"):
         build_backbone(config)

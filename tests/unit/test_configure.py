@@ -102,7 +102,7 @@ def test_only_what_can_be_chosen_is_offered() -> None:
         (["dataset.source=zip"], "is 'zip'; give one of synthetic, directory, roboflow, bucket."),
         (["seed=${nowhere}"], "nowhere"),
         (["training.batch_size=8,16"], "Ambiguous value for argument 'training.batch_size=8,16'"),
-        (["dataset.labels=[大脑]"], "The override dataset.labels=[大脑] cannot be read. A value with"),
+        (["dataset.labels=[大脑]"], "The override dataset.labels=[大脑] cannot be read. Quote a value with"),
     ],
 )
 def test_an_unusable_value_is_refused(overrides: list[str], sentence: str) -> None:

@@ -41,14 +41,14 @@ REFUSALS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
         lambda folder: (folder / "test/_annotations.coco.json").unlink(),
         ["export/test"],
     ),
-    "COCO: half a file": ("coco", _json(b'{"images": [\n{"id'), ["_annotations.coco.json row 2", "no JSON"]),
+    "COCO: half a file": ("coco", _json(b'{"images": [\n{"id'), ["_annotations.coco.json row 2", "not JSON"]),
     "COCO: latin-1": (
         "coco",
         _json('{"images": "é"}'.encode("latin-1")),
-        ["_annotations.coco.json", "no JSON"],
+        ["_annotations.coco.json", "not readable JSON"],
     ),
-    "COCO: nested": ("coco", _json(b"[" * 200_000), ["_annotations.coco.json", "no JSON"]),
-    "COCO: huge integer": ("coco", _json(b"[" + b"9" * 5000 + b"]"), ["_annotations.coco.json", "no JSON"]),
+    "COCO: nested": ("coco", _json(b"[" * 200_000), ["_annotations.coco.json", "not readable JSON"]),
+    "COCO: huge integer": ("coco", _json(b"[" + b"9" * 5000 + b"]"), ["_annotations.coco.json", "not readable JSON"]),
     "COCO: a list": ("coco", _json(b"[]"), ["_annotations.coco.json", "no list 'images'"]),
     "COCO: no annotations": (
         "coco",

@@ -263,7 +263,7 @@ def test_an_image_changed_after_ingest_is_refused(own_dataset: Dataset, tmp_path
 def test_an_image_deleted_after_ingest_is_refused(own_dataset: Dataset, tmp_path: Path) -> None:
     (own_dataset.image_folder / "train" / "volume_1_slice_3.jpg").unlink()
 
-    with pytest.raises(InputError, match=r"train/volume_1_slice_3\.jpg is gone .*run ingest again"):
+    with pytest.raises(InputError, match=r"train/volume_1_slice_3\.jpg was deleted .*run ingest again"):
         build_tfrecords(CONFIG, own_dataset, tmp_path / "out" / "records")
 
     assert list((tmp_path / "out").iterdir()) == []

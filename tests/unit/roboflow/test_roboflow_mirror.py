@@ -41,7 +41,7 @@ def test_a_failed_download_leaves_nothing_in_the_mirror(
     bad = [archive[:-500], without(export, "train/volume_1_slice_1.jpg"), pack(export, **{"../evil": b""})]
     for content in bad:
         server.on_download = [service.whole(content)]
-        watch.fail("whole|leaves", mirrored(google_bucket))
+        watch.fail("complete|outside", mirrored(google_bucket))
     assert google_bucket.names() == []
 
 
