@@ -91,7 +91,7 @@ def test_a_service_that_is_down_or_unknown_is_reported(
     )
     monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
     assert refusal(lambda: fingerprint("s3://bucket/a")).startswith(
-        "AWS_ENDPOINT_URL is not an address; give it"
+        "AWS_ENDPOINT_URL is not an address; give http"
     )
 
 

@@ -62,7 +62,7 @@ def test_a_missing_permission_to_write_is_reported_beforehand(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_bucket.reader_secret)
     assert fingerprint("s3://bucket/data.zip")
     with pytest.raises(
-        InputError, match="s3://bucket/models: these credentials lack the permission; give them"
+        InputError, match="s3://bucket/models: these credentials lack the permission; allow them"
     ):
         check_writable("s3://bucket/models")
 
