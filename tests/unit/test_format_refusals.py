@@ -48,7 +48,11 @@ REFUSALS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
         ["_annotations.coco.json", "not readable JSON"],
     ),
     "COCO: nested": ("coco", _json(b"[" * 200_000), ["_annotations.coco.json", "not readable JSON"]),
-    "COCO: huge integer": ("coco", _json(b"[" + b"9" * 5000 + b"]"), ["_annotations.coco.json", "not readable JSON"]),
+    "COCO: huge integer": (
+        "coco",
+        _json(b"[" + b"9" * 5000 + b"]"),
+        ["_annotations.coco.json", "not readable JSON"],
+    ),
     "COCO: a list": ("coco", _json(b"[]"), ["_annotations.coco.json", "no list 'images'"]),
     "COCO: no annotations": (
         "coco",
