@@ -43,8 +43,8 @@ pipeline-plan: setup ## Show which steps a run would execute, which are cached, 
 pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (TARGET, OVERRIDES)
 	@$(BIN)/python -m pipelines.compile --target $(TARGET) $(OVERRIDES)
 
-compare: setup ## Compare runs by name or id, or the newest ones (RUNS="A B ...", RUNS="last 2")
-	@$(BIN)/brain-tumor compare $(RUNS)
+compare: setup ## Compare runs by name or id, or the newest ones (RUNS="A B ...", RUNS="last 2"; a cluster's: TARGET=kind)
+	@$(AT_HOST) $(BIN)/python -m pipelines.compare --target $(TARGET) $(RUNS)
 
 mlflow-ui: setup ## Open MLflow with the runs, http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"

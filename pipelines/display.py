@@ -5,7 +5,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -47,13 +47,14 @@ def read_tasks(compiled: Path) -> dict[str, Task]:
 
 
 class Display:
-    """Shows a run's events on stderr, and collects the steps' states.
+    """Shows a run's events, and collects the steps' states.
 
     A step with a `begin` event ran. A step without one that ends or whose outputs another step uses was
     cached. If several steps run at once, messages of all but the one that began last name their step.
 
     Args:
         tasks: The pipeline's steps.
+        stream: What it writes to, if not to stderr.
 
     Attributes:
         executed: Titles of the steps that ran.
@@ -62,7 +63,7 @@ class Display:
         tracked: The id of the MLflow run, or an empty string.
     """
 
-    def __init__(self, tasks: dict[str, Task]) -> None:
+    def __init__(self, tasks: dict[str, Task], stream: TextIO | None = None) -> None:
         self.executed: list[str] = []
         self.cached: list[str] = []
         self.seconds: dict[str, float] = {}
@@ -72,7 +73,8 @@ class Display:
         self._running: dict[str, float] = {}
         self._last = ""
         self._failure: Event | None = None
-        self._in_place = sys.stderr.isatty()
+        self._stream = stream or sys.stderr
+        self._in_place = self._stream.isatty()
         self._progress_shown = 0.0
 
     def show(self, event: Event) -> None:
@@ -153,8 +155,8 @@ class Display:
 
     def _show_progress(self, event: Event) -> None:
         if self._in_place:
-            sys.stderr.write(f"\r\x1b[K        {event}")
-            sys.stderr.flush()
+            self._stream.write(f"\r\x1b[K        {event}")
+            self._stream.flush()
         elif event.time - self._progress_shown >= CALM:
             self._progress_shown = event.time
             self._say(f"        {event}")
@@ -164,8 +166,8 @@ class Display:
         self._say(f"        {named}{line}")
 
     def _say(self, line: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{line}\n" if self._in_place else f"{line}\n")
-        sys.stderr.flush()
+        self._stream.write(f"\r\x1b[K{line}\n" if self._in_place else f"{line}\n")
+        self._stream.flush()
 
 
 def _called(step: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from brain_tumor.config import StepConfigs
 from brain_tumor.configure import configure
@@ -70,13 +70,18 @@ def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None 
     return conclude(job, display, result, started)
 
 
-def watch(run: Run, runner: Runner) -> tuple[Display, Result]:
+def watch(run: Run, runner: Runner, stream: TextIO | None = None) -> tuple[Display, Result]:
     """Follows a submitted run to its end.
+
+    Args:
+        run: The run.
+        runner: What has brought it where it runs.
+        stream: What its steps are shown on, if not on stderr.
 
     Raises:
         InputError: It cannot be followed, or its artifacts cannot be read.
     """
-    display = Display(read_tasks(run.compiled))
+    display = Display(read_tasks(run.compiled), stream)
     # Imported here, since it takes a while, during which the first step begins.
     import brain_tumor.artifacts.dataset
     import brain_tumor.artifacts.evaluation
@@ -107,7 +112,7 @@ def conclude(run: Run, display: Display, result: Result, started: datetime) -> d
     from brain_tumor.reports.before import print_before
 
     passed = (datetime.now().astimezone() - started).total_seconds()
-    seconds = round(passed if result.seconds is None else result.seconds, 1)
+    seconds = passed if result.seconds is None else result.seconds
     if not result.artifacts:
         raise RunError(display.explain(result, run.log))
     display.finish()
@@ -118,13 +123,13 @@ def conclude(run: Run, display: Display, result: Result, started: datetime) -> d
     data_page = _copy_report(dataset.with_name("data_report"), run.runs, "-data")
     about_data = f"{data_page} ({findings:,} {'finding' if findings == 1 else 'findings'})"
     if set(display.executed) - {title("gate")}:  # the gate runs in every run
-        _record(run, result, display, started, seconds)
+        write_record(run, result, display, started, seconds)
     _print_result(evaluation, page, about_data, display, run, result, seconds)
     print_before(run.runs, result.artifacts["evaluation"])
     return result.artifacts
 
 
-def _record(run: Run, result: Result, display: Display, started: datetime, seconds: float) -> None:
+def write_record(run: Run, result: Result, display: Display, started: datetime, seconds: float) -> None:
     """Writes a run's record, for comparisons with later runs."""
     record = {
         "name": run.name,
@@ -135,7 +140,7 @@ def _record(run: Run, result: Result, display: Display, started: datetime, secon
         "parameters": {name: value for name, value in run.parameters.items() if name != ABOUT},
         "executed": display.seconds,
         "cached": display.cached,
-        "seconds": seconds,
+        "seconds": round(seconds, 1),
         "mlflow_run_id": display.tracked,
         "artifacts": {name: str(path) for name, path in result.artifacts.items()},
         **result.about,

@@ -53,6 +53,10 @@ LOG_IN = (
 )
 
 
+class UnknownRunError(InputError):
+    """There is no such run where it was looked for."""
+
+
 class UnreachableError(InputError):
     """The server does not respond, or fails; a later attempt may succeed."""
 
@@ -152,10 +156,11 @@ def refusals_explained(target: Target, missing: str = "") -> Iterator[None]:
 
     Args:
         target: The target.
-        missing: What does not exist if the status is 404; by default Kubeflow Pipelines.
+        missing: The run that does not exist if the status is 404; without it, Kubeflow Pipelines does not.
 
     Raises:
         UnreachableError: The server does not respond, or fails.
+        UnknownRunError: There is no such run.
         InputError: The server rejects the request.
     """
     from kfp_server_api import ApiException
@@ -184,8 +189,11 @@ def _explain(error: "ApiException", target: Target, missing: str) -> InputError:
             f"as KF_PIPELINES_NAMESPACE, or {LOG_IN}."
         )
     if status == 404:
-        what = missing or f"Kubeflow Pipelines at {target.host}; check the address, which is that of its API"
-        return InputError(f"There is no {what}.")
+        if missing:
+            return UnknownRunError(f"There is no {missing}.")
+        return InputError(
+            f"There is no Kubeflow Pipelines at {target.host}; check the address, which is that of its API."
+        )
     if status == 0:
         return UnreachableError(f"The certificate of {target.host} is not taken; check the address.")
     if status >= 500 or status == 429:

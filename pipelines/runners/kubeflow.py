@@ -13,7 +13,7 @@ from brain_tumor.runtime.events import Event
 from pipelines.display import read_documents, read_tasks
 from pipelines.pipeline import NAME
 from pipelines.runners import remote
-from pipelines.runners.connection import TIMEOUT, open_client, refusals_explained
+from pipelines.runners.connection import TIMEOUT, UnknownRunError, open_client, refusals_explained
 from pipelines.runners.outputs import Outputs
 from pipelines.runners.runner import Job, Result, Run
 from pipelines.runners.steps import Step, Teller
@@ -78,7 +78,12 @@ class KubeflowRunner:
         parameters = (found.runtime_config.parameters or {}) if found.runtime_config else {}
         known = remote.known_run(found.display_name, target, documents, parameters, runs)
         self._take(known, found)
+        self._last = found
         return known, found.created_at
+
+    def ended(self) -> bool:
+        """Whether the run that was attached to had ended by then."""
+        return self._last.state in FINAL
 
     def follow(self) -> Iterator[Event]:
         """The steps' events."""
@@ -194,7 +199,7 @@ class KubeflowRunner:
         """The newest run with a name."""
         found = self._list(1, filter=_called(name))
         if not found:
-            raise InputError(
+            raise UnknownRunError(
                 f"There is no run {name} in Kubeflow Pipelines at {self._target.host}; give the name or the "
                 f"id of one that its list shows: {self._dashboard()}/#/runs."
             )

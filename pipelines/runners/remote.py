@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from brain_tumor.artifacts.dataset import IMAGES_TABLE
+from brain_tumor.artifacts.folder import MANIFEST
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import Event
 from brain_tumor.stores.folders import download_file, download_folder
@@ -24,11 +26,10 @@ DEFAULTS = "defaults"
 # Seconds that a server may be unreachable while a run is followed.
 PATIENCE = 300.0
 # The artifacts that a run's result needs, by the pipeline's name of the output. For the data set it is the
-# manifest alone, since the images can be gigabytes.
+# manifest and the table of the images alone, since the images can be gigabytes.
 FOLDERS = ("evaluation", "predictions")
 PAGES = ("gallery", "data_report")
 DATASET = "dataset"
-MANIFEST = "manifest.json"
 # Advice for addresses that are only reachable in the cluster.
 IN_CLUSTER = (
     " It is in the cluster's own store: forward its port (kubectl port-forward -n kubeflow svc/seaweedfs "
@@ -100,7 +101,7 @@ def _copy(name: str, address: str, copy: Path) -> bool:
         return bool(download_folder(path, copy))
     if name == DATASET:
         copy.mkdir(parents=True, exist_ok=True)
-        return download_file(path / MANIFEST, copy / MANIFEST)
+        return all(download_file(path / part, copy / part) for part in (IMAGES_TABLE, MANIFEST))
     copy.parent.mkdir(parents=True, exist_ok=True)
     return download_file(path, copy)
 

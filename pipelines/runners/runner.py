@@ -111,5 +111,9 @@ class RemoteRunner(Runner, Protocol):
             The run, and when it was submitted.
 
         Raises:
-            InputError: There is no such run.
+            UnknownRunError: There is no such run.
+            InputError: The server cannot be asked.
         """
+
+    def ended(self) -> bool:
+        """Whether the run that was attached to had ended by then."""

@@ -18,7 +18,7 @@ from brain_tumor.runtime.events import Event
 from brain_tumor.runtime.text import display_name
 from pipelines.display import read_documents, read_tasks
 from pipelines.runners import remote
-from pipelines.runners.connection import UnreachableError
+from pipelines.runners.connection import UnknownRunError, UnreachableError
 from pipelines.runners.runner import Job, Result, Run
 from pipelines.runners.steps import State, Step, Teller
 from pipelines.targets.target import Target
@@ -78,6 +78,10 @@ class VertexRunner:
         self._run = remote.known_run(content["displayName"], target, documents, parameters, runs)
         remote.tell_submitted(self._run, self._link())
         return self._run, datetime.fromisoformat(content["createTime"])
+
+    def ended(self) -> bool:
+        """Whether the run that was attached to had ended by then."""
+        return self._job.gca_resource.state.name.removeprefix("PIPELINE_STATE_") in FINAL
 
     def follow(self) -> Iterator[Event]:
         """The steps' events."""
@@ -210,7 +214,8 @@ def _refusals_explained(target: Target, run: str = "") -> Iterator[None]:
         ) from None
     except exceptions.NotFound:
         what = f"run {run}" if run else "such project, region or service account"
-        raise InputError(f"There is no {what} in Vertex AI ({where}); check the target's file.") from None
+        message = f"There is no {what} in Vertex AI ({where}); check the target's file."
+        raise (UnknownRunError(message) if run else InputError(message)) from None
     except exceptions.ClientError as error:
         raise InputError(
             f"Vertex AI does not take this ({display_name(error.message)}); correct it."

@@ -99,6 +99,9 @@ def predict(images: list[str], model: str, output: Path | None, form: str | None
     from brain_tumor.stores.files import write_file
 
     predictor, named = load_predictor(model, RUNS), find_images(images)
+    if predictor.thresholds:
+        limits = ", ".join(f"{label} {limit:.3f}" for label, limit in predictor.thresholds.items())
+        logging.info("Labels count as present from %s: %s.", limits, predictor.thresholds_from)
     answers = []
     for answer in predict_images(predictor, named):
         if isinstance(answer, BadImage):

@@ -236,6 +236,9 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     run = pipeline_run()
     run.log_metrics(found.metrics())
     run.log_text(Path(output).read_text(encoding="utf-8"), "report.html")
+    # From these the run is compared with others by who has nothing but MLflow.
+    run.log_folder(Path(predictions), "predictions")
+    run.log_folder(Path(evaluation), "evaluation")
     run.end()
 
 

@@ -7,11 +7,9 @@ backend/src/apiserver/server/api_converter.go, run_log_server.go). What its runs
 
 import json
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +18,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from tests.pipelines.argo_standin import Fault, Play
+from tests.pipelines.http_standin import Answer, serve
 
 CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13, 503: 14}
 LISTS = {"page_token", "page_size", "sort_by", "filter", "namespace"}
@@ -62,15 +61,17 @@ class Kubeflow:
         self.cache: dict[str, dict[str, str]] = {}
         self.store: Callable[[str, str, str], None] = lambda task, output, uri: None
 
-    def serve(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[str, str]:
-        """Answers a request.
+    def serve(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Answers a request."""
+        try:
+            return self._take(method, target, headers, body)
+        except RefusedError as error:
+            code, said = CODES.get(error.status, 2), str(error)
+            content = json.dumps({"error": said, "code": code, "message": said, "details": []})
+            location = {"location": said} if error.status == 302 else {}
+            return Answer(content, error.status, {"content-type": "application/json", **location})
 
-        Returns:
-            The content's type, and the content.
-
-        Raises:
-            RefusedError: It does not.
-        """
+    def _take(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
         self.requests.append((method, target, headers))
         if self.login and "authservice_session=secret" not in headers.get("cookie", ""):
             raise RefusedError(302, "/dex/auth")
@@ -83,9 +84,9 @@ class Kubeflow:
         url = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if found := re.fullmatch(r"/apis/v1alpha1/runs/([\w-]+)/nodes/([\w-]+)/log", url.path):
-            return "text/plain", self._log(*found.groups())
+            return Answer(self._log(*found.groups()), headers={"content-type": "text/plain"})
         content = json.loads(body) if body else None
-        return "application/json", json.dumps(self._answer(method, url.path, query, content))
+        return Answer(json.dumps(self._answer(method, url.path, query, content)))
 
     def _answer(self, method: str, path: str, query: dict[str, str], content: Any) -> Any:
         match method, path.removeprefix("/apis/").split("/"):
@@ -185,45 +186,6 @@ def check(value: Any, kind: str) -> None:
 @contextmanager
 def serve_kubeflow() -> Iterator[Kubeflow]:
     """The stand-in, at its address."""
-    kubeflow, lock = Kubeflow(), threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, location = 200, ""
-            try:
-                with lock:
-                    kind, content = kubeflow.serve(self.command, self.path, headers, body)
-            except RefusedError as error:
-                status, kind = error.status, "application/json"
-                location = str(error) if status == 302 else ""
-                answer = {
-                    "error": str(error),
-                    "code": CODES.get(status, 2),
-                    "message": str(error),
-                    "details": [],
-                }
-                content = json.dumps(answer)
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(content.encode())))
-            if location:
-                self.send_header("location", location)
-            self.end_headers()
-            self.wfile.write(content.encode())
-
-        do_GET = do_POST = _serve  # noqa: N815
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        kubeflow.host = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield kubeflow
-        finally:
-            server.shutdown()
-            thread.join()
+    kubeflow = Kubeflow()
+    with serve(kubeflow.serve) as kubeflow.host:
+        yield kubeflow

@@ -4,86 +4,25 @@
 import json
 import os
 import re
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import hash_files
-from pipelines.image import ROOT
-from pipelines.run import RunError, conclude, run, watch
-from pipelines.runners import connection, kubeflow, remote
+from pipelines.run import RunError, conclude, watch
+from pipelines.runners import kubeflow
 from pipelines.runners.kubeflow import KubeflowRunner
 from pipelines.targets.target import load_target
 from tests.pipelines.argo_standin import Fault
-from tests.pipelines.cluster_results import BUCKET, Uploads, make_results
-from tests.pipelines.kubeflow_standin import Kubeflow, serve_kubeflow
+from tests.pipelines.cluster_results import Uploads
+from tests.pipelines.cluster_runs import FINETUNE, begun, command, start
+from tests.pipelines.kubeflow_standin import Kubeflow
 from tests.pipelines.local_run import STEPS
-from tests.unit.buckets import S3Bucket
 
-FINETUNE = "phases.phase3_finetune.learning_rate=1e-4"
-# A command line, but for the folder that takes everything and for how often it asks.
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
-    return make_results(tmp_path_factory.mktemp("results"), tiny_dataset)
-
-
-@pytest.fixture(autouse=True)
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiles nothing, but in processes of their own: below pytest it takes seconds (kfp reads stacks)."""
-    golden = Path(__file__).with_name("golden") / "kind.yaml"
-    monkeypatch.setattr("pipelines.run.compile_pipeline", lambda *given: copy_to(golden, given[-1]))
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
-    """The stand-in, which the target `kind` is told to be at."""
-    with serve_kubeflow() as server:
-        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.host)
-        monkeypatch.setattr(kubeflow, "POLL", 0.002)
-        yield server
-
-
-@pytest.fixture
-def uploads(server: Kubeflow, results: Path, s3_bucket: S3Bucket) -> Uploads:
-    """What the steps upload to."""
-    if BUCKET not in {each["Name"] for each in s3_bucket.client.list_buckets()["Buckets"]}:
-        s3_bucket.client.create_bucket(Bucket=BUCKET)
-    server.store = Uploads(results, s3_bucket)
-    return server.store
-
-
-def start(runs: Path, *overrides: str) -> dict[str, Path]:
-    return run(list(overrides), runs, load_target("kind"))
-
-
-def copy_to(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-
-
-def command(module: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.programs.in_folder", module, str(root), "--target", "kind", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def begun(stderr: str) -> list[str]:
-    return re.findall(r"^\[ ?\d+/\d+\] (.+)$", stderr, re.MULTILINE)
+pytestmark = pytest.mark.usefixtures("compiled")
 
 
 def test_a_run_ends_as_a_local_one(
@@ -108,7 +47,7 @@ def test_a_run_ends_as_a_local_one(
     assert re.search(rf"^Run:    {name}: {steps}, \d+\.\d s$", said.out, re.MULTILINE)
     for output in ("evaluation", "predictions"):
         assert hash_files(artifacts[output]) == hash_files(results / output)
-    assert [path.name for path in artifacts["dataset"].iterdir()] == ["manifest.json"]
+    assert sorted(path.name for path in artifacts["dataset"].iterdir()) == ["images.parquet", "manifest.json"]
     assert (tmp_path / "reports" / f"{name}.html").read_bytes() == (results / "gallery").read_bytes()
     record = json.loads((tmp_path / "history" / f"{name}.json").read_text())
     assert (record["target"], record["run_id"], record["overrides"]) == ("kind", play.id, [FINETUNE])
@@ -249,166 +188,7 @@ def test_a_terminated_run_says_so(server: Kubeflow, tmp_path: Path) -> None:
         start(tmp_path)
 
 
-def submitted(server: Kubeflow) -> list[str]:
-    return [path for method, path, _ in server.requests if (method, path) == ("POST", "/apis/v2beta1/runs")]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "status", "said"),
-    [
-        ("GET .*healthz", 401, "does not know who asks (401); set KF_PIPELINES_TOKEN_COMMAND"),
-        ("GET .*healthz", 404, "There is no Kubeflow Pipelines at"),
-        ("GET .*healthz", 500, "failed (500: Failed with 500); look at kubectl logs"),
-        ("GET .*experiments", 403, "refuses this with no namespace (403: Failed with 403); name a namespace"),
-        ("POST .*experiments", 409, "does not take this (409"),
-        ("POST .*runs", 400, "does not take this (400: Failed with 400); correct it."),
-    ],
-)
-def test_a_refusal_before_anything_ran_is_one_sentence(
-    server: Kubeflow, tmp_path: Path, pattern: str, status: int, said: str
-) -> None:
-    server.refusals[pattern] = [status] * 9
-    with pytest.raises(InputError, match=re.escape(said)):
-        start(tmp_path)
-    assert not server.plays
-
-
-def test_an_experiment_that_another_makes_meanwhile_is_taken(
-    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = KubeflowRunner._find_experiment
-    asked: list[int] = []
-
-    def nothing_at_first(self: KubeflowRunner, where: dict[str, str]) -> str:
-        asked.append(1)
-        if len(asked) > 1:
-            return found(self, where)
-        server.experiments.append({"display_name": "brain-tumor", "experiment_id": "another's"})
-        return ""
-
-    monkeypatch.setattr(KubeflowRunner, "_find_experiment", nothing_at_first)
-    server.refusals["POST .*experiments"] = [409]
-    server.terminate_at = 2
-    with pytest.raises(RunError):
-        start(tmp_path)
-    [play] = server.plays.values()
-    assert play.body["experiment_id"] == "another's"
-
-
-def test_nobody_at_the_address_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(socket.socket()) as unused:
-        unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-    process = command("pipelines.run", tmp_path)
-    stdout, stderr = process.communicate()
-    assert (process.returncode, stdout) == (2, "")
-    line = stderr.splitlines()[0]
-    assert (
-        line.startswith("No Kubeflow Pipelines answers at http://127.0.0.1:")
-        and "kubectl port-forward" in line
-    )
-
-
-@pytest.mark.parametrize(
-    ("host", "said"),
-    [("", "Say where Kubeflow Pipelines is"), ("127.0.0.1:8888", "is not an address; give it as http")],
-)
-def test_an_address_is_needed(tmp_path: Path, host: str, said: str) -> None:
-    target = load_target("kind").model_copy(update={"host": host})
-    with pytest.raises(InputError, match=said):
-        run([], tmp_path, target)
-
-
-def test_a_server_that_is_away_for_a_while_is_waited_for(
-    server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server.refusals["GET /apis/v2beta1/runs/"] = [503] * 3
-    server.refusals["GET /apis/v1beta1/runs/"] = [500]
-    start(tmp_path)
-    said = capsys.readouterr()
-    assert said.err.count("Trying again.") == 2
-    assert f": {len(STEPS)} steps run, 0 cached" in said.out
-
-
-@pytest.mark.parametrize(("status", "said"), [(503, "failed (503"), (401, "does not know who asks")])
-def test_a_run_that_cannot_be_followed_continues(
-    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
-) -> None:
-    monkeypatch.setattr(remote, "PATIENCE", 0.01)
-    server.refusals["GET /apis/v2beta1/runs/"] = [status] * 99
-    with pytest.raises(InputError, match=re.escape(said)) as caught:
-        start(tmp_path)
-    [play] = server.plays.values()
-    name = play.body["display_name"]
-    assert f"continues; make pipeline-follow TARGET=kind RUN={name} follows it again" in str(caught.value)
-
-
-def test_a_token_is_renewed(
-    server: Kubeflow, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = tmp_path / "token"
-    script.write_text("#!/bin/sh\necho again >> $0.log\necho secret-token\n")
-    script.chmod(0o755)
-    monkeypatch.setenv(connection.TOKEN_COMMAND, str(script))
-    monkeypatch.setattr(connection, "TOKEN_AGE", 0.0)
-    server.token, server.terminate_at = "secret-token", 3
-    with pytest.raises(RunError) as caught:
-        start(tmp_path)
-    assert len((tmp_path / "token.log").read_text().splitlines()) >= len(server.requests) > 5
-    said = capfd.readouterr()
-    assert "secret" not in f"{caught.value}{said.out}{said.err}"
-    server.token = "another"
-    with pytest.raises(InputError, match="does not know who asks") as refused:
-        start(tmp_path)
-    assert "secret" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("exit 3", "gave no token (it printed nothing)"),
-        ("echo no context >&2; exit 1", "no token (no context)"),
-    ],
-)
-def test_a_command_that_gives_no_token_is_named(
-    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
-) -> None:
-    monkeypatch.setenv(connection.TOKEN_COMMAND, f"sh -c '{text}'")
-    with pytest.raises(
-        InputError, match=re.escape(f"The command in {connection.TOKEN_COMMAND} gave")
-    ) as caught:
-        start(tmp_path)
-    assert said.split("(")[1] in str(caught.value)
-
-
-def test_a_token_of_a_file_and_a_cookie(
-    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.token, server.login, server.terminate_at = "of-a-file", True, 3
-    monkeypatch.setenv(connection.TOKEN_FILE, str(tmp_path / "token"))
-    with pytest.raises(InputError, match="holds no token; write one there"):
-        start(tmp_path)
-    (tmp_path / "token").write_text("of-a-file\n")
-    with pytest.raises(InputError, match=r"does not know who asks \(302\)"):
-        start(tmp_path)
-    monkeypatch.setenv(connection.COOKIES, "authservice_session=secret")
-    with pytest.raises(RunError, match="terminated"):
-        start(tmp_path)
-
-
-def test_several_users_need_a_namespace(server: Kubeflow, tmp_path: Path) -> None:
-    server.multi_user, server.terminate_at = True, 3
-    target = load_target("kind")
-    with pytest.raises(
-        InputError, match="has several users; say whose runs they are: KF_PIPELINES_NAMESPACE="
-    ):
-        run([], tmp_path, target)
-    with pytest.raises(RunError):
-        run([], tmp_path, target.model_copy(update={"namespace": "team"}))
-    assert [each["namespace"] for each in server.experiments] == ["team"]
-
-
-def test_an_interrupted_run_continues_and_is_followed_to_the_same_end(
+def test_an_interrupted_run_goes_on_and_is_followed_to_the_same_end(
     server: Kubeflow, uploads: Uploads, tmp_path: Path
 ) -> None:
     server.faults["ingest"] = Fault("PodInitializing", waits=10_000)
@@ -425,7 +205,7 @@ def test_an_interrupted_run_continues_and_is_followed_to_the_same_end(
         f"Interrupted; the run {name} continues; make pipeline-follow TARGET=kind RUN={name} follows"
         in stderr
     )
-    assert play.state == "RUNNING" and len(submitted(server)) == 1
+    assert play.state == "RUNNING" and len(server.plays) == 1
 
     play.faults.clear()
     process = command("pipelines.follow", tmp_path / "elsewhere", name)

@@ -43,7 +43,7 @@ def first(root: Path) -> Outcome:
 
 def test_a_single_joint_training_needs_only_configuration(first: Outcome) -> None:
     assert set(first.executed) == STEPS
-    assert list(first.rows) == ["model", "final model", "constant baseline"]
+    assert list(first.rows) == ["model", "final model", "constant answer"]
     assert "joint" in {found.info.run_name for found in first.mlflow_runs}
 
 

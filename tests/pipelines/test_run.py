@@ -111,14 +111,14 @@ def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first:
         "final model",
         "baseline classification (frozen random backbone)",
         "baseline box (frozen random backbone)",
-        "constant baseline",
+        "constant answer",
     ]
     assert rows["model"] == ["macro_f1", "mean_iou", "recall_at_50", "box_ap50", "MLflow run"]
     shown = {title: [cell != DASH for cell in cells[:3]] for title, cells in rows.items()}
     assert shown["final model"] == [True, True, True]
     assert shown["baseline classification (frozen random backbone)"] == [True, False, False]
     assert shown["baseline box (frozen random backbone)"] == [False, True, True]
-    assert shown["constant baseline"] == [True, True, True]
+    assert shown["constant answer"] == [True, True, True]
     figures = [float(cell) for title in list(rows)[1:] for cell in rows[title][:4] if cell != DASH]
     assert all(0 <= figure <= 1 for figure in figures)
 
@@ -185,7 +185,7 @@ def test_mlflow_has_the_final_figures_and_the_report(
 ) -> None:
     parent = next(found for found in first.mlflow_runs if "mlflow.parentRunId" not in found.data.tags)
     assert f"{parent.data.metrics['macro_f1']:.3f}" == first.rows["final model"][0]
-    assert f"{parent.data.metrics['constant/mean_iou']:.3f}" == first.rows["constant baseline"][1]
+    assert f"{parent.data.metrics['constant/mean_iou']:.3f}" == first.rows["constant answer"][1]
     assert parent.data.metrics == pytest.approx(read_evaluation(artifacts["evaluation"]).metrics())
     # What a model cannot have is left out, not zero.
     assert not {"baseline_box/macro_f1", "baseline_classification/mean_iou"} & set(parent.data.metrics)
@@ -205,7 +205,7 @@ def test_the_table_names_the_mlflow_runs_of_the_models(first: Outcome, artifacts
     assert rows["final model"][4] == nested["phase3_finetune"]
     assert rows["baseline classification (frozen random backbone)"][4] == nested["baseline_classification"]
     assert rows["baseline box (frozen random backbone)"][4] == nested["baseline_box"]
-    assert len(rows["constant baseline"]) == 4
+    assert len(rows["constant answer"]) == 4
     for phase in PHASES:
         assert open_model(artifacts[phase]).description.mlflow_run_id == nested[phase]
 
@@ -327,7 +327,7 @@ def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, thi
     for title in (
         "baseline classification (frozen random backbone)",
         "baseline box (frozen random backbone)",
-        "constant baseline",
+        "constant answer",
     ):
         assert third.rows[title] == first.rows[title]
 

@@ -7,11 +7,9 @@ its errors is not known here.
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +19,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from tests.pipelines.argo_standin import BEGIN, Fault, Play
+from tests.pipelines.http_standin import Answer, serve
 
 PARENT = r"/v1/(projects/project-example/locations/europe-west4)/pipelineJobs"
 STATES = {"driver": "PENDING", "Pending": "PENDING", "Running": "RUNNING", "Succeeded": "SUCCEEDED"}
@@ -51,19 +50,19 @@ class Vertex:
         self.cache: dict[str, dict[str, str]] = {}
         self.store: Callable[[str, str, str], None] = lambda task, output, uri: None
 
-    def serve(self, method: str, target: str, body: bytes) -> tuple[int, str]:
-        """Answers a request with a status and JSON."""
+    def serve(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Answers a request."""
         url = urlsplit(target)
         if self.refusals.get(method):
             return _refusal(self.refusals[method].pop(0))
         if method == "POST" and (found := re.fullmatch(PARENT, url.path)):
             [job_id] = parse_qs(url.query)["pipelineJobId"]
-            return 200, self._create(f"{found[1]}/pipelineJobs/{job_id}", body)
+            return Answer(self._create(f"{found[1]}/pipelineJobs/{job_id}", body))
         name = url.path.removeprefix("/v1/")
         if method == "GET" and name in self.jobs:
             job, play = self.jobs[name]
             play.advance()
-            return 200, self._answer(name, job, play)
+            return Answer(self._answer(name, job, play))
         return _refusal(404)
 
     def _create(self, name: str, body: bytes) -> str:
@@ -118,36 +117,14 @@ class Vertex:
 @contextmanager
 def serve_vertex() -> Iterator[Vertex]:
     """The stand-in, at its address."""
-    vertex, lock = Vertex(), threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            with lock:
-                status, content = vertex.serve(self.command, self.path, body)
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.end_headers()
-            self.wfile.write(content.encode())
-
-        do_GET = do_POST = _serve  # noqa: N815
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        vertex.address = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield vertex
-        finally:
-            server.shutdown()
-            thread.join()
+    vertex = Vertex()
+    with serve(vertex.serve) as vertex.address:
+        yield vertex
 
 
-def _refusal(status: int) -> tuple[int, str]:
-    return status, json.dumps({"error": {"code": status, "message": f"Failed with {status}", "status": "X"}})
+def _refusal(status: int) -> Answer:
+    error = {"code": status, "message": f"Failed with {status}", "status": "X"}
+    return Answer(json.dumps({"error": error}), status)
 
 
 def _iso(time: datetime) -> str:

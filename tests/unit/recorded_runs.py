@@ -21,12 +21,18 @@ from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.judge import judge
 
 LABELS = ["label0", "label1"]
+CONFIG = EvaluateConfig(bootstrap_samples=20)
 NOTICE = "These patients were made up."
 START = datetime(2026, 5, 4, 13, 0, tzinfo=UTC)
 
 
 def make_answers(
-    patients: int = 14, slices: int = 3, noise: float = 10.0, skill: float = 0.4, first: int = 0
+    patients: int = 14,
+    slices: int = 3,
+    noise: float = 10.0,
+    skill: float = 0.4,
+    first: int = 0,
+    labels: list[str] = LABELS,
 ) -> pd.DataFrame:
     """The final model's rows. The truth of an image is the same however well the model answers.
 
@@ -36,12 +42,13 @@ def make_answers(
         noise: By how many pixels boxes are off (standard deviation).
         skill: How far the probabilities of present labels lie above the others.
         first: The first patient's number.
+        labels: The labels.
     """
     rows: list[dict[str, Any]] = []
     for patient in range(first, first + patients):
         for number in range(slices):
             truth, guess = (np.random.default_rng([patient, number, seed]) for seed in (0, 1))
-            for label in LABELS:
+            for label in labels:
                 present = bool(truth.random() < 0.6)
                 box = truth.uniform(20, 40, 4) + np.array([0, 0, 50, 50])
                 rows.append(
@@ -72,6 +79,8 @@ def write_run(
     minute: int = 0,
     trainings: dict[str, Any] | None = None,
     labels: list[str] = LABELS,
+    config: EvaluateConfig = CONFIG,
+    of: str = "",
     **record: Any,
 ) -> dict[str, Any]:
     """Writes a run's record, and its predictions and evaluation if there are answers.
@@ -83,6 +92,8 @@ def write_run(
         minute: When it started.
         trainings: The epochs of its trainings.
         labels: The labels of the answers.
+        config: How they are judged.
+        of: The model artifact that they are of, see `artifact_id`.
         record: What else the record says.
 
     Returns:
@@ -92,9 +103,12 @@ def write_run(
     if answers is not None:
         folder = runs / "artifacts" / name / "evaluate"
         model = PredictingModel(
-            title="final model", heads=["labels", "boxes"], mlflow_run_id="", trainings=trainings or {}
+            title="final model",
+            heads=["labels", "boxes"],
+            mlflow_run_id="",
+            artifact=of,
+            trainings=trainings or {},
         )
-        config = EvaluateConfig(bootstrap_samples=20)
         manifest = PredictionsManifest(
             labels=labels, notice=NOTICE, models={"final": model}, config=config.model_dump(mode="json")
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,6 +26,25 @@ SCORES = [0.75, 0.125, 0.375]
 EPOCHS = [{"epoch": 1.0, "loss": 0.5}]
 
 
+def describe(
+    phase: TrainedPhase, heads: Sequence[Head], size: int, labels: list[str], **changed: Any
+) -> ModelDescription:
+    """What a model says of itself that went through one training; `changed` are its other fields."""
+    fields: dict[str, Any] = {
+        "title": f"stand-in with {' and '.join(heads)}",
+        "labels": labels,
+        "heads": list(heads),
+        "image_size": size,
+        "notice": "",
+        "backbone": Backbone(name="none", weights="none"),
+        "box_head": "none",
+        "phases": [phase],
+        "metrics": {},
+        "mlflow_run_id": "",
+    }
+    return ModelDescription(**fields | changed)
+
+
 def write_stand_in(
     folder: Path, heads: Sequence[Head], labels: Sequence[str] = LABELS, scored: bool = False
 ) -> Model:
@@ -46,17 +66,6 @@ def write_stand_in(
         best_epoch=1,
         seconds=1.0,
     )
-    description = ModelDescription(
-        title=f"stand-in with {' and '.join(heads)}",
-        labels=list(labels),
-        heads=list(heads),
-        image_size=SIZE,
-        notice="",
-        backbone=Backbone(name="none", weights="none"),
-        box_head="none",
-        phases=[phase],
-        metrics={},
-        mlflow_run_id="the id",
-    )
+    description = describe(phase, heads, SIZE, list(labels), mlflow_run_id="the id")
     write_model(folder, description, keras.Model(image, outputs).save)
     return open_model(folder)

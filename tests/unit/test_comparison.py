@@ -80,7 +80,7 @@ def test_runs_are_found_by_name_by_any_id_and_by_age(
         (["one", "../history/two"], "There is no run ../history/two"),
         (
             ["one", "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"],
-            "if a cluster has it: make pipeline-follow RUN=0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f",
+            r"if a cluster has it: make compare TARGET=kind RUNS=\.\.\.",
         ),
     ],
 )

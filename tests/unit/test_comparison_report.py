@@ -317,6 +317,7 @@ def test_a_run_without_a_record_is_what_mlflow_holds(
     main(["compare", "cleaned-0", ids[1][1], "--runs", str(tmp_path)])
     said = capsys.readouterr().out
     assert said.startswith("A  cleaned-0 (rate=0.1)\nB  cleaned-1 (rate=0.01)\n\nA: There is no record of it")
+    assert "A: MLflow holds no predictions of it: it was not judged, or by an earlier version." in said
     assert "    phase1_box: phase.learning_rate: 0.1 -> 0.01\n" in said and "epochs" not in said
     assert re.search(r"^mean_iou +\u2013 +\u2013 +0\.500 +0\.500$", said, re.MULTILINE)
     assert "Data: not known of all runs\nCode: not known of all runs\n" in said
@@ -331,6 +332,31 @@ def test_a_run_without_a_record_is_what_mlflow_holds(
     run = open_run(tmp_path, ids[0][0])
     assert run.name == "cleaned-0" and run.image == "1f" and run.figures["mean_iou"] == 0.5
     assert run.whole["phase1_box"]["phase.learning_rate"] == "0.1"
+
+
+def test_predictions_that_mlflow_holds_give_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a machine that has neither a record nor an artifact; or the record alone."""
+    for name, noise in (("blurred", 12.0), ("sharp", 3.0)):
+        monkeypatch.setenv("BRAIN_TUMOR_MLFLOW", str(tmp_path))
+        monkeypatch.setenv("BRAIN_TUMOR_RUN", name)
+        record = write_run(tmp_path / "elsewhere", name, make_answers(noise=noise))
+        run = pipeline_run()
+        for artifact, path in record["artifacts"].items():
+            run.log_folder(Path(path), artifact)
+        run.end()
+    monkeypatch.delenv("BRAIN_TUMOR_RUN")
+    write_run(tmp_path, "sharp", None, artifacts={"evaluation": tmp_path / "gone"})
+
+    for _ in range(2):  # the second time the copies are there
+        main(["compare", "blurred", "sharp", "--runs", str(tmp_path)])
+        said = capsys.readouterr().out
+        assert "A: Its predictions are those that MLflow holds." in said and "B: Its predictions" in said
+        assert "Both runs were judged on the same 42 images (by name)." in " ".join(said.split())
+        assert re.search(r"^mean_iou .* better$", said, re.MULTILINE)
+    copies = tmp_path / "artifacts" / "blurred" / "mlflow"
+    assert sorted(path.name for path in copies.iterdir()) == ["evaluation", "predictions"]
 
 
 def test_a_store_that_cannot_be_read_is_one_sentence(

@@ -157,8 +157,8 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
         "1.000",
         "1.000 [1.000, 1.000]",
     ]
-    assert DASH in find_line(markdown, "| baseline box ")
-    minus = find_line(markdown, f"| constant | {ALL} ").split("|")
+    assert DASH in find_line(markdown, "| baseline box (")
+    minus = find_line(markdown, f"| constant answer | {ALL} ").split("|")
     assert [cell.strip() for cell in minus[2:5]] == [
         ALL,
         "+0.250 [+0.250, +0.250]",
@@ -217,7 +217,7 @@ def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
     markdown = model_card(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
     assert "[" not in find_line(markdown, "| final ")
     assert "No interval: only 2 patients, 10 are needed" in markdown
-    assert " +0.556 |" in find_line(markdown, f"| constant | {ALL} ")
+    assert " +0.556 |" in find_line(markdown, f"| constant answer | {ALL} ")
     assert "only 2 patients with a true box, 10 are needed." in markdown
     assert NOTICE not in markdown
 
@@ -279,7 +279,7 @@ def test_thresholds_are_tuned_on_valid_and_applied_on_test(tmp_path: Path) -> No
     assert final.figures["macro_f1"] == 1.0 and final.intervals["macro_f1"].value == 1.0
     assert final.curves["label0"].confusion_matrix == [[24, 0], [0, 12]]
     assert (tuned.threshold, tuned.images) == ("tuned", 36)
-    assert "highest (final model: label0 0.200, label (1) 0.180)" in model_card(tuned)
+    assert "(final model: label0 0.200, label (1) 0.180)" in model_card(tuned)
     with pytest.raises(InputError, match="no rows of the split valid"):
         judge(EvaluateConfig(threshold="tuned"), predictions)
 
@@ -341,7 +341,7 @@ def test_a_figure_is_called_the_same_everywhere(evaluation: Evaluation) -> None:
 def test_the_model_card_says_what_one_must_know_and_stays_short(evaluation: Evaluation) -> None:
     final = evaluation.models["final"]
     labels = {f"label {number}": final.labels["label0"] for number in range(500)}
-    models = {"final": final.model_copy(update={"labels": labels})}
+    models = evaluation.models | {"final": final.model_copy(update={"labels": labels})}
     differences = {
         name: {ALL: own[ALL]} | dict.fromkeys(labels, own[ALL])
         for name, own in evaluation.differences.items()

@@ -26,6 +26,7 @@ def make_predictions(present: np.ndarray, probability: np.ndarray) -> pd.DataFra
         true_box = [20.0, 20.0, 60.0, 60.0] if is_present else [np.nan] * 4
         rows.append(
             {
+                "source_id": f"test/{image}.jpg",
                 "filename": f"{image}.jpg",
                 "patient_id": str(image // 2),
                 "width": 200,
@@ -55,12 +56,14 @@ def figures(predictions: pd.DataFrame, names: list[str] = LABELS) -> tuple[Figur
     return overall_figures(predictions, labels, 0.5), labels
 
 
-@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
-def test_averages_agree_with_scikit_learn(random_table: Table, average: str) -> None:
+@pytest.mark.parametrize(
+    ("average", "of_nothing"), [("macro", 0), ("micro", 0), ("weighted", 0), ("samples", 1)]
+)
+def test_averages_agree_with_scikit_learn(random_table: Table, average: str, of_nothing: int) -> None:
     present, probability = random_table
     found, _ = figures(make_predictions(present, probability))
     precision, recall, f1, _ = precision_recall_fscore_support(
-        present, probability >= 0.5, average=average, zero_division=0
+        present, probability >= 0.5, average=average, zero_division=of_nothing
     )
     assert found[f"{average}_precision"] == pytest.approx(precision)
     assert found[f"{average}_recall"] == pytest.approx(recall)
@@ -93,6 +96,10 @@ def test_label_figures_by_hand() -> None:
     assert {labels["label2"][name] for name in ("precision", "recall", "f1", "roc_auc")} == {None}
     assert found["macro_f1"] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert found["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 3))
+    # Of the third image, which shows one label and is said to show two, half is right; of the last, nothing.
+    assert found["samples_precision"] == pytest.approx((1 + 1 + 1 / 2 + 1) / 4)
+    assert found["samples_recall"] == pytest.approx((1 + 0 + 1 + 0) / 4)
+    assert found["samples_f1"] == pytest.approx((1 + 0 + 2 / 3 + 0) / 4)
     assert found["weighted_f1"] == pytest.approx((2 * 1 / 2 + 4 * 2 / 3) / 6)
     # Only label0 is there in some slices and not in others.
     assert labels["label1"]["roc_auc"] is None and labels["label2"]["average_precision"] is None

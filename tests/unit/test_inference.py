@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from brain_tumor.artifacts.folder import artifact_id
 from brain_tumor.artifacts.model import Model
 from brain_tumor.cli import main
-from brain_tumor.config import Head, RecordsConfig
+from brain_tumor.config import EvaluateConfig, Head, RecordsConfig
 from brain_tumor.inference.images import BadImage, LoadedImage, find_images, load_image
 from brain_tumor.inference.models import Predictor
 from brain_tumor.inference.predict import BATCH, predict_images
@@ -23,6 +25,7 @@ from brain_tumor.records.read import load_split
 from brain_tumor.reports.answer_pictures import answer_figure
 from brain_tumor.runtime.errors import InputError
 from tests.unit.exports import directory_config
+from tests.unit.recorded_runs import make_answers, write_run
 from tests.unit.stand_ins import BOXES, LABELS, PROBABILITIES, SCORES, SIZE, write_stand_in
 
 pytestmark = pytest.mark.slow
@@ -65,7 +68,12 @@ def test_json_has_every_label_of_every_image(
 ) -> None:
     out, _ = predict(capsys, scans / "grey.jpg", "--model", model.path)
     found = json.loads(out)
-    assert found["model"] == {"name": str(model.path), "labels": LABELS, "threshold": 0.5}
+    assert found["model"] == {
+        "name": str(model.path),
+        "labels": LABELS,
+        "thresholds": dict.fromkeys(LABELS, 0.5),
+        "thresholds_from": "the default, since no judgement of the model is known",
+    }
     [image] = found["images"]
     assert (image["image"], image["width"], image["height"]) == (str(scans / "grey.jpg"), 64, 20)
     # Letterboxed to 40 px, the image fills the rows 13 to 26: the square's middle is 7 of these 13 below.
@@ -77,10 +85,37 @@ def test_json_has_every_label_of_every_image(
         assert label == {
             "label": name,
             "probability": probability,
+            "threshold": 0.5,
             "present": probability >= 0.5,
             "box": pytest.approx(box, abs=0.01),
             "score": score,
         }
+
+
+def test_a_label_is_present_from_the_threshold_that_it_was_judged_at(
+    model: Model,
+    scans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By whichever run judged it last; a copy of it is the same model."""
+    monkeypatch.chdir(tmp_path)
+    answers = make_answers(labels=LABELS)
+    for minute, (threshold, artifact) in enumerate(
+        [(0.6, artifact_id(model.path)), (0.7, artifact_id(model.path)), (0.8, "another")]
+    ):
+        config = EvaluateConfig(bootstrap_samples=20, threshold=threshold)
+        write_run(Path("runs"), f"run-{minute}", answers, minute, labels=LABELS, config=config, of=artifact)
+    copy = shutil.copytree(model.path, tmp_path / "copy")
+    out, err = predict(capsys, scans / "grey.jpg", "--model", copy)
+    found = json.loads(out)
+    assert found["model"]["thresholds"] == dict.fromkeys(LABELS, 0.7)
+    assert found["model"]["thresholds_from"] == "the evaluation of the run run-1"
+    assert "present from label0 0.700, label1 0.700, label2 0.700: the evaluation of the run run-1." in err
+    labels = found["images"][0]["labels"]
+    assert [label["threshold"] for label in labels] == [0.7] * 3
+    assert [label["present"] for label in labels] == [False, False, True], PROBABILITIES
 
 
 def test_csv_has_a_row_an_image_and_label(model: Model, scans: Path, tmp_path: Path, capsys: Any) -> None:
@@ -97,6 +132,7 @@ def test_csv_has_a_row_an_image_and_label(model: Model, scans: Path, tmp_path: P
         "height": "20",
         "label": "label0",
         "probability": "0.25",
+        "threshold": "0.5",
         "present": "False",
         "xmin": "16.0",
         "ymin": "0.0",
@@ -110,7 +146,10 @@ def test_csv_has_a_row_an_image_and_label(model: Model, scans: Path, tmp_path: P
 
 
 def test_a_model_of_one_head_says_nothing_of_the_other(scans: Path, tmp_path: Path, capsys: Any) -> None:
-    cases: dict[Head, set[str]] = {"labels": {"box", "score"}, "boxes": {"probability", "present"}}
+    cases: dict[Head, set[str]] = {
+        "labels": {"box", "score"},
+        "boxes": {"probability", "threshold", "present"},
+    }
     for head, empty in cases.items():
         one = write_stand_in(tmp_path / head, [head])
         out, _ = predict(capsys, scans / "grey.jpg", "--model", one.path)
@@ -247,7 +286,7 @@ def test_many_images_go_through_in_batches_and_keep_their_order(scans: Path) -> 
             continue
         Image.new("L", (16, 16), number).save(path)
         paths.append(path)
-    predictor = Predictor("model", ["label"], 16, 0.5, "", answer)
+    predictor = Predictor("model", ["label"], 16, {"label": 0.5}, "", "", answer)
     found = list(predict_images(predictor, paths))
     assert sizes == [63, 62, 22] and BATCH == 64
     for number, each in enumerate(found):
@@ -258,7 +297,7 @@ def test_many_images_go_through_in_batches_and_keep_their_order(scans: Path) -> 
 
 
 def test_answers_that_are_not_finite_are_refused(scans: Path) -> None:
-    predictor = Predictor("m", ["label"], 16, 0.5, "", lambda images: {"labels": np.full((1, 1), np.nan)})
+    predictor = Predictor("m", ["label"], 16, {}, "", "", lambda images: {"labels": np.full((1, 1), np.nan)})
     with pytest.raises(InputError, match="The labels that m answers are not finite"):
         list(predict_images(predictor, [scans / "grey.jpg"]))
 
@@ -286,7 +325,8 @@ def test_pictures_show_the_boxes_that_count_in_pixels(model: Model, scans: Path,
         "m",
         LABELS,
         SIZE,
-        0.5,
+        dict.fromkeys(LABELS, 0.5),
+        "",
         "",
         lambda images: {
             "labels": np.array([PROBABILITIES]),

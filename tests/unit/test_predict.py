@@ -180,7 +180,7 @@ def test_the_manifest_says_which_models_answered(predictions: Predictions) -> No
         "pooled": ("stand-in with labels and boxes", ["labels", "boxes"]),
         "baseline_classification": ("stand-in with labels", ["labels"]),
         "baseline_box": ("stand-in with boxes", ["boxes"]),
-        CONSTANT: ("constant baseline", ["labels", "boxes"]),
+        CONSTANT: ("constant answer", ["labels", "boxes"]),
     }
     assert manifest.models["final"].mlflow_run_id == "the id"
     assert manifest.models["final"].trainings == {"training of final": EPOCHS}

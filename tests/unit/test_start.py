@@ -10,7 +10,6 @@ from brain_tumor.artifacts.folder import MANIFEST
 from brain_tumor.artifacts.model import (
     Backbone,
     Model,
-    ModelDescription,
     TrainedPhase,
     open_model,
     write_model,
@@ -20,6 +19,7 @@ from brain_tumor.model.detector import build_detector
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.training import train as training
 from brain_tumor.training.train import train
+from tests.unit.stand_ins import describe
 from tests.unit.trainings import make_config
 
 pytestmark = pytest.mark.slow
@@ -37,17 +37,13 @@ def start(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -
         best_epoch=1,
         seconds=1.0,
     )
-    description = ModelDescription(
-        title="phase1 box",
-        labels=["label0", "label1", "label2"],
-        heads=config.phase.heads,
-        image_size=config.model.image_size,
-        notice="",
+    description = describe(
+        phase,
+        config.phase.heads,
+        config.model.image_size,
+        ["label0", "label1", "label2"],
         backbone=Backbone(name=config.model.backbone, weights=config.model.weights),
         box_head=config.model.box_head,
-        phases=[phase],
-        metrics={"val_boxes_iou": 0.5},
-        mlflow_run_id="",
     )
     path = tmp_path_factory.mktemp("start") / "model"
     write_model(path, description, build_detector(config.model, 3, config.phase.heads).save)

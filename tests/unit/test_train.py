@@ -25,6 +25,7 @@ from brain_tumor.ingest.ingest import SYNTHETIC_NOTICE
 from brain_tumor.model.saving import load_model
 from brain_tumor.records.read import load_split
 from brain_tumor.runtime import environment
+from brain_tumor.runtime.registry import CHAMPION, Registry
 from brain_tumor.training.tensorboard import PREDICTED, TRUE
 from brain_tumor.training.train import train
 from tests.unit.trainings import HASTY, changed_weights, make_config, without_seconds
@@ -283,10 +284,11 @@ def test_it_predicts_for_image_files_what_the_evaluation_says(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
     client = MlflowClient()
     run = client.get_run(described(tuned_model).mlflow_run_id)
-    [logged] = client.search_logged_models([run.info.experiment_id])
-    client.create_registered_model("brain-tumor")
-    client.create_model_version("brain-tumor", logged.model_uri, model_id=logged.model_id)
-    client.set_registered_model_alias("brain-tumor", "champion", "1")
+    registry = Registry(client, "brain-tumor")
+    version = registry.register(run.info.run_id)
+    registry.decide(version, CHAMPION)
+    thresholds = {"label0": 0.125, "label1": 0.5, "label2": 0.75}
+    registry.set_thresholds(version, thresholds)
     images = [str(tiny_dataset / "images" / name) for name in rows["source_id"].drop_duplicates()]
     addresses = [f"runs:/{run.info.run_id}/model", "brain-tumor@champion"]
     for number, address in enumerate([str(tuned_model), *addresses]):
@@ -296,6 +298,10 @@ def test_it_predicts_for_image_files_what_the_evaluation_says(
         assert found["image"].tolist() == [image for image in images for _ in range(3)]
         np.testing.assert_allclose(found["probability"], rows["probability"], atol=2e-6)
         np.testing.assert_allclose(found["score"], rows["score"], atol=2e-6)
+        # An artifact that no run has judged answers at the default.
+        expected = thresholds if number else dict.fromkeys(thresholds, 0.5)
+        assert found["threshold"].tolist() == [expected[label] for label in found["label"]]
+        assert found["present"].tolist() == (found["probability"] >= found["threshold"]).tolist()
         np.testing.assert_allclose(found[list(COORDINATES)], rows[PREDICTED_BOX], atol=0.0051)
 
 

@@ -7,6 +7,7 @@ from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval, LabelCur
 from brain_tumor.artifacts.predictions import JudgedData
 from brain_tumor.reports.verdict import verdict, verdict_text
 
+TITLES = {"constant": "constant answer", "baseline_box": "baseline box (frozen random backbone)"}
 ABOUT_BOXES = {"mean_iou": 0.5, "shuffled_iou": 0.1, "center_spread": 0.9, "box_ap50": 0.4, "macro_f1": 0.7}
 
 
@@ -46,7 +47,8 @@ def make_evaluation(
         images=100,
         boxes=50,
         absent_labels=[],
-        models={"final": final},
+        models={"final": final}
+        | {name: final.model_copy(update={"title": TITLES[name]}) for name in differences},
         differences={
             other: {ALL: {name: found.get(name, none) for name in names}}
             for other, found in differences.items()
@@ -75,7 +77,7 @@ def test_a_model_that_loses_is_said_to_lose() -> None:
     first, second, *rest = verdict(make_evaluation(others))
     assert first.startswith("The final model loses to the constant answer in macro_f1 0.700 (-0.150 [")
     assert "; it beats it in mean_iou" in first
-    assert second.startswith("The final model loses to baseline_box in mean_iou 0.500 (-0.150")
+    assert second.startswith("The final model loses to the baseline box in mean_iou 0.500 (-0.150")
     assert "; it cannot be told from it in box_ap50 0.400 (+0.000 [-0.100, +0.100])." in second
     advice = [line for line in rest if line.startswith("Try: ")]
     assert len(advice) == 2 and "imagenet" in advice[0] and "phases=joint" in advice[1]

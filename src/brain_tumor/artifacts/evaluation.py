@@ -65,6 +65,8 @@ class ModelEvaluation(Schema):
     """The model's title in reports."""
     mlflow_run_id: str
     """The MLflow run that trained it, or an empty string."""
+    artifact: str = ""
+    """The model artifact, see `artifact_id`; empty if there is none."""
     thresholds: dict[str, float]
     """Per label, the probability from which it counts as predicted; empty if the model has no class head."""
     figures: Figures
@@ -82,6 +84,11 @@ class ModelEvaluation(Schema):
     """Per label; empty if the model has no class head."""
     micro: LabelCurves | None
     """Micro-averaged over all labels; None if the model has no class head."""
+
+    @property
+    def short_title(self) -> str:
+        """The title without what stands in brackets."""
+        return self.title.partition(" (")[0]
 
 
 class Evaluation(Schema):

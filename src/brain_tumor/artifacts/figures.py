@@ -57,6 +57,7 @@ _BY_SIZE = {
 _HOW = {
     "macro": "mean over the labels of {}",
     "micro": "pooled over all labels: {}",
+    "samples": "mean over the images of {} of an image's labels; 0 / 0 counts as 1",
     "weighted": "mean over the labels, weighted by their number of images, of {}",
 }
 

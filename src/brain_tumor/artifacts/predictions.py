@@ -41,6 +41,8 @@ class PredictingModel(Schema):
     heads: list[Head]
     mlflow_run_id: str
     """The MLflow run that trained it, or an empty string."""
+    artifact: str = ""
+    """The model artifact, see `artifact_id`; empty if there is none."""
     trainings: dict[str, list[Epoch]]
     """The epochs of the trainings that it went through, by the training's name, oldest first."""
     configs: dict[str, dict[str, Any]] = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from brain_tumor.artifacts.evaluation import FILE, read_evaluation
 from brain_tumor.config.base import Schema, from_json
 from brain_tumor.runtime.errors import InputError, refusals_explained
 
@@ -114,3 +115,27 @@ def record_before(runs: Path, evaluation: Path) -> tuple[RunRecord, RunRecord] |
         return None
     place = made.index(True)
     return records[place - 1], records[place]
+
+
+def judged_thresholds(runs: Path, model: str) -> tuple[dict[str, float], str] | None:
+    """At which probabilities a model's labels were judged, and in which run: the newest that judged it.
+
+    Args:
+        runs: The folder of the runs.
+        model: The model artifact, see `artifact_id`.
+
+    Returns:
+        The probabilities by label (none if it has no class head), and what they are from, for a person to
+        read; None if no run there has judged it.
+
+    Raises:
+        InputError: A record or an evaluation is damaged.
+    """
+    for record in reversed(sorted_records(runs)):
+        folder = Path(record.artifacts.get("evaluation", ""))
+        # To look for an id in a file is faster than to read what the file means.
+        if (folder / FILE).is_file() and model in (folder / FILE).read_text(encoding="utf-8"):
+            judged = read_evaluation(folder).models.values()
+            own = next(each.thresholds for each in judged if each.artifact == model)
+            return own, f"the evaluation of the run {record.name}"
+    return None

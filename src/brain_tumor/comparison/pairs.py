@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from brain_tumor.artifacts.dataset import IMAGES_TABLE
 from brain_tumor.artifacts.evaluation import ALL, Figures, Interval
 from brain_tumor.artifacts.predictions import TRUE_BOX
 from brain_tumor.comparison.runs import ComparedRun
@@ -139,8 +140,8 @@ def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, l
             None,
             labels,
             (
-                f"The predictions of {of} are gone, so figures stand side by side without a verdict: whether "
-                "both are about the same images is not known."
+                f"There are no predictions of {of} any more, so figures stand side by side without a "
+                "verdict: whether both are about the same images is not known."
             ),
         )
     sides = [_answers(run) for run in (first, other)]
@@ -188,16 +189,17 @@ def _answers(run: ComparedRun) -> pd.DataFrame:
 
 
 def _checksums(run: ComparedRun) -> pd.Series | None:
-    """The sha256 of each image of the judged split, by source_id."""
+    """The sha256 of each image of the judged split, by source_id; None if one's is not known."""
     assert run.predictions, "looked for before"
     split = run.predictions.manifest.config.get("split", EvaluateConfig().split)
     if run.records:
         images = run.records.images(split)
-    elif run.dataset:
+    elif run.dataset and (run.dataset.path / IMAGES_TABLE).exists():
         images = run.dataset.images
     else:
         return None
-    return images.set_index("source_id")["sha256"]
+    sums = images.set_index("source_id")["sha256"]
+    return sums if _answers(run)["source_id"].isin(sums.index).all() else None
 
 
 def _keyed(answers: pd.DataFrame, sums: pd.Series | None, labels: list[str]) -> pd.DataFrame:

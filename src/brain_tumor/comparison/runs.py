@@ -15,7 +15,7 @@ from brain_tumor.artifacts.model import Epoch, open_model
 from brain_tumor.artifacts.predictions import Predictions, open_predictions
 from brain_tumor.artifacts.records import Records, open_records
 from brain_tumor.comparison.history import HISTORY, RunRecord, find_record, last_records
-from brain_tumor.comparison.tracked import TrackedRun, find_tracked
+from brain_tumor.comparison.tracked import TrackedRun, download_judged, find_tracked
 from brain_tumor.runtime.errors import DamagedError, InputError
 
 T = TypeVar("T")
@@ -118,16 +118,17 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
         newest = [path.stem for path in paths[-4:]]
         where = f"There is no run {identifier} in {runs / HISTORY} or in MLflow"
         if CLUSTER_ID.fullmatch(identifier):
-            raise InputError(f"{where}; if a cluster has it: make pipeline-follow RUN={identifier}.")
+            raise InputError(f"{where}; if a cluster has it: make compare TARGET=kind RUNS=...")
         raise InputError(f"{where}; the newest runs there are {', '.join(newest) or 'none'}.")
     if record := find_record(runs, tracked.name):
         return open_recorded(runs, record)
     run = ComparedRun(tracked.name)
     run.notes.append(
-        "There is no record of it here and none of its artifacts, so this is what MLflow holds: figures, and "
-        "the settings and curves of the trainings that it ran itself."
+        "There is no record of it here, so this is what MLflow holds: figures, and the settings and curves "
+        "of the trainings that it ran itself."
     )
     _add_tracked(run, tracked)
+    _add_judged(run, runs, tracked)
     return run
 
 
@@ -145,8 +146,7 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
     )
     run.dataset = _open(run, "dataset", open_dataset)
     run.records = _open(run, "records", open_records)
-    run.predictions = _open(run, "predictions", open_predictions)
-    run.evaluation = _open(run, "evaluation", read_evaluation)
+    _open_judged(run)
     for name, opened in (("dataset", run.dataset), ("records", run.records), ("evaluate", run.predictions)):
         if opened:
             run.whole[name] = flatten(opened.manifest.config)
@@ -164,7 +164,24 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
         run.figures = run.evaluation.metrics()
     elif tracked := find_tracked(runs, record.mlflow_run_id or record.name):
         _add_tracked(run, tracked)
+        _add_judged(run, runs, tracked)
     return run
+
+
+def _add_judged(run: ComparedRun, runs: Path, tracked: TrackedRun) -> None:
+    """Adds the predictions that MLflow holds, and the evaluation."""
+    copies = download_judged(runs, tracked)
+    if not copies:
+        run.notes.append("MLflow holds no predictions of it: it was not judged, or by an earlier version.")
+        return
+    run.artifacts |= copies
+    run.notes.append("Its predictions are those that MLflow holds.")
+    _open_judged(run)
+
+
+def _open_judged(run: ComparedRun) -> None:
+    run.predictions = _open(run, "predictions", open_predictions)
+    run.evaluation = _open(run, "evaluation", read_evaluation)
 
 
 def _open(run: ComparedRun, name: str, opener: Callable[[Path], T]) -> T | None:

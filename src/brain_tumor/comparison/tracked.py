@@ -1,5 +1,6 @@
 """What MLflow holds of a run: figures, the trainings' parameters and epochs."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.runtime.tracking import NAME_TAG, PARENT_TAG, existing_store
 
+# What a run logs for it to be compared.
+LOGGED = ("predictions", "evaluation")
 # Of an epoch, what is drawn.
 EPOCH_FIGURES = ("loss", "val_loss", "val_boxes_iou", "val_labels_auc")
 
@@ -62,6 +65,36 @@ def find_tracked(runs: Path, identifier: str) -> TrackedRun | None:
             configs={each.info.run_name: dict(each.data.params) for each in trainings},
             trainings={each.info.run_name: _epochs(client, each) for each in trainings},
         )
+
+
+def download_judged(runs: Path, run: TrackedRun) -> dict[str, Path]:
+    """Copies a run's predictions and evaluation to where a run's artifacts are, if MLflow has them.
+
+    Args:
+        runs: The folder of the runs.
+        run: The run.
+
+    Returns:
+        The copies by the artifacts' names; both or none.
+
+    Raises:
+        InputError: The store cannot be read.
+    """
+    folder = runs / "artifacts" / run.name / "mlflow"
+    copies = {name: folder / name for name in LOGGED}
+    if all(copy.is_dir() for copy in copies.values()):
+        return copies
+    with existing_store(runs) as client:
+        held = {found.path for found in client.list_artifacts(run.id)}
+        if not held >= set(LOGGED):
+            return {}
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, copy in copies.items():
+            # It takes its place when it is whole.
+            with tempfile.TemporaryDirectory(dir=folder) as draft:
+                if not copy.is_dir():
+                    Path(client.download_artifacts(run.id, name, draft)).rename(copy)
+    return copies
 
 
 def _find(client: Any, identifier: str) -> Any:

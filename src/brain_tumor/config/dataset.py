@@ -23,7 +23,7 @@ LONGEST_LABEL = 100
 # Used in place of a label's name for figures over all labels.
 ALL = "all labels"
 # Figures over all labels have these names in the place of a label's name, so no label can have them.
-AVERAGES = ("macro", "micro", "weighted")
+AVERAGES = ("macro", "micro", "weighted", "samples")
 
 
 def _number_as_text(label: object) -> object:

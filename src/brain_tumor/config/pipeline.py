@@ -41,7 +41,7 @@ class EvaluateConfig(Schema):
     """The split to evaluate on."""
     threshold: Threshold = DEFAULT_THRESHOLD
     """Probability threshold from which a label counts as predicted: a number for all labels, or `tuned` for
-    the threshold per label with the highest F1 on valid."""
+    the threshold per label with the highest F1 on valid, else 0.5 if it is no better on held-out patients."""
     bootstrap_samples: Count = 2000
     """Number of bootstrap resamples (of patients) per interval."""
     seed: Seed = 0

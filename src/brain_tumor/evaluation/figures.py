@@ -121,6 +121,19 @@ def _decisions(present: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list
     return [float(score) for score in scores[:3]]  # the fourth is the support, which has no single value here
 
 
+def _sample_decisions(predictions: pd.DataFrame, predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The means over images of the `DECISION_FIGURES`: 1 where an image shows nothing and nothing is said."""
+    present = predictions["present"].to_numpy(bool)
+    table = pd.DataFrame({"right": present & predicted, "said": predicted, "there": present})
+    counts = table.groupby(predictions["source_id"].to_numpy(), sort=False).sum().to_numpy(float)
+    right, said, there = counts.T
+    whole = np.array([said, there, (said + there) / 2])
+    means: NDArray[np.float64] = np.divide(right, whole, out=np.ones_like(whole), where=whole > 0).mean(
+        axis=1
+    )
+    return means
+
+
 def _average_figures(predictions: pd.DataFrame, labels: dict[str, Figures], threshold: Threshold) -> Figures:
     names = [f"{average}_{figure}" for average in AVERAGES for figure in DECISION_FIGURES]
     found: Figures = dict.fromkeys([*names, *(f"macro_{figure}" for figure in RANKING_FIGURES)])
@@ -137,6 +150,7 @@ def _average_figures(predictions: pd.DataFrame, labels: dict[str, Figures], thre
         # All labels' decisions in one pot, false alarms of a label that no slice shows too.
         "micro": _decisions(present, decisions(predictions, threshold)),
         "weighted": support @ table / support.sum(),
+        "samples": _sample_decisions(predictions, decisions(predictions, threshold)),
     }
     for average in AVERAGES:
         for figure, value in zip(DECISION_FIGURES, averages[average], strict=True):

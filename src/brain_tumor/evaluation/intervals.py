@@ -2,8 +2,6 @@
 
 Slices of one patient resemble each other, so it is patients that are drawn, each with all of its slices. Most
 figures are made of sums over patients: a resample is a weighted sum, and all of them are one matrix product.
-Where a patient is unknown, the picture stands for the patient: the copies that Roboflow makes of one are no
-more independent than slices are.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
 """
@@ -14,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from brain_tumor.artifacts.dataset import picture_name
 from brain_tumor.artifacts.evaluation import ALL, Interval
 from brain_tumor.artifacts.figures import DECISION_FIGURES
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX, has_box_head, has_class_head
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.config.dataset import AVERAGES
 from brain_tumor.evaluation.coco import resampled_ap, resampled_ap50
 from brain_tumor.evaluation.image_dependence import shuffled_iou
+from brain_tumor.evaluation.patients import draw_patients, with_patients
 from brain_tumor.evaluation.resampled import (
     Array,
     mean_of_known,
@@ -32,7 +29,9 @@ from brain_tumor.evaluation.resampled import (
 from brain_tumor.evaluation.thresholds import decisions
 from brain_tumor.runtime.errors import InputError
 
-DECISIONS = tuple(f"{average}_{figure}" for average in AVERAGES for figure in DECISION_FIGURES)
+DECISIONS = tuple(
+    f"{average}_{figure}" for average in ("macro", "micro", "weighted") for figure in DECISION_FIGURES
+)
 # Means over labels of what is no sum.
 MEANS: dict[str, Callable[[pd.DataFrame, Array], Array]] = {
     "macro_roc_auc": resampled_roc_auc,
@@ -91,7 +90,7 @@ class Bootstrap:
     def __init__(self, predictions: pd.DataFrame, config: EvaluateConfig) -> None:
         self._config = config
         self._models = {
-            str(name): _with_patients(rows) for name, rows in predictions.groupby("model", sort=False)
+            str(name): with_patients(rows) for name, rows in predictions.groupby("model", sort=False)
         }
         self._counts: dict[int, Array] = {}
         self._sums: dict[tuple[str, str], pd.DataFrame] = {}
@@ -165,9 +164,7 @@ class Bootstrap:
     def _draw(self, patients: int) -> Array:
         """How often each patient counts: once, then as often as it is drawn, (1 + resamples, patients)."""
         if patients not in self._counts:
-            rng = np.random.default_rng(self._config.seed)
-            shares = np.full(patients, 1 / patients)
-            drawn = rng.multinomial(patients, shares, size=self._config.bootstrap_samples)
+            drawn = draw_patients(patients, self._config.bootstrap_samples, self._config.seed)
             self._counts[patients] = np.vstack([np.ones(patients), drawn])
         return self._counts[patients]
 
@@ -234,15 +231,6 @@ def difference(
         InputError: The two models were not judged on the same patients.
     """
     return Bootstrap(predictions, config).difference(model_a, model_b, metric)
-
-
-def _with_patients(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose patients all have a name: a picture's where they are unknown."""
-    unknown = rows["patient_id"].isna()
-    if not unknown.any():
-        return rows.assign(patient_unknown=False)
-    pictures = "picture " + rows["filename"].map(picture_name)
-    return rows.assign(patient_id=rows["patient_id"].fillna(pictures), patient_unknown=unknown)
 
 
 def _decision_sums(rows: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
             f"{predictions.path} has no predictions of the split {config.split}; make them with that split."
         )
     thresholds = {
-        name: find_thresholds(everything[everything["model"] == name], manifest.labels, config.threshold)
+        name: find_thresholds(everything[everything["model"] == name], manifest.labels, config)
         for name in manifest.models
     }
     table = with_decisions(table, thresholds)
@@ -83,6 +83,7 @@ def _judge_model(
     return ModelEvaluation(
         title=manifest.models[name].title,
         mlflow_run_id=manifest.models[name].mlflow_run_id,
+        artifact=manifest.models[name].artifact,
         thresholds=thresholds,
         figures=overall_figures(rows, labels, config.threshold),
         labels=labels,

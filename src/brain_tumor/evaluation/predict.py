@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from brain_tumor.artifacts.model import Model, ModelDescription
+from brain_tumor.artifacts.folder import artifact_id
+from brain_tumor.artifacts.model import Model
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
@@ -65,9 +66,9 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
         labels=records.labels,
         notice=records.manifest.notice,
         models={
-            **{name: _describe(name, model.description) for name, model in models.items()},
+            **{name: _describe(name, model) for name, model in models.items()},
             CONSTANT: PredictingModel(
-                title="constant baseline", heads=["labels", "boxes"], mlflow_run_id="", trainings={}
+                title="constant answer", heads=["labels", "boxes"], mlflow_run_id="", trainings={}
             ),
         },
         config=config.model_dump(mode="json"),
@@ -116,13 +117,15 @@ def _answered(config: EvaluateConfig) -> list[Split]:
     return list(dict.fromkeys(("valid", config.split)))
 
 
-def _describe(name: str, model: ModelDescription) -> PredictingModel:
+def _describe(name: str, model: Model) -> PredictingModel:
+    description = model.description
     return PredictingModel(
-        title="final model" if name == FINAL else model.title,
-        heads=model.heads,
-        mlflow_run_id=model.mlflow_run_id,
-        trainings={phase.name: phase.epochs for phase in model.phases},
-        configs={phase.name: phase.config for phase in model.phases},
+        title="final model" if name == FINAL else description.title,
+        heads=description.heads,
+        mlflow_run_id=description.mlflow_run_id,
+        artifact=artifact_id(model.path),
+        trainings={phase.name: phase.epochs for phase in description.phases},
+        configs={phase.name: phase.config for phase in description.phases},
     )
 
 

@@ -37,6 +37,24 @@ def resampled_average_precision(rows: pd.DataFrame, counts: Array) -> Array:
     return values
 
 
+def resampled_f1(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
+    """The F1 of one label by the probability from which it counts as predicted.
+
+    Args:
+        rows: See `resampled_roc_auc`.
+        counts: See there.
+
+    Returns:
+        The probabilities that occur, highest first, (values,), and the F1 from each on, (resamples, values),
+        NaN in a resample without the label.
+    """
+    present, absent = _ranked_sums(rows, counts)
+    found, shown = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
+    there = present.sum(axis=1, keepdims=True)
+    total = np.where(there > 0, shown + there, 0)
+    return np.unique(rows["probability"].to_numpy(float))[::-1], _divide(2 * found, total)
+
+
 def resampled_median(values: Array, counts: Array) -> Array:
     """The median of values (rows,), NaN where no row counts."""
     order = np.argsort(values)

@@ -47,9 +47,7 @@ def decide(table: pd.DataFrame, model: str, opponent: str, margin: float, config
         config: Split, threshold, number of resamples and their seed.
     """
     labels = list(table["label"].unique())
-    thresholds = {
-        str(name): find_thresholds(rows, labels, config.threshold) for name, rows in table.groupby("model")
-    }
+    thresholds = {str(name): find_thresholds(rows, labels, config) for name, rows in table.groupby("model")}
     judged = with_decisions(table[table["split"] == config.split], thresholds)
     found = {figure: difference(judged, FINAL, model, figure, config) for figure in FIGURES}
     unknown = {name: interval for name, interval in found.items() if interval.low is None}

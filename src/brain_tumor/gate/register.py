@@ -11,6 +11,7 @@ from brain_tumor.artifacts.predictions import Predictions
 from brain_tumor.artifacts.records import Records
 from brain_tumor.config import EvaluateConfig, GateConfig
 from brain_tumor.config.fields import CONSTANT, FINAL
+from brain_tumor.evaluation.thresholds import Thresholds, find_thresholds
 from brain_tumor.gate.decision import Decision, decide
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.registry import CHALLENGER, CHAMPION, Registry, Version
@@ -21,6 +22,8 @@ def register(
     config: GateConfig, client: Any, model: Model, predictions: Predictions, records: Records
 ) -> tuple[Version, Decision]:
     """Gives the final model a version in the registry, and the version its alias.
+
+    The model's thresholds are noted with it, for predictions with it.
 
     A model that was compared with the present champion before keeps its version and what was decided. After
     another champion it gets a new version: a version is decided upon once, see `Registry`.
@@ -51,8 +54,16 @@ def register(
             champion = registry.champion()
             decision = _compare(config, champion, predictions, records)
             registry.decide(version, decision.alias, decision.why, champion)
+    registry.set_thresholds(version, _thresholds(predictions))
     logging.info("%s/%d is the %s. %s", version.name, version.number, decision.alias, decision.why)
     return version, decision
+
+
+def _thresholds(predictions: Predictions) -> Thresholds:
+    """Those of the final model."""
+    judged = EvaluateConfig.model_validate(predictions.manifest.config)
+    own = predictions.table[predictions.table["model"] == FINAL]
+    return find_thresholds(own, predictions.manifest.labels, judged)
 
 
 def _number(champion: Version | None) -> str:

@@ -12,9 +12,12 @@ from brain_tumor.inference.models import Predictor
 from brain_tumor.inference.predict import Answer
 
 Format = Literal["json", "csv"]
-DIGITS = 6  # of probabilities and scores
+DIGITS = 6  # of probabilities, thresholds and scores
 PIXEL_DIGITS = 2
-COLUMNS = ["image", "width", "height", "label", "probability", "present", *COORDINATES, "score", "error"]
+COLUMNS = [
+    *("image", "width", "height", "label", "probability", "threshold", "present", *COORDINATES, "score"),
+    "error",
+]
 
 
 def write_answers(predictor: Predictor, answers: list[Answer | BadImage], form: Format) -> str:
@@ -31,7 +34,12 @@ def write_answers(predictor: Predictor, answers: list[Answer | BadImage], form: 
 
 
 def _json(predictor: Predictor, answers: list[Answer | BadImage]) -> str:
-    model = {"name": predictor.name, "labels": predictor.labels, "threshold": predictor.threshold}
+    model = {
+        "name": predictor.name,
+        "labels": predictor.labels,
+        "thresholds": {label: round(value, DIGITS) for label, value in predictor.thresholds.items()},
+        "thresholds_from": predictor.thresholds_from,
+    }
     if predictor.notice:
         model["notice"] = predictor.notice
     images = [
@@ -65,7 +73,7 @@ def _csv(answers: list[Answer | BadImage]) -> str:
 
 def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
     """An answer's numbers as they are written: a box to a hundredth of a pixel."""
-    for name in ("probability", "score"):
+    for name in ("probability", "threshold", "score"):
         if answer[name] is not None:
             answer[name] = round(answer[name], DIGITS)
     if answer["box"] is not None:

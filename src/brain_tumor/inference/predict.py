@@ -24,7 +24,8 @@ class LabelAnswer:
     Attributes:
         label: The label's name.
         probability: That it is present; None if the model has no class head.
-        present: Whether that is enough, by the model's threshold; None likewise.
+        threshold: The probability from which it counts as present; None likewise.
+        present: Whether it does; None likewise.
         box: `[xmin, ymin, xmax, ymax]` in pixels of the original image, xmax and ymax exclusive; None if the
             model has no box head. Where the label is not present it says where it would be.
         score: How sure the model is of the box, 0..1; None likewise.
@@ -32,6 +33,7 @@ class LabelAnswer:
 
     label: str
     probability: float | None
+    threshold: float | None
     present: bool | None
     box: list[float] | None
     score: float | None
@@ -105,7 +107,10 @@ def _answer(predictor: Predictor, images: list[LoadedImage]) -> list[Answer]:
                 LabelAnswer(
                     label,
                     None if probability is None else float(probability[place, slot]),
-                    None if probability is None else bool(probability[place, slot] >= predictor.threshold),
+                    None if probability is None else predictor.thresholds[label],
+                    None
+                    if probability is None
+                    else bool(probability[place, slot] >= predictor.thresholds[label]),
                     None if pixels is None else pixels[place, slot].tolist(),
                     None if pixels is None else 1.0 if score is None else float(score[place, slot]),
                 )

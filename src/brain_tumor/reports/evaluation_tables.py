@@ -2,8 +2,8 @@
 
 from tabulate import tabulate
 
-from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval
-from brain_tumor.config.fields import FINAL, TUNED
+from brain_tumor.artifacts.evaluation import ALL, Evaluation, Figures, Interval
+from brain_tumor.config.fields import DEFAULT_THRESHOLD, FINAL, TUNED
 
 DASH = "\u2013"  # stands for a figure that a model cannot have
 # Figures are called everywhere as they are in `brain_tumor.artifacts.figures`.
@@ -36,8 +36,7 @@ def summary_rows(
     rows = []
     for model in evaluation.models.values():
         known = model.intervals if intervals else {}
-        cells = [number(model.figures[name]) + brackets(known.get(name)) for name in columns]
-        rows.append([model.title, *cells])
+        rows.append([model.title, *_cells(model.figures, columns, known)])
     return ["model", *columns], rows
 
 
@@ -49,13 +48,11 @@ def summary_table(evaluation: Evaluation, notes: dict[str, dict[str, str]] | Non
         notes: Further columns: by title, a text for each model's name.
     """
     header, rows = summary_rows(evaluation)
-    sides = _alignment(header)
     for title, texts in (notes or {}).items():
         header.append(title)
-        sides.append("left")
         for row, model in zip(rows, evaluation.models, strict=True):
             row.append(texts[model])
-    return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=sides)
+    return _table(header, rows, "simple", len(notes or {}))
 
 
 def label_rows(
@@ -72,14 +69,14 @@ def label_rows(
     rows = []
     for label, figures in final.labels.items() if final else ():
         known = final.label_intervals.get(label, {}) if final and intervals else {}
-        rows.append([label, *(number(figures[name]) + brackets(known.get(name)) for name in columns)])
+        rows.append([label, *_cells(figures, columns, known)])
     return ["label, final model", *columns], rows
 
 
 def label_table(evaluation: Evaluation) -> str:
     """The final model's figures of each label as a plain-text table for the terminal, with what it means."""
     header, rows = label_rows(evaluation, TERMINAL_LABEL_COLUMNS)
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
+    table = _table(header, rows, "simple")
     return "\n\n".join(part for part in (table, about_labels(evaluation)) if part)
 
 
@@ -110,7 +107,8 @@ def threshold_sentence(evaluation: Evaluation) -> str:
     final = evaluation.models.get(FINAL)
     own = [f"{label} {value:.3f}" for label, value in (final.thresholds if final else {}).items()]
     return (
-        "A label counts as predicted from the probability at which its F1 on valid is highest"
+        "A label counts as predicted from the probability at which its F1 on valid is highest, or from "
+        f"{DEFAULT_THRESHOLD} where that is no better for patients it was not tuned on"
         f"{' (final model: ' + ', '.join(own) + ')' if own else ''}."
     )
 
@@ -126,15 +124,15 @@ def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str
     for name, by_label in evaluation.differences.items():
         for label in labels:
             found = [by_label[label][figure] for figure in SUMMARY_COLUMNS]
-            rows.append([name, label, *(number(each.value, "+") + brackets(each, "+") for each in found)])
+            title = evaluation.models[name].short_title
+            rows.append([title, label, *(number(each.value, "+") + brackets(each, "+") for each in found)])
     return ["final, minus", "label", *SUMMARY_COLUMNS], rows
 
 
 def difference_table(evaluation: Evaluation) -> str:
     """The differences over all labels as a plain-text table for the terminal, with what it means."""
     header, rows = difference_rows(evaluation, [ALL])
-    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=_alignment(header))
-    return f"{table}\n\n{about_differences(evaluation)}"
+    return f"{_table(header, rows, 'simple')}\n\n{about_differences(evaluation)}"
 
 
 def about_differences(evaluation: Evaluation) -> str:
@@ -171,11 +169,18 @@ def _reasons(known: list[Interval]) -> list[str]:
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown, its first column to the left, the others to the right."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may have one in its name
-    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header))
+    return _table(header, rows, "pipe")
 
 
-def _alignment(header: list[str]) -> list[str]:
-    return ["left"] + ["right"] * (len(header) - 1)
+def _table(header: list[str], rows: list[list[str]], form: str, notes: int = 0) -> str:
+    """A table whose first column and last ones, its notes, are to the left, the others to the right."""
+    sides = ["left"] + ["right"] * (len(header) - 1 - notes) + ["left"] * notes
+    return tabulate(rows, header, tablefmt=form, disable_numparse=True, colalign=sides)
+
+
+def _cells(figures: Figures, columns: tuple[str, ...], known: dict[str, Interval]) -> list[str]:
+    """A row's figures, each followed by its interval if that is known."""
+    return [number(figures[name]) + brackets(known.get(name)) for name in columns]
 
 
 def number(value: float | None, sign: str = "") -> str:

@@ -21,7 +21,7 @@ def gate_markdown(version: Version, decision: Decision) -> str:
     """
     parts = ["# Gate", f"**{version.name} version {version.number} is the {decision.alias}.** {decision.why}"]
     if decision.differences:
-        needed = f"above {-decision.margin:g}"
+        needed = f"above {0 - decision.margin:g}"
         rows = [(figure, _difference(found), needed) for figure, found in decision.differences.items()]
         headers = ("Figure", f"Minus that of {decision.opponent}", "Its lower bound must be")
         parts.append(tabulate(rows, headers=headers, tablefmt="github"))
@@ -33,6 +33,8 @@ def gate_markdown(version: Version, decision: Decision) -> str:
 
 
 def _difference(found: Interval) -> str:
-    if found.value is None or found.low is None:
+    if found.value is None:
         return found.reason
+    if found.low is None:
+        return f"{found.value:+.3f} ({found.reason})"
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"

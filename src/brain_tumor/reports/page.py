@@ -80,7 +80,7 @@ td, th { border-color: #444; } .hue { color: var(--dark); }
 {% if section.header %}
 <div class="scroll" tabindex="0">
 <table>
-<tr>{% for cell in section.header %}<th>{{ cell }}</th>{% endfor %}</tr>
+<tr>{% for cell in section.header %}<th>{{ cell.split("_")|join("_<wbr>"|safe) }}</th>{% endfor %}</tr>
 {% for row in section.rows %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}

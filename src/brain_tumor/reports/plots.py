@@ -1,6 +1,7 @@
 """Plots of what was found of the models, and of their trainings."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -40,23 +41,40 @@ def roc_figure(evaluation: Evaluation) -> Figure:
 
     The points that the evaluation's threshold gives are marked.
     """
+
+    def draw(axis: Axes, model: str, label: str, color: str) -> None:
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+        _draw_roc_curve(axis, evaluation.models[model], label, color)
+
+    x, y = "false positive rate", "true positive rate"
+    return _label_panels(evaluation, draw, "lower right", xlabel=x, ylabel=y)
+
+
+def _label_panels(
+    evaluation: Evaluation,
+    draw: Callable[[Axes, str, str, str], None],
+    legend: Literal["lower right", "best"],
+    room: float = 0.02,
+    **shown: str,
+) -> Figure:
+    """Square panels from 0 to 1, one a label, with what is drawn of each of `_label_models`.
+
+    Args:
+        evaluation: What was found of the models.
+        draw: Draws a model's curve: the panel, the model's name, the label and the color.
+        legend: Where a panel has its legend, if it has one.
+        room: Beyond 0 and 1.
+        shown: What else is written at each panel.
+    """
     figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=3.5)
     colors = _label_models(evaluation)
     for axis, label in zip(axes, drawn_labels(evaluation), strict=True):
-        axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         for name, color in colors.items():
-            _draw_roc_curve(axis, evaluation.models[name], label, color)
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(loc="lower right", frameon=False)
-        elif colors:
-            axis.text(0.5, 0.6, "present in all slices or in none:\nno curve", ha="center", color=GREY)
-        axis.set(
-            title=figure_text(label),
-            xlabel="false positive rate",
-            ylabel="true positive rate",
-            aspect="equal",
-        )
-        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+            draw(axis, name, label, color)
+        if any(axis.get_legend_handles_labels()[1]):
+            axis.legend(loc=legend, frameon=False)
+        axis.set(title=figure_text(label), aspect="equal", **shown)
+        axis.set(xlim=(-room, 1 + room), ylim=(-room, 1 + room))
     _add_model_legend(figure, colors, evaluation)
     return figure
 
@@ -75,25 +93,19 @@ def precision_recall_figure(predictions: pd.DataFrame, evaluation: Evaluation) -
         predictions: The predictions table.
         evaluation: What was found of it.
     """
-    figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=3.5)
-    colors = _label_models(evaluation)
-    for axis, label in zip(axes, drawn_labels(evaluation), strict=True):
-        for name, color in colors.items():
-            rows = _rows(predictions, name, label)
-            if not rows["present"].any():
-                axis.text(0.5, 0.6, "present in no slice:\nno curve", ha="center", color=GREY)
-                break
-            precision, recall, _ = precision_recall_curve(rows["present"], rows["probability"])
-            shown = evaluation.models[name].labels[label]["average_precision"]
-            known = "" if shown is None else f"AP {shown:.3f}"
-            axis.step(recall, precision, where="post", color=color, linewidth=2, label=known)
-            axis.axhline(rows["present"].mean(), color=GREY, linewidth=1, linestyle=":")
-        if any(axis.get_legend_handles_labels()[1]):
-            axis.legend(loc="lower left", frameon=False)
-        axis.set(title=figure_text(label), xlabel="recall", ylabel="precision", aspect="equal")
-        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    _add_model_legend(figure, colors, evaluation)
-    return figure
+
+    def draw(axis: Axes, model: str, label: str, color: str) -> None:
+        rows = _rows(predictions, model, label)
+        if not rows["present"].any():
+            _say_no_curve(axis, "present in no slice")
+            return
+        precision, recall, _ = precision_recall_curve(rows["present"], rows["probability"])
+        shown = evaluation.models[model].labels[label]["average_precision"]
+        known = "" if shown is None else f"AP {shown:.3f}"
+        axis.step(recall, precision, where="post", color=color, linewidth=2, label=known)
+        axis.axhline(rows["present"].mean(), color=GREY, linewidth=1, linestyle=":")
+
+    return _label_panels(evaluation, draw, "best", xlabel="recall", ylabel="precision")
 
 
 def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
@@ -103,22 +115,23 @@ def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Fig
         predictions: The predictions table.
         evaluation: What was found of it.
     """
-    figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=3.5)
-    colors = _label_models(evaluation)
-    for axis, label in zip(axes, drawn_labels(evaluation), strict=True):
+
+    def draw(axis: Axes, model: str, label: str, color: str) -> None:
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-        for name, color in colors.items():
-            weight, mean, share = calibration_bins(_rows(predictions, name, label))
-            error = evaluation.models[name].labels[label]["calibration_error"]
-            known = "" if error is None else f"error {error:.3f}"
-            axis.plot(mean, share, color=color, linewidth=1, label=known)
-            axis.scatter(mean, share, s=12 + 200 * weight, color=color, alpha=0.7, linewidths=0)
-        if any(axis.get_legend_handles_labels()[1]):
-            axis.legend(loc="upper left", frameon=False)
-        axis.set(title=figure_text(label), xlabel="probability", ylabel="share present", aspect="equal")
-        axis.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
-    _add_model_legend(figure, colors, evaluation)
-    return figure
+        weight, mean, share = calibration_bins(_rows(predictions, model, label))
+        error = evaluation.models[model].labels[label]["calibration_error"]
+        known = "" if error is None else f"error {error:.3f}"
+        axis.plot(mean, share, color=color, linewidth=1, label=known)
+        axis.scatter(mean, share, s=12 + 200 * weight, color=color, alpha=0.7, linewidths=0)
+
+    x, y = "probability", "share present"
+    return _label_panels(evaluation, draw, "best", room=0.04, xlabel=x, ylabel=y)
+
+
+def _say_no_curve(axis: Axes, why: str) -> None:
+    """Writes once that a panel has no curve."""
+    if not axis.texts:
+        axis.text(0.5, 0.6, f"{why}:\nno curve", ha="center", color=GREY)
 
 
 def froc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
@@ -169,6 +182,7 @@ def _rows(predictions: pd.DataFrame, model: str, label: str) -> pd.DataFrame:
 def _draw_roc_curve(axis: Axes, model: ModelEvaluation, label: str, color: str) -> None:
     curves = model.curves[label]
     if curves.roc is None:
+        _say_no_curve(axis, "present in all slices or in none")
         return
     name = f"AUC {model.labels[label]['roc_auc']:.3f}"
     axis.plot(curves.roc.fpr, curves.roc.tpr, color=color, linewidth=2, label=name)

@@ -34,7 +34,8 @@ def verdict(evaluation: Evaluation) -> list[str]:
     compared = [(name, _compare(evaluation, name)) for name in evaluation.differences]
     # The constant answer first: who does not beat that has learned nothing.
     compared.sort(key=lambda each: each[0] != CONSTANT)
-    lines = [_sentence(final, name, found) for name, found in compared]
+    models = evaluation.models
+    lines = [_sentence(final, f"the {models[name].short_title}", found) for name, found in compared]
     lines.append(_about_image(final))
     lines += [SUSPICIOUS + text for text in _suspicions(evaluation, final)]
     lines += [TRY + text for text in dict.fromkeys(_advice(evaluation, final, dict(compared)))]
@@ -61,9 +62,8 @@ def _compare(evaluation: Evaluation, other: str) -> dict[str, dict[str, Interval
     return found
 
 
-def _sentence(final: ModelEvaluation, other: str, found: dict[str, dict[str, Interval]]) -> str:
+def _sentence(final: ModelEvaluation, whom: str, found: dict[str, dict[str, Interval]]) -> str:
     """How the final model stands beside another."""
-    whom = "the constant answer" if other == CONSTANT else other
     parts = []
     if found["worse"]:
         parts.append(f"loses to {whom} in {_figures(final, found['worse'])}")
@@ -121,7 +121,8 @@ def _suspicions(evaluation: Evaluation, final: ModelEvaluation) -> Iterator[str]
             yield f"{first} and {second} share {shared.shared_patients:,} patients."
         if shared.near_duplicates:
             of = f" of {evaluation.images:,}" if second == evaluation.split else ""
-            yield f"{shared.near_duplicates:,}{of} images of {second} have a near-duplicate in {first}."
+            verb = "has" if shared.near_duplicates == 1 else "have"
+            yield f"{shared.near_duplicates:,}{of} images of {second} {verb} a near-duplicate in {first}."
     for label, curves in final.curves.items():
         absent, present = (sum(row) for row in curves.confusion_matrix)
         if present > EVERYWHERE * (absent + present):

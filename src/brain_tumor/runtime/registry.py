@@ -5,6 +5,7 @@ run decides only when all earlier versions are decided. So if two runs end at th
 compared with the champion that the first may have become.
 """
 
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ CHALLENGER = "challenger"
 DECISION = "decision"
 AGAINST = "decided_against"
 FAILED = "failed"
+# Tag of a logged model: per label, the probability threshold from which it counts as present, as JSON.
+THRESHOLDS = "thresholds"
 # Seconds between two polls of a version that another run has yet to decide, and the age from which that run
 # is considered dead. A decision evaluates a model on a test split.
 POLL = 2.0
@@ -33,6 +36,7 @@ class Version:
         name: The registered model's name.
         number: The version's number, from 1.
         run_id: The MLflow run that logged it.
+        model_id: The logged model.
         decision: The decision, see `Registry.decide`; empty before it.
         created: Seconds since 1970.
         against: The number of the champion that it was compared with; empty if there was none.
@@ -42,6 +46,7 @@ class Version:
     name: str
     number: int
     run_id: str
+    model_id: str
     decision: str
     created: float
     against: str = ""
@@ -151,6 +156,10 @@ class Registry:
         self._client.set_registered_model_alias(self.name, alias, number)
         self._note(version, alias)
 
+    def set_thresholds(self, version: Version, thresholds: dict[str, float]) -> None:
+        """Notes with a version's model from which probability each label counts as present."""
+        self._client.set_logged_model_tags(version.model_id, {THRESHOLDS: json.dumps(thresholds)})
+
     def _note(self, version: Version, decision: str) -> None:
         self._client.set_model_version_tag(self.name, str(version.number), DECISION, decision)
 
@@ -179,6 +188,7 @@ def _version(found: Any) -> Version:
         name=found.name,
         number=int(found.version),
         run_id=found.run_id or "",
+        model_id=found.model_id or "",
         decision=found.tags.get(DECISION, ""),
         created=found.creation_timestamp / 1000,
         against=found.tags.get(AGAINST, ""),

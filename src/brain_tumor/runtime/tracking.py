@@ -139,6 +139,12 @@ class Run:
             self._client.log_text(self.id, text, name)
 
     @_errors_explained()
+    def log_folder(self, folder: Path, name: str) -> None:
+        """Logs a folder's files below that name."""
+        if self._client:
+            self._client.log_artifacts(self.id, str(folder), name)
+
+    @_errors_explained()
     def end(self, status: str = "FINISHED") -> None:
         """Ends the run: `FINISHED`, `FAILED` or `KILLED`."""
         if self._client:
