@@ -57,11 +57,11 @@ def test_too_few_patients_tell_nothing() -> None:
 def test_the_report_says_what_was_decided_and_why() -> None:
     differences = {"mean_iou": Interval(value=0.05, low=0.01, high=0.09, patients=40)}
     decision = Decision(CHAMPION, "It is not worse.", "the champion, version 2", 0.02, differences)
-    text = gate_markdown(Version("brain-tumor", 3, "run", "model", "", 0.0), decision)
+    text = gate_markdown(Version("brain-tumor", 3, "run", "", 0.0), decision)
     assert "**brain-tumor version 3 is the champion.** It is not worse." in text
     assert "| mean_iou | +0.050 (+0.010 to +0.090) | above -0.02" in " ".join(text.split())
     assert "make champion MODEL=3" in text
     few = {"macro_f1": Interval(value=0.05, reason="only 2 patients, 10 are needed")}
     decision = Decision("challenger", "It cannot be told.", "the constant answer", 0.0, few)
-    text = " ".join(gate_markdown(Version("brain-tumor", 3, "run", "model", "", 0.0), decision).split())
+    text = " ".join(gate_markdown(Version("brain-tumor", 3, "run", "", 0.0), decision).split())
     assert "| macro_f1 | +0.050 (only 2 patients, 10 are needed) | above 0 |" in text

@@ -36,7 +36,6 @@ class Version:
         name: The registered model's name.
         number: The version's number, from 1.
         run_id: The MLflow run that logged it.
-        model_id: The logged model.
         decision: The decision, see `Registry.decide`; empty before it.
         created: Seconds since 1970.
         against: The number of the champion that it was compared with; empty if there was none.
@@ -46,7 +45,6 @@ class Version:
     name: str
     number: int
     run_id: str
-    model_id: str
     decision: str
     created: float
     against: str = ""
@@ -79,15 +77,8 @@ class Registry:
         Raises:
             InputError: The run did not log a model.
         """
-        logged = self._client.get_run(run_id).outputs
-        models = logged.model_outputs if logged else []
-        if not models:
-            raise InputError(
-                f"The MLflow run {run_id} has no model to register; set log_model=true for the phase whose "
-                "model it is."
-            )
+        model = self._logged_model(run_id)
         self._make()
-        model = self._client.get_logged_model(max(models, key=lambda output: output.step).model_id)
         source = model.artifact_location
         found = self._client.create_model_version(self.name, source, run_id, model_id=model.model_id)
         return _version(found)
@@ -158,7 +149,20 @@ class Registry:
 
     def set_thresholds(self, version: Version, thresholds: dict[str, float]) -> None:
         """Notes with a version's model from which probability each label counts as present."""
-        self._client.set_logged_model_tags(version.model_id, {THRESHOLDS: json.dumps(thresholds)})
+        # Of the run: a local store's versions do not name their logged model.
+        model = self._logged_model(version.run_id)
+        self._client.set_logged_model_tags(model.model_id, {THRESHOLDS: json.dumps(thresholds)})
+
+    def _logged_model(self, run_id: str) -> Any:
+        """The last model that a run logged, MLflow's LoggedModel."""
+        logged = self._client.get_run(run_id).outputs
+        models = logged.model_outputs if logged else []
+        if not models:
+            raise InputError(
+                f"The MLflow run {run_id} has no model to register; set log_model=true for the phase whose "
+                "model it is."
+            )
+        return self._client.get_logged_model(max(models, key=lambda output: output.step).model_id)
 
     def _note(self, version: Version, decision: str) -> None:
         self._client.set_model_version_tag(self.name, str(version.number), DECISION, decision)
@@ -188,7 +192,6 @@ def _version(found: Any) -> Version:
         name=found.name,
         number=int(found.version),
         run_id=found.run_id or "",
-        model_id=found.model_id or "",
         decision=found.tags.get(DECISION, ""),
         created=found.creation_timestamp / 1000,
         against=found.tags.get(AGAINST, ""),
