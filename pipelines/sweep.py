@@ -1,9 +1,9 @@
 """Runs several configurations after each other, and compares them: `python -m pipelines.sweep OVERRIDE ...`.
 
 What an override may have in place of one value is Hydra's own: `seed=1,2,3`, `phases=mission,joint`,
-`choice(...)`, `range(...)`, `glob(...)`. Each combination is a run of its own. A run takes from the cache what an
-earlier one has done, so one that changes a late phase alone costs that phase alone. On a cluster they are runs of
-one experiment.
+`choice(...)`, `range(...)`, `glob(...)`. Each combination is a run of its own. A run takes from the cache
+what an earlier one has done, so one that changes a late phase alone costs that phase alone. On a cluster they
+are runs of one experiment.
 """
 
 import sys
@@ -58,7 +58,8 @@ def split_overrides(overrides: list[str]) -> tuple[list[str], list[list[str]]]:
                     shared.append(text)
             [changes] = BasicSweeper.split_arguments(several, None)
     except HydraException as error:  # such as an interval, which has no end of values
-        raise InputError(f"The values of a sweep cannot be listed: {' '.join(str(error).split())}.") from error
+        message = " ".join(str(error).split())
+        raise InputError(f"The values of a sweep cannot be listed: {message}.") from error
     if len(changes) < 2:
         raise InputError(
             "A sweep needs an override with several values, separated by commas, such as seed=1,2; a single "
@@ -68,7 +69,7 @@ def split_overrides(overrides: list[str]) -> tuple[list[str], list[list[str]]]:
 
 
 def _parse(parser: OverridesParser, text: str) -> Override | None:
-    """An override as Hydra reads it; None if it cannot. The composition takes some texts that Hydra does not."""
+    """An override as Hydra reads it; None for a text that it cannot read, but the composition perhaps can."""
     try:
         [override] = parser.parse_overrides([text])
     except HydraException:

@@ -1,4 +1,4 @@
-"""Sweeps: which runs they are, what they are called, and what becomes of them. The runs are stand-ins, but one."""
+"""Sweeps: which runs they are, what they are called, and what becomes of them. All but one have stand-ins."""
 
 import os
 import signal
