@@ -37,7 +37,7 @@ CASES = {
     "02_classifier_building": (f"SETTINGS = {[*QUICK, 'phases.baseline_classification.epochs=2']}", 6),
     "03_regression_building": (f"SETTINGS = {[*QUICK, 'phases.baseline_box.epochs=2']}", 8),
     "04_model_building_training": (f"SETTINGS = {[each for each in TINY if 'dataset.' not in each]}", 1),
-    "05_model_evaluation": (f"SETTINGS = {QUICK + JOINT}; MODEL = None", 8),
+    "05_model_evaluation": (f"SETTINGS = {QUICK + JOINT}; MODEL = None", 7),
     "06_pipeline_and_run_comparison": (
         f"SETTINGS = {QUICK + JOINT}; CHANGE = ['phases.joint.learning_rate=1e-2']; RUNS = FOLDER",
         2,
@@ -45,7 +45,7 @@ CASES = {
 }
 # They train five times, or run the pipeline twice.
 LONG = ("04_model_building_training", "06_pipeline_and_run_comparison")
-TIMEOUT = 600  # seconds a cell
+TIMEOUT = 1800  # seconds a cell
 
 
 def test_every_notebook_is_executed() -> None:

@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from brain_tumor.reports.page import Section, page
 
-HEIGHT = 640  # pixels
-# A frame cannot be as high as its content by itself.
+HEIGHT, LEAST = 640, 40  # pixels
+# A frame cannot be as high as its content by itself; it begins lower than any.
 GROW = "this.style.height = this.contentDocument.documentElement.scrollHeight + 'px'"
 FRAME = Markup('<iframe srcdoc="{}" onload="{}" style="width: 100%; height: {}px; border: 0"></iframe>')
 
@@ -19,11 +19,12 @@ class Inline:
 
     Args:
         html: The whole page.
+        height: The frame's, in pixels.
         onload: A script for when it is loaded.
     """
 
-    def __init__(self, html: str, onload: str = "") -> None:
-        self._frame = FRAME.format(html, onload, HEIGHT)
+    def __init__(self, html: str, height: int, onload: str = "") -> None:
+        self._frame = FRAME.format(html, onload, height)
 
     def _repr_html_(self) -> str:
         return self._frame
@@ -35,7 +36,7 @@ def show_page(html: str) -> Inline:
     Args:
         html: The page's content.
     """
-    return Inline(html)
+    return Inline(html, HEIGHT)
 
 
 def show_sections(sections: list[Section], *headings: str) -> Inline:
@@ -49,4 +50,4 @@ def show_sections(sections: list[Section], *headings: str) -> Inline:
     missing = [heading for heading in headings if heading not in {section.heading for section in sections}]
     if missing:
         chosen.append(Section("Not in this data", ", ".join(missing)))
-    return Inline(page("", chosen), GROW)
+    return Inline(page("", chosen), LEAST, GROW)
