@@ -90,6 +90,7 @@ def kernel() -> Iterator[KernelManager]:
     manager.shutdown_kernel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.campaign if name in LONG else ()) for name in CASES]
 )
@@ -104,8 +105,6 @@ def test_a_notebook_runs_on_ones_own_export(
     client = NotebookClient(notebook, km=kernel, timeout=TIMEOUT, startup_timeout=TIMEOUT)
     client.execute()
     client.kc.stop_channels()
-    if saved := os.environ.get("SAVE_NB"):
-        nbformat.write(notebook, f"{saved}/{name}.ipynb")
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     shown = [output.data for output in outputs if output.output_type in ("display_data", "execute_result")]
     drawn = [data for data in shown if "image/png" in data or "<iframe" in data.get("text/html", "")]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_runs import make_answers, write_run
 
 from brain_tumor.runtime.errors import InputError
 from pipelines import sweep as module
@@ -17,7 +16,8 @@ from pipelines.run import RunError
 from pipelines.runners.runner import Job
 from pipelines.sweep import Sweep, split_overrides
 from pipelines.targets.target import load_target
-from tests.pipelines.local_run import COMMAND, JOINT, finish, start
+from tests.pipelines.local_run import JOINT, finish, start
+from tests.unit.recorded_runs import make_answers, write_run
 
 TIME = datetime(2026, 5, 4, 13, 2, 1)
 
@@ -187,7 +187,9 @@ def test_an_interrupt_keeps_what_is_finished(
 def test_a_sweep_for_real(tmp_path: Path) -> None:
     """Two runs, of which the second repeats what the rate changes, and a third that is all cached."""
     overrides = [*JOINT, "phases.joint.learning_rate=1e-3,1e-4"]
-    outcome = finish(start(["-c", COMMAND, "pipelines.sweep", str(tmp_path), *overrides]), tmp_path)
+    outcome = finish(
+        start(["-m", "tests.programs.in_folder", "pipelines.sweep", str(tmp_path), *overrides]), tmp_path
+    )
     assert outcome.code == 0, outcome.stderr
     first, second = outcome.history
     assert first["name"].startswith("joint-lr=0.001-")
@@ -198,7 +200,9 @@ def test_a_sweep_for_real(tmp_path: Path) -> None:
     assert all(record["name"] in page.read_text() for record in (first, second))
     assert f"A  {first['name']} (phases.joint.learning_rate=0.001)" in outcome.stdout
 
-    again = finish(start(["-c", COMMAND, "pipelines.sweep", str(tmp_path), *overrides]), tmp_path)
+    again = finish(
+        start(["-m", "tests.programs.in_folder", "pipelines.sweep", str(tmp_path), *overrides]), tmp_path
+    )
     assert again.code == 0, again.stderr
     assert set(again.executed) == {"gate"}
     assert len(list((tmp_path / "runs" / "reports").glob("compare-*.html"))) == 2
