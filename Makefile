@@ -16,7 +16,7 @@ AT_HOST := $(if $(filter command line,$(origin HOST)),KF_PIPELINES_ENDPOINT='$(H
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile compare mlflow-ui tensorboard weights-stage champion clean-runs cluster-up dashboard cluster-down doctor test-fast test test-all coverage campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile sweep compare notebooks mlflow-ui tensorboard weights-stage champion clean-runs cluster-up dashboard cluster-down doctor test-fast test test-all coverage campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,18 @@ pipeline-plan: setup ## Show which steps a run would execute, which are cached, 
 pipeline-compile: setup ## Compile the pipeline to build/pipeline.yaml (TARGET, OVERRIDES)
 	@$(BIN)/python -m pipelines.compile --target $(TARGET) $(OVERRIDES)
 
+sweep: setup ## Run several configurations, and compare them (OVERRIDES="seed=1,2 phases=joint,mission", TARGET)
+	@$(AT_HOST) $(BIN)/python -m pipelines.sweep --target $(TARGET) $(OVERRIDES)
+
 compare: setup ## Compare runs by name or id, or the newest ones (RUNS="A B ...", RUNS="last 2"; a cluster's: TARGET=kind)
 	@$(AT_HOST) $(BIN)/python -m pipelines.compare --target $(TARGET) $(RUNS)
+
+notebooks: $(VENV)/notebooks ## Open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+$(VENV)/notebooks: requirements/notebooks.txt $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/notebooks.txt
+	touch $@
 
 mlflow-ui: setup ## Open MLflow with the runs, http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db}"
@@ -108,7 +118,7 @@ format: setup ## Format the code
 
 lock: setup ## Update the lock files from pyproject.toml
 	@$(LOCK) --extra data --extra cpu --extra dev -o requirements/dev.txt
-	@for image in data cpu gpu vertex; do $(LOCK) --extra $$image -c requirements/dev.txt -o requirements/$$image.txt; done
+	@for image in data cpu gpu vertex notebooks; do $(LOCK) --extra $$image -c requirements/dev.txt -o requirements/$$image.txt; done
 
 images: setup ## Build the steps' images, tagged by their content (STAGES="data cpu gpu", BASE_IMAGE=...)
 	@tag=$$($(BIN)/python -m pipelines.image); for stage in $(STAGES); do \

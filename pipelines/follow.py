@@ -20,7 +20,7 @@ def main() -> None:
         if target.runner not in REMOTE:
             raise InputError(f"A run of the target {arguments.target} ends with its command; run it again.")
         runner = REMOTE[target.runner]()
-        with command_line(runner):
+        with command_line(runner.interrupted):
             run, started = runner.attach(arguments.run, target, ROOT / "runs")
             conclude(run, *watch(run, runner), started)
 

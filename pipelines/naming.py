@@ -28,6 +28,24 @@ def run_name(overrides: list[str], time: datetime) -> str:
     return f"{words or 'quick'}-{time:%m%d-%H%M%S}"
 
 
+def sweep_names(changes: list[list[str]], shared: list[str], time: datetime) -> list[str]:
+    """The names of a sweep's runs: what each changes comes first, and no two are alike.
+
+    Args:
+        changes: The overrides of each run that are its own.
+        shared: The overrides that all have.
+        time: When the sweep starts.
+
+    Example:
+        >>> sweep_names([["seed=1"], ["seed=2"]], ["phases=joint"], datetime(2026, 5, 4, 13, 2, 1))
+        ['seed=1-joint-0504-130201', 'seed=2-joint-0504-130201']
+    """
+    names = [run_name([*own, *shared], time) for own in changes]
+    return [
+        name if names.count(name) == 1 else f"{name}-{place}" for place, name in enumerate(names, start=1)
+    ]
+
+
 def _shorten(override: str) -> str:
     """Shortens an override: the end of its key, and its value without folders and special characters."""
     key, _, value = override.partition("=")

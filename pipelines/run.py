@@ -7,7 +7,7 @@ HTML reports, and MLflow's store unless `MLFLOW_TRACKING_URI` names another.
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -63,11 +63,22 @@ def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None 
     started = datetime.now().astimezone()
     configs = configure(overrides)
     job = prepare(configs, overrides, runs, target, runs / "pipelines")
-    runner = runner or RUNNERS[target.runner]()
+    return carry_out(job, runner or RUNNERS[target.runner](), started)
+
+
+def carry_out(job: Job, runner: Runner, started: datetime, recorded: bool = False) -> dict[str, Path]:
+    """Runs a job to its end, then prints the result.
+
+    The arguments are those of `conclude`.
+
+    Raises:
+        InputError: It cannot be started or followed.
+        RunError: A step failed.
+    """
     with closing(runner):
         runner.submit(job)
         display, result = watch(job, runner)
-    return conclude(job, display, result, started)
+    return conclude(job, display, result, started, recorded)
 
 
 def watch(run: Run, runner: Runner, stream: TextIO | None = None) -> tuple[Display, Result]:
@@ -92,7 +103,9 @@ def watch(run: Run, runner: Runner, stream: TextIO | None = None) -> tuple[Displ
     return display, runner.result()
 
 
-def conclude(run: Run, display: Display, result: Result, started: datetime) -> dict[str, Path]:
+def conclude(
+    run: Run, display: Display, result: Result, started: datetime, recorded: bool = False
+) -> dict[str, Path]:
     """Prints the result of a finished run, and writes its record.
 
     Args:
@@ -100,6 +113,7 @@ def conclude(run: Run, display: Display, result: Result, started: datetime) -> d
         display: The display that showed it.
         result: Its result.
         started: Its start time.
+        recorded: Whether a run whose steps were all cached gets a record too.
 
     Returns:
         The artifacts' paths, by their names in the pipeline.
@@ -122,7 +136,7 @@ def conclude(run: Run, display: Display, result: Result, started: datetime) -> d
     findings = open_dataset(dataset).manifest.metrics()["findings"]
     data_page = _copy_report(dataset.with_name("data_report"), run.runs, "-data")
     about_data = f"{data_page} ({findings:,} {'finding' if findings == 1 else 'findings'})"
-    if set(display.executed) - {title("gate")}:  # the gate runs in every run
+    if recorded or set(display.executed) - {title("gate")}:  # the gate runs in every run
         write_record(run, result, display, started, seconds)
     _print_result(evaluation, page, about_data, display, run, result, seconds)
     print_before(run.runs, result.artifacts["evaluation"])
@@ -148,9 +162,11 @@ def write_record(run: Run, result: Result, display: Display, started: datetime, 
     write_json(run.runs / "history" / f"{run.name}.json", record)
 
 
-def prepare(configs: StepConfigs, overrides: list[str], runs: Path, target: Target, folder: Path) -> Job:
-    """Names a run, and compiles its pipeline into a folder."""
-    name = run_name(overrides, datetime.now())
+def prepare(
+    configs: StepConfigs, overrides: list[str], runs: Path, target: Target, folder: Path, name: str = ""
+) -> Job:
+    """Names a run that has no name yet, and compiles its pipeline into a folder."""
+    name = name or run_name(overrides, datetime.now())
     tag = image_tag()
     compiled = folder / f"{name}.yaml"
     compile_pipeline(target, tag, configs, compiled)
@@ -204,16 +220,18 @@ def _local_mlflow(display: Display) -> str:
 
 
 @contextmanager
-def command_line(runner: Runner) -> Iterator[None]:
+def command_line(interrupted: Callable[[], str]) -> Iterator[None]:
     """The context of a command that runs or follows a pipeline.
 
-    The exit code is 1 for a failed step, 130 for an interrupt; the runner's message says what happens to the
-    run.
+    The exit code is 1 for a failed step, 130 for an interrupt.
+
+    Args:
+        interrupted: Returns the message that says what happens to the run at an interrupt, see `Runner`.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         # Printed at once, since a step may take some seconds to end.
-        print(f"Interrupted; {runner.interrupted()}.", file=sys.stderr)
+        print(f"Interrupted; {interrupted()}.", file=sys.stderr)
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -233,7 +251,7 @@ def main() -> None:
         name, overrides = parse_arguments("Compile the pipeline and run it.")
         target = load_target(name)
         runner = RUNNERS[target.runner]()
-        with command_line(runner):
+        with command_line(runner.interrupted):
             run(overrides, ROOT / "runs", target, runner)
 
 

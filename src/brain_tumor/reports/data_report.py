@@ -42,6 +42,11 @@ def write_data_report(path: Path, ingested: Ingested) -> None:
         path: The file. It appears whole or not at all.
         ingested: What the ingest step made.
     """
+    write_file(path, page("Data report", data_sections(ingested), ingested.dataset.manifest.notice))
+
+
+def data_sections(ingested: Ingested) -> list[Section]:
+    """The report's parts; what the data set has nothing of, such as boxes, is left out."""
     manifest = ingested.dataset.manifest
     findings, *listed = _findings(ingested.findings)
     sections = [findings, _leakage(manifest), _overview(ingested), *_labels(ingested)]
@@ -51,8 +56,7 @@ def write_data_report(path: Path, ingested: Ingested) -> None:
         sections += _boxes(ingested)
     if len(ingested.images):
         sections += [_images(ingested), _patients(ingested)]
-    sections += listed
-    write_file(path, page("Data report", sections, manifest.notice))
+    return sections + listed
 
 
 def _overview(ingested: Ingested) -> Section:

@@ -20,6 +20,7 @@ from matplotlib.typing import LineStyleType
 from PIL import Image
 
 from brain_tumor.artifacts.pixels import to_8_bits
+from brain_tumor.boxes.measures import present
 from brain_tumor.runtime.errors import InputError
 
 WIDTH = 10.0  # of every figure, in inches: pages then show all letters in one size
@@ -124,6 +125,22 @@ def slice_name(row: Any) -> str:
     if pd.isna(row["patient_id"]):
         return shorten(Path(row["filename"]).stem, 28)
     return f"patient {shorten(row['patient_id'], 14)}, slice {row['slice']}"
+
+
+def batch_figure(images: np.ndarray, boxes: np.ndarray) -> Figure:
+    """A batch as a training sees it: letterboxed images and the boxes of the labels that they show.
+
+    Args:
+        images: uint8 (batch, size, size, 1 or 3).
+        boxes: (batch, num_classes, 4), normalized to 0..1 of the image; an absent class is a row of zeros.
+    """
+    figure, axes = panels(len(images), GALLERY_COLUMNS, height=2.5)
+    size = images.shape[1]
+    for axis, pixels, rows in zip(axes, images, boxes, strict=True):
+        draw_slice(axis, Image.fromarray(pixels.squeeze()), size, size)
+        for slot in np.flatnonzero(present(rows)):
+            draw_box(axis, rows[slot] * size, slot_color(COLORS, int(slot)))
+    return figure
 
 
 def draw_box(axis: Axes, box: np.ndarray, color: str, linestyle: LineStyleType = "-") -> None:

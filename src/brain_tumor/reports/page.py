@@ -58,7 +58,9 @@ td, th { border-color: #444; } .hue { color: var(--dark); }
 </style>
 </head>
 <body>
+{% if title %}
 <h1>{{ title }}</h1>
+{% endif %}
 {% if run %}
 <p>Run {{ run }}</p>
 {% endif %}
@@ -164,7 +166,7 @@ def page(title: str, sections: list[Section], notice: str = "") -> str:
     """An HTML page that needs no other file and no network, and names the run that it is of.
 
     Args:
-        title: Title and first heading.
+        title: Title and first heading; empty for none.
         sections: The page's parts.
         notice: A line that the reader must not miss, shown above everything.
     """

@@ -64,6 +64,27 @@ def write_prediction_report(
     Raises:
         InputError: An image is missing, or the page would be too large.
     """
+    sections = prediction_sections(config, predictions, evaluation, dataset)
+    content = page(f"Predictions on the {evaluation.split} split", sections, evaluation.notice)
+    size = len(content.encode())
+    if size > LARGEST_PAGE:
+        raise InputError(
+            f"The page {path} would have {size:,} bytes, more than a dashboard shows;"
+            f" lower gallery_images, which is {config.gallery_images}."
+        )
+    write_file(path, content)
+
+
+def prediction_sections(
+    config: VisualizeConfig, predictions: Predictions, evaluation: Evaluation, dataset: Dataset
+) -> list[Section]:
+    """The report's parts. The final model has both heads.
+
+    The arguments are those of `write_prediction_report`.
+
+    Raises:
+        InputError: An image is missing.
+    """
     table = predictions.table[predictions.table["split"] == evaluation.split]
     sections = [
         Section("What the figures mean", items=verdict(evaluation)),
@@ -79,16 +100,7 @@ def write_prediction_report(
         sections.append(_drawn("Training", text, training_figure(evaluation.trainings), "pairs"))
     names = dict.fromkeys((*REPORT_COLUMNS, *LABEL_COLUMNS, *DASHBOARD, *VERSUS))
     meanings = [[name, definition(name)] for name in names]
-    sections.append(Section("Names of the figures", "", ["figure", "meaning"], meanings))
-
-    content = page(f"Predictions on the {evaluation.split} split", sections, evaluation.notice)
-    size = len(content.encode())
-    if size > LARGEST_PAGE:
-        raise InputError(
-            f"The page {path} would have {size:,} bytes, more than a dashboard shows;"
-            f" lower gallery_images, which is {config.gallery_images}."
-        )
-    write_file(path, content)
+    return [*sections, Section("Names of the figures", "", ["figure", "meaning"], meanings)]
 
 
 def _models_section(evaluation: Evaluation) -> Section:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from brain_tumor.runtime import events
 from brain_tumor.runtime.drafts import draft_folder
@@ -51,9 +52,7 @@ def step() -> Iterator[None]:
     gc.set_threshold(100_000, 20, 20)
     # Hides TensorFlow's notes about the processor. It reads this variable when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
-    for chatty in ("alembic", "h5py", "absl", "tensorflow", "matplotlib"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    write_log(sys.stderr)
     teller = events.MessageHandler()
     logging.getLogger().addHandler(teller)
     try:
@@ -86,6 +85,13 @@ def step() -> Iterator[None]:
         logging.getLogger().removeHandler(teller)
         # At exit the interpreter would scan all these objects once more, for over a second.
         gc.freeze()
+
+
+def write_log(stream: TextIO) -> None:
+    """Lets what is logged be read there, a message a line; of some packages only warnings."""
+    logging.basicConfig(stream=stream, level=logging.INFO, format="%(message)s", force=True)
+    for chatty in ("alembic", "h5py", "absl", "tensorflow", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 @contextmanager
