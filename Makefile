@@ -117,7 +117,7 @@ format: setup ## Format the code
 	@$(BIN)/ruff format .
 
 lock: setup ## Update the lock files from pyproject.toml
-	@$(LOCK) --extra data --extra cpu --extra dev -o requirements/dev.txt
+	@$(LOCK) --extra data --extra cpu --extra docs --extra dev -o requirements/dev.txt
 	@for image in data cpu gpu vertex notebooks; do $(LOCK) --extra $$image -c requirements/dev.txt -o requirements/$$image.txt; done
 
 images: setup ## Build the steps' images, tagged by their content (STAGES="data cpu gpu", BASE_IMAGE=...)

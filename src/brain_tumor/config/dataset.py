@@ -99,8 +99,11 @@ class SplitFractions(Schema):
 
     # No split can be empty: training needs two, evaluation the third.
     train: ShareOfAll = 0.7
+    """What the models learn from."""
     valid: ShareOfAll = 0.2
+    """What chooses the best epoch and the thresholds."""
     test: ShareOfAll = 0.1
+    """What the models are judged on."""
 
     @model_validator(mode="after")
     def _check_sum(self) -> "SplitFractions":
@@ -139,17 +142,24 @@ class SyntheticDataset(DatasetConfig):
     """Synthetic patients, generated from a seed. See `brain_tumor.ingest.sources.synthetic`."""
 
     source: Literal["synthetic"]
+    """The kind of source."""
     seed: Seed = 0
+    """Seed of the patients."""
     train_patients: Count = 120
+    """How many patients the split train has."""
     valid_patients: Count = 30
+    """How many patients the split valid has."""
     test_patients: Count = 60
+    """How many patients the split test has."""
     slices_per_patient: Count = 4
+    """How many slices each patient has."""
 
 
 class DirectoryDataset(DatasetConfig):
     """A folder with an export in any format of `brain_tumor.ingest.formats`."""
 
     source: Literal["directory"]
+    """The kind of source."""
     labels: Labels = [AUTO]
     path: Folder
     """The folder."""
@@ -162,6 +172,7 @@ class RoboflowDataset(DatasetConfig):
     """A version of a Roboflow project, without the API key. See `brain_tumor.ingest.sources.roboflow`."""
 
     source: Literal["roboflow"]
+    """The kind of source."""
     workspace: str = "yousef-ghanem-jzj4y"
     """The workspace's name in the project's URL."""
     project: str = "brain-tumor-detection-fpf1f"
@@ -178,6 +189,7 @@ class BucketDataset(DatasetConfig):
     """An export in a bucket."""
 
     source: Literal["bucket"]
+    """The kind of source."""
     labels: Labels = [AUTO]
     uri: BucketAddress
     """Address of a zip archive, or of the export's folder."""

@@ -80,16 +80,23 @@ class Config(Schema):
     """The whole configuration, as Hydra composes it."""
 
     dataset: AnyDataset
+    """Where the images come from; `dataset=` chooses the kind."""
     records: RecordsConfig = RecordsConfig()
+    """The build_tfrecords step."""
     model: ModelConfig = ModelConfig()
+    """The architecture."""
     training: TrainingConfig = TrainingConfig()
+    """What all phases share."""
     phases: dict[str, PhaseConfig]
     """The trainings by name. A phase's `start` names the phase that it continues."""
     final: str
     """The phase whose model is the pipeline's result."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """The evaluate step."""
     visualize: VisualizeConfig = VisualizeConfig()
+    """The visualize step."""
     gate: GateConfig = GateConfig()
+    """The gate step."""
     seed: Seed = 0
     """The default of the steps' seeds."""
 

@@ -90,7 +90,9 @@ class LossWeights(Schema):
     """Weight of each head's loss, for the heads that learn."""
 
     labels: NotNegative = 0.5
+    """Of the weighted binary cross-entropy of the labels."""
     boxes: NotNegative = 4.0
+    """Of the box loss."""
     scores: NotNegative = 2.0
     """Weight of the loss of the dense box head's scores; they learn together with its boxes."""
 

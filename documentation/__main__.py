@@ -1,0 +1,52 @@
+"""Writes the parts of docs/ that are made from the code: `python -m documentation [--check]`.
+
+With `--check` it writes nothing, and says which of them are not what the code would make.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from documentation.flow import compiled_steps, draw_flow
+from documentation.reference import reference_page
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def generated() -> dict[Path, str]:
+    """What the code makes, by its file."""
+    return {
+        DOCS / "reference.md": reference_page(),
+        DOCS / "images" / "pipeline.svg": draw_flow(compiled_steps()),
+    }
+
+
+def stale(made: dict[Path, str]) -> list[Path]:
+    """The files that are missing or hold something else.
+
+    Args:
+        made: What they should hold.
+    """
+    return [path for path, text in made.items() if not path.is_file() or path.read_text("utf-8") != text]
+
+
+def main() -> None:
+    """The command line. Exit code 1 if `--check` finds a stale file."""
+    parser = argparse.ArgumentParser(description="Write what docs/ has from the code.")
+    parser.add_argument("--check", action="store_true", help="write nothing, say what is stale")
+    check = parser.parse_args().check
+    made = generated()
+    changed = stale(made)
+    for path in changed:
+        if check:
+            print(f"{path.relative_to(DOCS.parent)} is stale; run make docs-reference.", file=sys.stderr)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(made[path], encoding="utf-8")
+            print(path.relative_to(DOCS.parent))
+    if check and changed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
