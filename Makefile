@@ -16,7 +16,7 @@ AT_HOST := $(if $(filter command line,$(origin HOST)),KF_PIPELINES_ENDPOINT='$(H
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile sweep compare notebooks mlflow-ui tensorboard weights-stage champion clean-runs cluster-up dashboard cluster-down doctor test-fast test test-all coverage campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
+.PHONY: help setup pipeline-run pipeline-follow pipeline-plan pipeline-compile sweep compare notebooks mlflow-ui tensorboard weights-stage champion clean-runs cluster-up dashboard cluster-down doctor docs docs-reference test-fast test test-all coverage campaign lint format types lock images images-push benchmark benchmark-data benchmark-training
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,11 +24,12 @@ help: ## List the targets
 setup: $(VENV)/installed ## Make the virtual environment from the hashed lock file
 
 $(VENV)/installed: requirements/dev.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed: make PYTHON=python3.11" if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
+	@{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' && \
+	$(PYTHON) -m venv $(VENV) && \
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . && \
+	touch $@; } || { echo "make setup failed. What this machine has:" >&2; \
+		PYTHON=$(PYTHON) VENV=$(VENV) ./doctor.sh setup >&2; exit 2; }
 
 pipeline-run: setup ## Compile the pipeline and run it (TARGET=local, HOST=, OVERRIDES="profile=full ...")
 	@$(AT_HOST) $(BIN)/python -m pipelines.run --target $(TARGET) $(OVERRIDES)
@@ -84,8 +85,15 @@ dashboard: ## Forward the cluster's dashboard, API, MLflow and object store to t
 cluster-down: ## Delete the cluster with its runs
 	@kind-cluster/down.sh
 
-doctor: ## Check whether this machine has what the cluster needs
-	@DOCKER=$(DOCKER) kind-cluster/doctor.sh
+doctor: ## Say what this machine lacks for the setup and for the cluster, and what to do
+	@PYTHON=$(PYTHON) VENV=$(VENV) DOCKER=$(DOCKER) ./doctor.sh
+
+docs: setup ## Build the documentation's site, build/site/index.html
+	@$(BIN)/python -m documentation --check
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-reference: setup ## Write anew what docs/ has from the code
+	@$(BIN)/python -m documentation
 
 test-fast: setup ## Run the unit tests that need neither TensorFlow, nor pipeline runs, nor a browser (a minute or two)
 	@$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile -m "not slow and not campaign"
@@ -107,7 +115,7 @@ lint: setup ## Check style, docstrings, complexity, imports and the order of the
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint images/Dockerfile
-	@$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR kind-cluster/*.sh kind-cluster/gpu/*.sh .ci/run
+	@$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR kind-cluster/*.sh kind-cluster/gpu/*.sh doctor.sh .ci/run
 
 types: setup ## Check types, those of the tests too
 	@$(BIN)/mypy

@@ -1,1 +1,1 @@
-"""What README's figures come from."""
+"""What the figures of docs/measurements.md come from."""

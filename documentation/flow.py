@@ -83,7 +83,7 @@ def draw_flow(steps: dict[str, Step]) -> str:
 
 
 def _places(steps: dict[str, Step], columns: dict[str, int]) -> dict[str, tuple[float, float]]:
-    """The upper left corner of each step's box: columns are centered, and a chain of steps is a straight line."""
+    """The upper left corner of each step's box: columns are centered, a chain is a straight line."""
     rows: dict[int, list[str]] = {}
     for name in sorted(steps, key=lambda name: (columns[name], list(steps).index(name))):
         rows.setdefault(columns[name], []).append(name)

@@ -81,7 +81,8 @@ otherwise: see [what the profiles set](#what-the-profiles-set). "Required" means
 PROFILES_INTRODUCTION = """\
 ## What the profiles set
 
-Keys whose value in one of the profiles is not the schema's default, with the default data set and `phases=mission`.
+Keys whose value in one of the profiles is not the schema's default, with the default data set
+and `phases=mission`.
 """
 TARGET_INTRODUCTION = """\
 ## Files of targets
@@ -106,7 +107,7 @@ def reference_page() -> str:
 def _section(key: str, schema: type[Schema], level: str = "##") -> str:
     """A heading, what the schema is, and a table of its keys; of a source, without what all sources have."""
     about = (schema.__doc__ or "").split("\n")[0]
-    heading = f"`{key}`" if key else "The top"
+    heading = f"`{key}`" if key else "Top level"
     base = DatasetConfig if issubclass(schema, DatasetConfig) and schema is not DatasetConfig else None
     shared = set(base.model_fields) if base else set()
     own = [name for name in schema.model_fields if name not in shared or _differs(schema, name)]
@@ -120,7 +121,9 @@ def _differs(schema: type[Schema], name: str) -> bool:
 
 def _row(schema: type[Schema], name: str) -> tuple[str, ...]:
     field = schema.model_fields[name]
-    description = field.description or (DatasetConfig.model_fields[name].description if _shared(name) else None)
+    description = field.description or (
+        DatasetConfig.model_fields[name].description if _shared(name) else None
+    )
     if not description:
         raise ValueError(f"{schema.__name__}.{name} has no text below it that says what it means; write one.")
     hint = get_type_hints(schema, include_extras=True)[name]
@@ -170,9 +173,9 @@ def _limits(metadata: tuple[Any, ...]) -> str:
     high = next((part for part in found if isinstance(part, Le | Lt)), None)
     words = []
     if low is not None:
-        words.append(f"at least {low.ge}" if isinstance(low, Ge) else f"above {low.gt}")
+        words.append(f"at least {low.ge:.10g}" if isinstance(low, Ge) else f"above {low.gt:.10g}")
     if high is not None:
-        words.append(f"at most {high.le}" if isinstance(high, Le) else f"below {high.lt}")
+        words.append(f"at most {high.le:.10g}" if isinstance(high, Le) else f"below {high.lt:.10g}")
     pattern = next((part.pattern for part in found if getattr(part, "pattern", None)), None)
     return ", ".join(words) or (f"what `{pattern}` matches" if pattern else "")
 
