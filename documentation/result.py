@@ -19,19 +19,20 @@ PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "result.p
 IMAGES, DPI = 8, 90
 
 
-def draw_result(run: str, path: Path) -> None:
+def draw_result(runs: Path, run: str, path: Path) -> None:
     """Draws slices of a run's gallery, with true boxes (solid) and those of the final model (dashed).
 
     Args:
+        runs: The folder of the runs.
         run: The run's name or id.
         path: The PNG to write.
 
     Raises:
         InputError: There is no such run, or its artifacts are gone.
     """
-    record = find_record(RUNS, run)
+    record = find_record(runs, run)
     if record is None:
-        raise InputError(f"There is no run {run} in {RUNS}; give the name of one.")
+        raise InputError(f"There is no run {run} in {runs}; give the name of one.")
     artifacts = record.artifacts
     evaluation = read_evaluation(artifacts["evaluation"])
     table = open_predictions(artifacts["predictions"]).table
@@ -56,7 +57,7 @@ def main() -> None:
     with step():
         parser = argparse.ArgumentParser(description="Draw README's picture of a result.")
         parser.add_argument("run", help="the run's name or id")
-        draw_result(parser.parse_args().run, PICTURE)
+        draw_result(RUNS, parser.parse_args().run, PICTURE)
         print(PICTURE)
 
 
