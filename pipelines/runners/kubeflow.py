@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.events import Event
+from brain_tumor.runtime.step import BAD_INPUT
 from pipelines.display import read_documents, read_tasks
 from pipelines.pipeline import NAME
 from pipelines.runners import remote
@@ -92,7 +93,8 @@ class KubeflowRunner:
         while True:
             run = yield from self._patiently(lambda: self._get(self._id))
             details = (run.run_details.task_details if run.run_details else None) or []
-            now = (run.state, sorted((task.display_name, task.state) for task in details))
+            # Among them are the metadata store's executions, which have neither name nor state.
+            now = (run.state, sorted((task.task_id, task.state or "") for task in details))
             if details and (now != seen or time.monotonic() - looked >= LOOK_AGAIN):
                 seen, looked = now, time.monotonic()
                 self._workflow = yield from self._patiently(lambda: self._read_workflow(self._id))
@@ -242,11 +244,18 @@ class KubeflowRunner:
 
     def _say_what_waits(self, teller: Teller, steps: dict[str, Step]) -> Iterator[Event]:
         """Reports why pods cannot start, and what to do: the run would wait forever."""
+        others_run = any(
+            step.state == "running" or (step.state == "pending" and not step.why.startswith("Unschedulable"))
+            for step in steps.values()
+        )
         for name, step in steps.items():
             if step.state != "pending":
                 continue
             reason = step.why.partition(":")[0]
-            if text := _explain_waiting(reason, step.why, self._target):
+            if reason == "Unschedulable" and others_run:
+                text = f"waits until another step ends: no node has room for it now ({step.why})"
+                yield from teller.say(name, "room", text)
+            elif text := _explain_waiting(reason, step.why, self._target):
                 yield from teller.say(name, reason, text)
             elif time.time() - step.began >= LONG_PENDING:
                 look = self._kubectl("describe pod", step)
@@ -259,7 +268,9 @@ class KubeflowRunner:
         if not failed:
             return
         name = min(failed)[1]
-        step, text = steps[name], ""
+        step = steps[name]
+        # A step's sentence about bad input is its last word; in its log, the launcher's own lines bury it.
+        text = step.why.partition(BAD_INPUT)[2].strip()
         if "OOMKilled" in step.why:
             text = (
                 "it was out of memory; give it more (placement, memory_limit) in "

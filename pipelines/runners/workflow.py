@@ -2,13 +2,15 @@
 
 The API's list of a run's tasks has neither a pod's step nor the reason why it waits. Here a task of the
 pipeline is three nodes: `<task>-driver`, a pod that looks up the cache; `<task>`; and below that `executor`,
-the step's pod, skipped if it is cached. With retries, each attempt is a node with a number: `executor(0)`.
-See compiler/argocompiler in kubeflow/pipelines.
+the step's pod, skipped if it is cached. Whatever may be retried is a node of type Retry and one more per
+attempt, with a number. By the workflow defaults of Kubeflow Pipelines 2.17.0 that is every level:
+`brain-tumor-x(0).root(0).ingest(0).executor(0)`. See compiler/argocompiler in kubeflow/pipelines.
 """
 
 import base64
 import gzip
 import json
+import re
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -17,6 +19,7 @@ from pipelines.runners.steps import Step
 
 Node = dict[str, Any]
 FAILED = ("Failed", "Error")
+ATTEMPT = re.compile(r"\(\d+\)(?=\.|$)")
 
 
 class Workflow:
@@ -41,7 +44,10 @@ class Workflow:
         self.terminated: bool = content.get("spec", {}).get("activeDeadlineSeconds") == 0
         if packed := status.get("compressedNodes"):  # of more than a megabyte
             status["nodes"] = json.loads(gzip.decompress(base64.b64decode(packed)))
-        self._nodes: dict[str, Node] = {node["name"]: node for node in (status.get("nodes") or {}).values()}
+        # By their paths without the attempts' numbers, the oldest first.
+        self._nodes: dict[str, list[Node]] = {}
+        for node in sorted((status.get("nodes") or {}).values(), key=lambda node: str(node.get("startedAt"))):
+            self._nodes.setdefault(ATTEMPT.sub("", node["name"]), []).append(node)
 
     def step(self, task: str) -> Step:
         """A task's state."""
@@ -70,25 +76,24 @@ class Workflow:
     def executions(self) -> dict[str, "Execution"]:
         """The executions of the steps that were not cached, by task."""
         found = {}
-        for name, node in self._nodes.items():
-            task = name.removeprefix(f"{self.name}.root.").split(".")[0]
-            if patch := _parameter(node, "pod-spec-patch") if ".executor" in name else "":
-                succeeded = self._node(f"{task}.executor").get("phase") == "Succeeded"
-                found[task] = Execution(json.loads(patch), succeeded)
+        for path, nodes in self._nodes.items():
+            task = path.removeprefix(f"{self.name}.root.").split(".")[0]
+            patches = [_parameter(node, "pod-spec-patch") for node in nodes if ".executor" in path]
+            if any(patches):
+                patch = json.loads([each for each in patches if each][-1])
+                found[task] = Execution(patch, self._node(f"{task}.executor").get("phase") == "Succeeded")
         return found
 
     def _node(self, path: str) -> Node:
-        return self._nodes.get(f"{self.name}.root.{path}", {})
+        """A node as a whole, not an attempt; the newest, where what it is nested in was repeated."""
+        found = self._nodes.get(f"{self.name}.root.{path}", [])
+        wholes = [node for node in found if not node["name"].endswith(")")]
+        return wholes[-1] if wholes else {}
 
     def _pods(self, path: str) -> list[Node]:
         """The attempts of a pod, in order."""
-        name = f"{self.name}.root.{path}"
-        found = [
-            node
-            for key, node in self._nodes.items()
-            if node["type"] == "Pod" and (key == name or key.startswith(f"{name}("))
-        ]
-        return sorted(found, key=lambda node: str(node.get("startedAt")))
+        found = self._nodes.get(f"{self.name}.root.{path}", [])
+        return [node for node in found if node["type"] == "Pod"]
 
     def _pod_name(self, node: Node) -> str:
         """The pod's name by Argo's rule (RetrievePodName in Kubeflow's common/util/workflow.go)."""

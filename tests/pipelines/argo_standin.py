@@ -1,9 +1,11 @@
 """What runs of the stand-in for Kubeflow Pipelines do: they go on a little at each question.
 
 A run is told of as Argo Workflows 4.0.5 does: nodes, phases, messages (operator.go: getPendingReason,
-inferFailedReason), pod names, and what Kubeflow's driver writes into a pod. A cache as the driver's decides
-which steps are skipped; what a step would have uploaded, `store` uploads. See backend/src/v2/compiler/
-argocompiler, backend/src/v2/driver and backend/src/common/util/workflow.go in kubeflow/pipelines 2.17.0.
+inferFailedReason), pod names, and what Kubeflow's driver writes into a pod. The nodes' names are as a real
+server had them: under Kubeflow's workflow defaults every level is a Retry node and an attempt. A cache as the
+driver's decides which steps are skipped; what a step would have uploaded, `store` uploads. See
+backend/src/v2/compiler/argocompiler, backend/src/v2/driver and backend/src/common/util/workflow.go in
+kubeflow/pipelines 2.17.0.
 """
 
 import json
@@ -155,7 +157,8 @@ class Play:
         found = {}
 
         def add(path: str, kind: str, phase: str, template: str, **more: Any) -> dict[str, Any]:
-            name = f"{self.name}.{path}" if path else self.name
+            name = ".".join([self.name, *path.split(".")] if path else [self.name])
+            name = name.replace(".", "(0).").replace("(0)(0)", "(0)")
             node = {
                 "id": self._node_id(name),
                 "name": name,
@@ -169,9 +172,12 @@ class Play:
             return node
 
         whole = {"SUCCEEDED": "Succeeded", "FAILED": "Failed"}.get(self.state, "Running")
-        add("", "DAG", whole, "entrypoint", startedAt=_iso(BEGIN))
-        add("root-driver", "Pod", "Succeeded", "system-dag-driver", startedAt=_iso(BEGIN))
-        add("root", "DAG", whole, "root", startedAt=_iso(BEGIN))
+        began = {"startedAt": _iso(BEGIN)}
+        add("", "Retry", whole, "entrypoint", **began)
+        add("root-driver", "Retry", "Succeeded", "system-dag-driver", **began)
+        add("root-driver(0)", "Pod", "Succeeded", "system-dag-driver", **began)
+        add("root", "Retry", whole, "root", **began)
+        add("root(0)", "DAG", whole, "root", **began)
         for name, stages in self.stages.items():
             self._add_task(name, stages, add)
         return found
@@ -189,14 +195,9 @@ class Play:
         finished = {"finishedAt": _iso(times[last] if final else self.now)} if final or ended else {}
         outer = {"Succeeded": "Succeeded", "Skipped": "Succeeded", "Failed": "Failed"}.get(last, "Running")
         outer = "Failed" if ended and outer == "Running" else outer
-        add(
-            f"root.{name}",
-            "DAG",
-            outer,
-            "system-container-executor",
-            startedAt=_iso(times["driver"]),
-            **finished,
-        )
+        for path, kind in ((f"root.{name}", "Retry"), (f"root.{name}(0)", "DAG")):
+            template = "retry-system-container-executor"
+            add(path, kind, outer, template, startedAt=_iso(times["driver"]), **finished)
         if last == "Skipped":
             add(f"root.{name}.executor", "Skipped", "Skipped", "system-container-impl", **finished)
             return
@@ -226,7 +227,7 @@ class Play:
         for node in self.nodes().values():
             name = f"{self.name}-{node['templateName']}-{node['id'].rsplit('-', 1)[-1]}"
             if node["type"] == "Pod" and name == pod:
-                task = node["name"].split(".")[2]
+                task = node["name"].split(".")[2].removesuffix("(0)")
                 return self.faults[task].log if task in self.faults else "a log\n"
         return None
 
@@ -253,6 +254,10 @@ class Play:
                 "start_time": node.get("startedAt"),
             }
             for node in (self.nodes().values() if self.moment > 1 else [])
+        ]
+        # The metadata store's executions are among them, without name and state.
+        details += [
+            {"run_id": self.id, "task_id": str(uuid.uuid4()), "execution_id": "2"} for _ in details[:2]
         ]
         final = self.state in ("SUCCEEDED", "FAILED")
         return {

@@ -132,13 +132,28 @@ def test_a_pod_that_cannot_start_says_what_to_do(
     assert len(re.findall(rf"^        build TFRecords: waits: {said}", stderr, re.MULTILINE)) == 1
 
 
+def test_a_step_that_waits_for_another_ones_gpu_needs_nothing(
+    server: Kubeflow,
+    uploads: Uploads,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server.faults["train"] = Fault("Unschedulable: 0/1 nodes: 1 Insufficient nvidia.com/gpu.", waits=1)
+    monkeypatch.setattr(kubeflow, "LOOK_AGAIN", 0.0)
+    start(tmp_path)
+    stderr = capsys.readouterr().err
+    assert "waits until another step ends: no node has room for it now (Unschedulable: 0/1 nodes" in stderr
+    assert "add one" not in stderr
+
+
 def test_a_long_wait_for_no_known_reason_names_the_command_that_says_it(
     server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.faults["ingest"] = Fault("PodInitializing", waits=3)
     start(tmp_path)
     [play] = server.plays.values()
-    pods = [node for node in play.nodes().values() if node["name"].endswith(".root.ingest.executor(0)")]
+    pods = [node for node in play.nodes().values() if node["name"].endswith(".ingest(0).executor(0)")]
     pod = f"{play.name}-retry-system-container-impl-{pods[0]['id'].rsplit('-', 1)[-1]}"
     # The stand-in's clock began long ago.
     assert (
@@ -168,6 +183,11 @@ def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path
             "main: OOMKilled (exit code 137)",
             "epoch 1\n",
             "it was out of memory; give it more .*kind.yaml",
+        ),
+        (
+            "main: Error (exit code 1): Bad input: x has no y; give it.\n",
+            "I1128 launcher\n",
+            "x has no y; give it.",
         ),
         ("pod deleted", None, r"pod deleted; kubectl logs -c main -n kubeflow brain-tumor-\S+-\d+ may have"),
     ],
