@@ -8,11 +8,11 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, browse
 from markdown_it import MarkdownIt
 
 from documentation.__main__ import DOCS, generated, stale
 from documentation.flow import Step, draw_flow
+from tests.unit.browser import CHROMIUM, browse
 
 ROOT = DOCS.parent
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "kind-cluster" / "README.md"])
