@@ -19,7 +19,7 @@ MOST_LINES = 200
 TESTED = {
     "make pipeline-run": "tests/pipelines/test_run.py::test_every_step_runs_once",
     'make pipeline-run OVERRIDES="profile=full dataset=directory dataset.path=/data/export"': (
-        "tests/pipelines/test_run.py::test_what_was_done_before_a_failure_is_not_done_again"
+        "tests/pipelines/test_run.py::test_steps_before_a_failure_are_not_repeated"
     ),
     "cp .env.example .env": (
         "tests/unit/roboflow/test_roboflow.py::test_the_key_may_stand_in_a_file_of_the_working_folder_or_above"
@@ -32,7 +32,7 @@ TESTED = {
         "tests/unit/roboflow/test_roboflow.py::test_the_config_names_the_version"
     ),
     'make pipeline-plan OVERRIDES="training.batch_size=32"': (
-        "tests/pipelines/test_plan.py::test_what_changes_is_named_and_what_follows_runs_after_it"
+        "tests/pipelines/test_plan.py::test_changes_are_named_and_later_steps_run_too"
     ),
     'make compare RUNS="last 2"': (
         "tests/unit/test_comparison.py::test_runs_are_found_by_name_by_any_id_and_by_age"

@@ -27,7 +27,7 @@ def test_what_is_made_from_the_code_is_as_the_code_says(tmp_path: Path) -> None:
     changed.write_text("other text")
     assert stale({changed: "text"}) == [changed]
     reference = made[DOCS / "reference.md"]
-    assert "| `learning_rate` | number | `0.0001` | above 0 | AdamW's rate. |" in reference
+    assert "| `learning_rate` | number | `0.0001` | above 0 | AdamW's learning rate. |" in reference
 
 
 def test_an_arrow_goes_to_each_step_from_those_nearest_before_it() -> None:
