@@ -133,7 +133,7 @@ def test_the_result_names_the_data(first: Outcome) -> None:
         < first.stdout.index("\nmodel ")
     )
     # Under ten patients there is no interval, and the reason is.
-    assert re.search(r"^constant +all labels +[+-]0\.\d{3} +[+-]0\.\d{3} ", first.stdout, re.MULTILINE)
+    assert re.search(r"^constant answer +all labels +[+-]0\.\d{3} +[+-]0\.\d{3} ", first.stdout, re.MULTILINE)
     assert re.search(r"^No interval: only 2 patients", first.stdout, re.MULTILINE)
 
 

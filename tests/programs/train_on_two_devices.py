@@ -23,8 +23,8 @@ records, folder = open_records(sys.argv[2]), Path(sys.argv[3])
 keep = FusedAdamW.__init__
 
 
-def with_large_epsilon(self, **options):
-    keep(self, **{**options, "epsilon": 1.0})
+def with_large_epsilon(self, *args, **options):
+    keep(self, *args, **{**options, "epsilon": 1.0})
 
 
 FusedAdamW.__init__ = with_large_epsilon

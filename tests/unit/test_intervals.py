@@ -33,6 +33,7 @@ def make_predictions(patients: int, seed: int = 0, spread: float = 6.0) -> pd.Da
                     rows.append(
                         {
                             "model": model,
+                            "source_id": f"{patient}_{image}",
                             "filename": f"{patient}_{image}.jpg",
                             "patient_id": f"p{patient}",
                             "width": 120,
