@@ -10,8 +10,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-
 from brain_tumor.runtime.text import one_line
 from tests.campaign.kinds import KINDS, open_bench, run_cases
 from tests.campaign.tally import Tally

@@ -69,6 +69,8 @@ class Watch:
     def _is_draft(self, name: str) -> bool:
         """Whether it is a temporary file, or what an output is before it is whole."""
         hidden = [f"{Path(own).parent}/.{Path(own).name}" for own in self._own]
+        # An output may have a name like a draft's.
+        name = next((os.path.relpath(name, own) for own in self._own if Path(name).is_relative_to(own)), name)
         return name.startswith(("tmp/", *hidden)) or any(part.endswith(".tmp") for part in Path(name).parts)
 
     def _check_secrets(self, ended: Ended) -> list[Violation]:

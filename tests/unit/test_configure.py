@@ -66,8 +66,12 @@ def test_every_step_has_its_section(default: dict[str, str]) -> None:
         ("phases.phase3_finetune.lr=1", ["phases.phase3_finetune has no 'lr'", "learning_rate"]),
         ("phases.phase4.epochs=1", ["phases has no 'phase4'", "phase3_finetune"]),
         ("seed.more=1", ["seed has no 'more'", "single value"]),
-        ("profile=ful", ["profile/ful", "full", "quick"]),
-        ("dataset=synthetik", ["dataset/synthetik", "directory", "synthetic"]),
+        ("profile=ful", ["'profile=ful'", "full", "quick"]),
+        ("dataset=synthetik", ["'dataset=synthetik'", "directory", "synthetic"]),
+        ("dataset=1.5", ["dataset=NAME"]),
+        ("phases=null", ["phases=NAME"]),
+        ("~dataset", ["dataset=NAME"]),
+        ("seed=" + "9" * 5000, ["5000 digits"]),
         ("training.batch_size", ["'training.batch_size' has no value", "KEY=VALUE"]),
         ("~training.batchsize", ["training has no 'batchsize'"]),
     ],
@@ -79,7 +83,11 @@ def test_a_misspelt_override_is_refused_and_told_what_exists(override: str, word
 
 
 def test_only_what_can_be_chosen_is_offered() -> None:
-    assert refusal("dataset=direktory").endswith("'dataset': bucket directory roboflow synthetic")
+    assert refusal("dataset=direktory").endswith("names bucket, directory, roboflow, synthetic.")
+
+
+def test_a_choice_may_be_quoted() -> None:
+    assert configure(["profile='full'"]) == configure(["profile=full"])
 
 
 @pytest.mark.parametrize(

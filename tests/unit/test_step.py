@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.signals import INTERRUPTED, TERMINATED
 from tests.unit.programs import PROGRAMS
 
@@ -70,6 +71,13 @@ def test_the_command_line_ends_likewise() -> None:
     result = run("from brain_tumor.cli import main\nmain(['ingest', '--output=a', '--report=b', '--sed'])")
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == "brain-tumor: error: unrecognized arguments: --sed"
+
+
+def test_a_sentence_that_quotes_a_long_value_is_shortened_in_the_middle() -> None:
+    said = str(InputError(f"labels is {'9' * 5000}; give a name."))
+    assert len(said) <= 900
+    assert said.startswith("labels is 999")
+    assert said.endswith("999; give a name.")
 
 
 def test_a_sentence_shows_what_cannot_be_seen() -> None:

@@ -46,6 +46,8 @@ def compose(overrides: list[str]) -> Config:
     """
     groups = [override for override in overrides if override.partition("=")[0].lstrip("+~") in GROUPS]
     values = [override for override in overrides if override not in groups]
+    for group in groups:
+        _check_choice(group)
     base = _add_defaults(_run_hydra("config", groups))
     for value in values:
         _check_key(base, value)
@@ -67,7 +69,7 @@ def _run_hydra(name: str, overrides: list[str]) -> DictConfig:
             return hydra.compose(name, overrides)
     except OverrideParseException as error:
         raise InputError(f"The override {error.override} cannot be read. {QUOTING}") from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: of a number too long
         # Hydra's message has several lines: the list of known choices, then its search path.
         message = " ".join(str(error).split("Config search path:")[0].split())
         # Hydra reads a comma as a sweep over several values.
@@ -97,6 +99,18 @@ def _defaults(schema: type[Schema]) -> dict[str, Any]:
         else:
             values[name] = MISSING if default is PydanticUndefined else default
     return values
+
+
+def _check_choice(override: str) -> None:
+    """Rejects anything but a group's name and one of its choices: Hydra has a traceback for some of it."""
+    key, _, value = override.partition("=")
+    group = key.lstrip("+~")
+    choices = sorted(file.stem for file in (FILES / group).glob("*.yaml"))
+    if key != group or value.strip("'\"") not in choices:
+        raise InputError(
+            f"The override {override!r} is not a choice of {group}; give {group}=NAME, with one of the names "
+            f"{', '.join(choices)}."
+        )
 
 
 def _check_key(base: DictConfig, override: str) -> None:

@@ -8,11 +8,17 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from brain_tumor.runtime.drafts import is_draft
-from brain_tumor.runtime.text import display_name
+from brain_tumor.runtime.text import display_name, shorten
 
 
 class InputError(Exception):
-    """Bad input. The message is one sentence that names the file, the row and what to do."""
+    """Bad input. The message is one sentence that names the file, the row and what to do.
+
+    A message that is too long to be read, since it quotes a long value, loses its middle.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shorten(message))
 
 
 class DamagedError(InputError):

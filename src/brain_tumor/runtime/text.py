@@ -5,6 +5,7 @@ from typing import TypeGuard
 
 QUOTED_CHARACTERS = 60
 LONGEST_NAME = 300
+LONGEST_MESSAGE = 900
 
 
 def is_text(value: object) -> TypeGuard[str]:
@@ -41,6 +42,14 @@ def display_name(name: str) -> str:
     """A name as messages show it: shortened if it is long, quoted if it has unprintable characters."""
     shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     return shown if name.isprintable() else repr(shown)
+
+
+def shorten(message: str) -> str:
+    """A message of at most `LONGEST_MESSAGE` characters: a longer one keeps its start and its end."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    end = LONGEST_MESSAGE // 3
+    return f"{message[: LONGEST_MESSAGE - end - 3]} … {message[-end:]}"
 
 
 def quote(value: object) -> str:
