@@ -1,6 +1,7 @@
 """A copy of the scripts in a folder of its own, with stand-ins for the tools that need a cluster."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.unit.buckets import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -64,6 +67,11 @@ def scripts(tmp_path: Path) -> Scripts:
     """The scripts, on a machine that has all they need and no cluster."""
     found = Scripts(tmp_path)
     shutil.copytree(ROOT / "kind-cluster", tmp_path / "kind-cluster")
+    # The dashboard's own ports may be taken on this machine.
+    ports = iter(free_ports(4))
+    settings = tmp_path / "kind-cluster" / "settings.sh"
+    line = re.compile(r"^(FORWARDED=')?\d+", re.MULTILINE)
+    settings.write_text(line.sub(lambda match: f"{match[1] or ''}{next(ports)}", settings.read_text()))
     found.tools.mkdir()
     found.state.mkdir()
     for name in BASICS:

@@ -16,22 +16,11 @@ SERVICES = ["ml-pipeline", "ml-pipeline-ui", "mlflow", "seaweedfs"]
 
 @pytest.fixture
 def cluster(scripts: Scripts) -> Scripts:
-    """A cluster that is up. Its ports are free ones; pauses are real, since connections stay open in them."""
+    """A cluster that is up. Pauses are real, since connections stay open in them."""
     scripts.run("up")
     scripts.forget_calls()
     (scripts.tools / "sleep").unlink()
     (scripts.tools / "sleep").symlink_to("/bin/sleep")
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    settings = scripts.folder / "kind-cluster" / "settings.sh"
-    port_of = dict(zip(("8080", "8888", "5001", "9000"), map(str, ports), strict=True))
-    settings.write_text(
-        re.sub(
-            r"^(FORWARDED=')?(\d+)", lambda m: (m[1] or "") + port_of[m[2]], settings.read_text(), flags=re.M
-        )
-    )
     return scripts
 
 

@@ -1,3 +1,4 @@
+import re
 import socket
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_taken_port_is_named_with_what_it_is_for(scripts: Scripts) -> None:
         other.listen()
         port = other.getsockname()[1]
         settings = scripts.folder / "kind-cluster" / "settings.sh"
-        settings.write_text(settings.read_text().replace("5001 mlflow", f"{port} mlflow"))
+        settings.write_text(re.sub(r"\d+ mlflow", f"{port} mlflow", settings.read_text()))
         code, [line] = findings(scripts)
     assert code == 2
     assert f"port {port}" in line and line.endswith("MLflow")

@@ -95,7 +95,7 @@ def test_the_page_shows_what_differs(written: tuple[str, str]) -> None:
     for content in (page, text):
         assert "Both runs were judged on the same 16 images (by checksum)." in content
         assert "All runs have seed=1." in content and "x=0" in content
-        assert "only 2 patients, 10 are needed" in content and "= cannot tell" in content
+        assert "only 2 patients, 10 are needed" in content and "=\u00a0cannot tell" in content
         assert "The same images and boxes, by checksum, in the same splits." in content
         assert "the same, taken from the cache" in content
     # 12 slices, and two curves of each of two labels.

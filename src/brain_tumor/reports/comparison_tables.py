@@ -20,7 +20,13 @@ from brain_tumor.reports.page import Section
 MAIN = SUMMARY_COLUMNS
 WIDTH = 100  # of a paragraph in the terminal
 MOST_LINES = 12  # of differences there; the page has all
-SYMBOLS = {"better": "\u25b2 better", "worse": "\u25bc worse", "cannot tell": "= cannot tell", "": DASH}
+# A narrow column breaks no line after the symbol.
+SYMBOLS = {
+    "better": "\u25b2\u00a0better",
+    "worse": "\u25bc\u00a0worse",
+    "cannot tell": "=\u00a0cannot tell",
+    "": DASH,
+}
 ABOUT_VERDICTS = (
     f"In brackets: 95 % intervals of the difference, paired bootstrap ({RESAMPLES:,} resamples) over "
     "{units}. Better or worse: the interval does not hold 0. Of twenty figures that chance alone makes "
