@@ -98,8 +98,8 @@ docs-reference: setup ## Write anew what docs/ has from the code
 test-fast: setup ## Run the unit tests that need neither TensorFlow, nor pipeline runs, nor a browser (a minute or two)
 	@$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile -m "not slow and not campaign"
 
-test: setup ## Run the tests, as CI does
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30
+test: setup ## Run the tests (HEAVY=1: those with containers, killed runs, notebooks and hostile input too, as CI does)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30 $(if $(HEAVY),-m "not campaign")
 
 test-all: setup ## Run the tests and the long campaigns (hours more)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ""

@@ -1,6 +1,8 @@
 """What tests of several rooms share: a tiny data set, a configuration that trains in seconds, buckets."""
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +54,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for counts in counted:
             tally.merge(counts)
         terminalreporter.write_line(str(tally))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_memory() -> Iterator[None]:
+    """After each module, frees what its tests left: graphs, models, and what `step` has frozen."""
+    yield
+    gc.unfreeze()
+    if "keras" in sys.modules:
+        import keras
+
+        keras.backend.clear_session(free_memory=False)
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

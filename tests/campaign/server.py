@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import select
+import signal
 import sys
 import tempfile
 import time
@@ -115,23 +116,23 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
     if pid == 0:
         become(request, writing)
     os.close(writing)
-    signals = [(request["after"], request["signal"])] if "signal" in request else []
-    started, said, hangs = time.monotonic(), b"", False
+    # Moments at which a signal is sent; what hangs is killed.
+    signals = [(LONGEST, signal.SIGKILL)]
+    if "signal" in request:
+        signals.insert(0, (request["after"], request["signal"]))
+    started, said = time.monotonic(), b""
     while True:
-        elapsed = time.monotonic() - started
-        due = signals[0][0] if signals else LONGEST
-        if elapsed >= due:
-            os.kill(pid, signals.pop()[1] if signals else 9)
-            hangs = hangs or due == LONGEST
-            continue
-        if select.select([reading], [], [], due - elapsed)[0]:
+        left = signals[0][0] - (time.monotonic() - started) if signals else None
+        if left is not None and left <= 0:
+            os.kill(pid, signals.pop(0)[1])
+        elif select.select([reading], [], [], left)[0]:
             chunk = os.read(reading, 1 << 16)
             if not chunk:
                 break
             said += chunk
     os.close(reading)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return {"code": code, "said": said.decode(errors="backslashreplace"), "hangs": hangs}
+    return {"code": code, "said": said.decode(errors="backslashreplace"), "hangs": not signals}
 
 
 if __name__ == "__main__":

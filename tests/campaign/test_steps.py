@@ -8,6 +8,8 @@ from tests.campaign.bench import Bench
 from tests.campaign.kinds import STEPS, open_bench, run_cases
 from tests.campaign.tally import Tally
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:

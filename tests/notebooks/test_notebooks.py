@@ -90,7 +90,7 @@ def kernel() -> Iterator[KernelManager]:
     manager.shutdown_kernel()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.campaign if name in LONG else ()) for name in CASES]
 )

@@ -29,9 +29,16 @@ from pipelines.runners.docker import check_images, needs_network
 from pipelines.targets.target import load_target
 from tests.pipelines.local_run import GATE, JOINT, QUICK, STEPS, Outcome, finish, run, start_run
 
-engine = pytest.mark.skipif(
+NO_ENGINE = pytest.mark.skipif(
     not os.environ.get("BRAIN_TUMOR_TEST_ENGINE"), reason="BRAIN_TUMOR_TEST_ENGINE names no Docker Engine"
 )
+
+
+def engine(test: Any) -> Any:
+    """Marks a test that starts containers."""
+    return pytest.mark.heavy(NO_ENGINE(test))
+
+
 STAGES = ("data", "cpu")
 DOCKER = ("--target", "docker")
 

@@ -133,6 +133,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
 
+@pytest.mark.heavy
 def test_a_killed_run_resumes_and_leaves_nothing(tmp_path: Path) -> None:
     begun = []
     for victim in ("runner", "kfp.local", "step"):

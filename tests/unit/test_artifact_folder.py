@@ -1,4 +1,5 @@
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from brain_tumor.artifacts.folder import Manifest, check_files, publish, read_ma
 from brain_tumor.artifacts.model import ModelManifest
 from brain_tumor.artifacts.records import RecordsManifest
 from brain_tumor.runtime.drafts import is_draft
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import DamagedError, InputError
 from tests.unit.programs import PROGRAMS
 
 
@@ -176,3 +177,11 @@ def test_a_file_that_is_not_the_manifests_is_found(tmp_path: Path) -> None:
     (path / "file.txt").unlink()
     with pytest.raises(InputError, match=r"gs://bucket/one/file\.txt is missing"):
         check_files(path, manifest, "gs://bucket/one")
+
+
+def test_a_pipe_among_an_artifacts_files_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "artifact")
+    (path / "images").mkdir()
+    os.mkfifo(path / "images" / "x.jpg")
+    with pytest.raises(DamagedError, match=r"images/x\.jpg is a pipe or a device, not a file; run the step"):
+        read_manifest(path, ModelManifest)

@@ -17,7 +17,14 @@ from brain_tumor.config.base import Schema, from_json
 from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
 from brain_tumor.runtime.text import display_name
 from brain_tumor.runtime.versions import installed_versions
-from brain_tumor.stores.files import check_kind, hash_file, hash_files, walk_files, write_json
+from brain_tumor.stores.files import (
+    check_kind,
+    find_special_file,
+    hash_file,
+    hash_files,
+    walk_files,
+    write_json,
+)
 from brain_tumor.stores.folders import replace_folder
 from brain_tumor.stores.paths import AnyPath
 
@@ -166,10 +173,13 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
     file = Path(path) / MANIFEST
     with refusals_explained(origin or path):
         content = file.read_bytes() if file.is_file() else None
+        special = find_special_file(path) if content else ""
     if content is None:
         raise DamagedError(
             f"{origin or path} holds no {kind} artifact: no {MANIFEST}; run the step that makes it first."
         )
+    if special:
+        raise DamagedError(f"{special} is a pipe or a device, not a file; run the step that makes it again.")
     name = f"{origin or path}/{MANIFEST}"
     found = _parse(AnyManifest, content, name).kind
     if found != kind:

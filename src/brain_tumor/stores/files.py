@@ -112,6 +112,19 @@ def walk_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def find_special_file(folder: str | Path) -> str:
+    """The path of a pipe, socket or device below a folder, or an empty string: reading one may never end."""
+    folders = [os.fspath(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif not entry.is_file() and not entry.is_dir() and os.path.exists(entry.path):
+                    return entry.path
+    return ""
+
+
 def hash_file(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
