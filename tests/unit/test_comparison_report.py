@@ -110,7 +110,7 @@ def test_the_command_says_it_in_the_terminal(runs: Path, capsys: pytest.CaptureF
     main(["compare", "blurred-0504", "lr=<b>-0504", "--runs", str(runs)])
     said = capsys.readouterr().out
     assert said.startswith("A  blurred-0504 (x=0)\nB  lr=<b>-0504 (x=1)\n\nConfiguration: ")
-    assert re.search(r"^mean_iou +\S+ cannot tell +\+0\.\d{3} +0\.\d{3} +0\.\d{3}$", said, re.MULTILINE)
+    assert re.search(r"^mean_iou +=\s+cannot tell +\+0\.\d{3} +0\.\d{3} +0\.\d{3}$", said, re.MULTILINE)
     assert re.search(r"^Page: .*compare-.*\.html\nText: .*compare-.*\.md$", said, re.MULTILINE)
     assert max(len(line) for line in said.split("\nPage")[0].splitlines()) <= 100
 
@@ -354,7 +354,7 @@ def test_predictions_that_mlflow_holds_give_a_verdict(
         said = capsys.readouterr().out
         assert "A: Its predictions are those that MLflow holds." in said and "B: Its predictions" in said
         assert "Both runs were judged on the same 42 images (by name)." in " ".join(said.split())
-        assert re.search(r"^mean_iou .* better ", said, re.MULTILINE)
+        assert re.search(r"^mean_iou .*\sbetter ", said, re.MULTILINE)
     copies = tmp_path / "artifacts" / "blurred" / "mlflow"
     assert sorted(path.name for path in copies.iterdir()) == ["evaluation", "predictions"]
 
