@@ -164,7 +164,7 @@ def test_without_any_resample_that_shows_a_label_there_is_a_reason() -> None:
     few = EvaluateConfig(bootstrap_samples=1, seed=3)
     assert np.random.default_rng(3).multinomial(12, [1 / 12] * 12)[list_patients(table).index("p0")] == 0
     found = interval(table, "final", "macro_f1", few)
-    assert (found.value, found.low, found.reason) == (1, None, "no resample shows what macro_f1 is about")
+    assert (found.value, found.low, found.reason) == (1, None, "macro_f1 is undefined in all resamples")
 
 
 def list_patients(table: pd.DataFrame) -> list[str]:
@@ -175,7 +175,7 @@ def test_a_model_without_the_head_has_no_figure() -> None:
     table = make_predictions(12)
     table.loc[table["model"] == "constant", PREDICTED_BOX] = np.nan
     found = difference(table, "final", "constant", "mean_iou", CONFIG)
-    assert found.value is None and found.reason == "there is no mean_iou of the model constant"
+    assert found.value is None and found.reason == "the model constant has no mean_iou"
     assert interval(table, "constant", "macro_f1", CONFIG).low is not None
     assert interval(table, "unknown", "macro_f1", CONFIG).value is None
 

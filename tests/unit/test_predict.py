@@ -180,7 +180,7 @@ def test_the_manifest_says_which_models_answered(predictions: Predictions) -> No
         "pooled": ("stand-in with labels and boxes", ["labels", "boxes"]),
         "baseline_classification": ("stand-in with labels", ["labels"]),
         "baseline_box": ("stand-in with boxes", ["boxes"]),
-        CONSTANT: ("constant answer", ["labels", "boxes"]),
+        CONSTANT: ("constant baseline", ["labels", "boxes"]),
     }
     assert manifest.models["final"].mlflow_run_id == "the id"
     assert manifest.models["final"].trainings == {"training of final": EPOCHS}
@@ -189,6 +189,6 @@ def test_the_manifest_says_which_models_answered(predictions: Predictions) -> No
 
 def test_a_model_of_other_labels_is_refused(records: Records, tmp_path: Path) -> None:
     model = write_stand_in(tmp_path / "model", ["labels"], ["label0", "label2", "label1"])
-    with pytest.raises(InputError, match=r"The final model knows the labels .*the records have"):
+    with pytest.raises(InputError, match=r"The final model has the labels .*the records have"):
         predict(CONFIG, records, {"final": model}, tmp_path / "predictions")
     assert not (tmp_path / "predictions").exists()

@@ -1,1 +1,1 @@
-"""From models to predictions, and from predictions to figures, intervals and curves."""
+"""Predictions of models, and the figures, intervals and curves computed from them."""

@@ -1,4 +1,4 @@
-"""ROC curves, confusion matrices and calibration, in the plain numbers that a dashboard takes."""
+"""ROC curves, confusion matrices and calibration, as plain Python numbers for a dashboard."""
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,15 @@ from brain_tumor.evaluation.thresholds import decisions
 
 MOST_POINTS = 100
 BINS = 15
-# How far apart a dashboard must be told the points of one place, for its spline to go straight through it.
+# Distance between repeated points, so that a dashboard's spline goes straight through them.
 APART = 1e-6
 
 
 def label_curves(rows: pd.DataFrame, threshold: Threshold) -> LabelCurves:
-    """The curves of one label and model, or of all its labels in one pot.
+    """Computes the curves of one label and model, or of all its labels pooled.
 
     Args:
-        rows: The label's rows of one model, which has a class head, in the predictions table.
+        rows: Rows of the predictions table: of one label and a model with a class head.
         threshold: Probability from which the label counts as predicted (confusion matrix), see `decisions`.
     """
     present, probability = rows["present"].to_numpy(bool), rows["probability"].to_numpy(float)
@@ -34,14 +34,14 @@ def label_curves(rows: pd.DataFrame, threshold: Threshold) -> LabelCurves:
 
 
 def spline_proof(roc: RocCurve) -> RocCurve:
-    """The curve as Kubeflow's dashboard draws its true steps.
+    """Repeats the curve's points so that Kubeflow's dashboard draws its steps.
 
-    It keeps one point of each false positive rate, and lays a spline through those. So each point is given
-    three times, at rates that rise by a millionth, all of them between 0 and 1.
+    The dashboard keeps one point per false positive rate and fits a spline to them. So each point is given
+    three times, at rates that rise by a millionth and stay between 0 and 1.
     """
     rates = np.repeat(roc.fpr, 3)
     place = np.arange(len(rates)) * APART
-    # Rising by a millionth at least, from the left; and where that leaves the axis, from the right.
+    # Rates rise by at least a millionth from the left; those pushed beyond 1 are shifted back from the right.
     rates = np.maximum.accumulate(rates - place) + place
     rates = np.minimum(rates, 1.0 - place[::-1])
     return RocCurve(
@@ -54,14 +54,14 @@ def spline_proof(roc: RocCurve) -> RocCurve:
 def calibration_bins(
     rows: pd.DataFrame,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """How far probabilities can be believed.
+    """Bins predicted probabilities for a calibration curve.
 
     Args:
         rows: Rows of one model that has a class head.
 
     Returns:
-        Of each of 15 equally wide bins of probability that is not empty: the share of the rows in it, their
-        mean probability, and the share of them that show their label.
+        For each non-empty one of 15 equally wide bins: the share of the rows in it, their mean probability,
+        and the share of them whose label is present.
     """
     present, probability = rows["present"].to_numpy(float), rows["probability"].to_numpy(float)
     place = np.minimum((probability * BINS).astype(int), BINS - 1)

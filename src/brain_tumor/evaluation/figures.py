@@ -1,4 +1,4 @@
-"""The figures of one model: how well it finds the labels, and how well its boxes lie."""
+"""The figures of one model: classification of the labels and quality of the boxes."""
 
 import numpy as np
 import pandas as pd
@@ -31,31 +31,30 @@ FIGURES_BY_SIZE = ("mean_iou", "recall_at_50")
 
 
 def with_iou(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a predictions table with one more column, `iou`.
+    """Adds the column `iou` to the rows of a predictions table.
 
-    It is the IoU of the true box and the predicted one, whatever the label's probability; missing where one
-    of the two is.
+    It is the IoU of the true and the predicted box, whatever the label's probability; missing where either
+    box is.
     """
     true, predicted = (predictions[names].to_numpy(float) for names in (TRUE_BOX, PREDICTED_BOX))
     return predictions.assign(iou=iou(true, predicted))
 
 
 def label_figures(predictions: pd.DataFrame, labels: list[str], threshold: Threshold) -> dict[str, Figures]:
-    """The figures of each label.
+    """Computes the figures of each label.
 
     Args:
         predictions: The rows of one model in the predictions table.
         labels: The label names, in slot order.
-        threshold: Probability from which a label counts as predicted; not read where the rows have a column
+        threshold: Probability from which a label counts as predicted; ignored if the rows have a column
             `predicted`, see `with_decisions`.
 
     Returns:
-        By label all of `LABEL_FIGURES`.
-
-        A figure that the model cannot have is None: it lacks the head, or the label is present in no slice,
-        or (figures of ranking) in all of them. A precision without any answer is 0.
+        All of `LABEL_FIGURES` by label. A figure is None if it is undefined: the model lacks the head, or the
+        label is present in no slice, or (ranking figures) in all slices. Precision without positive
+        predictions is 0.
     """
-    # Label by label as a binary problem: scikit-learn takes a table of one label for another kind of problem.
+    # Each label as a binary problem: scikit-learn does not treat a single column as multi-label.
     return {label: _label_figures(predictions[predictions["label"] == label], threshold) for label in labels}
 
 
@@ -67,18 +66,16 @@ def _label_figures(rows: pd.DataFrame, threshold: Threshold) -> Figures:
 
 
 def overall_figures(predictions: pd.DataFrame, labels: dict[str, Figures], threshold: Threshold) -> Figures:
-    """The figures over all labels, and over all true boxes.
+    """Computes the figures over all labels, and over all true boxes.
 
     Args:
         predictions: The rows of one model.
-        labels: What `label_figures` found of them.
-        threshold: As there.
+        labels: The result of `label_figures` for these rows.
+        threshold: See `label_figures`.
 
     Returns:
-        All of `OVERALL_FIGURES`.
-
-        A figure that the model cannot have is None: it lacks the head, or no label is present in any slice.
-        A mean over labels is over those that have the figure: a label that no slice shows is left out.
+        All of `OVERALL_FIGURES`. A figure is None if it is undefined: the model lacks the head, or no label
+        is present in any slice. Means over labels leave out labels for which the figure is undefined.
     """
     return {
         **_average_figures(predictions, labels, threshold),
@@ -122,7 +119,7 @@ def _decisions(present: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list
 
 
 def _sample_decisions(predictions: pd.DataFrame, predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The means over images of the `DECISION_FIGURES`: 1 where an image shows nothing and nothing is said."""
+    """The `DECISION_FIGURES` averaged over images: 1 for an image without true and predicted labels."""
     present = predictions["present"].to_numpy(bool)
     table = pd.DataFrame({"right": present & predicted, "said": predicted, "there": present})
     counts = table.groupby(predictions["source_id"].to_numpy(), sort=False).sum().to_numpy(float)
@@ -147,7 +144,7 @@ def _average_figures(predictions: pd.DataFrame, labels: dict[str, Figures], thre
     support = np.array([present[(predictions["label"] == label).to_numpy()].sum() for label in shown])
     averages = {
         "macro": table.mean(axis=0),
-        # All labels' decisions in one pot, false alarms of a label that no slice shows too.
+        # Micro average over all labels, including false positives of labels that are in no slice.
         "micro": _decisions(present, decisions(predictions, threshold)),
         "weighted": support @ table / support.sum(),
         "samples": _sample_decisions(predictions, decisions(predictions, threshold)),
@@ -187,7 +184,7 @@ def _box_figures(predictions: pd.DataFrame) -> Figures:
 
 
 def _found_figures(overlaps: pd.Series) -> Figures:
-    """How well boxes are met, from their IoU; None without any box."""
+    """Figures computed from the boxes' IoU; None without any box."""
     if overlaps.empty:
         return dict.fromkeys(("mean_iou", "median_iou", "recall_at_50", "recall_at_75"))
     return {

@@ -1,4 +1,4 @@
-"""FROC: how many true boxes are found when so many false boxes an image are put up with.
+"""FROC: sensitivity for true boxes as a function of the number of false boxes per image.
 
 Bunch et al., "A Free-Response Approach to the Measurement and Characterization of Radiographic-Observer
 Performance", 1977; the seven rates and their mean are those of the LUNA16 challenge.
@@ -15,14 +15,14 @@ FOUND = 0.5  # the IoU from which a true box is found
 
 
 def froc_curve(rows: pd.DataFrame, labels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The FROC curve of one model's boxes, those with equal scores shown together.
+    """Computes the FROC curve of one model's boxes; boxes with equal scores make one point.
 
     Args:
-        rows: Rows of the model, for each image as many as `labels`; there is a true box among them.
-        labels: How many labels they are of.
+        rows: Rows of the model, `labels` per image, with at least one true box.
+        labels: Number of labels in the rows.
 
     Returns:
-        False boxes an image, rising, and sensitivity; both begin with 0.
+        False boxes per image, ascending, and sensitivity; both begin with 0.
     """
     score, hit = rows["score"].to_numpy(float), rows["iou"].to_numpy(float) >= FOUND
     order = np.argsort(-score, kind="stable")
@@ -33,14 +33,14 @@ def froc_curve(rows: pd.DataFrame, labels: int) -> tuple[NDArray[np.float64], ND
 
 
 def froc_figures(rows: pd.DataFrame, labels: int) -> Figures:
-    """The sensitivities at the seven rates, and their mean.
+    """Computes the sensitivities at the seven rates, and their mean.
 
     Args:
         rows: As in `froc_curve`.
-        labels: How many labels they are of.
+        labels: Number of labels in the rows.
 
     Returns:
-        The figures of `FROC_RATES` and `froc_score`; None if there is no true box or no predicted one.
+        The figures of `FROC_RATES` and `froc_score`; None if there are no true or no predicted boxes.
     """
     if not rows["present"].any() or rows["score"].isna().any():
         return dict.fromkeys((*FROC_RATES, "froc_score"))

@@ -1,4 +1,4 @@
-"""Whether boxes depend on the image at all: a head that always answers with the mean box has an IoU too."""
+"""Whether predicted boxes depend on the image: always predicting the mean box also gives an IoU above 0."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ SHUFFLES = 16
 
 
 def shuffled_iou(boxes: pd.DataFrame) -> NDArray[np.float64]:
-    """The IoU of each true box with the boxes that are predicted for other images, of the same label.
+    """Computes the IoU of each true box with the boxes predicted for other images, of the same label.
 
     Args:
         boxes: Rows of the predictions table, of one model that has a box head, each with a true box.
 
     Returns:
-        By row the mean over up to 16 other images, far from its own in the table, where those of a patient
-        stand together; NaN for a label's only box.
+        For each row the mean over up to 16 other images, chosen far away in the table, in which the images
+        of a patient are adjacent; NaN for a label's only box.
     """
     sides = boxes[["width", "height", "width", "height"]].to_numpy(float)
     true, predicted = (boxes[names].to_numpy(float) / sides for names in (TRUE_BOX, PREDICTED_BOX))
@@ -31,21 +31,21 @@ def shuffled_iou(boxes: pd.DataFrame) -> NDArray[np.float64]:
         count = len(places)
         if count > 1:
             steps = np.unique(np.linspace(1, count - 1, min(SHUFFLES, count - 1) + 2).round().astype(int))
-            steps = steps[1:-1] if len(steps) > 2 else steps  # neighbors are often one patient's
+            steps = steps[1:-1] if len(steps) > 2 else steps  # neighbors are often of the same patient
             others = [iou(true[places], predicted[np.roll(places, step)]) for step in steps]
             found[places] = np.mean(others, axis=0)
     return found
 
 
 def dependence_figures(predictions: pd.DataFrame) -> Figures:
-    """The mean of `shuffled_iou`, and the spread of the predicted centers over that of the true ones.
+    """Computes the mean of `shuffled_iou`, and how far predicted centers spread relative to true ones.
 
     Args:
-        predictions: Rows of one model that has a box head, with a true box among them.
+        predictions: Rows of one model that has a box head, with at least one true box.
 
     Returns:
-        `shuffled_iou` and `center_spread`: standard deviations about the label's mean, as fractions of the
-        image's sides. None for labels with one true box each, or with true boxes in one place.
+        `shuffled_iou`, and `center_spread`, a ratio of standard deviations about the label's mean (as
+        fractions of the image's sides). None if each label has one true box, or all true boxes one center.
     """
     boxes = predictions[predictions["present"]]
     others = shuffled_iou(boxes)

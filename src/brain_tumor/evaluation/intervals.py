@@ -1,7 +1,7 @@
-"""How sure a figure is: bootstrap over patients.
+"""Confidence intervals of figures: bootstrap over patients.
 
-Slices of one patient resemble each other, so it is patients that are drawn, each with all of its slices. Most
-figures are made of sums over patients: a resample is a weighted sum, and all of them are one matrix product.
+Slices of one patient are correlated, so patients are resampled, each with all of its slices. Most figures are
+functions of sums over patients: a resample is a weighted sum, and all resamples are one matrix product.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
 """
@@ -32,7 +32,7 @@ from brain_tumor.runtime.errors import InputError
 DECISIONS = tuple(
     f"{average}_{figure}" for average in ("macro", "micro", "weighted") for figure in DECISION_FIGURES
 )
-# Means over labels of what is no sum.
+# Means over labels of figures that are not functions of sums.
 MEANS: dict[str, Callable[[pd.DataFrame, Array], Array]] = {
     "macro_roc_auc": resampled_roc_auc,
     "macro_average_precision": resampled_average_precision,
@@ -49,7 +49,7 @@ OF_TRUE_BOXES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 }
 FIGURES = (*DECISIONS, *MEANS, *OF_TRUE_BOXES)
 OF_LABELS = (*DECISIONS, "macro_roc_auc", "macro_average_precision")
-# What an evaluation gives intervals of; the others of `FIGURES` can have one too.
+# The figures that an evaluation has intervals for; `Bootstrap` can compute those of all `FIGURES`.
 METRICS = (
     *("macro_f1", "micro_f1", "weighted_f1", "macro_roc_auc"),
     *("mean_iou", "recall_at_50", "recall_at_75", "box_ap50"),
@@ -57,8 +57,8 @@ METRICS = (
 LABEL_METRICS = {"f1": "macro_f1", "roc_auc": "macro_roc_auc"} | {
     name: name for name in ("mean_iou", "recall_at_50", "recall_at_75", "box_ap50")
 }
-"""What a label has an interval of: the figure's name, and which of `METRICS` it is of the label alone."""
-# By how much the boxes' mean IoU is above that of the boxes predicted for other images.
+"""The figures with an interval per label, and the one of `METRICS` that is computed for the label alone."""
+# Mean IoU minus the mean IoU of boxes predicted for other images.
 FROM_IMAGE = "iou_from_image"
 FEWEST_PATIENTS = 10
 
@@ -68,9 +68,9 @@ class _Figure:
     """A figure of one model.
 
     Attributes:
-        patients: Those that it is about.
-        who: What they are called.
-        of: From how often each patient counts, (resamples, patients), to the figure of each resample.
+        patients: The patients that it is computed from.
+        who: The singular noun for them.
+        of: Computes the figure of each resample from how often each patient counts, (resamples, patients).
     """
 
     patients: pd.Index
@@ -94,17 +94,17 @@ class Bootstrap:
         }
         self._counts: dict[int, Array] = {}
         self._sums: dict[tuple[str, str], pd.DataFrame] = {}
-        # What is asked for again: of a model beside each other one, of a label and in a mean over labels.
+        # Caches: a model is compared with several others, and labels are also part of means over labels.
         self._figures: dict[tuple[str, str, str], _Figure | None] = {}
         self._values: dict[tuple[str, str, str], Array] = {}
 
     def interval(self, model: str, metric: str, label: str = ALL) -> Interval:
-        """The interval of a model's figure.
+        """Computes the interval of a model's figure.
 
         Args:
             model: The model's name in the table.
             metric: One of `FIGURES`, or `FROM_IMAGE`.
-            label: Of which label alone; `ALL` for all.
+            label: A label, or `ALL` for all of them.
         """
         figure = self._figure(model, metric, label)
         if figure is None:
@@ -112,18 +112,18 @@ class Bootstrap:
         return self._interval(figure, metric, lambda: self._resampled(model, metric, label))
 
     def difference(self, model_a: str, model_b: str, metric: str, label: str = ALL) -> Interval:
-        """The interval of a figure's difference, `model_a` minus `model_b`.
+        """Computes the interval of a figure's difference, `model_a` minus `model_b`.
 
         Raises:
-            InputError: The two models were not judged on the same patients.
+            InputError: The two models were not evaluated on the same patients.
         """
         a, b = (self._figure(model, metric, label) for model in (model_a, model_b))
         if a is None or b is None:
             return Interval(value=None, reason=_no_figure(model_a if a is None else model_b, metric))
         if not a.patients.equals(b.patients):
             raise InputError(
-                f"The models {model_a} and {model_b} were judged on different patients, so they cannot be"
-                " compared; make the predictions of both on the same split."
+                f"The models {model_a} and {model_b} were evaluated on different patients, so they cannot be"
+                " compared; predict with both on the same split."
             )
         return self._interval(
             a,
@@ -132,7 +132,7 @@ class Bootstrap:
         )
 
     def _interval(self, figure: _Figure, metric: str, resampled: Callable[[], Array]) -> Interval:
-        """The interval of a figure; its resamples are only computed with enough patients."""
+        """The interval of a figure; resamples are computed only if there are enough patients."""
         patients = len(figure.patients)
         if patients < FEWEST_PATIENTS:
             self._counts[patients] = np.ones((1, patients))
@@ -146,8 +146,8 @@ class Bootstrap:
             )
             reason = f"only {patients} {who}, {FEWEST_PATIENTS} are needed"
             return Interval(value=value, patients=patients, reason=reason)
-        if np.isnan(values).all():  # a resample may lack what a figure needs, such as any box of a rare label
-            reason = f"no resample shows what {metric} is about"
+        if np.isnan(values).all():  # a resample may lack boxes of a rare label
+            reason = f"{metric} is undefined in all resamples"
             return Interval(value=value, patients=patients, reason=reason)
         low, high = np.nanquantile(values, [0.025, 0.975])
         return Interval(value=value, low=float(low), high=float(high), patients=patients)
@@ -162,7 +162,7 @@ class Bootstrap:
         return self._values[key]
 
     def _draw(self, patients: int) -> Array:
-        """How often each patient counts: once, then as often as it is drawn, (1 + resamples, patients)."""
+        """How often each patient counts, (1 + resamples, patients): once in row 0, then as drawn."""
         if patients not in self._counts:
             drawn = draw_patients(patients, self._config.bootstrap_samples, self._config.seed)
             self._counts[patients] = np.vstack([np.ones(patients), drawn])
@@ -178,8 +178,8 @@ class Bootstrap:
     def _find_figure(self, rows: pd.DataFrame, model: str, metric: str, label: str) -> _Figure | None:
         """A model's figure, or None if it has no such figure.
 
-        Means over true boxes are about the patients who have one: the others add nothing to them, and a
-        resample of such patients alone would have no figure.
+        Means over true boxes use only patients who have one: others add nothing, and a resample of such
+        patients alone would have no figure.
         """
         labels = list(rows["label"].unique())
         rows = rows if label == ALL else rows[rows["label"] == label]
@@ -201,7 +201,7 @@ class Bootstrap:
         return _true_box_figure(rows[rows["present"]], who, metric)
 
     def _mean(self, model: str, metric: str, labels: list[str], resamples: int) -> Array:
-        """The mean over the labels that a resample has the figure of."""
+        """The mean over the labels for which a resample has the figure."""
         known = [label for label in labels if self._figure(model, metric, label) is not None]
         values = [self._resampled(model, metric, label) for label in known]
         table = np.array(values).T if values else np.full((resamples, 1), np.nan)
@@ -209,7 +209,7 @@ class Bootstrap:
 
 
 def interval(predictions: pd.DataFrame, model: str, metric: str, config: EvaluateConfig) -> Interval:
-    """The interval of one model's figure, see `Bootstrap`.
+    """Computes the interval of one model's figure, see `Bootstrap`.
 
     Args:
         predictions: The predictions table.
@@ -223,12 +223,12 @@ def interval(predictions: pd.DataFrame, model: str, metric: str, config: Evaluat
 def difference(
     predictions: pd.DataFrame, model_a: str, model_b: str, metric: str, config: EvaluateConfig
 ) -> Interval:
-    """The interval of a figure's difference, `model_a` minus `model_b`, on the same resamples.
+    """Computes the interval of a figure's difference, `model_a` minus `model_b`, on the same resamples.
 
     The arguments are those of `interval`.
 
     Raises:
-        InputError: The two models were not judged on the same patients.
+        InputError: The two models were not evaluated on the same patients.
     """
     return Bootstrap(predictions, config).difference(model_a, model_b, metric)
 
@@ -259,20 +259,20 @@ def _true_box_figure(boxes: pd.DataFrame, who: str, metric: str) -> _Figure | No
 
 
 def _errors(boxes: pd.DataFrame) -> pd.DataFrame:
-    """How far predicted coordinates are off, as fractions of the image's width and height."""
+    """Errors of the predicted coordinates, as fractions of the image's width and height."""
     size = boxes[["width", "height", "width", "height"]].to_numpy(float)
     off = boxes[PREDICTED_BOX].to_numpy(float) - boxes[TRUE_BOX].to_numpy(float)
     return pd.DataFrame(off / size, index=boxes.index)
 
 
 def _of_sums(sums: pd.DataFrame, who: str, value: Callable[[Array], Array]) -> _Figure:
-    """A figure that is made of sums over patients, one row a patient."""
+    """A figure computed from sums over patients, one row per patient."""
     table = sums.to_numpy(float)
     return _Figure(sums.index, who, lambda counts: value(counts @ table))
 
 
 def _decision(sums: Array, average: str, figure: str) -> Array:
-    """Precision, recall or F1: the mean over the labels that a resample shows, or (`micro`) of their sum."""
+    """Precision, recall or F1: averaged over the labels in a resample, or (`micro`) of their sums."""
     true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
     support = true_positives + false_negatives
     if average == "micro":
@@ -295,4 +295,4 @@ def _decision(sums: Array, average: str, figure: str) -> Array:
 
 
 def _no_figure(model: str, metric: str) -> str:
-    return f"there is no {metric} of the model {model}"
+    return f"the model {model} has no {metric}"

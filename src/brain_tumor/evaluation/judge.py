@@ -1,4 +1,4 @@
-"""From the predictions table to all that is found of it. It is judged here, once: the rest reads."""
+"""Computes an evaluation from the predictions table, once; everything else reads the evaluation."""
 
 import pandas as pd
 
@@ -15,20 +15,20 @@ from brain_tumor.runtime.errors import InputError
 
 
 def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
-    """Judges the models of a predictions artifact.
+    """Evaluates the models of a predictions artifact.
 
     Args:
         config: Split, threshold, number of resamples and their seed.
-        predictions: The models' answers.
+        predictions: The models' predictions.
 
     Raises:
-        InputError: The predictions have no row of the split.
+        InputError: The predictions have no rows of the split.
     """
     manifest, everything = predictions.manifest, predictions.table
     table = everything[everything["split"] == config.split]
     if table.empty:
         raise InputError(
-            f"{predictions.path} has no predictions of the split {config.split}; make them with that split."
+            f"{predictions.path} has no predictions for the split {config.split}; predict that split first."
         )
     thresholds = {
         name: find_thresholds(everything[everything["model"] == name], manifest.labels, config)
@@ -36,7 +36,7 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
     }
     table = with_decisions(table, thresholds)
     bootstrap = Bootstrap(table, config)
-    # Every model has a row for each image and label: one model's rows count them all.
+    # All models have the same images and labels, so one model's rows are enough to count them.
     rows = table[table["model"] == next(iter(manifest.models))]
     return Evaluation(
         notice=manifest.notice,
@@ -101,7 +101,7 @@ def _judge_model(
 
 
 def _differences(other: str, labels: list[str], bootstrap: Bootstrap) -> dict[str, dict[str, Interval]]:
-    """Of the final model from another one, over all labels and for each."""
+    """The final model's figures minus another's, over all labels and for each."""
     metrics = {ALL: METRICS} | {label: tuple(LABEL_METRICS.values()) for label in labels}
     return {
         label: {metric: bootstrap.difference(FINAL, other, metric, label) for metric in own}

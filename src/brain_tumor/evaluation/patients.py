@@ -1,4 +1,4 @@
-"""Who is drawn in a bootstrap: patients, each with all of their slices, which resemble each other."""
+"""The units of the bootstrap: patients, each with all of their slices, which are correlated."""
 
 import numpy as np
 import pandas as pd
@@ -8,10 +8,10 @@ from brain_tumor.evaluation.resampled import Array
 
 
 def with_patients(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose patients all have a name, and whether it was unknown as one more column `patient_unknown`.
+    """Fills in unknown patients, and marks their rows in a column `patient_unknown`.
 
-    Where a patient is unknown, the picture stands for the patient: the copies that Roboflow makes of one are
-    no more independent than slices are.
+    An unknown patient is replaced by the original picture: Roboflow's augmented copies of one picture are as
+    correlated as the slices of one patient.
     """
     unknown = rows["patient_id"].isna()
     if not unknown.any():
@@ -21,7 +21,7 @@ def with_patients(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_patients(patients: int, resamples: int, seed: int) -> Array:
-    """How often each patient is drawn, (resamples, patients)."""
+    """Draws resamples: how often each contains each patient, (resamples, patients)."""
     shares = np.full(patients, 1 / patients)
     drawn = np.random.default_rng(seed).multinomial(patients, shares, size=resamples)
     return drawn.astype(np.float64)

@@ -1,4 +1,4 @@
-"""From models to the predictions table: the only part of an evaluation that needs TensorFlow."""
+"""Makes the predictions table with the models: the only part of an evaluation that needs TensorFlow."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,25 +34,25 @@ IMAGE_COLUMNS = ["split", "source_id", "filename", "patient_id", "slice", "width
 
 
 def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], output: Path) -> Predictions:
-    """Lets models answer for every image of a split and of valid, and publishes the predictions table.
+    """Predicts every image of a split and of valid, and publishes the predictions table.
 
-    The constant answer stands beside them: every label present, each with the training set's mean box.
+    The table also has the constant baseline: every label present, each with the training set's mean box.
 
     Args:
-        config: The split and the size of a batch.
-        records: The images, and the truth about them.
-        models: By the name that the table's rows get, in the order of the reports; see
+        config: The split and the batch size.
+        records: The images and their ground truth.
+        models: Models by their names in the table, in the order of the reports; see
             `PredictionsManifest.models`.
         output: The predictions artifact's folder.
 
     Raises:
-        InputError: A model's labels are not the records', or its answers are not finite.
+        InputError: A model's labels differ from the records', or its predictions are not finite.
         DamagedError: A model or the records are damaged.
     """
     for name, model in models.items():
         if model.description.labels != records.labels:
             raise InputError(
-                f"The {name} model knows the labels {model.description.labels}, "
+                f"The {name} model has the labels {model.description.labels}, "
                 f"the records have {records.labels}."
             )
 
@@ -68,7 +68,7 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
         models={
             **{name: _describe(name, model) for name, model in models.items()},
             CONSTANT: PredictingModel(
-                title="constant answer", heads=["labels", "boxes"], mlflow_run_id="", trainings={}
+                title="constant baseline", heads=["labels", "boxes"], mlflow_run_id="", trainings={}
             ),
         },
         config=config.model_dump(mode="json"),
@@ -89,17 +89,18 @@ def answer_rows(
     records: Records,
     config: EvaluateConfig,
 ) -> pd.DataFrame:
-    """A model's rows of the predictions table, without the IoU: of the judged split and of valid.
+    """Makes a model's rows of the predictions table, without the IoU, for the evaluated split and valid.
 
     Args:
         name: The model's name in the table.
-        answer: From a batch of images uint8 (batch, size, size, 1 or 3) to arrays (batch, ...) by head.
+        answer: Predicts a batch of images, uint8 (batch, size, size, 1 or 3); gives arrays (batch, ...) by
+            head.
         size: Side of its images, in pixels.
-        records: The images, and the truth about them.
-        config: The split and the size of a batch.
+        records: The images and their ground truth.
+        config: The split and the batch size.
 
     Raises:
-        InputError: Its answers are not finite.
+        InputError: Its predictions are not finite.
         DamagedError: The records are damaged.
     """
     tables = []
@@ -113,7 +114,7 @@ def answer_rows(
 
 
 def _answered(config: EvaluateConfig) -> list[Split]:
-    """The splits that models answer for: thresholds are tuned on valid, whichever one is judged."""
+    """The splits to predict: thresholds are tuned on valid, whichever split is evaluated."""
     return list(dict.fromkeys(("valid", config.split)))
 
 
@@ -130,7 +131,7 @@ def _describe(name: str, model: Model) -> PredictingModel:
 
 
 def _read_truth(records: Records, split: Split) -> pd.DataFrame:
-    """The rows of one model without its answers: images in the records' order, labels in slot order."""
+    """The rows of one model without predictions: images in the records' order, labels in slot order."""
     images, labels = records.images(split)[IMAGE_COLUMNS], records.labels
     rows = images.loc[images.index.repeat(len(labels))].assign(label=labels * len(images))
     boxes = records.annotations(split)[["source_id", "label", *COORDINATES]].assign(present=True)
@@ -141,7 +142,7 @@ def _read_truth(records: Records, split: Split) -> pd.DataFrame:
 
 
 def _answers(name: str, forward: Any, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
-    """What a model says of each example, by head: arrays (images, ...)."""
+    """A model's predictions for the examples, by head: arrays (images, ...)."""
     batches = examples.map(lambda example: example["image"]).batch(batch_size).prefetch(2)
     parts = [forward(batch) for batch in batches]
     answers = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
@@ -149,7 +150,7 @@ def _answers(name: str, forward: Any, examples: tf.data.Dataset, batch_size: int
         if not np.isfinite(values).all():
             raise InputError(
                 f"The {name} model's {head} are not finite: it diverged in training; train it again with "
-                "another learning rate or with clip_norm."
+                "a lower learning rate or with clip_norm."
             )
     return answers
 
@@ -162,7 +163,7 @@ def _to_pixels(boxes: np.ndarray, truth: pd.DataFrame, size: int) -> np.ndarray:
 
 def _constant_rows(truth: pd.DataFrame, records: Records) -> pd.DataFrame:
     means = records.statistics.mean_boxes
-    # A label that the training set lacks has no mean box: the whole image stands in.
+    # A label that is not in the training set has no mean box: the whole image is used.
     boxes = np.array([means[label] or [0.0, 0.0, 1.0, 1.0] for label in records.labels])
     sides = truth[["width", "height", "width", "height"]].to_numpy()
     repeated = np.tile(boxes, (len(truth) // len(boxes), 1)) * sides
@@ -176,12 +177,12 @@ def _rows(
     boxes: np.ndarray | None,
     scores: np.ndarray | None,
 ) -> pd.DataFrame:
-    """The rows of one model: the truth beside its answers, where it has them."""
+    """The rows of one model: the ground truth, and predictions for the heads that it has."""
     table = truth.copy()
     table.insert(0, "model", name)
     table["probability"] = _column(labels)
     table[PREDICTED_BOX] = np.nan if boxes is None else boxes
-    # A box head without scores of its own ranks its boxes by the label's probability, or not at all.
+    # Boxes of a head without scores are ranked by the label's probability, or not at all.
     ranked = labels if scores is None else scores
     table["score"] = np.nan if boxes is None else 1.0 if ranked is None else _column(ranked)
     return table

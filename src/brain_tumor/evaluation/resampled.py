@@ -1,6 +1,6 @@
-"""Figures of resamples that are no sums: of ranked labels, and a median.
+"""Figures of bootstrap resamples that are not functions of sums: of ranked labels, and a median.
 
-In a resample a row counts more than once or not at all. All of them are computed at once, (resamples, rows).
+A resample is given by how often it contains each row. All resamples are computed at once, (resamples, rows).
 """
 
 import numpy as np
@@ -11,24 +11,24 @@ Array = NDArray[np.float64]
 
 
 def resampled_roc_auc(rows: pd.DataFrame, counts: Array) -> Array:
-    """The ROC AUC of one label.
+    """Computes the ROC AUC of one label in each resample.
 
     Args:
-        rows: The label's rows of one model, which has a class head, in the predictions table.
-        counts: How often each row counts, (resamples, rows).
+        rows: Rows of the predictions table: of one label and a model with a class head.
+        counts: How often each resample contains each row, (resamples, rows).
 
     Returns:
-        A value a resample, NaN where the label is present in all rows or in none.
+        One value per resample, NaN where the label is present in all rows or in none.
     """
     present, absent = _ranked_sums(rows, counts)
     below = absent.sum(axis=1, keepdims=True) - np.cumsum(absent, axis=1)
-    # A pair of equal probabilities is half right.
+    # A pair with equal probabilities counts half.
     right = (present * (below + absent / 2)).sum(axis=1)
     return _divide(right, present.sum(axis=1) * absent.sum(axis=1))
 
 
 def resampled_average_precision(rows: pd.DataFrame, counts: Array) -> Array:
-    """The average precision of one label, likewise."""
+    """Computes the average precision of one label in each resample, see `resampled_roc_auc`."""
     present, absent = _ranked_sums(rows, counts)
     found, shown = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
     precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
@@ -38,15 +38,15 @@ def resampled_average_precision(rows: pd.DataFrame, counts: Array) -> Array:
 
 
 def resampled_f1(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
-    """The F1 of one label by the probability from which it counts as predicted.
+    """Computes the F1 of one label at every threshold, in each resample.
 
     Args:
         rows: See `resampled_roc_auc`.
-        counts: See there.
+        counts: See `resampled_roc_auc`.
 
     Returns:
-        The probabilities that occur, highest first, (values,), and the F1 from each on, (resamples, values),
-        NaN in a resample without the label.
+        The distinct probabilities as thresholds, highest first, (values,), and the F1 at each,
+        (resamples, values), NaN in a resample without the label.
     """
     present, absent = _ranked_sums(rows, counts)
     found, shown = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
@@ -56,17 +56,17 @@ def resampled_f1(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
 
 
 def resampled_median(values: Array, counts: Array) -> Array:
-    """The median of values (rows,), NaN where no row counts."""
+    """Computes the median of values (rows,) in each resample, NaN in one without rows."""
     order = np.argsort(values)
     values, reached = values[order], np.cumsum(counts[:, order], axis=1)
     total = reached[:, -1]
-    # Of an even number the mean of the two in the middle.
+    # For an even number of values, the mean of the two in the middle.
     middle = [values[(reached > place[:, None]).argmax(axis=1)] for place in ((total - 1) // 2, total // 2)]
     return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
 
 
 def _ranked_sums(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
-    """How many rows with and without the label have each probability, highest first, (resamples, values)."""
+    """Rows with and without the label per distinct probability, highest first, (resamples, values)."""
     probability = rows["probability"].to_numpy(float)
     order = np.argsort(-probability, kind="stable")
     ranked, present = probability[order], rows["present"].to_numpy(float)[order]
@@ -83,7 +83,7 @@ def _divide(values: Array, by: Array) -> Array:
 
 
 def mean_of_known(values: Array, known: NDArray[np.bool_]) -> Array:
-    """Each row's mean of its known values, NaN where it has none."""
+    """Computes each row's mean of its known values, NaN where it has none."""
     means = np.full(len(values), np.nan)
     total = np.where(known, values, 0).sum(axis=-1)
     np.divide(total, known.sum(axis=-1), out=means, where=known.any(axis=-1))

@@ -1,4 +1,4 @@
-"""From which probability a label counts as predicted: one number for all, or one a label found on valid."""
+"""Thresholds: the probability from which a label counts as predicted, one for all or tuned per label."""
 
 import numpy as np
 import pandas as pd
@@ -11,31 +11,31 @@ from brain_tumor.evaluation.patients import draw_patients, with_patients
 from brain_tumor.evaluation.resampled import resampled_f1
 from brain_tumor.runtime.errors import InputError
 
-# Resamples of valid's patients that a threshold is tuned on.
+# Number of resamples of valid's patients on which a threshold is tuned.
 RESAMPLES = 200
 
 Thresholds = dict[str, float]
-"""By label the probability from which it counts as predicted."""
+"""The probability from which a label counts as predicted, by label."""
 
 
 def find_thresholds(predictions: pd.DataFrame, labels: list[str], config: EvaluateConfig) -> Thresholds:
-    """The thresholds of one model.
+    """Finds the thresholds of one model.
 
-    `tuned` is by label where F1 on valid is highest: the median over resamples of valid's patients, each in
-    the middle between two probabilities that occur. It is 0.5 where that does not raise the F1 of the
-    patients that a resample leaves out, and where valid cannot tell: it shows the label in too few patients.
+    With `tuned`, each label's threshold maximizes its F1 on valid: the median over resamples of valid's
+    patients, each in the middle between two predicted probabilities. It is 0.5 if tuning does not raise the
+    F1 of the patients that a resample leaves out, or if too few of valid's patients show the label.
 
-    Of few positives the threshold with the highest F1 fits their noise: Lin and Lin, "On the Thresholding
-    Strategy for Infrequent Labels in Multi-label Classification", 2023. To judge on who is left out: Efron
-    and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 17.
+    With few positives the threshold with the highest F1 fits noise: Lin and Lin, "On the Thresholding
+    Strategy for Infrequent Labels in Multi-label Classification", 2023. Evaluation on the patients left out:
+    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 17.
 
     Args:
-        predictions: The model's rows in the predictions table, those of valid among them if it is to tune.
+        predictions: The model's rows in the predictions table; tuning needs rows of valid.
         labels: The label names.
         config: The threshold, a number for every label or `tuned`, and the seed of the resamples.
 
     Returns:
-        By label; nothing if the model has no class head.
+        Thresholds by label; empty if the model has no class head.
 
     Raises:
         InputError: There are no rows of valid to tune on.
@@ -47,8 +47,8 @@ def find_thresholds(predictions: pd.DataFrame, labels: list[str], config: Evalua
     valid = predictions[predictions["split"] == "valid"]
     if valid.empty:
         raise InputError(
-            "The predictions have no rows of the split valid, on which thresholds are tuned; make them "
-            "again, or set evaluate.threshold to a number."
+            "The predictions have no rows of the split valid, on which thresholds are tuned; make the "
+            "predictions again, or set evaluate.threshold to a number."
         )
     valid = with_patients(valid)
     return {label: _tune(valid[valid["label"] == label], config.seed) for label in labels}
@@ -65,7 +65,7 @@ def _tune(rows: pd.DataFrame, seed: int) -> float:
     best = drawn[known].argmax(axis=1)
     tuned = left_out[known, best]
     from_half = int((limits >= DEFAULT_THRESHOLD).sum())
-    # From no probability on, nothing is found.
+    # If no probability reaches 0.5, nothing is found.
     at_half = left_out[known, from_half - 1] if from_half else 0.0
     if np.mean(tuned - at_half) <= 0:
         return DEFAULT_THRESHOLD
@@ -74,11 +74,11 @@ def _tune(rows: pd.DataFrame, seed: int) -> float:
 
 
 def with_decisions(predictions: pd.DataFrame, thresholds: dict[str, Thresholds]) -> pd.DataFrame:
-    """The rows with one more column, `predicted`: whether the label counts as predicted.
+    """Adds a column `predicted`: whether the label counts as predicted.
 
     Args:
         predictions: Rows of the predictions table.
-        thresholds: By model, as `find_thresholds` gives them. A model without any predicts no label.
+        thresholds: The results of `find_thresholds` by model. A model without thresholds predicts no label.
     """
     pairs = zip(predictions["model"], predictions["label"], strict=True)
     limits = np.array([thresholds[model].get(label, np.inf) for model, label in pairs], float)
@@ -86,14 +86,14 @@ def with_decisions(predictions: pd.DataFrame, thresholds: dict[str, Thresholds])
 
 
 def decisions(rows: pd.DataFrame, threshold: Threshold) -> NDArray[np.bool_]:
-    """Whether each row's label counts as predicted: its column `predicted`, if it has that.
+    """Decides whether each row's label counts as predicted; the column `predicted`, if present, is used.
 
     Args:
         rows: Rows of the predictions table.
-        threshold: For rows without that column.
+        threshold: Used for rows without that column.
 
     Raises:
-        ValueError: The threshold is to be tuned, and nothing has tuned it: see `with_decisions`.
+        ValueError: The threshold is `tuned` and the column is missing: see `with_decisions`.
     """
     if "predicted" in rows:
         return rows["predicted"].to_numpy(bool)
