@@ -1,4 +1,4 @@
-"""Runs of a cluster side by side, on a machine that knows nothing of them."""
+"""Comparing runs of a cluster on a machine without records of them."""
 
 import re
 from pathlib import Path
@@ -27,16 +27,16 @@ def test_runs_of_a_cluster_are_compared_by_name_and_by_id(
     process = command("pipelines.compare", tmp_path, names[0], second.id)
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    assert stdout.startswith(f"A  {names[0]} (no overrides of its own)\nB  {names[1]} ({FINETUNE})\n")
-    assert "Both runs were judged on the same 36 images (by name)." in " ".join(stdout.split())
+    assert stdout.startswith(f"A  {names[0]} (no own overrides)\nB  {names[1]} ({FINETUNE})\n")
+    assert "Both runs were evaluated on the same 36 images (by name)." in " ".join(stdout.split())
     assert re.search(r"^mean_iou +=\s+cannot tell +\+0\.000 ", stdout, re.MULTILINE)
-    assert "[ 1/" not in stderr, "that is for who follows a run"
+    assert "[ 1/" not in stderr, "progress is only shown when following a run"
     asked = len(server.requests)
     fetch_runs([names[0], second.id], load_target("kind"), tmp_path / "runs")
-    assert len(server.requests) == asked, "there is a record now"
+    assert len(server.requests) == asked, "records exist now"
 
 
-def test_what_cannot_be_compared_says_why(
+def test_runs_that_cannot_be_compared_say_why(
     server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.faults["ingest"] = Fault("main: Error (exit code 2)", fails=True, log="no image\n")
@@ -52,7 +52,7 @@ def test_what_cannot_be_compared_says_why(
     with pytest.raises(InputError, match=r"has not ended; compare it when it has\. make pipeline-follow"):
         fetch_runs([failed], load_target("kind"), tmp_path)
 
-    # MLflow may know it.
+    # MLflow may have the run.
     fetch_runs(["another"], load_target("kind"), tmp_path)
     fetch_runs(["last", "2"], load_target("kind"), tmp_path)
     assert not (tmp_path / "history").exists()

@@ -95,7 +95,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     write_run(tmp_path, "whole", None)
     (tmp_path / "history" / "broken.json").write_text(content)
     for identifiers in (["whole", "broken"], ["last", "2"]):
-        with pytest.raises(InputError, match=r"broken\.json is no whole record of a run; delete it"):
+        with pytest.raises(InputError, match=r"broken\.json is not a valid run record; delete it"):
             open_runs(tmp_path, identifiers)
 
 
@@ -119,8 +119,8 @@ def test_what_is_gone_or_damaged_is_said(tmp_path: Path) -> None:
     run = open_run(tmp_path, "one")
     assert run.predictions and not run.evaluation
     damaged, gone = run.notes
-    assert f"Its artifact evaluation is not read: {manifest} is damaged" in damaged
-    assert gone.startswith("Its artifacts joint are gone: `make clean-runs` deleted them")
+    assert f"Its artifact evaluation is ignored: {manifest} is damaged" in damaged
+    assert gone.startswith("Its artifacts joint do not exist: `make clean-runs` deleted them")
 
 
 def test_the_run_before_is_the_one_before_that_which_made_the_evaluation(runs: Path) -> None:
@@ -178,7 +178,7 @@ def test_figures_are_over_the_common_images_alone(tmp_path: Path) -> None:
     first, other = make_answers(patients=14, first=0), make_answers(patients=16, first=4)
     pair = pair_of(tmp_path, first, other)
     assert pair.about.startswith(
-        "30 images are common (by name) to the 42 that first was judged on and the 48 of other; all figures"
+        "30 images (by name) are in both the 42 that first was evaluated on and the 48 of other; all figures"
     )
     assert pair.table is not None
     assert set(pair.table["patient_id"]) == {str(patient) for patient in range(4, 14)}
@@ -189,7 +189,7 @@ def test_figures_are_over_the_common_images_alone(tmp_path: Path) -> None:
 
 def test_without_a_common_image_there_is_no_verdict(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, make_answers(patients=10), make_answers(patients=10, first=20))
-    assert pair.about.startswith("No test image is common to first (30) and other (30), by name: figures")
+    assert pair.about.startswith("first (30) and other (30) have no test image in common, by name: figures")
     assert pair.table is None
     assert pair.rows and {row.verdict for row in pair.rows} == {""}
     assert {row.part for row in pair.rows} == {ALL, *LABELS}
@@ -203,8 +203,8 @@ def test_images_with_another_truth_are_left_out(tmp_path: Path) -> None:
     other.loc[moved, TRUE_BOX[0]] -= 5
     other.loc[last, "present"], other.loc[last, [*TRUE_BOX, "iou"]] = False, float("nan")
     pair = pair_of(tmp_path, first, other)
-    assert "40 images are common (by name) to the 42" in pair.about
-    assert "2 common images have other true boxes in the two runs: left out." in pair.about
+    assert "40 images (by name) are in both the 42" in pair.about
+    assert "2 common images have different true boxes in the two runs: left out." in pair.about
 
 
 def test_only_common_labels_are_compared(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_images_are_the_same_by_checksum_whatever_their_names(tmp_path: Path) ->
     assert pair.about == "Both runs were judged on the same 3 images (by checksum)."
     shutil.rmtree(tmp_path / "dataset-other")
     pair = compare_pair(pairs["first"], open_run(tmp_path, "other"))
-    assert pair.about.startswith("No test image is common to first (3) and other (3), by name")
+    assert pair.about.startswith("first (3) and other (3) have no test image in common, by name")
 
 
 def test_disagreements_are_those_of_probability_or_of_overlap(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_phase_that_one_run_lacks_is_told() -> None:
     one = ComparedRun("one", given={"a": {}, "b": {}})
     two = ComparedRun("two", given={"a": {}})
     [change] = settings_changes([one, two])
-    assert (change.what, change.values) == ("b", ["there", "not there"])
+    assert (change.what, change.values) == ("b", ["present", "absent"])
     # MLflow has the trainings alone that a run did itself.
     assert settings_changes([one, ComparedRun("three", whole={"a": {}})]) == []
 
@@ -319,5 +319,5 @@ def test_data_code_and_artifacts(tmp_path: Path) -> None:
     cached, equal, other = artifacts["dataset"]
     assert cached == "the same, taken from the cache" and equal == "the same, by checksum"
     assert other.startswith("differs: ") and "images.parquet" in other
-    assert artifacts["records"] == ["gone in one run"] * 3
+    assert artifacts["records"] == ["deleted in one run"] * 3
     assert artifacts["predictions"] == ["the same, by checksum"] * 3

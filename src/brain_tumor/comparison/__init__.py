@@ -1,1 +1,1 @@
-"""What differs between runs: configuration, data, code, figures and answers."""
+"""Differences between runs: configuration, data, code, figures and predictions."""

@@ -1,4 +1,4 @@
-"""What differs between runs in configuration, data, code and packages, and which artifacts are the same."""
+"""Differences between runs in configuration, data, code and packages, and identical artifacts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ class Change:
     """Something that is not the same in all runs.
 
     Attributes:
-        what: What it is.
-        values: What it is in each run, in their order.
+        what: What differs.
+        values: Its value in each run, in the order of the runs.
     """
 
     what: str
@@ -25,9 +25,9 @@ class Change:
 
 
 def settings_changes(runs: list[ComparedRun]) -> list[Change]:
-    """The settings that differ, those of several trainings in one line where these agree.
+    """Finds the settings that differ; equal changes of several trainings share a line.
 
-    Where a run's artifacts are gone its settings are those of its record: what is not in it is a default.
+    If a run's artifacts are deleted, its settings come from its record, which omits defaults.
     """
     steps = list(dict.fromkeys(step for run in runs for step in (*run.given, *run.whole)))
     changes: dict[tuple[str, tuple[str, ...]], list[str]] = {}
@@ -46,12 +46,12 @@ def settings_changes(runs: list[ComparedRun]) -> list[Change]:
 def _step_changes(step: str, runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:
     there = [step in run.given or step in run.whole for run in runs]
     if not all(there):
-        # Of a run without a record, MLflow knows the trainings alone, and not those taken from the cache.
+        # For a run without a record, MLflow has only the trainings, and not those taken from the cache.
         words = [
-            "there" if found else "not there" if run.given else UNKNOWN
+            "present" if found else "absent" if run.given else UNKNOWN
             for found, run in zip(there, runs, strict=True)
         ]
-        return [("", words)] if "not there" in words else []
+        return [("", words)] if "absent" in words else []
     known = [run.whole[step] for run in runs if step in run.whole]
     if len(known) < len(runs):
         if not all(step in run.given for run in runs):
@@ -63,7 +63,7 @@ def _step_changes(step: str, runs: list[ComparedRun]) -> list[tuple[str, list[st
 
 
 def data_changes(runs: list[ComparedRun]) -> list[Change]:
-    """How the datasets differ: source, format, labels, checksums, and each split's counts."""
+    """Finds differences of the datasets: source, format, labels, checksums, and each split's counts."""
     facts = [_data_facts(run) for run in runs]
     return _changes(facts)
 
@@ -92,9 +92,9 @@ def _data_facts(run: ComparedRun) -> dict[str, str]:
 
 
 def code_changes(runs: list[ComparedRun]) -> list[Change]:
-    """How the images' tags, and the versions that the artifacts name, differ.
+    """Finds differences of the image tags, and of the versions recorded in the artifacts.
 
-    A package counts by what the run's evaluation, else its newest training, was made with.
+    Package versions are those of the run's evaluation, otherwise of its newest training.
     """
     facts = []
     for run in runs:
@@ -111,7 +111,7 @@ def _changes(facts: list[dict[str, str]]) -> list[Change]:
 
 
 def artifact_changes(runs: list[ComparedRun]) -> list[Change]:
-    """For each artifact, which of the runs after the first have the same, by checksum."""
+    """Compares each artifact of the other runs with the first run's, by checksum."""
     first, *others = runs
     names = list(dict.fromkeys(name for run in runs for name in run.artifacts))
     return [Change(name, [_same(name, first, other) for other in others]) for name in sorted(names)]
@@ -125,7 +125,7 @@ def _same(name: str, first: ComparedRun, other: ComparedRun) -> str:
         return "the same, taken from the cache"
     sums = [_checksums(run, name, path) for run, path in zip((first, other), paths, strict=True)]
     if not sums[0] or not sums[1]:
-        return "gone in one run"
+        return "deleted in one run"
     if sums[0] == sums[1]:
         return "the same, by checksum"
     different = [
@@ -135,7 +135,7 @@ def _same(name: str, first: ComparedRun, other: ComparedRun) -> str:
 
 
 def _checksums(run: ComparedRun, name: str, path: Path | None) -> dict[str, str]:
-    """The sha256 of an artifact's files, as its manifest has them; none if it is gone."""
+    """The sha256 of an artifact's files, from its manifest; empty if the artifact is deleted."""
     if name in run.manifests:
         return run.manifests[name].files
     return {path.name: hash_file(path)} if path and path.is_file() else {}

@@ -1,4 +1,4 @@
-"""The comparison of runs: what differed between them, and what came of it."""
+"""The comparison of runs: differences of their inputs and of their results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ class Comparison:
 
     Attributes:
         runs: The runs; the others are compared with the first.
-        pairs: Each of the others beside the first.
+        pairs: Each of the others compared with the first.
         settings: The settings that differ.
         data: The facts of the datasets that differ.
         code: The image tags and package versions that differ.
-        artifacts: For each artifact, how each of the others' relates to the first one's.
+        artifacts: For each artifact, how each of the others' compares with the first run's.
     """
 
     runs: list[ComparedRun]

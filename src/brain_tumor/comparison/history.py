@@ -15,7 +15,7 @@ HISTORY = "history"
 
 
 class RunRecord(Schema):
-    """What a comparison reads of a run's record. Records say more, and those of earlier versions less."""
+    """The fields of a run's record that a comparison reads. Records of earlier versions may lack some."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -25,7 +25,7 @@ class RunRecord(Schema):
     image: str = ""
     """The tag of the images, a hash of the code and its packages."""
     parameters: dict[str, str] = {}
-    """What each step's config has that differs from the defaults, JSON."""
+    """Each step's config without defaults, JSON."""
     seconds: float | None = None
     mlflow_run_id: str = ""
     artifacts: dict[str, str] = {}
@@ -33,7 +33,7 @@ class RunRecord(Schema):
 
 
 def find_record(runs: Path, identifier: str) -> RunRecord | None:
-    """The record of a run by its name, or by an id of it that the record has (MLflow's, Kubeflow's).
+    """Finds the record of a run by its name, or by an id in the record (MLflow's, Kubeflow's).
 
     Raises:
         InputError: The record is damaged.
@@ -44,7 +44,7 @@ def find_record(runs: Path, identifier: str) -> RunRecord | None:
     for path in sorted((runs / HISTORY).glob("*.json")):
         with refusals_explained():
             text = path.read_text(encoding="utf-8", errors="replace")
-        # Whatever else is damaged, the records that do not name the run are none of its business.
+        # Records that do not name the run are not parsed: if one is damaged, this run can still be found.
         if f'"{identifier}"' in text:
             record = read_record(path)
             if identifier in json.loads(text).values():
@@ -65,15 +65,15 @@ def read_record(path: Path) -> RunRecord:
         if isinstance(error.__cause__, OSError):
             raise
         raise InputError(
-            f"{path} is no whole record of a run; delete it, and compare the run by its MLflow id."
+            f"{path} is not a valid run record; delete it, and compare the run by its MLflow id."
         ) from error
 
 
 def last_records(runs: Path, count: int) -> list[RunRecord]:
-    """The newest runs' records, the oldest of them first.
+    """Reads the newest runs' records, oldest first.
 
     Raises:
-        InputError: There are not as many, or one is damaged.
+        InputError: There are fewer records, or one is damaged.
     """
     records = sorted_records(runs)
     if len(records) < count:
@@ -86,7 +86,7 @@ def last_records(runs: Path, count: int) -> list[RunRecord]:
 
 
 def sorted_records(runs: Path) -> list[RunRecord]:
-    """All records, oldest first.
+    """Reads all records, oldest first.
 
     Raises:
         InputError: One is damaged.
@@ -100,11 +100,14 @@ def _seconds(record: RunRecord) -> float:
 
 
 def record_before(runs: Path, evaluation: Path) -> tuple[RunRecord, RunRecord] | None:
-    """The record of the run that made an evaluation, behind that of the run before it.
+    """Finds the run that made an evaluation, and the run before it.
 
     Args:
         runs: The folder of the runs.
-        evaluation: The evaluation artifact's folder. A run that only took it from the cache does not count.
+        evaluation: The evaluation artifact's folder. Runs that took it from the cache are ignored.
+
+    Returns:
+        The previous run's record, then that of the run; None if there is no previous run.
 
     Raises:
         InputError: A record is damaged.
@@ -118,22 +121,22 @@ def record_before(runs: Path, evaluation: Path) -> tuple[RunRecord, RunRecord] |
 
 
 def judged_thresholds(runs: Path, model: str) -> tuple[dict[str, float], str] | None:
-    """At which probabilities a model's labels were judged, and in which run: the newest that judged it.
+    """Finds the thresholds of a model in the newest run that evaluated it.
 
     Args:
         runs: The folder of the runs.
         model: The model artifact, see `artifact_id`.
 
     Returns:
-        The probabilities by label (none if it has no class head), and what they are from, for a person to
-        read; None if no run there has judged it.
+        The thresholds by label (empty if it has no class head), and a description of their source; None if
+        no run has evaluated the model.
 
     Raises:
         InputError: A record or an evaluation is damaged.
     """
     for record in reversed(sorted_records(runs)):
         folder = Path(record.artifacts.get("evaluation", ""))
-        # To look for an id in a file is faster than to read what the file means.
+        # Searching the text for the id is faster than parsing the file.
         if (folder / FILE).is_file() and model in (folder / FILE).read_text(encoding="utf-8"):
             judged = read_evaluation(folder).models.values()
             own = next(each.thresholds for each in judged if each.artifact == model)

@@ -1,4 +1,4 @@
-"""The images of runs' test splits, from whichever of their artifacts is still there."""
+"""The images of runs' test splits, from an artifact that still exists."""
 
 import io
 
@@ -10,9 +10,9 @@ from brain_tumor.stores.tfrecord_file import Example, RecordError, read_records
 
 
 def read_images(run: ComparedRun, source_ids: set[str]) -> dict[str, io.BytesIO]:
-    """The bytes of images by source_id: from the dataset artifact, else from the records.
+    """Reads images by source_id: from the dataset artifact, otherwise from the records.
 
-    Images that are in neither, or in a file that is damaged, are left out.
+    Images that are in neither, or in a damaged file, are left out.
     """
     found = {}
     if run.dataset:
@@ -26,7 +26,7 @@ def read_images(run: ComparedRun, source_ids: set[str]) -> dict[str, io.BytesIO]
 
 
 def _read_from_records(run: ComparedRun, source_ids: set[str]) -> dict[str, io.BytesIO]:
-    assert run.records, "asked before"
+    assert run.records, "checked by the caller"
     found = {}
     for split in SPLITS:
         for shard in run.records.shard_paths(split):
@@ -39,6 +39,6 @@ def _read_from_records(run: ComparedRun, source_ids: set[str]) -> dict[str, io.B
                             [content] = features["image/encoded"].bytes_list.value
                             found[name.decode()] = io.BytesIO(content)
             except (RecordError, DecodeError, FileNotFoundError, ValueError):
-                # A picture less; the run's own steps say what is wrong with their input.
+                # The page shows one picture less; the run's own steps report damaged input.
                 continue
     return found

@@ -1,4 +1,4 @@
-"""Two runs on the same test images: every figure, its difference with an interval, and a verdict."""
+"""Comparison of two runs on the same test images: each figure, its difference with an interval, a verdict."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,11 +21,11 @@ Verdict = Literal["better", "worse", "cannot tell", ""]
 # The two models' names in the joined table.
 FIRST, OTHER = "first", "other"
 RESAMPLES = 1000
-# Of these less is better.
+# Figures of which lower is better.
 ERRORS = ("coordinate_mse", "coordinate_mae")
-# What a label's own figure is called among those over all labels, of which its mean is.
+# The figure over all labels that is the mean of a label's figure.
 MEAN_OF = {name: f"macro_{name}" for name in ("precision", "recall", "f1", "roc_auc", "average_precision")}
-# What tells which image a row is of. The first run's stands for both.
+# The columns that identify a row's image; the joined table has the first run's values.
 IDENTITY = ["split", "source_id", "filename", "patient_id", "slice", "width", "height"]
 
 
@@ -34,12 +34,12 @@ class Row:
     """A figure of two runs.
 
     Attributes:
-        part: The label that it is of, or `ALL`.
+        part: A label, or `ALL`.
         figure: Its name, see `overall_figures` and `label_figures` of `brain_tumor.evaluation.figures`.
-        first: Of the first run.
-        other: Of the other run.
+        first: Its value in the first run.
+        other: Its value in the other run.
         difference: The other's minus the first's, with its interval.
-        verdict: What that says of the other run; empty where there is no difference to judge.
+        verdict: Whether the other run is better; empty if there is no difference.
     """
 
     part: str
@@ -52,16 +52,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """A run beside the first one.
+    """A run compared with the first one.
 
     Attributes:
         first: The first run.
         other: The run.
-        about: What both are compared on, in sentences.
-        rows: Every figure that one of them has, and that an interval can be computed of.
-        table: The rows of the predictions table of the images that both were judged on, `model` being `FIRST`
-            or `OTHER`; None where there are none.
-        labels: The labels that both know, in slot order.
+        about: A description of the images that both are compared on.
+        rows: Every figure that either run has and that can have an interval.
+        table: The predictions for the images that both were evaluated on, `model` being `FIRST` or `OTHER`;
+            None if there are none.
+        labels: The labels that both have, in slot order.
     """
 
     first: ComparedRun
@@ -78,12 +78,12 @@ def compare_pair(first: ComparedRun, other: ComparedRun, only: tuple[str, ...] =
     Args:
         first: The run to compare with.
         other: The run.
-        only: The figures over all labels that are wanted; without it every one, and each label's.
+        only: Figures over all labels to compare; by default all of them, and those of each label.
     """
     table, labels, about = join(first, other)
     if table is None:
         return Pair(first, other, about, _rows_of_figures(first, other, only), None, labels)
-    # Each run's labels count as predicted as it judged them; the table says so in a column.
+    # The table's column `predicted` applies each run's own thresholds.
     config = EvaluateConfig(bootstrap_samples=RESAMPLES)
     parts = {ALL: table} if only else {ALL: table} | {name: table[table["label"] == name] for name in labels}
     by_label = {
@@ -108,14 +108,14 @@ def _judge(part: str, bootstrap: Bootstrap, name: str, figures: list[Figures]) -
     first, other = (own[name] for own in figures)
     metric = MEAN_OF.get(name, name)
     if first is None or other is None:
-        found = Interval(value=None, reason="one of them has no such figure")
+        found = Interval(value=None, reason="one of the runs does not have it")
     else:
         found = bootstrap.difference(OTHER, FIRST, metric)
     return Row(part, name, first, other, found, verdict(name, found))
 
 
 def verdict(figure: str, found: Interval) -> Verdict:
-    """What a difference and its interval say: nothing is sure where the interval holds 0."""
+    """The verdict on a difference: `cannot tell` if its interval contains 0."""
     if found.value is None:
         return ""
     if found.low is None or found.high is None or found.low <= 0 <= found.high:
@@ -124,13 +124,13 @@ def verdict(figure: str, found: Interval) -> Verdict:
 
 
 def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, list[str], str]:
-    """The answers of two runs' final models for the images that both were judged on.
+    """Joins the predictions of two runs' final models for the images that both were evaluated on.
 
-    Images are the same if their bytes are, by the sha256 in the dataset or records artifact, or else if their
-    files have one name. Images whose truth is another in the two runs are left out.
+    Images are matched by the sha256 in the dataset or records artifacts, otherwise by file name. Images whose
+    ground truth differs between the runs are left out.
 
     Returns:
-        The rows, see `Pair.table`; the labels that both know; and what this is about, in sentences.
+        The rows, see `Pair.table`; the labels that both have; and a description, see `Pair.about`.
     """
     labels = _common_labels(first, other)
     gone = [run.name for run in (first, other) if run.predictions is None]
@@ -140,8 +140,8 @@ def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, l
             None,
             labels,
             (
-                f"There are no predictions of {of} any more, so figures stand side by side without a "
-                "verdict: whether both are about the same images is not known."
+                f"The predictions of {of} are not available, so figures are shown side by side without a "
+                "verdict: whether both used the same images is unknown."
             ),
         )
     sides = [_answers(run) for run in (first, other)]
@@ -169,7 +169,7 @@ def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, l
 
 
 def _thresholds(run: ComparedRun, labels: list[str]) -> Thresholds:
-    """Those that the run judged its final model at."""
+    """The thresholds of the run's final model."""
     final = run.evaluation.models.get(FINAL) if run.evaluation else None
     return final.thresholds if final else dict.fromkeys(labels, DEFAULT_THRESHOLD)
 
@@ -180,8 +180,8 @@ def _common_labels(first: ComparedRun, other: ComparedRun) -> list[str]:
 
 
 def _answers(run: ComparedRun) -> pd.DataFrame:
-    """The final model's rows of the split that the run judged."""
-    assert run.predictions, "looked for before"
+    """The final model's rows of the evaluated split."""
+    assert run.predictions, "checked by the caller"
     table: pd.DataFrame = run.predictions.table
     split = run.predictions.manifest.config.get("split", EvaluateConfig().split)
     own: pd.DataFrame = table[(table["model"] == FINAL) & (table["split"] == split)]
@@ -189,8 +189,8 @@ def _answers(run: ComparedRun) -> pd.DataFrame:
 
 
 def _checksums(run: ComparedRun) -> pd.Series | None:
-    """The sha256 of each image of the judged split, by source_id; None if one's is not known."""
-    assert run.predictions, "looked for before"
+    """The sha256 of each image of the evaluated split, by source_id; None if any is unknown."""
+    assert run.predictions, "checked by the caller"
     split = run.predictions.manifest.config.get("split", EvaluateConfig().split)
     if run.records:
         images = run.records.images(split)
@@ -203,14 +203,14 @@ def _checksums(run: ComparedRun) -> pd.Series | None:
 
 
 def _keyed(answers: pd.DataFrame, sums: pd.Series | None, labels: list[str]) -> pd.DataFrame:
-    """The rows with what their image is told by in both runs; of two equal images the first stays."""
+    """Adds the key that identifies the image in both runs; of identical images the first is kept."""
     key = answers["filename"] if sums is None else answers["source_id"].map(sums)
     rows = answers.assign(key=key)[answers["label"].isin(labels)]
     return rows.drop_duplicates(["key", "label"])
 
 
 def _other_truth(both: pd.DataFrame) -> pd.Series:
-    """Which rows have another true box in the two runs, or one in only one of them."""
+    """Which rows have different true boxes in the two runs, or a true box in only one of them."""
     boxes, others = (both[[f"{name}{end}" for name in TRUE_BOX]].to_numpy(float) for end in ("", "_other"))
     same = np.isclose(boxes, others, atol=1e-3, equal_nan=True).all(axis=1)
     return ~pd.Series(same, both.index) | (both["present"] != both["present_other"])
@@ -222,35 +222,33 @@ def _about(
     sentences = []
     if not common:
         sentences.append(
-            f"No test image is common to {first.name} ({counts[0]:,}) and {other.name} ({counts[1]:,}), by "
-            f"{by}{' and truth' if left_out else ''}: figures stand side by side without a verdict."
+            f"{first.name} ({counts[0]:,}) and {other.name} ({counts[1]:,}) have no test image in common, by "
+            f"{by}{' and truth' if left_out else ''}: figures are shown side by side without a verdict."
         )
     elif counts == [common, common]:
-        sentences.append(f"Both runs were judged on the same {common:,} images (by {by}).")
+        sentences.append(f"Both runs were evaluated on the same {common:,} images (by {by}).")
     else:
         sentences.append(
-            f"{common:,} images are common (by {by}) to the {counts[0]:,} that {first.name} was judged on "
-            f"and the {counts[1]:,} of {other.name}; all figures here are over these alone."
+            f"{common:,} images (by {by}) are in both the {counts[0]:,} that {first.name} was evaluated on "
+            f"and the {counts[1]:,} of {other.name}; all figures here are over these only."
         )
     if left_out:
         images = "common image has" if left_out == 1 else "common images have"
-        sentences.append(f"{left_out:,} {images} other true boxes in the two runs: left out.")
+        sentences.append(f"{left_out:,} {images} different true boxes in the two runs: left out.")
     thresholds = [run.evaluation.threshold for run in (first, other) if run.evaluation]
     if len(set(thresholds)) > 1:
-        sentences.append(
-            f"Labels count as predicted at each run's own thresholds: {thresholds[0]} and {thresholds[1]}."
-        )
+        sentences.append(f"Each run's own thresholds are used: {thresholds[0]} and {thresholds[1]}.")
     labels = [run.predictions.manifest.labels for run in (first, other) if run.predictions]
     if len({tuple(sorted(each)) for each in labels}) > 1:
-        sentences.append("Only labels that both know are compared.")
+        sentences.append("Only labels that both have are compared.")
     return " ".join(sentences)
 
 
 def _rows_of_figures(first: ComparedRun, other: ComparedRun, only: tuple[str, ...]) -> list[Row]:
-    """The final models' figures as each run has them, over its own images."""
+    """The final models' figures from each run's own evaluation."""
     rows = []
     for name in dict.fromkeys((*first.figures, *other.figures)):
-        # The final model's own names, see `Evaluation.metrics`.
+        # The final model's figures: no prefix, or `final/LABEL/`, see `Evaluation.metrics`.
         *above, figure = name.split("/")
         if above and (len(above) == 1 or above[0] != FINAL):
             continue
@@ -259,20 +257,20 @@ def _rows_of_figures(first: ComparedRun, other: ComparedRun, only: tuple[str, ..
             continue
         if not only or (part == ALL and figure in only):
             values = first.figures.get(name), other.figures.get(name)
-            nothing = Interval(value=None, reason="not on the same images, as far as is known")
+            nothing = Interval(value=None, reason="not known to be on the same images")
             rows.append(Row(part, figure, *values, nothing, ""))
     return rows
 
 
 def disagreements(pair: Pair, count: int) -> pd.DataFrame:
-    """The images on which two runs differ most, each with the label on which they do.
+    """Finds the images on which two runs differ most, each with the label on which they differ.
 
-    How far they differ on a label is by how much its probability does or, where it is present, the IoU of its
-    box: whichever is more.
+    The difference on a label is that of its probability or, if the label is present, that of its box's IoU,
+    whichever is larger.
 
     Returns:
-        The `FIRST` rows of these, most different first, with a column `difference`, and the `OTHER` rows'
-        columns with `_other` after their names.
+        The `FIRST` rows of these images, largest difference first, with a column `difference`, and the
+        columns of the `OTHER` rows with the suffix `_other`.
     """
     assert pair.table is not None, "there are common images"
     rows = pair.table[pair.table["model"] == FIRST].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""A run to compare: all that is left of it, from its record, its artifacts and MLflow."""
+"""A run to compare: what its record, its artifacts and MLflow still have of it."""
 
 import json
 import re
@@ -20,12 +20,12 @@ from brain_tumor.runtime.errors import DamagedError, InputError
 
 T = TypeVar("T")
 Settings = dict[str, str]
-"""A step's configuration: values as texts by dotted keys."""
+"""A step's configuration: values as strings by dotted keys."""
 
 MOST_RUNS = 6
-# Kubeflow's ids of runs.
+# Kubeflow's run ids.
 CLUSTER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# Artifacts that are no model.
+# Artifacts that are not models.
 JUDGED = ("dataset", "records", "predictions", "evaluation", "gallery")
 
 
@@ -35,22 +35,22 @@ class ComparedRun:
 
     Attributes:
         name: Its name.
-        overrides: What it changes of the configuration.
-        started: When it started, if that is known.
-        image: The tag of its images, or an empty text.
-        seconds: How long it took, if that is known.
-        mlflow_run_id: Its id in MLflow, or an empty text.
-        given: By step, the settings that differ from the defaults.
-        whole: By step, all settings, defaults included.
-        artifacts: The artifacts' paths by name, whether or not they are still there.
-        manifests: What those that are there say of themselves.
+        overrides: Its overrides of the configuration.
+        started: When it started, if known.
+        image: The tag of its images, or an empty string.
+        seconds: Its duration, if known.
+        mlflow_run_id: Its id in MLflow, or an empty string.
+        given: The settings that differ from the defaults, by step.
+        whole: All settings, including defaults, by step.
+        artifacts: The artifacts' paths by name, including deleted ones.
+        manifests: The manifests of the artifacts that exist.
         figures: Figures by name, see `Evaluation.metrics`.
         trainings: The epochs of each training.
-        dataset: The dataset artifact, if it is still there.
-        records: The records artifact, likewise.
-        predictions: The predictions artifact, likewise.
-        evaluation: The evaluation artifact, likewise.
-        notes: What is not there any more, a sentence each.
+        dataset: The dataset artifact, if it exists.
+        records: The records artifact, if it exists.
+        predictions: The predictions artifact, if it exists.
+        evaluation: The evaluation artifact, if it exists.
+        notes: Sentences about what is missing.
     """
 
     name: str
@@ -77,10 +77,10 @@ def open_runs(runs: Path, identifiers: list[str]) -> list[ComparedRun]:
 
     Args:
         runs: The folder of the runs.
-        identifiers: Names or ids of two runs or more, or `last` and how many.
+        identifiers: Names or ids of at least two runs, or `last` and a number.
 
     Raises:
-        InputError: There are too few, one is unknown, or its record is damaged.
+        InputError: There are too few runs, one does not exist, or its record is damaged.
     """
     if identifiers[:1] == ["last"]:
         count = identifiers[1] if len(identifiers) == 2 else ""
@@ -105,10 +105,10 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
 
     Args:
         runs: The folder of the runs.
-        identifier: Its name, its id in MLflow or one of its trainings', or another id that its record has.
+        identifier: Its name, its MLflow id or that of one of its trainings, or another id in its record.
 
     Raises:
-        InputError: There is no such run, or its record is damaged.
+        InputError: The run does not exist, or its record is damaged.
     """
     if record := find_record(runs, identifier):
         return open_recorded(runs, record)
@@ -124,8 +124,8 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
         return open_recorded(runs, record)
     run = ComparedRun(tracked.name)
     run.notes.append(
-        "There is no record of it here, so this is what MLflow holds: figures, and the settings and curves "
-        "of the trainings that it ran itself."
+        "It has no record here, so MLflow is the only source: figures, and the settings and curves of the "
+        "trainings that were not taken from the cache."
     )
     _add_tracked(run, tracked)
     _add_judged(run, runs, tracked)
@@ -133,7 +133,7 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
 
 
 def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
-    """Opens a run by its record."""
+    """Opens a run from its record."""
     run = ComparedRun(
         name=record.name,
         overrides=record.overrides,
@@ -157,7 +157,7 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
     gone = [name for name, path in run.artifacts.items() if not path.exists()]
     if gone:
         run.notes.append(
-            f"Its artifacts {', '.join(gone)} are gone: `make clean-runs` deleted them, or they are on "
+            f"Its artifacts {', '.join(gone)} do not exist: `make clean-runs` deleted them, or they are on "
             "another machine."
         )
     if run.evaluation:
@@ -169,13 +169,13 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
 
 
 def _add_judged(run: ComparedRun, runs: Path, tracked: TrackedRun) -> None:
-    """Adds the predictions that MLflow holds, and the evaluation."""
+    """Adds the predictions and the evaluation from MLflow."""
     copies = download_judged(runs, tracked)
     if not copies:
-        run.notes.append("MLflow holds no predictions of it: it was not judged, or by an earlier version.")
+        run.notes.append("MLflow has no predictions of it: it was not evaluated, or by an earlier version.")
         return
     run.artifacts |= copies
-    run.notes.append("Its predictions are those that MLflow holds.")
+    run.notes.append("Its predictions are from MLflow.")
     _open_judged(run)
 
 
@@ -185,7 +185,7 @@ def _open_judged(run: ComparedRun) -> None:
 
 
 def _open(run: ComparedRun, name: str, opener: Callable[[Path], T]) -> T | None:
-    """Opens an artifact; a note says why if it cannot be."""
+    """Opens an artifact; if it is damaged, adds a note and returns None."""
     path = run.artifacts.get(name)
     if path is None or not path.exists():
         return None
@@ -193,13 +193,13 @@ def _open(run: ComparedRun, name: str, opener: Callable[[Path], T]) -> T | None:
         opened = opener(path)
         run.manifests[name] = read_json(AnyManifest, path / MANIFEST)
     except DamagedError as error:
-        run.notes.append(f"Its artifact {name} is not read: {error}")
+        run.notes.append(f"Its artifact {name} is ignored: {error}")
         return None
     return opened
 
 
 def _add_tracked(run: ComparedRun, tracked: TrackedRun) -> None:
-    """Adds what MLflow knows where nothing better is known."""
+    """Fills in from MLflow what is still unknown."""
     run.mlflow_run_id = run.mlflow_run_id or tracked.id
     run.overrides = run.overrides or ([] if tracked.overrides == "none" else tracked.overrides.split())
     run.started = run.started or datetime.fromtimestamp(tracked.started / 1000, UTC)
@@ -215,13 +215,13 @@ def _parse(text: str, step: str, name: str) -> Settings:
         settings = None
     if not isinstance(settings, dict):
         raise InputError(
-            f"The record of the run {name} has no JSON object as the parameter {step}; delete it."
+            f"In the record of the run {name} the parameter {step} is not a JSON object; delete the record."
         )
     return flatten(settings)
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> Settings:
-    """Values as texts, by dotted keys: what a config, a record and MLflow say of the same can be compared."""
+    """Flattens settings to strings by dotted keys, so that configs, records and MLflow can be compared."""
     flat: Settings = {}
     for key, value in settings.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What MLflow holds of a run: figures, the trainings' parameters and epochs."""
+"""A run's data in MLflow: figures, the trainings' parameters and epochs."""
 
 import tempfile
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ from typing import Any
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.runtime.tracking import NAME_TAG, PARENT_TAG, existing_store
 
-# What a run logs for it to be compared.
+# The artifacts that a run logs for comparisons.
 LOGGED = ("predictions", "evaluation")
-# Of an epoch, what is drawn.
+# The figures of an epoch that are plotted.
 EPOCH_FIGURES = ("loss", "val_loss", "val_boxes_iou", "val_labels_auc")
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A pipeline run, as MLflow knows it.
+    """A pipeline run in MLflow.
 
     Attributes:
-        id: Its id there.
+        id: Its MLflow run id.
         name: Its name.
         started: In milliseconds since 1970.
-        overrides: What it changes of the configuration.
-        figures: By name, see `Evaluation.metrics`.
-        configs: Each training's parameters, defaults included, by the training's name.
-        trainings: Each training's epochs.
+        overrides: Its overrides of the configuration.
+        figures: Figures by name, see `Evaluation.metrics`.
+        configs: Each training's parameters, including defaults, by the training's name.
+        trainings: Each training's epochs, by its name.
     """
 
     id: str
@@ -38,13 +38,13 @@ class TrackedRun:
 
 
 def find_tracked(runs: Path, identifier: str) -> TrackedRun | None:
-    """A run by its id, one of its trainings' ids, or its name; None if there is no such run or no store.
+    """Finds a run by its id, the id of one of its trainings, or its name; None without such a run or a store.
 
-    A training that was taken from the cache is in the MLflow run of the pipeline run that made it, and not
-    here.
+    A training taken from the cache belongs to the MLflow run of the pipeline run that made it, and is not
+    included here.
 
     Args:
-        runs: The folder of the runs, whose own store it is if the environment names none.
+        runs: The folder of the runs, whose MLflow store is used if the environment names none.
         identifier: The id or the name.
 
     Raises:
@@ -68,14 +68,14 @@ def find_tracked(runs: Path, identifier: str) -> TrackedRun | None:
 
 
 def download_judged(runs: Path, run: TrackedRun) -> dict[str, Path]:
-    """Copies a run's predictions and evaluation to where a run's artifacts are, if MLflow has them.
+    """Downloads a run's predictions and evaluation to the folder of its artifacts, if MLflow has them.
 
     Args:
         runs: The folder of the runs.
         run: The run.
 
     Returns:
-        The copies by the artifacts' names; both or none.
+        The paths by the artifacts' names, both or none.
 
     Raises:
         InputError: The store cannot be read.
@@ -90,7 +90,7 @@ def download_judged(runs: Path, run: TrackedRun) -> dict[str, Path]:
             return {}
         folder.mkdir(parents=True, exist_ok=True)
         for name, copy in copies.items():
-            # It takes its place when it is whole.
+            # Renamed after the download, so that an incomplete copy is never read.
             with tempfile.TemporaryDirectory(dir=folder) as draft:
                 if not copy.is_dir():
                     Path(client.download_artifacts(run.id, name, draft)).rename(copy)
@@ -107,7 +107,7 @@ def _find(client: Any, identifier: str) -> Any:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-    if "'" in identifier:  # which would end the text of a query
+    if "'" in identifier:  # a quote would end the string in the query
         return None
     experiments = [found.experiment_id for found in client.search_experiments()]
     query = f"tags.{NAME_TAG} = '{identifier}'"
