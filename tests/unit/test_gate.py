@@ -51,7 +51,7 @@ def test_an_equal_model_is_not_worse_but_not_better_either(margin: float, alias:
 def test_too_few_patients_tell_nothing() -> None:
     decision = compare(GOOD, BAD, 0.0, patients=4)
     assert decision.alias == CHALLENGER
-    assert "cannot be told (only 4 patients" in decision.why
+    assert "is unknown (only 4 patients" in decision.why
 
 
 def test_the_report_says_what_was_decided_and_why() -> None:
@@ -62,6 +62,6 @@ def test_the_report_says_what_was_decided_and_why() -> None:
     assert "| mean_iou | +0.050 (+0.010 to +0.090) | above -0.02" in " ".join(text.split())
     assert "make champion MODEL=3" in text
     few = {"macro_f1": Interval(value=0.05, reason="only 2 patients, 10 are needed")}
-    decision = Decision("challenger", "It cannot be told.", "the constant answer", 0.0, few)
+    decision = Decision("challenger", "It is unknown.", "the constant baseline", 0.0, few)
     text = " ".join(gate_markdown(Version("brain-tumor", 3, "run", "", 0.0), decision).split())
     assert "| macro_f1 | +0.050 (only 2 patients, 10 are needed) | above 0 |" in text

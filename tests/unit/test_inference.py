@@ -72,7 +72,7 @@ def test_json_has_every_label_of_every_image(
         "name": str(model.path),
         "labels": LABELS,
         "thresholds": dict.fromkeys(LABELS, 0.5),
-        "thresholds_from": "the default, since no judgement of the model is known",
+        "thresholds_from": "the default, since the model was not evaluated",
     }
     [image] = found["images"]
     assert (image["image"], image["width"], image["height"]) == (str(scans / "grey.jpg"), 64, 20)
@@ -194,8 +194,8 @@ def test_bad_images_are_told_and_stop_no_other(
         "empty.jpg": "it is empty",
         "turned.jpg": "is turned by its EXIF orientation (6)",
         "absent.jpg": "No such file",
-        "nothing": "has no file that is named as a JPEG or PNG",
-        "*.gif": "has no file that is named as a JPEG or PNG",
+        "nothing": "contains no JPEG or PNG files",
+        "*.gif": "contains no JPEG or PNG files",
     }.items():
         assert words in problems[name] and name in problems[name] and problems[name] in said.err
     assert "7 of 8 images could not be read." in said.err
@@ -209,9 +209,9 @@ def test_bad_images_are_told_and_stop_no_other(
         (["--model", "nowhere"], "nowhere holds no model artifact: no manifest.json"),
         (
             ["--model", "models:/brain-tumor@champion"],
-            "models:/brain-tumor@champion is to come from MLflow, but",
+            "models:/brain-tumor@champion is an MLflow model, but",
         ),
-        (["--model", "brain-tumor@champion"], "models:/brain-tumor@champion is to come from MLflow, but"),
+        (["--model", "brain-tumor@champion"], "models:/brain-tumor@champion is an MLflow model, but"),
         (["--model", "runs:/0a1b/model"], "MLFLOW_TRACKING_URI names no other store"),
         (["--model", "MODEL", "--output", "answers.txt"], "answers.txt ends with none of .json, .csv"),
         (["--model", "MODEL", "--output", "scans/grey.jpg", "--format", "csv"], "overlaps the input"),
@@ -298,7 +298,7 @@ def test_many_images_go_through_in_batches_and_keep_their_order(scans: Path) -> 
 
 def test_answers_that_are_not_finite_are_refused(scans: Path) -> None:
     predictor = Predictor("m", ["label"], 16, {}, "", "", lambda images: {"labels": np.full((1, 1), np.nan)})
-    with pytest.raises(InputError, match="The labels that m answers are not finite"):
+    with pytest.raises(InputError, match="The labels that m predicts are not finite"):
         list(predict_images(predictor, [scans / "grey.jpg"]))
 
 

@@ -1,1 +1,1 @@
-"""The gate: which model is the champion of MLflow's registry."""
+"""The gate: decides whether a model becomes the champion in MLflow's registry."""

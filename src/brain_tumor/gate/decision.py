@@ -1,4 +1,4 @@
-"""Whether a model is good enough to be the champion: from two models' answers for the same images, a word."""
+"""Decides from two models' predictions for the same images whether one becomes the champion."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from brain_tumor.evaluation.intervals import difference
 from brain_tumor.evaluation.thresholds import find_thresholds, with_decisions
 from brain_tumor.runtime.registry import CHALLENGER, CHAMPION
 
-# What must hold for a champion: labels, places, and both with false alarms.
+# The figures that decide: labels, box positions, and both including false alarms.
 FIGURES = ("macro_f1", "mean_iou", "box_ap50")
 
 
@@ -22,8 +22,8 @@ class Decision:
     Attributes:
         alias: `champion` or `challenger`.
         why: The reason, a sentence.
-        opponent: What the model was compared with; an empty text if with nothing.
-        margin: By how much a figure may be worse and still counts as not worse.
+        opponent: What the model was compared with, or an empty string.
+        margin: The largest decrease of a figure that still counts as not worse.
         differences: The model's figures minus the opponent's, on the same images.
     """
 
@@ -40,9 +40,9 @@ def decide(table: pd.DataFrame, model: str, opponent: str, margin: float, config
     It becomes the champion if the 95 % interval of each figure's difference lies above minus the margin.
 
     Args:
-        table: The predictions table with both models: the judged split, and valid for their thresholds.
-        model: The other model's name in it.
-        opponent: What the other model is called where a person reads it.
+        table: The predictions table with both models: the evaluated split, and valid for their thresholds.
+        model: The other model's name in the table.
+        opponent: The other model's name in reports.
         margin: See `Decision`.
         config: Split, threshold, number of resamples and their seed.
     """
@@ -54,7 +54,7 @@ def decide(table: pd.DataFrame, model: str, opponent: str, margin: float, config
     lost = [name for name, interval in found.items() if not _holds(interval, margin)]
     if unknown:
         reason = next(iter(unknown.values())).reason
-        why = f"Whether it is as good as {opponent} cannot be told ({reason})."
+        why = f"Whether it is as good as {opponent} is unknown ({reason})."
     elif lost:
         why = f"It may be worse than {opponent} in {', '.join(lost)}."
     elif margin:

@@ -21,22 +21,22 @@ from brain_tumor.runtime.step import import_tensorflow
 def register(
     config: GateConfig, client: Any, model: Model, predictions: Predictions, records: Records
 ) -> tuple[Version, Decision]:
-    """Gives the final model a version in the registry, and the version its alias.
+    """Registers the final model as a version, and sets the version's alias.
 
-    The model's thresholds are noted with it, for predictions with it.
+    The model's thresholds are stored with it, for predictions.
 
-    A model that was compared with the present champion before keeps its version and what was decided. After
-    another champion it gets a new version: a version is decided upon once, see `Registry`.
+    A model that was already compared with the present champion keeps its version and decision. If the
+    champion has changed, it gets a new version: each version is decided once, see `Registry`.
 
     Args:
         config: The registered model's name, and the margin.
-        client: A client of MLflow (`mlflow.MlflowClient`).
+        client: An MLflow client (`mlflow.MlflowClient`).
         model: The final model.
-        predictions: Its answers and the constant ones.
-        records: The images that they are for.
+        predictions: Its predictions and those of the constant baseline.
+        records: The records that were predicted.
 
     Returns:
-        The version, and what was decided of it.
+        The version and its decision.
 
     Raises:
         InputError: MLflow has no model of the run that trained it.
@@ -45,7 +45,7 @@ def register(
     run_id = model.description.mlflow_run_id
     version, champion = registry.find(run_id), registry.champion()
     if version and champion and champion.number == version.number:
-        decision = Decision(CHAMPION, "It is the champion already.")
+        decision = Decision(CHAMPION, "It is already the champion.")
     elif version and version.decision == CHALLENGER and version.against == _number(champion):
         decision = Decision(CHALLENGER, version.why)
     else:
@@ -60,7 +60,7 @@ def register(
 
 
 def _thresholds(predictions: Predictions) -> Thresholds:
-    """Those of the final model."""
+    """The final model's thresholds."""
     judged = EvaluateConfig.model_validate(predictions.manifest.config)
     own = predictions.table[predictions.table["model"] == FINAL]
     return find_thresholds(own, predictions.manifest.labels, judged)
@@ -76,12 +76,12 @@ def _compare(
     judged = EvaluateConfig.model_validate(predictions.manifest.config)
     table = predictions.table[predictions.table["model"].isin([FINAL, CONSTANT])]
     if champion is None:
-        return decide(table, CONSTANT, "the constant answer (there is no champion yet)", 0.0, judged)
+        return decide(table, CONSTANT, "the constant baseline (there is no champion yet)", 0.0, judged)
     called = f"the champion, version {champion.number}"
     try:
         rows = _answers(champion, records, judged)
     except InputError as error:
-        # A damaged champion must not cost a run its result; that the new one is better cannot be told.
+        # A damaged champion must not fail the run; without it the new model cannot be shown to be better.
         return Decision(CHALLENGER, f"It could not be compared with {called}: {error}", called)
     return decide(pd.concat([table, rows], ignore_index=True), CHAMPION, called, config.margin, judged)
 
@@ -90,7 +90,7 @@ def _answers(champion: Version, records: Records, config: EvaluateConfig) -> pd.
     """The champion's rows of the predictions table, for the same images.
 
     Raises:
-        InputError: It cannot be loaded, or knows other labels.
+        InputError: It cannot be loaded, or has other labels.
     """
     import_tensorflow()
     from brain_tumor.evaluation.figures import with_iou
@@ -100,7 +100,7 @@ def _answers(champion: Version, records: Records, config: EvaluateConfig) -> pd.
     predictor = load_predictor(champion.uri, Path("runs"))
     if predictor.labels != records.labels:
         raise InputError(
-            f"it knows the labels {', '.join(predictor.labels)}, the data have {', '.join(records.labels)}."
+            f"it has the labels {', '.join(predictor.labels)}, the data have {', '.join(records.labels)}."
         )
     # MLflow's models take arrays, not tensors.
     rows = answer_rows(

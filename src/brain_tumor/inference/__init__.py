@@ -1,1 +1,1 @@
-"""A trained model's answers for images from anywhere."""
+"""Predicting with a trained model on images from anywhere."""

@@ -1,4 +1,4 @@
-"""The images that a user names, decoded and letterboxed as those of the training were."""
+"""The images that a user names, decoded and letterboxed as in training."""
 
 import glob
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from brain_tumor.stores.files import walk_files
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image, as a model takes it.
+    """An image, ready for a model.
 
     Attributes:
         path: Its file.
-        width: Of the original, in pixels.
-        height: Likewise.
-        pixels: Letterboxed, uint8 (size, size, 3).
+        width: Width of the original, in pixels.
+        height: Height of the original, in pixels.
+        pixels: The letterboxed image, uint8 (size, size, 3).
     """
 
     path: Path
@@ -34,10 +34,10 @@ class LoadedImage:
 
 @dataclass(frozen=True)
 class BadImage:
-    """What a user named that is no usable image.
+    """A path named by the user that is not a usable image.
 
     Attributes:
-        path: What was named.
+        path: The path.
         problem: What is wrong with it, a sentence that begins with its name.
     """
 
@@ -46,11 +46,11 @@ class BadImage:
 
 
 def find_images(names: list[str]) -> list[Path | BadImage]:
-    """The image files that a user names, each once, in the order given.
+    """Finds the image files that a user names, each once, in the given order.
 
     Args:
-        names: Files; folders, of which all JPEGs and PNGs below count, by name; and patterns such as
-            `scans/*.png`, for shells that do not expand these.
+        names: Files; folders, searched recursively for JPEGs and PNGs, sorted by name; and patterns such as
+            `scans/*.png`, for shells that do not expand them.
     """
     found: dict[Path, Path | BadImage] = {}
     for name in names:
@@ -63,15 +63,15 @@ def find_images(names: list[str]) -> list[Path | BadImage]:
             inside = [path]
         found |= {file: file for file in inside}
         if not inside:
-            problem = f"{display_name(name)} has no file that is named as a JPEG or PNG; name another one."
+            problem = f"{display_name(name)} contains no JPEG or PNG files; name another folder or pattern."
             found[path] = BadImage(path, problem)
     return list(found.values())
 
 
 def load_image(path: Path, size: int) -> LoadedImage | BadImage:
-    """Reads, decodes and letterboxes an image by the functions that training's went through.
+    """Reads, decodes and letterboxes an image with the functions that training uses.
 
-    It is usable if ingest would take it: a JPEG or PNG, upright, and not damaged.
+    It is usable if ingest would accept it: a JPEG or PNG, upright, and not damaged.
 
     Args:
         path: Its file.
@@ -92,8 +92,8 @@ def load_image(path: Path, size: int) -> LoadedImage | BadImage:
                 tf.constant(content), tf.constant([image.height, image.width]), size, channels
             )
     except tf.errors.OpError:
-        # Pillow decodes damaged JPEGs that TensorFlow refuses.
-        return BadImage(path, f"{name} is damaged, TensorFlow cannot decode it; export or copy it again.")
-    # Grey images and colored ones share a batch; the model would repeat a grey one's channel itself.
+        # Pillow decodes some damaged JPEGs that TensorFlow rejects.
+        return BadImage(path, f"{name} is damaged: TensorFlow cannot decode it; export or copy it again.")
+    # Grey and color images share a batch, so a grey image's channel is repeated here, as the model would do.
     pixels = np.broadcast_to(square.numpy(), (size, size, 3))
     return LoadedImage(path, image.width, image.height, pixels)

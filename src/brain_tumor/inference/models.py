@@ -1,4 +1,4 @@
-"""Loading a model to predict with: a model artifact here or in a bucket, or one that MLflow has."""
+"""Loads a model for prediction: a local model artifact, one in a bucket, or a model in MLflow."""
 
 import json
 import re
@@ -31,14 +31,14 @@ class Predictor:
     """A model, ready to predict.
 
     Attributes:
-        name: What the user called it.
-        labels: In slot order.
+        name: The name that the user gave.
+        labels: Label names in slot order.
         size: Side of its images, in pixels.
-        thresholds: By label the probability from which it counts as present.
-        thresholds_from: What these come from, for a person to read.
-        notice: What every report must say about the data that it learned from, or an empty text.
-        answer: From images uint8 (batch, size, size, 3) to what it says of each, by head: `labels`
-            (batch, classes), `boxes` (batch, classes, 4), `scores` (batch, classes), float32.
+        thresholds: The probability from which a label counts as present, by label.
+        thresholds_from: A description of the thresholds' source.
+        notice: A notice about the training data that every report must show, or an empty string.
+        answer: Predicts images, uint8 (batch, size, size, 3); gives float32 arrays by head: `labels`
+            (batch, classes), `boxes` (batch, classes, 4), `scores` (batch, classes).
     """
 
     name: str
@@ -56,10 +56,10 @@ def load_predictor(name: str, runs: Path) -> Predictor:
     Args:
         name: A model artifact's folder or its address in a bucket; or MLflow's `models:/NAME@ALIAS`,
             `models:/NAME/VERSION`, `models:/ID` or `runs:/ID/model`, or `NAME@ALIAS` for short.
-        runs: The folder of the runs, whose own MLflow store it is if the environment names none.
+        runs: The folder of the runs, whose MLflow store is used if the environment names none.
 
     Raises:
-        InputError: There is no such model, or it is none of this project.
+        InputError: The model does not exist, or was not made by this project.
         DamagedError: It is damaged.
     """
     skip_graph_optimizer_on_cpu()
@@ -84,8 +84,8 @@ def _load_from_mlflow(address: str, runs: Path) -> Predictor:
     with existing_store(runs) as client, redirect_stdout(sys.stderr):
         if client is None:
             raise InputError(
-                f"{address} is to come from MLflow, but {runs / 'mlflow.db'} is not there and "
-                "MLFLOW_TRACKING_URI names no other store; set it, or name a model artifact's folder."
+                f"{address} is an MLflow model, but {runs / 'mlflow.db'} does not exist and "
+                "MLFLOW_TRACKING_URI is not set; set it, or name a model artifact's folder."
             )
         import mlflow
 
@@ -93,9 +93,7 @@ def _load_from_mlflow(address: str, runs: Path) -> Predictor:
         known = (loaded.metadata.metadata or {}).get("labels")
         example = loaded.input_example
         if not known or not isinstance(example, np.ndarray):
-            raise InputError(
-                f"{address} is no detector of this project: it does not say its labels and image size."
-            )
+            raise InputError(f"{address} is not a detector of this project: it has no labels or image size.")
         tags = client.get_logged_model(loaded.metadata.model_id).tags
     thresholds, source = _not_judged(known)
     if THRESHOLDS in tags:
@@ -104,4 +102,4 @@ def _load_from_mlflow(address: str, runs: Path) -> Predictor:
 
 
 def _not_judged(labels: list[str]) -> tuple[dict[str, float], str]:
-    return dict.fromkeys(labels, DEFAULT_THRESHOLD), "the default, since no judgement of the model is known"
+    return dict.fromkeys(labels, DEFAULT_THRESHOLD), "the default, since the model was not evaluated"

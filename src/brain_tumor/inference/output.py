@@ -1,4 +1,4 @@
-"""Answers as JSON or as CSV."""
+"""Predictions as JSON or CSV."""
 
 import csv
 import io
@@ -21,14 +21,14 @@ COLUMNS = [
 
 
 def write_answers(predictor: Predictor, answers: list[Answer | BadImage], form: Format) -> str:
-    """Answers as a text.
+    """Formats predictions.
 
     Args:
-        predictor: The model that gave them.
-        answers: One an image.
-        form: `json`: an object with `model` and `images`, one object an image: `image`, `width`, `height` and
-            `labels`, or `image` and `error`. `csv`: a row an image and label, with the columns `COLUMNS`;
-            what a model does not say is empty.
+        predictor: The model that made them.
+        answers: The predictions, one per image.
+        form: `json`: an object with `model` and `images`, one object per image: `image`, `width`, `height`
+            and `labels`, or `image` and `error`. `csv`: a row per image and label, with the columns
+            `COLUMNS`; values that the model does not predict are empty.
     """
     return _csv(answers) if form == "csv" else _json(predictor, answers)
 
@@ -72,7 +72,7 @@ def _csv(answers: list[Answer | BadImage]) -> str:
 
 
 def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer's numbers as they are written: a box to a hundredth of a pixel."""
+    """Rounds a prediction's numbers for output: boxes to a hundredth of a pixel."""
     for name in ("probability", "threshold", "score"):
         if answer[name] is not None:
             answer[name] = round(answer[name], DIGITS)

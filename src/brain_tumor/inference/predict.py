@@ -1,4 +1,4 @@
-"""A model's answers for images: labels, probabilities, boxes in pixels of the original, and their scores."""
+"""Predictions for images: labels, probabilities, boxes in pixels of the original, and box scores."""
 
 import os
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from brain_tumor.inference.models import Predictor
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
 
-BATCH = 64  # images at a time
+BATCH = 64  # images
 
 
 @dataclass(frozen=True)
 class LabelAnswer:
-    """What a model says of one label in an image.
+    """A prediction for one label in an image.
 
     Attributes:
         label: The label's name.
-        probability: That it is present; None if the model has no class head.
-        threshold: The probability from which it counts as present; None likewise.
-        present: Whether it does; None likewise.
+        probability: The probability that it is present; None if the model has no class head.
+        threshold: The probability from which it counts as present; None if the model has no class head.
+        present: Whether it counts as present; None if the model has no class head.
         box: `[xmin, ymin, xmax, ymax]` in pixels of the original image, xmax and ymax exclusive; None if the
-            model has no box head. Where the label is not present it says where it would be.
-        score: How sure the model is of the box, 0..1; None likewise.
+            model has no box head. It is given for labels that are not present, too.
+        score: The box's score, 0..1; None if the model has no box head.
     """
 
     label: str
@@ -41,13 +41,13 @@ class LabelAnswer:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of an image.
+    """The prediction for one image.
 
     Attributes:
-        path: Its file.
-        width: In pixels.
-        height: In pixels.
-        labels: Of each label, in slot order.
+        path: The image file.
+        width: Width in pixels.
+        height: Height in pixels.
+        labels: The predictions for each label, in slot order.
     """
 
     path: Path
@@ -57,16 +57,19 @@ class Answer:
 
 
 def predict_images(predictor: Predictor, named: list[Path | BadImage]) -> Iterator[Answer | BadImage]:
-    """Lets a model answer for images, some at a time, and yields its answers in the images' order.
+    """Predicts images in batches, and yields the predictions in the images' order.
 
     Args:
         predictor: The model.
-        named: The images, see `find_images`. A bad one stops none of the others.
+        named: The images, see `find_images`. A bad image does not stop the others.
+
+    Yields:
+        The prediction for each image, or why it could not be read.
 
     Raises:
-        InputError: The model's answers are not finite.
+        InputError: The predictions are not finite.
     """
-    # Decoding runs outside the interpreter's lock.
+    # Decoding releases the GIL.
     with Progress("Predicting", len(named), "images") as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(named), BATCH):
             some = named[start : start + BATCH]
@@ -87,13 +90,13 @@ def _answer(predictor: Predictor, images: list[LoadedImage]) -> list[Answer]:
     found = predictor.answer(np.stack([image.pixels for image in images]))
     for head, values in found.items():
         if not np.isfinite(values).all():
-            raise InputError(f"The {head} that {predictor.name} answers are not finite; take another model.")
+            raise InputError(f"The {head} that {predictor.name} predicts are not finite; use another model.")
     count = len(predictor.labels)
     height, width = (
         np.repeat([getattr(image, side) for image in images], count) for side in ("height", "width")
     )
     probability, boxes = found.get("labels"), found.get("boxes")
-    # Without scores of their own, boxes are ranked by the label's probability, or not at all.
+    # Boxes of a head without scores are ranked by the label's probability, or not at all.
     score = found.get("scores", probability)
     pixels = None
     if boxes is not None:
