@@ -1,4 +1,4 @@
-"""What a plan says, beside what a run then does."""
+"""The plan, compared with what the run then does."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT | GATE
 
 
 def plan(root: Path, *overrides: str) -> dict[str, tuple[str, str]]:
-    """What a plan says of each step: whether it runs, and why."""
+    """The plan for each step: whether it runs, and why."""
     process = start(["-m", "tests.programs.in_folder", "pipelines.plan", str(root), *overrides])
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
@@ -35,7 +35,7 @@ def first(root: Path) -> Outcome:
     assert {title: state for title, (state, _) in planned.items()} == dict.fromkeys(STEPS, "runs")
     assert planned["ingest"] == ("runs", "no run on record")
     assert planned["build TFRecords"] == ("runs", "after ingest")
-    assert not (root / "runs").exists(), "a plan leaves nothing"
+    assert not (root / "runs").exists(), "a plan writes nothing"
     outcome = run(root, *JOINT)
     assert outcome.code == 0, outcome.stderr
     return outcome
@@ -43,11 +43,11 @@ def first(root: Path) -> Outcome:
 
 def test_a_single_joint_training_needs_only_configuration(first: Outcome) -> None:
     assert set(first.executed) == STEPS
-    assert list(first.rows) == ["model", "final model", "constant answer"]
+    assert list(first.rows) == ["model", "final model", "constant baseline"]
     assert "joint" in {found.info.run_name for found in first.mlflow_runs}
 
 
-def test_an_unchanged_run_is_entirely_cached(root: Path, first: Outcome) -> None:
+def test_an_unchanged_run_is_fully_cached(root: Path, first: Outcome) -> None:
     expected = dict.fromkeys(STEPS, ("cached", "unchanged")) | {"gate": ("runs", "it runs in every run")}
     assert plan(root, *JOINT) == expected
 
@@ -64,7 +64,7 @@ def test_changes_are_named_and_later_steps_run_too(root: Path, first: Outcome) -
     assert set(outcome.cached) == {title for title, (state, _) in planned.items() if state == "cached"}
 
 
-def test_deleted_results_are_made_again(root: Path, first: Outcome) -> None:
+def test_deleted_results_are_recreated(root: Path, first: Outcome) -> None:
     records = Path(first.history[0]["artifacts"]["records"])
     moved = records.rename(records.with_name("elsewhere"))
     try:

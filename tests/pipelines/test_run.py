@@ -1,4 +1,4 @@
-"""Whole runs of the compiled pipeline on one machine, each in a process of its own, as a user starts them."""
+"""Whole runs of the compiled pipeline on one machine, each in a new process, as started by a user."""
 
 import json
 import math
@@ -28,7 +28,7 @@ from tests.pipelines.local_run import GATE, JUDGEMENT, KINDS, PHASES, QUICK, STE
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder whose `runs/` takes what the runs below leave."""
+    """The folder with `runs/` of the runs below."""
     return tmp_path_factory.mktemp("project")
 
 
@@ -42,7 +42,7 @@ def first(root: Path) -> Outcome:
 
 @pytest.fixture(scope="module")
 def second(root: Path, first: Outcome) -> Outcome:
-    """The same again."""
+    """The same run again."""
     outcome = run(root, *QUICK)
     assert outcome.code == 0, outcome.stderr
     return outcome
@@ -50,7 +50,7 @@ def second(root: Path, first: Outcome) -> Outcome:
 
 @pytest.fixture(scope="module")
 def crowned(root: Path, second: Outcome) -> None:
-    """The first run's model is made the champion, by hand."""
+    """Makes the first run's model the champion manually."""
     make = [sys.executable, "-c", "from brain_tumor.cli import main; main()", "champion"]
     runs = {**os.environ, "BRAIN_TUMOR_MLFLOW": str(root / "runs")}
     unknown = subprocess.run([*make, "7"], env=runs, capture_output=True, text=True)
@@ -61,7 +61,7 @@ def crowned(root: Path, second: Outcome) -> None:
 
 @pytest.fixture(scope="module")
 def third(root: Path, crowned: None) -> Outcome:
-    """The same with another learning rate of phase 3."""
+    """The same with another learning rate in phase 3."""
     outcome = run(root, *QUICK, "phases.phase3_finetune.learning_rate=1e-4")
     assert outcome.code == 0, outcome.stderr
     return outcome
@@ -111,14 +111,14 @@ def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first:
         "final model",
         "baseline classification (frozen random backbone)",
         "baseline box (frozen random backbone)",
-        "constant answer",
+        "constant baseline",
     ]
     assert rows["model"] == ["macro_f1", "mean_iou", "recall_at_50", "box_ap50", "MLflow run"]
     shown = {title: [cell != DASH for cell in cells[:3]] for title, cells in rows.items()}
     assert shown["final model"] == [True, True, True]
     assert shown["baseline classification (frozen random backbone)"] == [True, False, False]
     assert shown["baseline box (frozen random backbone)"] == [False, True, True]
-    assert shown["constant answer"] == [True, True, True]
+    assert shown["constant baseline"] == [True, True, True]
     figures = [float(cell) for title in list(rows)[1:] for cell in rows[title][:4] if cell != DASH]
     assert all(0 <= figure <= 1 for figure in figures)
 
@@ -126,14 +126,16 @@ def test_the_table_has_every_model_and_dashes_where_a_model_has_no_figure(first:
 def test_the_result_names_the_data(first: Outcome) -> None:
     assert first.stdout.strip().startswith(SYNTHETIC_NOTICE)
     assert re.search(r"^Split test: 2 patients, 16 images, \d+ true boxes\.$", first.stdout, re.MULTILINE)
-    # What the figures mean comes first.
+    # The verdict comes first.
     assert (
         first.stdout.index("The final model ")
         < first.stdout.index("The boxes ")
         < first.stdout.index("\nmodel ")
     )
-    # Under ten patients there is no interval, and the reason is.
-    assert re.search(r"^constant answer +all labels +[+-]0\.\d{3} +[+-]0\.\d{3} ", first.stdout, re.MULTILINE)
+    # With fewer than ten patients the reason is printed instead of an interval.
+    assert re.search(
+        r"^constant baseline +all labels +[+-]0\.\d{3} +[+-]0\.\d{3} ", first.stdout, re.MULTILINE
+    )
     assert re.search(r"^No interval: only 2 patients", first.stdout, re.MULTILINE)
 
 
@@ -170,7 +172,7 @@ def test_mlflow_has_the_figures_of_every_epoch(root: Path, first: Outcome) -> No
         run_id = nested[phase].info.run_id
         epochs = [1, 2] if phase == "phase2_classification" else [1]
         monitored = nested[phase].data.params["phase.monitor"]
-        # What a phase goes on from is measured before its first epoch.
+        # A phase evaluates its start model before the first epoch.
         measured = [0, *epochs] if nested[phase].data.params["phase.start"] != "None" else epochs
         for name, steps in {"loss": epochs, "learning_rate": epochs, "val_loss": measured}.items():
             assert [metric.step for metric in client.get_metric_history(run_id, name)] == steps
@@ -185,9 +187,9 @@ def test_mlflow_has_the_final_figures_and_the_report(
 ) -> None:
     parent = next(found for found in first.mlflow_runs if "mlflow.parentRunId" not in found.data.tags)
     assert f"{parent.data.metrics['macro_f1']:.3f}" == first.rows["final model"][0]
-    assert f"{parent.data.metrics['constant/mean_iou']:.3f}" == first.rows["constant answer"][1]
+    assert f"{parent.data.metrics['constant/mean_iou']:.3f}" == first.rows["constant baseline"][1]
     assert parent.data.metrics == pytest.approx(read_evaluation(artifacts["evaluation"]).metrics())
-    # What a model cannot have is left out, not zero.
+    # Undefined figures are left out, not zero.
     assert not {"baseline_box/macro_f1", "baseline_classification/mean_iou"} & set(parent.data.metrics)
     assert parent.data.params["overrides"] == " ".join(QUICK)
     assert list((root / "runs" / "mlflow-artifacts" / parent.info.run_id).rglob("*.html"))
@@ -205,7 +207,7 @@ def test_the_table_names_the_mlflow_runs_of_the_models(first: Outcome, artifacts
     assert rows["final model"][4] == nested["phase3_finetune"]
     assert rows["baseline classification (frozen random backbone)"][4] == nested["baseline_classification"]
     assert rows["baseline box (frozen random backbone)"][4] == nested["baseline_box"]
-    assert len(rows["constant answer"]) == 4
+    assert len(rows["constant baseline"]) == 4
     for phase in PHASES:
         assert open_model(artifacts[phase]).description.mlflow_run_id == nested[phase]
 
@@ -251,8 +253,8 @@ def test_the_registry_gets_the_final_model_once(root: Path, first: Outcome, seco
     client = MlflowClient(f"sqlite:///{root / 'runs' / 'mlflow.db'}")
     runs = [version.run_id for version in client.search_model_versions("name = 'brain-tumor'")]
     assert len(runs) == len(set(runs))
-    # Two test patients cannot tell whether it is better than the constant answer.
-    report = "brain-tumor/1 is the challenger. Whether it is as good as the constant answer"
+    # Two test patients are too few to show that it is better than the constant baseline.
+    report = "brain-tumor/1 is the challenger. Whether it is as good as the constant baseline"
     assert report in first.stderr
     assert report in second.stderr
 
@@ -314,7 +316,7 @@ def test_another_learning_rate_runs_its_phase_and_what_follows(first: Outcome, t
 def test_a_run_names_the_one_before_and_how_it_differs(
     first: Outcome, second: Outcome, third: Outcome
 ) -> None:
-    """With two patients there are no intervals, and so no verdict."""
+    """With two patients there are no intervals, and therefore no verdict."""
     assert "Before:" not in first.stdout + second.stdout
     [line] = re.findall("^Before: .*", third.stdout, re.MULTILINE)
     before = first.history[0]["name"]
@@ -327,7 +329,7 @@ def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, thi
     for title in (
         "baseline classification (frozen random backbone)",
         "baseline box (frozen random backbone)",
-        "constant answer",
+        "constant baseline",
     ):
         assert third.rows[title] == first.rows[title]
 
@@ -357,7 +359,7 @@ def test_a_misspelled_override_leaves_no_run(tmp_path: Path) -> None:
 def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
     data = tmp_path / "empty"
     data.mkdir()
-    # Were no labels named, they would be looked for before any step.
+    # Without given labels they would be searched for before any step.
     outcome = run(tmp_path, "dataset=directory", f"dataset.path={data}", "dataset.labels=[tumor]")
 
     assert outcome.code == 1
@@ -373,7 +375,7 @@ def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of images as a user has it."""
+    """A user's folder of images."""
     folder = tmp_path_factory.mktemp("export")
     config = configure(QUICK).dataset
     assert isinstance(config, SyntheticDataset)
@@ -386,11 +388,11 @@ def test_steps_before_a_failure_are_not_repeated(tmp_path: Path, export: Path) -
     data = ["dataset=directory", f"dataset.path={export}"]
     variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
 
-    # A cluster may have a file that this machine lacks, so this is found out by the first training.
+    # A cluster may have a file that this machine lacks, so only the first training detects this.
     absent = tmp_path / "absent.keras"
     failed = run(tmp_path, *data, f"model.weights={absent}", store=store, **variables)
     assert failed.code == 1
-    # Which of the trainings is first changes from run to run.
+    # Which training is first differs between runs.
     *done, training = failed.executed
     assert done == ["ingest", "build TFRecords"]
     assert f"The step '{training}' failed: model.weights={absent} does not exist; give" in failed.stderr

@@ -20,7 +20,7 @@ TITLES = {
     "final": "final",
     "baseline_classification": "baseline classification (frozen random backbone)",
     "baseline_box": "baseline box (frozen random backbone)",
-    "constant": "constant answer",
+    "constant": "constant baseline",
 }
 TRAININGS = {
     "final": {"phase1": [{"epoch": 1, "loss": 1 / 3}], "phase2": [{"epoch": 1, "loss": 0.1}]},

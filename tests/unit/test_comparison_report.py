@@ -88,9 +88,9 @@ def test_the_page_shows_what_differs(written: tuple[str, str]) -> None:
     assert NOTICE in page and NOTICE in text
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings == [
-        *("Runs", "Figures: B beside A", "Configuration", "Data", "Code and packages"),
+        *("Runs", "Figures: B and A", "Configuration", "Data", "Code and packages"),
         *("Where B differs most from A", "ROC and precision-recall curves"),
-        *("Figures of each label: B beside A", "Artifacts, compared with A&#39;s"),
+        *("Figures of each label: B and A", "Artifacts, compared with A&#39;s"),
     ]
     for content in (page, text):
         assert "Both runs were judged on the same 16 images (by checksum)." in content
@@ -181,7 +181,7 @@ def test_models_that_answer_alike_have_no_gallery(tmp_path: Path) -> None:
         write_run(tmp_path, name, make_answers(patients=2), minute)
     page, _ = write_comparison(tmp_path, compare(tmp_path, ["last", "2"]))
     content = page.read_text()
-    assert "A and B give the same answers for all images." in content and "image/webp" not in content
+    assert "A and B have the same predictions for all images." in content and "image/webp" not in content
 
 
 def test_a_page_that_would_be_too_large_has_fewer_slices(
@@ -287,7 +287,7 @@ def test_a_damaged_record_of_another_run_fails_no_run(
     (tmp_path / "history" / "broken.json").write_text("{")
     print_before(tmp_path, Path(record["artifacts"]["evaluation"]))
     said = capsys.readouterr().out
-    assert said.startswith("Before: not compared. ") and "broken.json is no whole record" in said
+    assert said.startswith("Before: not compared. ") and "broken.json is not a valid run record" in said
 
 
 # What MLflow alone holds.
@@ -317,10 +317,10 @@ def test_a_run_without_a_record_is_what_mlflow_holds(
     main(["compare", "cleaned-0", ids[1][1], "--runs", str(tmp_path)])
     said = capsys.readouterr().out
     assert said.startswith("A  cleaned-0 (rate=0.1)\nB  cleaned-1 (rate=0.01)\n\nA: There is no record of it")
-    assert "A: MLflow holds no predictions of it: it was not judged, or by an earlier version." in said
+    assert "A: MLflow has no predictions of it: it was not evaluated, or by an earlier version." in said
     assert "    phase1_box: phase.learning_rate: 0.1 -> 0.01\n" in said and "epochs" not in said
     assert re.search(r"^mean_iou +\u2013 +\u2013 +0\.500 +0\.500$", said, re.MULTILINE)
-    assert "Data: not known of all runs\nCode: not known of all runs\n" in said
+    assert "Data: not known for all runs\nCode: not known for all runs\n" in said
     assert "without a verdict" in " ".join(said.split())
     [page] = (tmp_path / "reports").glob("*.html")
     content = page.read_text()
@@ -352,7 +352,7 @@ def test_predictions_that_mlflow_holds_give_a_verdict(
     for _ in range(2):  # the second time the copies are there
         main(["compare", "blurred", "sharp", "--runs", str(tmp_path)])
         said = capsys.readouterr().out
-        assert "A: Its predictions are those that MLflow holds." in said and "B: Its predictions" in said
+        assert "A: Its predictions are from MLflow." in said and "B: Its predictions" in said
         assert "Both runs were judged on the same 42 images (by name)." in " ".join(said.split())
         assert re.search(r"^mean_iou .*\sbetter ", said, re.MULTILINE)
     copies = tmp_path / "artifacts" / "blurred" / "mlflow"

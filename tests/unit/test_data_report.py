@@ -76,7 +76,7 @@ def test_the_page_shows_what_a_first_look_needs(tmp_path: Path) -> None:
         "Positions of the boxes",
         "Sizes of the boxes",
         "Image sizes and intensity",
-        "Slices a patient",
+        "Slices per patient",
     ]
     assert table_of(sections["Images"]) == [
         ["train", "6", "50.0%", "3", "3", "4", "2", "0"],
@@ -98,7 +98,7 @@ def test_the_page_shows_what_a_first_look_needs(tmp_path: Path) -> None:
         ["label2", "0.0%", "0.0%", "100.0%"],
     ]
     assert "All images have 40 x 30 pixels." in sections["Image sizes and intensity"]
-    assert "3 slices a patient" in sections["Slices a patient"]
+    assert "3 slices per patient" in sections["Slices per patient"]
     assert len(table_of(sections["Leakage between splits"])) == 3
     pictures = {heading: images_of(part) for heading, part in sections.items()}
     assert {heading: len(own) for heading, own in pictures.items() if own} == {
@@ -106,7 +106,7 @@ def test_the_page_shows_what_a_first_look_needs(tmp_path: Path) -> None:
         "Positions of the boxes": 3,
         "Sizes of the boxes": 3,
         "Image sizes and intensity": 3,
-        "Slices a patient": 2,
+        "Slices per patient": 2,
     }
     for picture in itertools.chain(*pictures.values()):
         assert picture.width > 200 and np.asarray(picture.convert("RGB").convert("L")).std() > 5
@@ -175,7 +175,7 @@ def test_without_a_good_image(tmp_path: Path) -> None:
 def test_names_that_the_pattern_does_not_match(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", **ROWS)
     sections = sections_of(report_of(folder, filename_pattern="(?P<patient>a)(?P<slice>b)"))
-    assert "the names of 12 of 12 images: their patients are unknown" in sections["Slices a patient"]
+    assert "the names of 12 of 12 images: their patients are unknown" in sections["Slices per patient"]
     assert "nobody can tell whether splits share them" in sections["Leakage between splits"]
     assert "patients</th>" in sections["Images"] and "<td>unknown</td>" in sections["Images"]
 

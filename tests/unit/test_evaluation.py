@@ -158,7 +158,7 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
         "1.000 [1.000, 1.000]",
     ]
     assert DASH in find_line(markdown, "| baseline box (")
-    minus = find_line(markdown, f"| constant answer | {ALL} ").split("|")
+    minus = find_line(markdown, f"| constant baseline | {ALL} ").split("|")
     assert [cell.strip() for cell in minus[2:5]] == [
         ALL,
         "+0.250 [+0.250, +0.250]",
@@ -217,7 +217,7 @@ def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
     markdown = model_card(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
     assert "[" not in find_line(markdown, "| final ")
     assert "No interval: only 2 patients, 10 are needed" in markdown
-    assert " +0.556 |" in find_line(markdown, f"| constant answer | {ALL} ")
+    assert " +0.556 |" in find_line(markdown, f"| constant baseline | {ALL} ")
     assert "only 2 patients with a true box, 10 are needed." in markdown
     assert NOTICE not in markdown
 
@@ -266,7 +266,7 @@ def test_unknown_patients_are_no_patients(tmp_path: Path) -> None:
 def test_thresholds_are_tuned_on_valid_and_applied_on_test(tmp_path: Path) -> None:
     predictions = make_predictions(tmp_path / "predictions", 12)
     table = predictions.table
-    table["probability"] *= 0.4  # 0.36 and 0.04, for the constant answer 0.4: nothing reaches 0.5
+    table["probability"] *= 0.4  # 0.36 and 0.04, for the constant baseline 0.4: nothing reaches 0.5
     valid = table.assign(split="valid")
     write_predictions(tmp_path / "tuned", pd.concat([valid, table]), predictions.manifest)
     tuned = judge(
@@ -359,7 +359,7 @@ def test_the_model_card_says_what_one_must_know_and_stays_short(evaluation: Eval
     headings = re.findall(r"^## (.+)$", card, re.MULTILINE)
     assert headings[0] == "Figures"
     assert {"Use and limits", "Data", "What the figures mean", "Versions and configuration"} <= set(headings)
-    assert "no medical device" in card and "an export" in card and 'evaluate: {"seed": 1}' in card
+    assert "not a medical device" in card and "an export" in card and 'evaluate: {"seed": 1}' in card
     assert find_line(card, "| train and test ") == "| train and test | 4 | 0 | 7 |"
     assert "These are the first 40 of 500 labels." in card
     # A dashboard shows HTML and pictures from elsewhere as text, or not at all.

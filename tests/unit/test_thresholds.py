@@ -71,7 +71,7 @@ def test_what_valid_cannot_tell_is_decided_at_a_half() -> None:
     assert find_thresholds(one, ["a"], TUNED) == {"a": 0.5}, "nobody is left out"
     single = pd.concat([one, make_rows([False], [0.2]).assign(patient_id="another")])
     assert find_thresholds(single, ["a"], TUNED) == {"a": 0.5}, "whoever has it cannot be left out"
-    # The constant answer predicts what it predicts.
+    # The constant baseline predicts what it predicts.
     assert find_thresholds(make_rows([True, False], [1.0, 1.0]), ["a"], TUNED) == {"a": 0.5}
     everywhere = find_thresholds(make_rows([True, True], [0.4, 0.2]), ["a"], TUNED)
     assert everywhere == {"a": pytest.approx(0.1)}

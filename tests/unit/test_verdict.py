@@ -7,7 +7,7 @@ from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval, LabelCur
 from brain_tumor.artifacts.predictions import JudgedData
 from brain_tumor.reports.verdict import verdict, verdict_text
 
-TITLES = {"constant": "constant answer", "baseline_box": "baseline box (frozen random backbone)"}
+TITLES = {"constant": "constant baseline", "baseline_box": "baseline box (frozen random backbone)"}
 ABOUT_BOXES = {"mean_iou": 0.5, "shuffled_iou": 0.1, "center_spread": 0.9, "box_ap50": 0.4, "macro_f1": 0.7}
 
 
@@ -62,10 +62,10 @@ def make_evaluation(
 def test_better_than_the_constant_answer() -> None:
     found = make_evaluation({"constant": {"macro_f1": sure(0.1, 0.2), "mean_iou": sure(0.3, 0.4)}})
     assert verdict(found) == [
-        "The final model beats the constant answer in macro_f1 0.700 (+0.150 [+0.100, +0.200]), "
+        "The final model beats the constant baseline in macro_f1 0.700 (+0.150 [+0.100, +0.200]), "
         "mean_iou 0.500 (+0.350 [+0.300, +0.400]).",
-        "The boxes follow the image: mean_iou is 0.500, and 0.100 with another image's boxes; their centers "
-        "spread 0.90 times as far as the true ones.",
+        "The boxes depend on the image: mean_iou is 0.500, and 0.100 with boxes predicted for other images; "
+        "their centers spread 0.90 times as far as the true ones.",
     ]
 
 
@@ -75,10 +75,10 @@ def test_a_model_that_loses_is_said_to_lose() -> None:
         "constant": {"macro_f1": sure(-0.2, -0.1), "mean_iou": sure(0.1, 0.2)},
     }
     first, second, *rest = verdict(make_evaluation(others))
-    assert first.startswith("The final model loses to the constant answer in macro_f1 0.700 (-0.150 [")
+    assert first.startswith("The final model loses to the constant baseline in macro_f1 0.700 (-0.150 [")
     assert "; it beats it in mean_iou" in first
     assert second.startswith("The final model loses to the baseline box in mean_iou 0.500 (-0.150")
-    assert "; it cannot be told from it in box_ap50 0.400 (+0.000 [-0.100, +0.100])." in second
+    assert "; it does not differ clearly from it in box_ap50 0.400 (+0.000 [-0.100, +0.100])." in second
     advice = [line for line in rest if line.startswith("Try: ")]
     assert len(advice) == 2 and "imagenet" in advice[0] and "phases=joint" in advice[1]
 
@@ -87,7 +87,7 @@ def test_without_intervals_nothing_is_decided() -> None:
     few = Interval(value=0.3, patients=2, reason="only 2 patients, 10 are needed")
     line, *_ = verdict(make_evaluation({"constant": {"mean_iou": few}}))
     assert line == (
-        "The final model cannot be told from the constant answer in mean_iou 0.500 (+0.300) "
+        "The final model does not differ clearly from the constant baseline in mean_iou 0.500 (+0.300) "
         "(only 2 patients, 10 are needed)."
     )
 
@@ -114,7 +114,7 @@ def test_what_is_suspicious() -> None:
     assert lines == [
         "Suspicious: train and test share 3 patients.",
         "Suspicious: 7 of 100 images of test have a near-duplicate in train.",
-        "Suspicious: a is in 99.0% of the images, so that always saying so has a high f1.",
+        "Suspicious: a is in 99.0% of the images, so always predicting it has a high f1.",
         "Try: dataset.split=patient, with no patient in two splits.",
     ]
     unknown = verdict(make_evaluation({}, patients=None))[1:]

@@ -44,7 +44,7 @@ _BOXES = {
     "box_ap50": "COCO's mAP@0.5: false boxes count, ranked by the boxes' scores",
     "box_ap": "COCO's mAP@0.5:0.95: the mean over IoUs from 0.5 to 0.95",
     **{
-        name: f"sensitivity (IoU 0.5) at {name.removeprefix('froc_').replace('_', '/')} false boxes an image"
+        name: f"sensitivity (IoU 0.5) at {name.removeprefix('froc_').replace('_', '/')} false boxes per image"
         for name in FROC_RATES
     },
     "froc_score": "mean of the seven FROC sensitivities",
@@ -90,5 +90,5 @@ def definition(name: str) -> str:
         KeyError: There is no such figure.
     """
     if name in VERSUS:
-        return f"{VERSUS[name]} minus that of the constant answer"
+        return f"{VERSUS[name]} minus that of the constant baseline"
     return (OVERALL_FIGURES | LABEL_FIGURES)[name]

@@ -1,4 +1,4 @@
-"""Pictures of a model's answers: each image with the boxes of the labels that it names."""
+"""Pictures of predictions: each image with the boxes of its predicted labels."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,16 +19,16 @@ from brain_tumor.reports.drawing import (
 from brain_tumor.runtime.progress import Progress
 
 INCHES, DPI = 5.0, 120
-LARGEST = 1024  # side in pixels to which a larger image is shrunk
+LARGEST = 1024  # longest side in pixels; larger images are shrunk
 
 
 def draw_answers(answers: Iterable[Answer], count: int, folder: Path) -> None:
-    """Writes a PNG an image, of its file's name; of two of one name the second is `NAME-2.png`.
+    """Writes one PNG per image, named after the image file; a second one of the same name is `NAME-2.png`.
 
     Args:
-        answers: What a model says of each.
-        count: How many they are.
-        folder: The folder to write to. It is made if needed.
+        answers: The predictions.
+        count: The number of predictions.
+        folder: The folder to write to; created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names: dict[str, int] = {}
@@ -42,14 +42,14 @@ def draw_answers(answers: Iterable[Answer], count: int, folder: Path) -> None:
 
 
 def answer_figure(answer: Answer) -> Figure:
-    """An image with the boxes of the labels that count as present, and the model's answers below it.
+    """Draws an image with the boxes of the labels that count as present, and the predictions below it.
 
-    A model without a class head has the boxes of all labels.
+    For a model without a class head the boxes of all labels are drawn.
     """
     figure = Figure(figsize=(INCHES, INCHES))
     axis = figure.add_axes((0, 0, 1, 1))
     image = read_thumbnail(answer.path, "RGB", LARGEST)
-    # With this extent, a pixel's coordinates are its edges, as they are a box's.
+    # With this extent, coordinates refer to the edges of pixels, like those of boxes.
     axis.imshow(np.asarray(image), extent=(0, answer.width, answer.height, 0), interpolation="nearest")
     axis.set(xticks=[], yticks=[], xlim=(0, answer.width), ylim=(answer.height, 0))
     axis.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""What a run's end says of the run before it."""
+"""The comparison with the previous run that is printed at the end of a run."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from brain_tumor.runtime.errors import InputError
 
 
 def print_before(runs: Path, evaluation: Path) -> None:
-    """Prints the run before and how the main figures differ from its, if there is one.
+    """Prints how the main figures differ from the previous run's, if there is one.
 
     Args:
         runs: The folder of the runs.
@@ -17,12 +17,12 @@ def print_before(runs: Path, evaluation: Path) -> None:
         records = record_before(runs, evaluation)
         if records is None:
             return
-        # These import scikit-learn, which takes a second.
+        # Imported late: scikit-learn's import takes a second.
         from brain_tumor.comparison.pairs import compare_pair
         from brain_tumor.comparison.runs import open_recorded
         from brain_tumor.reports.comparison_tables import MAIN, before_line
 
         before, this = (open_recorded(runs, record) for record in records)
         print(before_line(compare_pair(before, this, MAIN)))
-    except InputError as error:  # which is no fault of this run
+    except InputError as error:  # a damaged record of another run must not fail this one
         print(f"Before: not compared. {error}")

@@ -25,8 +25,8 @@ from brain_tumor.reports.drawing import (
     slice_name,
 )
 
-SIDE = 3.3  # of a picture, in inches: at 110 dpi two of them fill a small window, and one a phone
-SLOTS = (1, 4, 3, 2, 0, 5)  # of the palettes: the first two are blue and orange
+SIDE = 3.3  # inches: at 110 dpi two pictures fit a small window, and one a phone
+SLOTS = (1, 4, 3, 2, 0, 5)  # the order of the palette's colors: the first two are blue and orange
 STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)), (0, (3, 3)))
 CURVES = {
     "loss": "loss",
@@ -35,20 +35,23 @@ CURVES = {
 }
 
 Answers = dict[str, pd.DataFrame]
-"""The rows of one label in the predictions table, by the run's letter."""
+"""The rows of one label in the predictions tables, by the run's letter."""
 
 
 def text_color(place: int) -> str:
-    """A run's color on white, by its place among the runs."""
+    """The color of a run on white, by its index."""
     return TEXT_COLORS[SLOTS[place]]
 
 
 def training_pictures(name: str, trainings: dict[str, list[Epoch]]) -> dict[str, Figure]:
-    """Training curves of one training, by what they show: loss, and each validation figure that there is.
+    """Draws the curves of one training: loss, and each available validation figure.
 
     Args:
-        name: The training's.
+        name: The training's name.
         trainings: The epochs by the run's letter.
+
+    Returns:
+        The pictures by their descriptions.
     """
     tables = {letter: pd.DataFrame(epochs) for letter, epochs in trainings.items() if epochs}
     pictures = {}
@@ -82,9 +85,9 @@ def training_pictures(name: str, trainings: dict[str, list[Epoch]]) -> dict[str,
 
 
 def roc_picture(label: str, answers: Answers) -> Figure | None:
-    """The ROC curves of one label with all their points; None where a run has none.
+    """Draws the ROC curves of one label with all their points; None if a run has no curve.
 
-    Where rows have equal probabilities the curve rises aslant, as its area counts it; elsewhere it has steps.
+    Rows with equal probabilities give a diagonal segment, which matches the area's definition.
     """
     figure, axis = _picture(f"{figure_text(label)}: ROC", "false positive rate", "true positive rate")
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
@@ -100,7 +103,7 @@ def roc_picture(label: str, answers: Answers) -> Figure | None:
 
 
 def precision_recall_picture(label: str, answers: Answers) -> Figure | None:
-    """The precision-recall curves of one label as steps, likewise; the dotted line is its share of slices."""
+    """Draws the precision-recall curves of one label as steps; the dotted line is the label's prevalence."""
     figure, axis = _picture(f"{figure_text(label)}: precision-recall", "recall", "precision")
     drawn = 0
     for letter, rows in answers.items():
@@ -110,7 +113,7 @@ def precision_recall_picture(label: str, answers: Answers) -> Figure | None:
         if not drawn:
             axis.axhline(present.mean(), color=GREY, linewidth=1, linestyle=":")
         precision, recall, _ = precision_recall_curve(present, probability)
-        # Between two recalls the precision is the one of the higher: an average precision is its area.
+        # Between two recalls the precision is that of the higher one, so the area is the average precision.
         area = float(-np.sum(np.diff(recall) * precision[:-1]))
         axis.step(recall, precision, where="post", **_style(letter), label=f"{letter}: AP {area:.3f}")
         drawn += 1
@@ -118,14 +121,14 @@ def precision_recall_picture(label: str, answers: Answers) -> Figure | None:
 
 
 def slice_picture(row: pd.Series, content: io.BytesIO, letters: list[str]) -> Figure:
-    """A slice with the true box of a label in white, and those of two runs.
+    """Draws a slice with the true box of a label in white, and the predicted boxes of two runs.
 
-    A box of a label that is absent is drawn only where it counts as predicted.
+    If the label is absent, a predicted box is drawn only where the label counts as predicted.
 
     Args:
         row: A row of `disagreements`.
         content: The image file's bytes.
-        letters: What the two runs are called.
+        letters: The letters of the two runs.
     """
     figure = Figure(figsize=(SIDE, SIDE * 1.28), layout="constrained")
     axis = figure.add_subplot()
@@ -145,13 +148,13 @@ def slice_picture(row: pd.Series, content: io.BytesIO, letters: list[str]) -> Fi
             _draw_outlined(axis, box, COLORS[SLOTS[slot]], STYLES[1] if slot == 0 else STYLES[2])
         words = [] if pd.isna(probability) else [f"{probability:.2f}, {'yes' if predicted else 'no'}"]
         words += [] if pd.isna(row[f"iou{end}"]) else [f"IoU {row[f'iou{end}']:.2f}"]
-        captions.append((text_color(slot), f"{letter}: {'; '.join(words) or 'no answer'}"))
+        captions.append((text_color(slot), f"{letter}: {'; '.join(words) or 'no prediction'}"))
     draw_captions(axis, captions)
     return figure
 
 
 def _draw_outlined(axis: Axes, box: pd.Series, color: str, style: Any) -> None:
-    """A box with a dark edge around its line, so that it shows on bright places too."""
+    """Draws a box with a dark outline, so that it is visible on bright areas."""
     draw_box(axis, box.to_numpy(float), color, style)
     axis.patches[-1].set_path_effects(
         [patheffects.Stroke(linewidth=3.2, foreground="#000000aa"), patheffects.Normal()]
@@ -179,7 +182,7 @@ def _finish_curves(figure: Figure, axis: Axes, place: Literal["lower right", "be
 
 
 def _known(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
-    """Truth and probability; None if the label is in all slices or in none, or the run does not tell it."""
+    """Truth and probability; None if the label is in all slices or in none, or has no probabilities."""
     present, probability = rows["present"].to_numpy(bool), rows["probability"].to_numpy(float)
     if present.all() or not present.any() or np.isnan(probability).any():
         return None

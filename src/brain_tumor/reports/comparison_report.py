@@ -22,22 +22,22 @@ from brain_tumor.stores.files import write_file
 
 DPI = 110
 SLICES = 12
-# Pictures of a label's curves: a data set can have any number of labels, a page not.
+# The number of labels with curves is limited to keep the page small.
 MOST_LABELS = 8
 LONGEST_NAME = 180
 ALIKE = 1e-6  # differences of probability or IoU up to this are rounding
-LEFT_OUT = " Some are left out, so that the page stays small."
+LEFT_OUT = " Some are left out to keep the page small."
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
-    """Writes an HTML page that needs no other file, and the same tables as Markdown.
+    """Writes a self-contained HTML page, and the same tables as Markdown.
 
     Args:
         folder: The folder to write to.
-        comparison: The runs, compared.
+        comparison: The comparison.
 
     Returns:
-        The page and the Markdown file, both called `compare-A-B`.
+        The page and the Markdown file, both named `compare-A-B`.
     """
     sections = [runs_section(comparison)]
     for pair in comparison.pairs:
@@ -64,12 +64,12 @@ def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
 
 
 def pair_labels(pair: Pair) -> list[str]:
-    """The labels that a pair has figures of."""
+    """The labels for which a pair has figures."""
     return list(dict.fromkeys(row.part for row in pair.rows if row.part != ALL))
 
 
 def file_name(names: list[str]) -> str:
-    """The name of a comparison's files, without its suffix: one of the same runs takes the earlier one's.
+    """The name of a comparison's files without suffix; comparing the same runs again overwrites them.
 
     Example:
         >>> file_name(["quick-0504-130201", "lr=1e-5-0504-140201"])
@@ -82,7 +82,7 @@ def file_name(names: list[str]) -> str:
 
 
 def _notice(comparison: Comparison) -> str:
-    """What the runs' data ask to be said."""
+    """The notices about the runs' data."""
     notices = [run.evaluation.notice for run in comparison.runs if run.evaluation]
     return " ".join(dict.fromkeys(filter(None, notices)))
 
@@ -98,7 +98,7 @@ def _gallery_section(comparison: Comparison, pair: Pair, count: int) -> Section:
     rows = disagreements(pair, count)
     rows = rows[rows["difference"] > ALIKE]
     if rows.empty:
-        return Section(heading, f"A and {other} give the same answers for all images.")
+        return Section(heading, f"A and {other} have the same predictions for all images.")
     images = read_images(pair.first, set(rows["source_id"]))
     others = read_images(pair.other, set(rows.loc[~rows["source_id"].isin(images), "source_id_other"]))
     pictures, missing = [], 0
@@ -108,17 +108,17 @@ def _gallery_section(comparison: Comparison, pair: Pair, count: int) -> Section:
             missing += 1
             continue
         figure = slice_picture(row, content, ["A", other])
-        about = f"{row['filename']}, {row['label']}: the boxes of A and {other} and the true one"
+        about = f"{row['filename']}, {row['label']}: the boxes of A and {other} and the true box"
         pictures.append(Picture(about, figure_uri(figure, DPI, "webp")))
     text = (
-        f"The {len(rows)} images on which A and {other} differ most, each with the label on which they do: "
-        "by its probability or, where it is present, by the IoU of its box, whichever is more. White: the "
-        f"true box; dashed: A; dotted: {other}. Behind each letter: the label's probability, and whether "
-        "that is enough for yes in its run."
+        f"The {len(rows)} images on which A and {other} differ most, each with the label on which they do, "
+        "by its probability or, if it is present, by the IoU of its box, whichever is larger. White: the "
+        f"true box; dashed: A; dotted: {other}. After each letter: the label's probability, and whether "
+        "it reaches the run's threshold."
     )
     if missing:
         text += (
-            f" {missing} of them are not shown, since neither run's dataset or records hold them any more."
+            f" {missing} of them are not shown, since they are in neither run's dataset or records any more."
         )
     return Section(heading, text, pictures=pictures)
 
@@ -133,9 +133,7 @@ def _curves_section(comparison: Comparison) -> Section:
         if table is not None
     }
     if not known:
-        return Section(
-            "ROC and precision-recall curves", "There is no table of predictions to draw them from."
-        )
+        return Section("ROC and precision-recall curves", "There is no predictions table to draw them from.")
     labels = list(dict.fromkeys(label for pair in comparison.pairs for label in pair.labels))
     pictures = []
     for label in labels[:MOST_LABELS]:
@@ -143,11 +141,11 @@ def _curves_section(comparison: Comparison) -> Section:
         for words, draw in (("ROC", roc_picture), ("precision-recall", precision_recall_picture)):
             if figure := draw(label, answers):
                 pictures.append(Picture(f"{words} curves of {label}", figure_uri(figure, DPI)))
-    text = "A label's presence, told by its probability, with every point of the curves."
+    text = "Classification of a label's presence by its probability, with all points of the curves."
     if len(labels) > MOST_LABELS:
-        text += f" Of the first {MOST_LABELS} of {len(labels)} labels."
+        text += f" These are the first {MOST_LABELS} of {len(labels)} labels."
     if not pictures:
-        text = "Every label is in all of these slices or in none: there is no curve."
+        text = "Every label is in all of these slices or in none: there are no curves."
     return Section("ROC and precision-recall curves", text, pictures=pictures)
 
 
@@ -173,7 +171,7 @@ def _markdown(title: str, sections: list[Section], notice: str) -> str:
     parts = [f"# {title}", f"> {notice}" if notice else ""]
     for section in sections:
         if section.pictures and not section.rows:
-            continue  # the page has them
+            continue  # shown on the page only
         parts += [f"## {section.heading}", section.text]
         if section.header:
             rows = [[str(cell) for cell in row] for row in section.rows or []]

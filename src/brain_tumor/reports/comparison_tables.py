@@ -1,4 +1,4 @@
-"""A comparison of runs to read: tables for the page, as Markdown and in the terminal, and one line."""
+"""A comparison of runs as text: tables for the page, Markdown and the terminal, and a one-line summary."""
 
 import textwrap
 
@@ -18,29 +18,29 @@ from brain_tumor.reports.evaluation_tables import (
 from brain_tumor.reports.page import Section
 
 MAIN = SUMMARY_COLUMNS
-WIDTH = 100  # of a paragraph in the terminal
-MOST_LINES = 12  # of differences there; the page has all
-# A narrow column breaks no line after the symbol.
+WIDTH = 100  # of a paragraph in the terminal, in characters
+MOST_LINES = 12  # of differences in the terminal; the page has all
+# Non-breaking spaces keep the symbol with its word in a narrow column.
 SYMBOLS = {
-    "better": "\u25b2\u00a0better",
-    "worse": "\u25bc\u00a0worse",
-    "cannot tell": "=\u00a0cannot tell",
+    "better": "\\u25b2\\u00a0better",
+    "worse": "\\u25bc\\u00a0worse",
+    "cannot tell": "=\\u00a0cannot tell",
     "": DASH,
 }
 ABOUT_VERDICTS = (
     f"In brackets: 95 % intervals of the difference, paired bootstrap ({RESAMPLES:,} resamples) over "
-    "{units}. Better or worse: the interval does not hold 0. Of twenty figures that chance alone makes "
-    "differ, one would be called so."
+    "{units}. Better or worse: the interval does not contain 0. By chance alone, about 1 in 20 figures would "
+    "be called better or worse."
 )
 
 
 def letter(place: int) -> str:
-    """What a run is called where its name is too long."""
+    """The letter that stands for a run where its name is too long."""
     return "ABCDEF"[place]
 
 
 def runs_section(comparison: Comparison) -> Section:
-    """Which runs these are, and what is not there any more."""
+    """The section that names the runs, and says what is missing of them."""
     rows = [
         [
             letter(place),
@@ -59,26 +59,26 @@ def runs_section(comparison: Comparison) -> Section:
     sentences += [
         f"{letter(place)}: {note}" for place, run in enumerate(comparison.runs) for note in run.notes
     ]
-    header = ["", "run", "overrides of its own", "started", "took", "MLflow run"]
+    header = ["", "run", "own overrides", "started", "took", "MLflow run"]
     return Section("Runs", " ".join(sentences), header, rows)
 
 
 def _own_overrides(runs: list[ComparedRun]) -> list[list[str]]:
-    """The overrides that not all of the runs have."""
+    """For each run, the overrides that not all runs have."""
     return [
         [each for each in run.overrides if not all(each in other.overrides for other in runs)] for run in runs
     ]
 
 
 def change_sections(comparison: Comparison) -> list[Section]:
-    """What differed in configuration, data and code, and which artifacts are the same."""
+    """The sections on differences in configuration, data and code, and on identical artifacts."""
     letters = [letter(place) for place in range(len(comparison.runs))]
     return [
         _changes_section("Configuration", comparison.settings, letters, _about_settings(comparison)),
         _changes_section("Data", comparison.data, letters, _about_data(comparison)),
         _changes_section("Code and packages", comparison.code, letters, _about_code(comparison)),
         _changes_section(
-            "Artifacts, compared with A's", comparison.artifacts, letters[1:], "No artifact is known."
+            "Artifacts, compared with A's", comparison.artifacts, letters[1:], "No artifacts are known."
         ),
     ]
 
@@ -91,32 +91,32 @@ def _changes_section(heading: str, changes: list[Change], letters: list[str], no
 
 def _about_settings(comparison: Comparison) -> str:
     known = all(run.given for run in comparison.runs)
-    return "The settings are the same." if known else "No setting that is known of all runs differs."
+    return "The settings are the same." if known else "Settings known for all runs are the same."
 
 
 def _about_data(comparison: Comparison) -> str:
     missing = [run.name for run in comparison.runs if run.dataset is None]
     if missing:
-        return f"Nothing that is known differs; the dataset of {', '.join(missing)} is not there any more."
+        return f"No difference is known; the dataset of {', '.join(missing)} does not exist any more."
     return "The same images and boxes, by checksum, in the same splits."
 
 
 def _about_code(comparison: Comparison) -> str:
     unknown = [run.name for run in comparison.runs if not run.image]
-    about = f"of {', '.join(unknown)} unknown" if unknown else f"in all runs {comparison.runs[0].image}"
+    about = f"unknown for {', '.join(unknown)}" if unknown else f"{comparison.runs[0].image} in all runs"
     versions = [manifest.versions for run in comparison.runs for manifest in run.manifests.values()]
     packages = (
         "The packages have the same versions."
         if versions and all("python" in each for each in versions)
-        else "Package versions are not known of all artifacts."
+        else "Package versions are not known for all artifacts."
     )
-    return f"The tag of the images, a hash of the code and its packages, is {about}. {packages}"
+    return f"The image tag, a hash of the code and its packages, is {about}. {packages}"
 
 
 def figures_section(comparison: Comparison, pair: Pair, parts: list[str]) -> Section:
-    """A table of a pair's figures over all labels, or of labels."""
+    """A table of a pair's figures over all labels, or per label."""
     other = letter(comparison.runs.index(pair.other))
-    heading = f"Figures: {other} beside A" if ALL in parts else f"Figures of each label: {other} beside A"
+    heading = f"Figures: {other} and A" if ALL in parts else f"Figures of each label: {other} and A"
     with_label = ALL not in parts
     # The main figures first, the others in their own order.
     ordered = sorted(
@@ -132,7 +132,7 @@ def figures_section(comparison: Comparison, pair: Pair, parts: list[str]) -> Sec
 
 
 def about_pair(pair: Pair) -> str:
-    """On what a pair is compared, and how sure it is."""
+    """The images that a pair is compared on, and what the intervals and verdicts mean."""
     found = [row.difference for row in pair.rows if row.difference.value is not None]
     sentences = [pair.about]
     if any(each.low is not None for each in found):
@@ -148,14 +148,14 @@ def about_pair(pair: Pair) -> str:
 
 def _cells(row: Row) -> list[str]:
     change = number(row.difference.value, "+") + brackets(row.difference, "+")
-    # The verdict comes first: a narrow window shows no more.
+    # The verdict comes first: a narrow window cuts off the rest.
     return [SYMBOLS[row.verdict], change, number(row.first), number(row.other)]
 
 
 def terminal_text(comparison: Comparison) -> str:
-    """The runs, what differed, and the main figures, for the terminal."""
+    """The runs, their differences and the main figures, for the terminal."""
     lines = [
-        f"{letter(place)}  {run.name} ({' '.join(own) or 'no overrides of its own'})"
+        f"{letter(place)}  {run.name} ({' '.join(own) or 'no own overrides'})"
         for place, (run, own) in enumerate(zip(comparison.runs, _own_overrides(comparison.runs), strict=True))
     ]
     notes = [
@@ -169,9 +169,9 @@ def terminal_text(comparison: Comparison) -> str:
     data = all(run.dataset for run in comparison.runs)
     code = all(run.image for run in comparison.runs)
     for heading, changes, nothing in (
-        ("Configuration", comparison.settings, "the same" if given else "the same, as far as is known"),
-        ("Data", comparison.data, "the same" if data else "not known of all runs"),
-        ("Code", comparison.code, "the same" if code else "not known of all runs"),
+        ("Configuration", comparison.settings, "the same" if given else "the same, as far as known"),
+        ("Data", comparison.data, "the same" if data else "not known for all runs"),
+        ("Code", comparison.code, "the same" if code else "not known for all runs"),
     ):
         lines += [f"{heading}: {nothing}"] if not changes else [f"{heading}:"]
         lines += map(_change_line, changes[:MOST_LINES])
@@ -197,10 +197,10 @@ def _change_line(change: Change) -> str:
 
 
 def before_line(pair: Pair) -> str:
-    """One line: the run before, and how this one's main figures differ from its."""
+    """One line with the previous run and the differences of the main figures."""
     found = {row.figure: row for row in pair.rows if row.part == ALL}
     words = [_difference_words(found[name]) for name in MAIN if name in found]
-    told = ", ".join(filter(None, words)) or "no figure of both is known"
+    told = ", ".join(filter(None, words)) or "they have no figure in common"
     reasons = [row.difference.reason for row in found.values() if row.verdict and row.difference.reason]
     told += f" (no interval: {reasons[0]})" if reasons else ""
     own, others = _own_overrides([pair.first, pair.other])

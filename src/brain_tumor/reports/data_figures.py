@@ -1,4 +1,4 @@
-"""The data report's figures: slices, positions and sizes of the boxes, measures of the images, patients."""
+"""The data report's plots: slices, positions and sizes of the boxes, measures of the images, patients."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ LONGEST_NAME = 28
 
 
 def gallery_pictures(ingested: Ingested) -> list[Picture]:
-    """Slices with their boxes, drawn at random, spread over the patients."""
+    """Draws slices with their boxes, sampled at random and spread over the patients."""
     images, annotations = ingested.images, ingested.annotations
     slices = images[["source_id", "patient_id", "slice"]].assign(has_box=_has_box(ingested))
     chosen = choose_slices(slices, GALLERY_IMAGES, GALLERY_SEED)
@@ -67,7 +67,7 @@ def gallery_pictures(ingested: Ingested) -> list[Picture]:
 
 
 def _draw_boxes(axis: Axes, boxes: pd.DataFrame, labels: list[str]) -> list[str]:
-    """Draws a slice's boxes, and returns the captions that name their labels."""
+    """Draws a slice's boxes, and returns captions with their labels."""
     slots = {label: slot for slot, label in enumerate(labels)}
     captions: list[str] = []
     for box in boxes.to_dict("records"):
@@ -82,7 +82,7 @@ def _draw_boxes(axis: Axes, boxes: pd.DataFrame, labels: list[str]) -> list[str]
 
 
 def draw_boxes_by_label(ingested: Ingested, labels: list[str]) -> tuple[Figure, Figure]:
-    """The positions of these labels' boxes, and their sizes: a panel a label in each figure."""
+    """Draws the positions and the sizes of these labels' boxes, one panel per label in each figure."""
     boxes, names = ingested.annotations, _figure_names(ingested.dataset.manifest.labels)
     sizes = ingested.images[["width", "height"]].to_numpy()[boxes["image"]]
     corners = boxes[list(COORDINATES)].to_numpy() / np.tile(sizes, 2)
@@ -100,7 +100,7 @@ def draw_boxes_by_label(ingested: Ingested, labels: list[str]) -> tuple[Figure, 
 
 
 def coverage(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How many of the boxes lie over each place.
+    """Computes the share of boxes that cover each position.
 
     Args:
         boxes: `[xmin, ymin, xmax, ymax]`, normalized to 0..1, (n, 4).
@@ -108,7 +108,7 @@ def coverage(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns:
         The share of the boxes that cover each cell of a grid, (GRID, GRID).
     """
-    # Each box adds 1 at its first row and column and takes it back after its last: sums then fill it.
+    # Each box adds 1 at its first row and column and subtracts it after its last; cumulative sums fill it.
     edges = np.zeros((GRID + 1, GRID + 1))
     low = np.minimum((boxes[:, :2] * GRID).astype(int), GRID - 1)
     high = np.clip(np.ceil(boxes[:, 2:] * GRID).astype(int), low + 1, GRID)
@@ -133,11 +133,11 @@ def _draw_sizes(axis: Axes, boxes: NDArray[np.float64]) -> None:
 
 
 def draw_image_measures(images: pd.DataFrame, histogram: NDArray[np.int64]) -> Figure:
-    """The images' sizes, the grey levels of all their pixels, and the mean grey level of each.
+    """Draws the images' sizes, the histogram of all pixels' grey levels, and the images' mean grey levels.
 
     Args:
         images: See `Ingested.images`.
-        histogram: How many pixels have each grey level, (256,).
+        histogram: The number of pixels with each grey level, (256,).
     """
     figure, axes = panels(3, 3, height=3.2)
     _draw_image_sizes(axes[0], images)
@@ -176,11 +176,11 @@ def _draw_image_sizes(axis: Axes, images: pd.DataFrame) -> None:
 
 
 def draw_patients(ingested: Ingested, slices: dict[Split, NDArray[np.int64]]) -> Figure:
-    """How many slices patients have, and how often a slice of each number has a box.
+    """Draws how many slices patients have, and the share of slices with a box by slice number.
 
     Args:
-        ingested: What the step made.
-        slices: The number of slices of each patient that is known, by split; there is one at least.
+        ingested: The result of the ingest step.
+        slices: The number of slices of each known patient, by split; at least one.
     """
     images = ingested.images
     known = images["slice"].notna().to_numpy()
@@ -189,7 +189,7 @@ def draw_patients(ingested: Ingested, slices: dict[Split, NDArray[np.int64]]) ->
     together = np.concatenate(list(slices.values()))
     bins = _integer_bins(int(together.min()), int(together.max()))
     axis.hist(list(slices.values()), bins, stacked=True, color=[SPLIT_COLORS[split] for split in slices])
-    axis.set(title="slices a patient", xlabel="slices", ylabel="patients")
+    axis.set(title="slices per patient", xlabel="slices", ylabel="patients")
     for direction in (axis.xaxis, axis.yaxis):
         direction.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _draw_box_share(axes[1], images["slice"][known].to_numpy(np.int64), _has_box(ingested)[known])
@@ -198,7 +198,7 @@ def draw_patients(ingested: Ingested, slices: dict[Split, NDArray[np.int64]]) ->
 
 
 def _draw_box_share(axis: Axes, number: NDArray[np.int64], has_box: NDArray[np.bool_]) -> None:
-    """Draws how often slices have a box, by their number."""
+    """Draws the share of slices with a box, by slice number."""
     bins = _integer_bins(int(number.min()), int(number.max()))
     everything, _ = np.histogram(number, bins)
     with_box, _ = np.histogram(number[has_box], bins)
@@ -210,14 +210,14 @@ def _draw_box_share(axis: Axes, number: NDArray[np.int64], has_box: NDArray[np.b
 
 
 def _integer_bins(smallest: int, largest: int) -> list[float]:
-    """Edges of at most 40 bins, each around as many integers."""
+    """Edges of at most 40 bins, each with the same number of integers."""
     width = -(-(largest - smallest + 1) // 40)
     count = -(-(largest - smallest + 1) // width)
     return [smallest - 0.5 + width * index for index in range(count + 1)]
 
 
 def _figure_names(labels: list[str]) -> dict[str, str]:
-    """Labels as figures show them: by their number where the figures' font lacks a letter."""
+    """The labels' names in figures: their number if the font lacks a letter."""
     return {label: figure_text(label, instead=f"label no. {slot}") for slot, label in enumerate(labels, 1)}
 
 

@@ -1,4 +1,4 @@
-"""The data report: what a first look at a data set should show, on one HTML page."""
+"""The data report: an overview of a data set on one HTML page."""
 
 import itertools
 import re
@@ -28,7 +28,7 @@ from brain_tumor.reports.panels import legend_keys, panel_pictures
 from brain_tumor.stores.files import write_file
 
 LISTED_FINDINGS = 200
-# More labels than these have their counts in the table, but no picture of their own.
+# Labels beyond these have counts in the table, but no pictures.
 LISTED_LABELS = 100
 DRAWN_LABELS = 9
 LISTED_COMBINATIONS = 12
@@ -36,17 +36,17 @@ LONGEST_NAME = 60
 
 
 def write_data_report(path: Path, ingested: Ingested) -> None:
-    """Writes the report as one HTML file that needs no other, and stays under 2 MB.
+    """Writes the report as one self-contained HTML file under 2 MB.
 
     Args:
-        path: The file. It appears whole or not at all.
-        ingested: What the ingest step made.
+        path: The file, written atomically.
+        ingested: The result of the ingest step.
     """
     write_file(path, page("Data report", data_sections(ingested), ingested.dataset.manifest.notice))
 
 
 def data_sections(ingested: Ingested) -> list[Section]:
-    """The report's parts; what the data set has nothing of, such as boxes, is left out."""
+    """The report's sections; those that do not apply, such as boxes of a set without any, are left out."""
     manifest = ingested.dataset.manifest
     findings, *listed = _findings(ingested.findings)
     sections = [findings, _leakage(manifest), _overview(ingested), *_labels(ingested)]
@@ -79,10 +79,10 @@ def _overview(ingested: Ingested) -> Section:
         f"Source: {manifest.source}, format: {manifest.format}, "
         f"{'grey' if manifest.grey else 'color'} images. "
         "An image without boxes is a negative: a slice on which no label is present. "
-        "Quarantined images are set aside, and counted in no other column"
+        "Quarantined images are left out, and not counted in any other column"
     )
     if manifest.split == "patient":
-        text += "; they are listed by the split that they had. The splits were made anew, by patient"
+        text += "; they are listed under their original split. The data were split again, by patient"
     return Section("Images", f"{text}.", header, rows)
 
 
@@ -110,7 +110,7 @@ def _labels(ingested: Ingested) -> list[Section]:
 
 
 def _combinations(ingested: Ingested) -> Section:
-    """Which labels images show together, the most frequent first."""
+    """The combinations of labels in an image, the most frequent first."""
     names = [shorten(label, LONGEST_NAME) for label in ingested.dataset.manifest.labels]
     split_of = ingested.images["split"].array
     totals = Counter(split_of)
@@ -126,7 +126,7 @@ def _combinations(ingested: Ingested) -> Section:
         [name, *(_number_and_share(own[split], totals[split]) for split in SPLITS)]
         for name, own in ranked[:LISTED_COMBINATIONS]
     ]
-    text = "Which labels an image shows."
+    text = "The labels that an image shows together."
     if len(rows) < len(table):
         text += f" These are the {len(rows)} most frequent of {len(table)} combinations."
     return Section("Combinations of labels", text, ["labels", *SPLITS], rows)
@@ -156,7 +156,7 @@ def _heat_cell(count: int, total: int) -> Markup:
 
 
 def _gallery(ingested: Ingested) -> Section:
-    text = "Drawn at random, spread over the patients; about a fifth of them without a box."
+    text = "A random sample, spread over the patients; about a fifth of the slices have no box."
     return Section("Slices and their boxes", text, pictures=gallery_pictures(ingested), grid="slices")
 
 
@@ -168,13 +168,13 @@ def _boxes(ingested: Ingested) -> list[Section]:
     return [
         Section(
             "Positions of the boxes",
-            "The share of the label's boxes that cover a place, images scaled to one square; the mean box "
+            "The share of the label's boxes that cover a position, images scaled to one square; the mean box "
             f"is dashed.{more}",
             pictures=panel_pictures(positions),
         ),
         Section(
             "Sizes of the boxes",
-            f"Width and height as shares of the image's; the color says how many boxes.{more}",
+            f"Width and height as fractions of the image's; the color shows the number of boxes.{more}",
             pictures=panel_pictures(extents),
         ),
     ]
@@ -197,11 +197,11 @@ def _patients(ingested: Ingested) -> Section:
         "patients are unknown."
     )
     if not slices:
-        return Section("Slices a patient", unknown)
-    text = f"{_range(pd.Series(np.concatenate(list(slices.values()))))} slices a patient."
+        return Section("Slices per patient", unknown)
+    text = f"{_range(pd.Series(np.concatenate(list(slices.values()))))} slices per patient."
     if unmatched:
         text += f" {unknown[0].upper()}{unknown[1:]}"
-    return _drawn("Slices a patient", text, draw_patients(ingested, slices))
+    return _drawn("Slices per patient", text, draw_patients(ingested, slices))
 
 
 def _drawn(heading: str, text: str, figure: Figure) -> Section:
@@ -209,7 +209,7 @@ def _drawn(heading: str, text: str, figure: Figure) -> Section:
 
 
 def _slices_a_patient(images: pd.DataFrame) -> dict[Split, NDArray[np.int64]]:
-    """The number of slices of each patient that is known, by the splits that have such."""
+    """The number of slices of each known patient, by split; splits without known patients are left out."""
     own = {split: images["patient_id"][images["split"] == split].dropna() for split in SPLITS}
     return {split: np.bincount(pd.factorize(ids)[0]) for split, ids in own.items() if len(ids)}
 
@@ -235,22 +235,22 @@ def _leakage(manifest: DatasetManifest) -> Section:
     ]
     header = ["splits", "pair", "shared patients", "identical images", "near-duplicates", "which patients"]
     text = (
-        "Identical images and near-duplicates: images of the pair's second split that have one of the same "
-        f"bytes, or one whose perceptual hash differs in up to {distance} of 64 bits or that is another copy "
-        "of the same picture (as Roboflow names its augmented ones), in its first split. What two splits "
-        "share makes figures look better than they are."
+        "Images of the pair's second split that have a match in its first split. Identical: the same bytes. "
+        f"Near-duplicate: the perceptual hash differs in at most {distance} of 64 bits, or both are copies "
+        "of the same picture (by Roboflow's names of augmented copies). Leakage makes figures look better "
+        "than they are."
     )
     if manifest.unmatched_names:
         text += (
-            " Patients are unknown, so nobody can tell whether splits share them; near-duplicates are then "
-            "the measure."
+            " Patients are unknown, so it is unknown whether splits share them; near-duplicates are the best "
+            "indication."
         )
     return Section("Leakage between splits", text, header, rows)
 
 
 def _findings(findings: list[Finding]) -> list[Section]:
     if not findings:
-        text = "None: every image can be decoded, every box fits its image, and no file is there twice."
+        text = "None: every image can be decoded, every box fits its image, and there are no duplicate files."
         return [Section("Findings", text)]
     kinds = Counter((finding.kind, finding.action) for finding in findings)
     summary = Section(
@@ -260,7 +260,7 @@ def _findings(findings: list[Finding]) -> list[Section]:
         [[*key, number] for key, number in sorted(kinds.items())],
     )
     listed = findings[:LISTED_FINDINGS]
-    text = "A row is a line of the annotation file (its first is 1), or a position in it."
+    text = "Row: the line in the annotation file (starting at 1), or the position in it."
     if len(listed) < len(findings):
         text += f" These are the first {len(listed)} of {len(findings)}; the artifact's findings.csv has all."
     names = [field.name for field in fields(Finding)]
@@ -272,13 +272,13 @@ def _findings(findings: list[Finding]) -> list[Section]:
 
 
 def _breakable(value: str | int | None) -> Markup:
-    """A table's cell whose long file names may break after an underscore or a dot."""
+    """A table cell in which long file names can wrap after an underscore or a dot."""
     text = "" if value is None else shorten(str(value), 500)
     return Markup("<wbr>").join(re.split(r"(?<=[_.])", text))
 
 
 def _most_frequent(ingested: Ingested) -> list[str]:
-    """The labels that are drawn, in slot order: all, or the most frequent ones."""
+    """The labels to draw, in slot order: all, or the most frequent ones."""
     labels = ingested.dataset.manifest.labels
     counts = ingested.annotations["label"].value_counts()
     frequent = sorted(labels, key=lambda label: -counts.get(label, 0))[:DRAWN_LABELS]

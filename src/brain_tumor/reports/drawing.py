@@ -1,6 +1,6 @@
-"""What figures share: panels, colors, names as their font can show them, and how a slice and a box are drawn.
+"""Shared drawing code: panels, colors, names that the font can show, slices and boxes.
 
-Figures are made with Matplotlib's objects, not with pyplot: no window system, no global state.
+Figures use Matplotlib's objects instead of pyplot: no window system, no global state.
 """
 
 import io
@@ -23,19 +23,19 @@ from brain_tumor.artifacts.pixels import to_8_bits
 from brain_tumor.boxes.measures import present
 from brain_tumor.runtime.errors import InputError
 
-WIDTH = 10.0  # of every figure, in inches: pages then show all letters in one size
+WIDTH = 10.0  # of every figure, in inches: the same text size on all pages
 GREY = "#777777"
-# Bright enough for a grey slice, and told apart by the color-blind too.
+# Bright enough for a grey slice, and distinguishable for color-blind readers.
 COLORS = ["#ffd21f", "#38c6ff", "#ff5ca8", "#5fe07a", "#ff8a3c", "#b79bff"]
-# The same hues, dark enough for letters on white paper.
+# The same hues, dark enough for text on white.
 TEXT_COLORS = ["#8a6d00", "#006f9e", "#c0186b", "#1c7f36", "#b44f00", "#6a48c8"]
 GALLERY_COLUMNS = 4
-# Side of the square that larger images are shrunk to fit. Enlarged pixels stay squares, which PNG packs well.
+# Larger images are shrunk to fit a square of this side. Enlarged pixels stay square and compress well as PNG.
 THUMBNAIL = 256
 
 
 def panels(count: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
-    """A figure so wide with `count` panels in rows of `columns`, each `height` inches high."""
+    """Makes a figure with `count` panels in rows of `columns`, each `height` inches high."""
     rows = math.ceil(count / columns)
     layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06)  # inches around each panel
     figure = Figure(figsize=(width, rows * height), layout=layout)
@@ -51,22 +51,22 @@ def slot_color(colors: list[str], slot: int) -> str:
 
 
 def figure_text(text: str, longest: int = 28, instead: str = "?") -> str:
-    """A name from the data as a figure can show it.
+    """Makes a name from the data displayable in a figure.
 
     Args:
         text: Any text.
-        longest: Up to how many characters of it are shown.
-        instead: What is shown when the figures' font lacks one of its letters.
+        longest: The maximum number of characters.
+        instead: The text to use if the font lacks one of the letters.
     """
     if not {ord(letter) for letter in text} <= _known_letters():
         return instead
-    # A dollar sign would begin a formula, and a legend leaves out what begins with an underscore.
+    # A dollar sign would start a formula, and legends skip names that start with an underscore.
     shown = shorten(text, longest).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 
 def shorten(text: str, longest: int) -> str:
-    """The text, without its middle if it is too long: names differ at both ends."""
+    """Cuts out the middle of a text that is too long, since names differ at both ends."""
     half = (longest - 1) // 2
     return text if len(text) <= longest else f"{text[: longest - 1 - half]}\u2026{text[-half:]}"
 
@@ -79,11 +79,11 @@ def _known_letters() -> frozenset[int]:
 def read_thumbnail(
     path: Path | io.BytesIO, mode: Literal["L", "RGB"] = "L", side: int = THUMBNAIL
 ) -> Image.Image:
-    """An image, shrunk to fit a square.
+    """Reads an image and shrinks it to fit a square.
 
     Args:
         path: Its file, or its bytes.
-        mode: Pillow's name of grey or of color.
+        mode: Pillow's mode for grey or color.
         side: The square's side, in pixels.
 
     Raises:
@@ -92,9 +92,9 @@ def read_thumbnail(
     try:
         with Image.open(path) as image:
             converted = to_8_bits(image).convert(mode)
-    except OSError as error:  # of a truncated image too
+    except OSError as error:  # including truncated images
         raise InputError(
-            f"{path} is missing or no whole image; give the dataset that the predictions were made from."
+            f"{path} is missing or damaged; give the dataset that the predictions were made from."
         ) from error
     converted.thumbnail((side, side))
     return converted
@@ -104,12 +104,12 @@ def draw_slice(axis: Axes, image: Image.Image, width: int, height: int) -> None:
     """Draws a slice.
 
     Args:
-        axis: Where. Its coordinates are then pixels of the original image.
+        axis: The axis to draw on; its coordinates become pixels of the original image.
         image: The image, which may be shrunk.
-        width: Of the original image, in pixels.
-        height: Likewise.
+        width: Width of the original image, in pixels.
+        height: Height of the original image, in pixels.
     """
-    # With this extent, a pixel's coordinates are its edges, as they are a box's.
+    # With this extent, coordinates refer to the edges of pixels, like those of boxes.
     extent = (0, width, height, 0)
     axis.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
     axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
@@ -117,10 +117,10 @@ def draw_slice(axis: Axes, image: Image.Image, width: int, height: int) -> None:
 
 
 def slice_name(row: Any) -> str:
-    """A slice's patient and number, or its file's name where these are unknown.
+    """A slice's patient and number, or its file name if these are unknown.
 
     Args:
-        row: Of the image filename, patient_id and slice.
+        row: A row with filename, patient_id and slice.
     """
     if pd.isna(row["patient_id"]):
         return shorten(Path(row["filename"]).stem, 28)
@@ -128,11 +128,11 @@ def slice_name(row: Any) -> str:
 
 
 def batch_figure(images: np.ndarray, boxes: np.ndarray) -> Figure:
-    """A batch as a training sees it: letterboxed images and the boxes of the labels that they show.
+    """Draws a training batch: letterboxed images with the boxes of their labels.
 
     Args:
         images: uint8 (batch, size, size, 1 or 3).
-        boxes: (batch, num_classes, 4), normalized to 0..1 of the image; an absent class is a row of zeros.
+        boxes: (batch, num_classes, 4), normalized to 0..1; the row of an absent class is zero.
     """
     figure, axes = panels(len(images), GALLERY_COLUMNS, height=2.5)
     size = images.shape[1]
@@ -151,7 +151,7 @@ def draw_box(axis: Axes, box: np.ndarray, color: str, linestyle: LineStyleType =
 
 
 def draw_captions(axis: Axes, captions: list[tuple[str, str]]) -> None:
-    """Writes lines below an axis, each a color and a text."""
+    """Writes lines of colored text below an axis, each given as a color and a text."""
     below: dict[str, Any] = {
         "xy": (0.5, 0),
         "xycoords": "axes fraction",

@@ -1,12 +1,12 @@
-"""An evaluation to read: tables for the terminal and for pages, and sentences about them."""
+"""An evaluation as text: tables for the terminal and for pages, with explanations."""
 
 from tabulate import tabulate
 
 from brain_tumor.artifacts.evaluation import ALL, Evaluation, Figures, Interval
 from brain_tumor.config.fields import DEFAULT_THRESHOLD, FINAL, TUNED
 
-DASH = "\u2013"  # stands for a figure that a model cannot have
-# Figures are called everywhere as they are in `brain_tumor.artifacts.figures`.
+DASH = "\u2013"  # an undefined figure
+# Figures have the names defined in `brain_tumor.artifacts.figures` everywhere.
 SUMMARY_COLUMNS = ("macro_f1", "mean_iou", "recall_at_50", "box_ap50")
 REPORT_COLUMNS = (*SUMMARY_COLUMNS, "box_ap", "recall_at_75", "froc_score", "macro_roc_auc")
 LABEL_COLUMNS = (
@@ -17,21 +17,20 @@ TERMINAL_LABEL_COLUMNS = (
     *("precision", "recall", "f1", "roc_auc", "mean_iou", "recall_at_50", "box_ap50", "box_ap"),
 )
 ABOUT_BOXES = (
-    "mean_iou and recall_at_50 say how well the boxes of labels lie that are known to be there: they ignore "
-    "the labels' probability, and no false box costs them anything. box_ap50, box_ap and froc_score count "
-    "false boxes."
+    "mean_iou and recall_at_50 measure the boxes of labels that are present: they ignore the labels' "
+    "probability and false boxes. box_ap50, box_ap and froc_score count false boxes."
 )
 
 
 def summary_rows(
     evaluation: Evaluation, columns: tuple[str, ...] = SUMMARY_COLUMNS, intervals: bool = False
 ) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of a table with the models below each other.
+    """The header and the rows of a table with one row per model.
 
     Args:
-        evaluation: What was found of them.
+        evaluation: The evaluation.
         columns: The figures' names.
-        intervals: Whether a figure is followed by its interval, where it has one.
+        intervals: Whether to show intervals after the figures that have one.
     """
     rows = []
     for model in evaluation.models.values():
@@ -44,8 +43,8 @@ def summary_table(evaluation: Evaluation, notes: dict[str, dict[str, str]] | Non
     """The models' main figures as a plain-text table for the terminal.
 
     Args:
-        evaluation: What was found of them.
-        notes: Further columns: by title, a text for each model's name.
+        evaluation: The evaluation.
+        notes: Further columns: by title, a text by model name.
     """
     header, rows = summary_rows(evaluation)
     for title, texts in (notes or {}).items():
@@ -58,12 +57,12 @@ def summary_table(evaluation: Evaluation, notes: dict[str, dict[str, str]] | Non
 def label_rows(
     evaluation: Evaluation, columns: tuple[str, ...] = LABEL_COLUMNS, intervals: bool = False
 ) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of a table with the final model's labels below each other, if it is there.
+    """The header and the rows of a table with one row per label of the final model, if there is one.
 
     Args:
-        evaluation: What was found of it.
+        evaluation: The evaluation.
         columns: The figures' names.
-        intervals: Whether a figure is followed by its interval, where it has one.
+        intervals: Whether to show intervals after the figures that have one.
     """
     final = evaluation.models.get(FINAL)
     rows = []
@@ -74,26 +73,26 @@ def label_rows(
 
 
 def label_table(evaluation: Evaluation) -> str:
-    """The final model's figures of each label as a plain-text table for the terminal, with what it means."""
+    """The final model's figures per label as a plain-text table for the terminal, with explanations."""
     header, rows = label_rows(evaluation, TERMINAL_LABEL_COLUMNS)
     table = _table(header, rows, "simple")
     return "\n\n".join(part for part in (table, about_labels(evaluation)) if part)
 
 
 def about_labels(evaluation: Evaluation) -> str:
-    """Which labels have no figures, in a sentence; an empty text if all have."""
+    """A sentence that names the labels without figures; empty if all have figures."""
     absent = evaluation.absent_labels
     if not absent:
         return ""
-    verb, pronoun = ("is", "it has") if len(absent) == 1 else ("are", "they have")
+    verb, has, them = ("is", "it has", "it") if len(absent) == 1 else ("are", "they have", "them")
     return (
-        f"{', '.join(absent)} {verb} in no image of the split {evaluation.split}: {pronoun} no figures, and "
-        "the means over labels leave that out."
+        f"{', '.join(absent)} {verb} in no image of the split {evaluation.split}: {has} no figures, and "
+        f"means over labels leave {them} out."
     )
 
 
 def counts_sentence(evaluation: Evaluation) -> str:
-    """What was judged."""
+    """The number of patients, images and boxes evaluated."""
     counts = [_count(evaluation.images, "image"), _count(evaluation.boxes, "true box", "true boxes")]
     if evaluation.patients is None:
         return f"Split {evaluation.split}: {', '.join(counts)}; patients are unknown."
@@ -101,14 +100,14 @@ def counts_sentence(evaluation: Evaluation) -> str:
 
 
 def threshold_sentence(evaluation: Evaluation) -> str:
-    """From which probability the final model's labels count as predicted."""
+    """The thresholds of the final model's labels."""
     if evaluation.threshold != TUNED:
-        return f"A label counts as predicted from a probability of {evaluation.threshold:g}."
+        return f"A label counts as predicted from a probability of {evaluation.threshold:g} on."
     final = evaluation.models.get(FINAL)
     own = [f"{label} {value:.3f}" for label, value in (final.thresholds if final else {}).items()]
     return (
-        "A label counts as predicted from the probability at which its F1 on valid is highest, or from "
-        f"{DEFAULT_THRESHOLD} where that is no better for patients it was not tuned on"
+        "Each label's threshold is the probability with the highest F1 on valid, or "
+        f"{DEFAULT_THRESHOLD} if that is not better for patients left out of the tuning"
         f"{' (final model: ' + ', '.join(own) + ')' if own else ''}."
     )
 
@@ -117,8 +116,8 @@ def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str
     """The header and the rows of a table of the final model's figures minus the others', with intervals.
 
     Args:
-        evaluation: What was found of them.
-        labels: The labels that get a row for each other model; `ALL` is one.
+        evaluation: The evaluation.
+        labels: The labels (or `ALL`) to show, one row per other model.
     """
     rows = []
     for name, by_label in evaluation.differences.items():
@@ -130,25 +129,25 @@ def difference_rows(evaluation: Evaluation, labels: list[str]) -> tuple[list[str
 
 
 def difference_table(evaluation: Evaluation) -> str:
-    """The differences over all labels as a plain-text table for the terminal, with what it means."""
+    """The differences over all labels as a plain-text table for the terminal, with explanations."""
     header, rows = difference_rows(evaluation, [ALL])
     return f"{_table(header, rows, 'simple')}\n\n{about_differences(evaluation)}"
 
 
 def about_differences(evaluation: Evaluation) -> str:
-    """How sure the differences are, in a sentence or two."""
+    """Explains the differences' intervals in a sentence or two."""
     known = [found for by_label in evaluation.differences.values() for found in by_label[ALL].values()]
     sentences = []
     if any(found.low is not None for found in known):
         sentences.append(
             f"In brackets: 95 % intervals, paired bootstrap over {_units(evaluation)}. "
-            "A difference whose interval holds 0 may be chance."
+            "A difference whose interval contains 0 may be chance."
         )
     return " ".join(sentences + _reasons(known))
 
 
 def about_intervals(evaluation: Evaluation) -> str:
-    """What the intervals are, or why there are none, in a sentence or two."""
+    """Explains the intervals, or why there are none, in a sentence or two."""
     known = [interval for model in evaluation.models.values() for interval in model.intervals.values()]
     sentences = []
     if any(interval.low is not None for interval in known):
@@ -161,35 +160,35 @@ def _units(evaluation: Evaluation) -> str:
 
 
 def _reasons(known: list[Interval]) -> list[str]:
-    """A sentence that says why there are no intervals, if some lack; a dash needs no reason."""
+    """A sentence with the reasons for missing intervals; undefined figures need none."""
     reasons = [interval.reason for interval in known if interval.value is not None and interval.reason]
     return [f"No interval: {'; '.join(dict.fromkeys(reasons))}."] if reasons else []
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown, its first column to the left, the others to the right."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label may have one in its name
+    """Formats a Markdown table; the first column is left-aligned, the others right-aligned."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # a label's name may contain one
     return _table(header, rows, "pipe")
 
 
 def _table(header: list[str], rows: list[list[str]], form: str, notes: int = 0) -> str:
-    """A table whose first column and last ones, its notes, are to the left, the others to the right."""
+    """Formats a table; the first column and the notes (the last ones) are left-aligned."""
     sides = ["left"] + ["right"] * (len(header) - 1 - notes) + ["left"] * notes
     return tabulate(rows, header, tablefmt=form, disable_numparse=True, colalign=sides)
 
 
 def _cells(figures: Figures, columns: tuple[str, ...], known: dict[str, Interval]) -> list[str]:
-    """A row's figures, each followed by its interval if that is known."""
+    """A row's figures, each followed by its interval if there is one."""
     return [number(figures[name]) + brackets(known.get(name)) for name in columns]
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """A figure as tables show it."""
+    """Formats a figure for a table."""
     return DASH if value is None else f"{value:{sign}.3f}"
 
 
 def brackets(found: Interval | None, sign: str = "") -> str:
-    """An interval as it follows its figure."""
+    """Formats an interval to follow its figure."""
     return "" if found is None or found.low is None else f" [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 

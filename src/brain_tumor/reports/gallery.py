@@ -1,4 +1,4 @@
-"""The gallery: true boxes beside predicted ones, on the slices themselves."""
+"""The gallery: slices with true and predicted boxes."""
 
 import math
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ DASHED = (0, (4, 2.5))
 
 
 class Case(NamedTuple):
-    """An image of the gallery, and which of `KINDS` it stands for."""
+    """An image of the gallery, and the one of `KINDS` that it is an example of."""
 
     kind: str
     source_id: str
@@ -45,12 +45,12 @@ def choose_cases(predictions: pd.DataFrame, thresholds: Thresholds, count: int, 
 
     Args:
         predictions: The rows of one model, which has both heads.
-        thresholds: By label the probability from which it counts as predicted.
-        count: How many images at most, as many of each kind as there are, none twice.
-        seed: Seed of the draw among the missed and the false alarms.
+        thresholds: The probability from which a label counts as predicted, by label.
+        count: The maximum number of images, shared evenly between the kinds; no image is chosen twice.
+        seed: Seed of the random choice of missed labels and false alarms.
 
     Returns:
-        By kind.
+        The images, ordered by kind.
     """
     rows = with_decisions(predictions, dict.fromkeys(predictions["model"].unique(), thresholds))
     rows = rows.sample(frac=1, random_state=seed)
@@ -65,7 +65,7 @@ def choose_cases(predictions: pd.DataFrame, thresholds: Thresholds, count: int, 
         "false alarm": rows.loc[~rows["present"] & rows["predicted"], "source_id"].tolist(),
     }
     taken: dict[str, str] = {}
-    # A turn each, so that all kinds are there before one has more.
+    # Round-robin, so that all kinds are included before one gets more.
     turns = {kind: iter(images) for kind, images in offers.items()}
     while turns and len(taken) < count:
         for kind, rest in list(turns.items()):
@@ -78,13 +78,14 @@ def choose_cases(predictions: pd.DataFrame, thresholds: Thresholds, count: int, 
 
 
 def choose_strip(predictions: pd.DataFrame) -> list[str]:
-    """Slices of the patient with the most true boxes, in their order, evenly spaced.
+    """Chooses evenly spaced slices of the patient with the most true boxes, in order.
 
     Args:
         predictions: The rows of one model.
 
     Returns:
-        At most `STRIP_SLICES` images; none where patients or slices are unknown, or have a single slice.
+        At most `STRIP_SLICES` images; none if patients or slices are unknown, or if each patient has only
+        one slice.
     """
     known = predictions.dropna(subset=["patient_id", "slice"])
     if known.empty:
@@ -99,9 +100,9 @@ def choose_strip(predictions: pd.DataFrame) -> list[str]:
 def slice_pictures(
     predictions: pd.DataFrame, cases: list[Case], dataset: Dataset, labels: list[str], thresholds: Thresholds
 ) -> list[Picture]:
-    """The slices with their boxes, and below them what is right and what is wrong.
+    """Draws the slices with their boxes, and captions that say what is right and wrong.
 
-    The arguments are those of `gallery_figure`; a case's kind stands first in its caption.
+    The arguments are those of `gallery_figure`; a caption starts with the case's kind.
     """
     source_ids = [case.source_id for case in cases]
     drawn = panel_pictures(
@@ -119,7 +120,7 @@ def slice_pictures(
 
 
 def legend(labels: list[str]) -> list[Key]:
-    """What the boxes' colors and lines stand for."""
+    """The legend of the boxes' colors and line styles."""
     keys = [Key(slot_color(COLORS, slot), "solid", label) for slot, label in enumerate(labels)]
     return [*keys, Key("currentColor", "solid", "true"), Key("currentColor", "dashed", "predicted")]
 
@@ -131,14 +132,14 @@ def gallery_figure(
     labels: list[str],
     thresholds: Thresholds,
 ) -> Figure:
-    """The slices with true boxes (solid) and predicted ones (dashed), in pixels of the original image.
+    """Draws slices with true boxes (solid) and predicted ones (dashed), in pixels of the original image.
 
     Args:
         predictions: The rows of one model, which has both heads.
         source_ids: The images to draw.
-        dataset: Where they are.
+        dataset: The dataset with the images.
         labels: The label names, in slot order.
-        thresholds: By label the probability from which it counts as predicted; only then its box is drawn.
+        thresholds: The probability from which a label counts as predicted and its box is drawn, by label.
 
     Raises:
         InputError: An image is missing or unreadable.

@@ -1,4 +1,4 @@
-"""What the gate decided, as Markdown for a dashboard."""
+"""The gate's decision, as Markdown for a dashboard."""
 
 from tabulate import tabulate
 
@@ -8,26 +8,26 @@ from brain_tumor.runtime.registry import Version
 
 NOT_TRACKED = """# Gate
 
-Nothing was registered: no MLflow keeps track of this run. Set `MLFLOW_TRACKING_URI`.
+Nothing was registered, since this run is not tracked by MLflow. Set `MLFLOW_TRACKING_URI`.
 """
 
 
 def gate_markdown(version: Version, decision: Decision) -> str:
-    """The decision, its reason, and the figures behind it.
+    """Formats the decision, its reason, and the figures that it is based on.
 
     Args:
         version: The model's version in the registry.
-        decision: What was decided of it.
+        decision: The decision about it.
     """
     parts = ["# Gate", f"**{version.name} version {version.number} is the {decision.alias}.** {decision.why}"]
     if decision.differences:
         needed = f"above {0 - decision.margin:g}"
         rows = [(figure, _difference(found), needed) for figure, found in decision.differences.items()]
-        headers = ("Figure", f"Minus that of {decision.opponent}", "Its lower bound must be")
+        headers = ("Figure", f"Minus that of {decision.opponent}", "Required lower bound")
         parts.append(tabulate(rows, headers=headers, tablefmt="github"))
     parts.append(
-        f"MLflow loads it as `{version.uri}`. `make champion MODEL={version.number}` makes it the champion "
-        "by hand."
+        f"Its MLflow address is `{version.uri}`. `make champion MODEL={version.number}` makes it the "
+        "champion manually."
     )
     return "\n\n".join(parts) + "\n"
 

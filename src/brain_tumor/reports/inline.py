@@ -1,7 +1,7 @@
-"""Reports inside of a notebook.
+"""Reports inside a notebook.
 
-A frame of its own holds each, so that its style reaches nothing else. A notebook shows what the last line of
-a cell gives.
+Each is in an iframe of its own, so that its style does not affect the notebook. A notebook shows the value of
+a cell's last line.
 """
 
 from markupsafe import Markup
@@ -9,18 +9,18 @@ from markupsafe import Markup
 from brain_tumor.reports.page import Section, page
 
 HEIGHT, LEAST = 640, 40  # pixels
-# A frame cannot be as high as its content by itself; it begins lower than any.
+# A frame does not adapt to its content's height by itself; it starts low and grows when loaded.
 GROW = "this.style.height = this.contentDocument.documentElement.scrollHeight + 'px'"
 FRAME = Markup('<iframe srcdoc="{}" onload="{}" style="width: 100%; height: {}px; border: 0"></iframe>')
 
 
 class Inline:
-    """A page, or some parts of one, as a notebook shows it.
+    """A page, or some sections of one, for display in a notebook.
 
     Args:
         html: The whole page.
-        height: The frame's, in pixels.
-        onload: A script for when it is loaded.
+        height: The frame's height, in pixels.
+        onload: A script that runs when the page is loaded.
     """
 
     def __init__(self, html: str, height: int, onload: str = "") -> None:
@@ -31,7 +31,7 @@ class Inline:
 
 
 def show_page(html: str) -> Inline:
-    """A whole page in a frame that is scrolled.
+    """Shows a whole page in a scrolling frame.
 
     Args:
         html: The page's content.
@@ -40,11 +40,11 @@ def show_page(html: str) -> Inline:
 
 
 def show_sections(sections: list[Section], *headings: str) -> Inline:
-    """Some sections of a report, in a frame as high as they are.
+    """Shows some sections of a report, in a frame of their height.
 
     Args:
-        sections: All that the report has.
-        headings: Of the sections to show. One that the report lacks, as where there is no box, is named.
+        sections: All sections of the report.
+        headings: Headings of the sections to show; those that the report lacks are listed.
     """
     chosen = [section for section in sections if section.heading in headings]
     missing = [heading for heading in headings if heading not in {section.heading for section in sections}]

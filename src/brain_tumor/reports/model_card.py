@@ -1,6 +1,6 @@
-"""The model card: one Markdown page that says what the model is, how good it is, and what it is not for.
+"""The model card: one Markdown page with the model's purpose, its figures, and its limits.
 
-It keeps to what Kubeflow's dashboard shows of Markdown: headings, paragraphs, bold, lists, pipe tables, code.
+It uses only Markdown that Kubeflow's dashboard renders: headings, paragraphs, bold, lists, pipe tables, code.
 """
 
 import json
@@ -29,23 +29,23 @@ from brain_tumor.reports.verdict import verdict
 from brain_tumor.runtime import environment
 from brain_tumor.runtime.versions import installed_versions
 
-# More labels than these make the page longer than a dashboard shows.
+# More labels would make the page longer than the dashboard shows.
 LISTED_LABELS = 40
 USE = (
-    "For research on detecting tumors in MRI. It answers for one slice at a time: which labels "
-    "it shows, and at most one box for each."
+    "For research on detecting tumors in MRI. It predicts for each slice which labels are present, and at "
+    "most one box per label."
 )
 LIMITS = (
-    "It is no medical device, and nothing here supports a diagnosis.",
-    "The figures hold for images like those of the split that they are from: the same source, scanners and "
-    "way of export. Nothing is known of others.",
+    "It is not a medical device, and must not be used for diagnosis.",
+    "The figures apply to images like those of the evaluated split: the same source, scanners and export. "
+    "Performance on other images is unknown.",
     "Two lesions of one label in a slice get one box.",
-    "What splits share (below) makes figures look better than they are for new patients.",
+    "Leakage between splits (below) makes figures look better than they are for new patients.",
 )
 
 
 def model_card(evaluation: Evaluation) -> str:
-    """The card as Markdown, which names the run that it is of, if that has a name."""
+    """The card as Markdown, with the run's name if it has one."""
     run = os.environ.get(environment.RUN)
     parts = ["# Model card", f"Run {run}" if run else ""]
     parts += [f"**{evaluation.notice}**" if evaluation.notice else "", _list(verdict(evaluation))]
@@ -90,9 +90,7 @@ def _sizes(evaluation: Evaluation) -> list[str]:
     rows = [[size, *(number(final.figures[f"{name}_{size}"]) for name in SIZE_FIGURES)] for size in SIZES]
     for row, size in zip(rows, SIZES, strict=True):
         row[1] = f"{final.figures[f'true_boxes_{size}'] or 0:.0f}"
-    text = (
-        "Final model. Small boxes are under 32 x 32 pixels of the original image, large ones from 96 x 96 on."
-    )
+    text = "Final model. Small: under 32 x 32 pixels of the original image; large: at least 96 x 96."
     return ["## Sizes of the boxes", text, markdown_table(["boxes", *SIZE_FIGURES], rows)]
 
 
@@ -120,7 +118,7 @@ def _data(data: JudgedData) -> list[str]:
         "## Data",
         f"Source: {data.source}.",
         markdown_table(["split", "images", "boxes", "patients", "images by label"], counts),
-        "What splits share:" if shared else "",
+        "Leakage between splits:" if shared else "",
         markdown_table(["splits", "patients", "identical images", "near-duplicates"], shared)
         if shared
         else "",

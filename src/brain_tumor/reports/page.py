@@ -1,7 +1,7 @@
-"""Self-contained HTML pages: the look that the reports share.
+"""Self-contained HTML pages: the reports' shared layout.
 
-It is made for a window and for the 300 pixels that Kubeflow's dashboard gives a page beside another run's,
-for light and dark.
+The layout fits a browser window and the 300 pixels of a page in Kubeflow's comparison of runs, in light and
+dark mode.
 """
 
 import base64
@@ -116,12 +116,12 @@ td, th { border-color: #444; } .hue { color: var(--dark); }
 
 @dataclass
 class Picture:
-    """A picture of a page.
+    """A picture on a page.
 
     Attributes:
-        about: What it shows, for those who cannot see it.
+        about: The alt text.
         uri: A data URI, from `figure_uri` or of a panel, see `brain_tumor.reports.panels`.
-        caption: What stands below it.
+        caption: The caption below it.
     """
 
     about: str
@@ -130,7 +130,7 @@ class Picture:
 
 
 class Key(NamedTuple):
-    """An entry of a legend: a line's color, its CSS border style, and what it stands for."""
+    """An entry of a legend: a line's color, its CSS border style, and its meaning."""
 
     color: str
     style: str
@@ -139,7 +139,7 @@ class Key(NamedTuple):
 
 @dataclass
 class Section:
-    """A part of a page: a heading, then whichever of these it has, in this order.
+    """A section of a page: a heading, then any of the following, in this order.
 
     Attributes:
         heading: The section's heading.
@@ -147,9 +147,9 @@ class Section:
         items: A list.
         header: The table's column names.
         rows: The table's rows.
-        legend: What the pictures' lines stand for.
+        legend: The legend of the pictures' lines.
         pictures: Pictures side by side.
-        grid: How: `plots` and `pairs`, one a row where there is little room, or `slices`, two a row.
+        grid: Their layout: on a narrow page `plots` and `pairs` have one picture per row, `slices` two.
     """
 
     heading: str
@@ -163,30 +163,30 @@ class Section:
 
 
 def page(title: str, sections: list[Section], notice: str = "") -> str:
-    """An HTML page that needs no other file and no network, and names the run that it is of.
+    """Renders a self-contained HTML page, which needs no network and names its run.
 
     Args:
         title: Title and first heading; empty for none.
-        sections: The page's parts.
-        notice: A line that the reader must not miss, shown above everything.
+        sections: The page's sections.
+        notice: An important line, shown above everything else.
     """
     run = os.environ.get(environment.RUN)
     return _PAGE.render(title=title, run=run, sections=sections, notice=notice)
 
 
 def with_interval(text: str) -> Markup:
-    """A figure with its interval in brackets, if it has one, below it."""
+    """A figure with its interval, if it has one, on a line below it."""
     value, bracket, interval = text.partition(" [")
     return Markup("{}<br><small>[{}</small>").format(value, interval) if bracket else Markup.escape(value)
 
 
 def colored(text: str, light: str, dark: str) -> Markup:
-    """A text in one color on white paper and in another on dark."""
+    """A text with one color for light mode and another for dark mode."""
     return Markup('<span class="hue" style="--light: {}; --dark: {}">{}</span>').format(light, dark, text)
 
 
 def shortened(title: str) -> Markup:
-    """A title whose part in brackets is left out where there is little room."""
+    """A title whose part in brackets is hidden on narrow pages."""
     begin, bracket, end = title.partition(" (")
     return (
         Markup('{}<span class="long">{}</span>').format(begin, bracket + end) if end else Markup.escape(begin)
@@ -194,7 +194,7 @@ def shortened(title: str) -> Markup:
 
 
 def figure_uri(figure: Any, dpi: int = 80, encoding: Literal["png", "webp"] = "png") -> str:
-    """A Matplotlib figure as a data URI. WebP loses details, but photographs in it stay small."""
+    """A Matplotlib figure as a data URI. WebP is lossy, but keeps photographs small."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=encoding, dpi=dpi, bbox_inches="tight")
     return f"data:image/{encoding};base64," + base64.b64encode(buffer.getvalue()).decode()

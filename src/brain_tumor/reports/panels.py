@@ -1,4 +1,4 @@
-"""A figure's panels as pictures of their own, so that a page can lay them out for the room that it has."""
+"""A figure's panels as separate pictures, so that a page can arrange them to fit its width."""
 
 import base64
 import io
@@ -21,11 +21,11 @@ STYLES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashed"}
 
 
 def panel_pictures(figure: Figure, photographs: bool = False) -> list[Picture]:
-    """A picture for each panel, with its color bar if it has one.
+    """Makes one picture per panel, with its color bar if it has one.
 
     Args:
-        figure: Drawn once as a whole; what stands outside of its panels is left out.
-        photographs: Whether they are slices: these get no margin, and lose some details to stay small.
+        figure: The figure, rendered as a whole; content outside its panels is left out.
+        photographs: Whether the panels are slices: these get no margin and lossy compression.
     """
     figure.set_dpi(DPI)
     canvas: Any = FigureCanvasAgg(figure)
@@ -39,7 +39,7 @@ def panel_pictures(figure: Figure, photographs: bool = False) -> list[Picture]:
         boxes = [own.get_tightbbox(canvas.get_renderer()) for own in (axis, *_color_bars(axis))]
         box = Bbox.union([each for each in boxes if each is not None]).padded(0 if photographs else MARGIN)
         height, width = pixels.shape[:2]
-        # Whole pixels of the panel alone: a part of one would show the paper around it.
+        # Only whole pixels inside the panel: fractional ones would show the background around it.
         left, top = max(math.ceil(box.x0), 0), max(math.ceil(height - box.y1), 0)
         right, bottom = min(math.floor(box.x1), width), min(math.floor(height - box.y0), height)
         found.append(Picture(axis.get_title() or "slice", _uri(pixels[top:bottom, left:right], photographs)))
@@ -47,7 +47,7 @@ def panel_pictures(figure: Figure, photographs: bool = False) -> list[Picture]:
 
 
 def legend_keys(figure: Figure) -> list[Key]:
-    """What a figure's own legend says: it stands outside of all panels."""
+    """The entries of a figure's legend, which is outside all panels."""
     return [
         Key(
             to_hex(line.get_color()),

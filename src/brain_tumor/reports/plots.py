@@ -1,4 +1,4 @@
-"""Plots of what was found of the models, and of their trainings."""
+"""Plots of an evaluation and of trainings."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -20,26 +20,26 @@ from brain_tumor.evaluation.froc import froc_curve
 from brain_tumor.reports.drawing import GREY, WIDTH, figure_text, panels
 
 FINAL_COLOR, OTHER_COLOR = "#0b62a4", "#d95f02"
-# What is drawn of a training, left and right: a curve has one color in all trainings.
+# The curves of a training, left and right; each has the same color in all trainings.
 CURVES = (
     {"loss": GREY, "val_loss": "#222222"},
     {"val_boxes_iou": "#1b8a5a", "val_labels_auc": "#a03d9c"},
 )
 
 
-# More labels than these have their figures in the tables, but no plots of their own.
+# Labels beyond these have figures in the tables, but no plots.
 DRAWN_LABELS = 9
 
 
 def drawn_labels(evaluation: Evaluation) -> list[str]:
-    """The labels that have plots of their own."""
+    """The labels that have plots."""
     return evaluation.label_names[:DRAWN_LABELS]
 
 
 def roc_figure(evaluation: Evaluation) -> Figure:
-    """ROC curves, a panel a label: the final model, and the first one beside it that learned to tell labels.
+    """Draws ROC curves, one panel per label: of the final model and the first other one with a class head.
 
-    The points that the evaluation's threshold gives are marked.
+    The points at the evaluation's thresholds are marked.
     """
 
     def draw(axis: Axes, model: str, label: str, color: str) -> None:
@@ -57,14 +57,14 @@ def _label_panels(
     room: float = 0.02,
     **shown: str,
 ) -> Figure:
-    """Square panels from 0 to 1, one a label, with what is drawn of each of `_label_models`.
+    """Draws square panels from 0 to 1, one per label, with the curves of `_label_models`.
 
     Args:
-        evaluation: What was found of the models.
-        draw: Draws a model's curve: the panel, the model's name, the label and the color.
-        legend: Where a panel has its legend, if it has one.
-        room: Beyond 0 and 1.
-        shown: What else is written at each panel.
+        evaluation: The evaluation.
+        draw: Draws a model's curve, given the panel, the model's name, the label and the color.
+        legend: The legend's location in a panel, if it has one.
+        room: The margin beyond 0 and 1.
+        shown: Further properties of each panel.
     """
     figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=3.5)
     colors = _label_models(evaluation)
@@ -80,18 +80,18 @@ def _label_panels(
 
 
 def _label_models(evaluation: Evaluation) -> dict[str, str]:
-    """The colors of the final model and of the first one beside it that learned to tell labels."""
+    """The colors of the final model and of the first other one with a class head."""
     learned = [name for name, model in evaluation.models.items() if model.curves and name != CONSTANT]
     colors = {name: FINAL_COLOR for name in learned if name == FINAL}
     return colors | dict.fromkeys([name for name in learned if name != FINAL][:1], OTHER_COLOR)
 
 
 def precision_recall_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
-    """Precision-recall curves of the models in `roc_figure`, a panel a label.
+    """Draws precision-recall curves of the models in `roc_figure`, one panel per label.
 
     Args:
         predictions: The predictions table.
-        evaluation: What was found of it.
+        evaluation: Its evaluation.
     """
 
     def draw(axis: Axes, model: str, label: str, color: str) -> None:
@@ -109,11 +109,11 @@ def precision_recall_figure(predictions: pd.DataFrame, evaluation: Evaluation) -
 
 
 def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
-    """How often a label is there that is given a probability, a panel a label; larger dots are more slices.
+    """Draws calibration curves, one panel per label; larger dots stand for more slices.
 
     Args:
         predictions: The predictions table.
-        evaluation: What was found of it.
+        evaluation: Its evaluation.
     """
 
     def draw(axis: Axes, model: str, label: str, color: str) -> None:
@@ -129,17 +129,17 @@ def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Fig
 
 
 def _say_no_curve(axis: Axes, why: str) -> None:
-    """Writes once that a panel has no curve."""
+    """Writes into a panel, once, that it has no curve."""
     if not axis.texts:
         axis.text(0.5, 0.6, f"{why}:\nno curve", ha="center", color=GREY)
 
 
 def froc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
-    """Sensitivity by false boxes an image, a panel a label and one for all: final and constant model.
+    """Draws FROC curves of the final model and the constant baseline, one panel per label and one for all.
 
     Args:
         predictions: The predictions table.
-        evaluation: What was found of it.
+        evaluation: Its evaluation.
     """
     labels = [*drawn_labels(evaluation), ALL]
     figure, axes = panels(len(labels), columns=3, height=3.3)
@@ -154,12 +154,12 @@ def froc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
             score = (model.figures if label == ALL else model.labels[label])["froc_score"]
             count = len(evaluation.label_names) if label == ALL else 1
             false_boxes, sensitivity = froc_curve(rows, count)
-            # The curve goes on to the right as high as it has come.
+            # The curve continues horizontally to the right.
             x, y = np.append(false_boxes, max(FROC_RATES.values())), np.append(sensitivity, sensitivity[-1])
             axis.step(x, y, where="post", color=color, linewidth=2, label=f"score {score:.3f}")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="upper left", frameon=False)
-        axis.set(title=figure_text(label), xlabel="false boxes an image", ylabel="sensitivity")
+        axis.set(title=figure_text(label), xlabel="false boxes per image", ylabel="sensitivity")
         axis.set_xscale("log", base=2)
         axis.set(xlim=(min(FROC_RATES.values()), max(FROC_RATES.values())), ylim=(-0.02, 1.02))
         axis.set_xticks(list(FROC_RATES.values()), ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
@@ -168,7 +168,7 @@ def froc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
 
 
 def _box_models(evaluation: Evaluation) -> dict[str, str]:
-    """The colors of the final model and of the constant answer, if they have boxes."""
+    """The colors of the final model and of the constant baseline, if they have boxes."""
     colors = {FINAL: FINAL_COLOR, CONSTANT: OTHER_COLOR}
     known = [name for name, model in evaluation.models.items() if model.figures["mean_iou"] is not None]
     return {name: color for name, color in colors.items() if name in known}
@@ -195,11 +195,11 @@ def _draw_roc_curve(axis: Axes, model: ModelEvaluation, label: str, color: str) 
 
 
 def iou_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
-    """Histograms of the true boxes' IoU, a panel a label: the final model, the constant one as an outline.
+    """Draws histograms of the true boxes' IoU, one panel per label; the constant baseline is an outline.
 
     Args:
         predictions: The predictions table.
-        evaluation: What was found of it.
+        evaluation: Its evaluation.
     """
     figure, axes = panels(len(drawn_labels(evaluation)), columns=3, height=2.9)
     styles: dict[str, dict[str, Any]] = {
@@ -218,7 +218,7 @@ def iou_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
         if not means:
             axis.text(0.5, 0.5, "no true box", ha="center", color=GREY, transform=axis.transAxes)
         axis.set(title=figure_text(label), xlabel="IoU", ylabel="true boxes", xlim=(0, 1))
-        # Room above the bars for the means: bars can stand at any IoU.
+        # Room above the bars for the means, since bars can be at any IoU.
         axis.set_ylim(0, axis.get_ylim()[1] * 1.2)
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for index, (text, color) in enumerate(means):
@@ -228,10 +228,10 @@ def iou_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
 
 
 def training_figure(trainings: dict[str, list[Epoch]]) -> Figure:
-    """Training curves, a row a training: its loss at the left, its validation metrics at the right.
+    """Draws training curves, one row per training: loss on the left, validation metrics on the right.
 
     Args:
-        trainings: The epochs of each, by its name.
+        trainings: The epochs of each training, by its name.
     """
     figure, axes = panels(2 * len(trainings), columns=2, height=2.6, width=2 / 3 * WIDTH)
     for row, (name, epochs) in enumerate(trainings.items()):
@@ -245,7 +245,7 @@ def training_figure(trainings: dict[str, list[Epoch]]) -> Figure:
                     if single:
                         _write_value(axis, table.index[0], table[key].iloc[0], color)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            # Half an epoch of room at both ends: a training of a single epoch has an axis too.
+            # Half an epoch of room at both ends, so that a single epoch also has an axis.
             axis.set(title=name, xlabel="epoch", xlim=(table.index.min() - 0.5, table.index.max() + 0.5))
             axis.legend(frameon=False, fontsize=8)
         axes[2 * row + 1].set_ylim(0, 1.02)
@@ -253,7 +253,7 @@ def training_figure(trainings: dict[str, list[Epoch]]) -> Figure:
 
 
 def _write_value(axis: Axes, x: float, y: float, color: str) -> None:
-    """Writes a lone point's value beside it."""
+    """Writes the value next to a single point."""
     axis.annotate(f"{y:.3f}", (x, y), (7, 0), textcoords="offset points", color=color, va="center")
 
 

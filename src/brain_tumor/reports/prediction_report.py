@@ -1,4 +1,4 @@
-"""The report about predictions: one page with all pictures."""
+"""The report on predictions: one page with all plots and pictures."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from brain_tumor.reports.verdict import verdict
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.files import write_file
 
-LARGEST_PAGE = 2_000_000  # bytes; the dashboard shows no larger one
+LARGEST_PAGE = 2_000_000  # bytes; the dashboard does not show larger pages
 
 
 def write_prediction_report(
@@ -52,14 +52,14 @@ def write_prediction_report(
     evaluation: Evaluation,
     dataset: Dataset,
 ) -> None:
-    """Writes one HTML file that needs no other: verdict, tables, slices, curves, histograms, training.
+    """Writes a self-contained HTML file: verdict, tables, slices, curves, histograms, training.
 
     Args:
-        path: The file to write. It appears whole or not at all.
-        config: Size of the gallery and the seed of its choice.
-        predictions: The models' answers.
-        evaluation: What was found of them.
-        dataset: The images.
+        path: The file, written atomically.
+        config: The size of the gallery and the seed of its choice.
+        predictions: The models' predictions.
+        evaluation: Their evaluation.
+        dataset: The dataset with the images.
 
     Raises:
         InputError: An image is missing, or the page would be too large.
@@ -78,7 +78,7 @@ def write_prediction_report(
 def prediction_sections(
     config: VisualizeConfig, predictions: Predictions, evaluation: Evaluation, dataset: Dataset
 ) -> list[Section]:
-    """The report's parts. The final model has both heads.
+    """The report's sections. The final model has both heads.
 
     The arguments are those of `write_prediction_report`.
 
@@ -96,7 +96,7 @@ def prediction_sections(
         _sizes_section(evaluation),
     ]
     if evaluation.trainings:
-        text = "Loss at the left, what the validation split says at the right."
+        text = "Left: loss; right: figures of the validation split."
         sections.append(_drawn("Training", text, training_figure(evaluation.trainings), "pairs"))
     names = dict.fromkeys((*REPORT_COLUMNS, *LABEL_COLUMNS, *DASHBOARD, *VERSUS))
     meanings = [[name, definition(name)] for name in names]
@@ -112,7 +112,7 @@ def _models_section(evaluation: Evaluation) -> Section:
 
 
 def _classification_section(evaluation: Evaluation) -> Section:
-    """The classification report and the confusion of each label, of the final model."""
+    """The final model's classification report and confusion matrix of each label."""
     final = evaluation.models[FINAL]
     rows: list[list[Any]] = []
     for label, figures in final.labels.items():
@@ -125,14 +125,14 @@ def _classification_section(evaluation: Evaluation) -> Section:
         own = [number(final.figures[f"{average}_{name}"]) for name in ("precision", "recall", "f1")]
         rows.append([f"{average} average", DASH, *own, *[DASH] * 5])
     header = ["final model", "threshold", "precision", "recall", "f1"]
-    header += ["images with it", "found", "missed", "false alarms", "rightly absent"]
+    header += ["images with it", "found", "missed", "false alarms", "true negatives"]
     return Section("Classification and confusion", threshold_sentence(evaluation), header, rows)
 
 
 def _slices_sections(
     config: VisualizeConfig, table: pd.DataFrame, evaluation: Evaluation, dataset: Dataset
 ) -> list[Section]:
-    """The final model's gallery and a patient's slices; none if no image is wanted."""
+    """The final model's gallery and a patient's slices; empty if the configuration asks for no images."""
     final, thresholds = table[table["model"] == FINAL], evaluation.models[FINAL].thresholds
     cases = choose_cases(final, thresholds, config.gallery_images, config.seed)
     if not cases:
@@ -147,7 +147,7 @@ def _slices_sections(
         )
     ]
     if strip := choose_strip(final):
-        text = "Of the patient with the most true boxes, in the slices' order."
+        text = "The patient with the most true boxes, in slice order."
         drawn.append(("Slices of one patient", text, [Case("", image) for image in strip]))
     return [
         Section(
@@ -167,18 +167,17 @@ def _plot_sections(table: pd.DataFrame, evaluation: Evaluation) -> list[Section]
     return [
         _drawn(
             "ROC curves",
-            f"A label's presence, told by its probability. The dots are at the threshold.{fewer}",
+            f"Classification of a label's presence by its probability. Dots: the threshold.{fewer}",
             roc_figure(evaluation),
         ),
         _drawn(
             "Precision and recall",
-            f"Dotted: the precision of always saying that the label is there.{fewer}",
+            f"Dotted: the precision of always predicting the label.{fewer}",
             precision_recall_figure(table, evaluation),
         ),
         _drawn(
             "Calibration",
-            "On the dotted line, probabilities are as often right as they say; larger dots are more slices."
-            f"{fewer}",
+            f"Dotted: perfect calibration. Larger dots stand for more slices.{fewer}",
             calibration_figure(table, evaluation),
         ),
         _drawn(
@@ -188,16 +187,14 @@ def _plot_sections(table: pd.DataFrame, evaluation: Evaluation) -> list[Section]
         ),
         _drawn(
             "FROC",
-            "How many true boxes are found (IoU 0.5 at least) if so many false boxes an image are put up "
-            "with."
-            f"{fewer}",
+            f"The share of true boxes found (IoU at least 0.5) by false boxes per image.{fewer}",
             froc_figure(table, evaluation),
         ),
     ]
 
 
 def _sizes_section(evaluation: Evaluation) -> Section:
-    """The final model's boxes by their size, over all labels and for each."""
+    """The final model's boxes by size, over all labels and for each."""
     final = evaluation.models[FINAL]
     rows = []
     for label, figures in {"all labels": final.figures, **final.labels}.items():
@@ -205,7 +202,7 @@ def _sizes_section(evaluation: Evaluation) -> Section:
             count, *own = (figures[f"{name}_{size}"] for name in SIZE_FIGURES)
             if count:
                 rows.append([label, size, f"{count:,.0f}", *map(number, own)])
-    text = "Final model. Small: under 32 x 32 pixels of the original image; large: from 96 x 96 on."
+    text = "Final model. Small: under 32 x 32 pixels of the original image; large: at least 96 x 96."
     return Section("Boxes by size", text, ["label", "size", *SIZE_FIGURES], rows)
 
 

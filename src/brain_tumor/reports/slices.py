@@ -6,20 +6,20 @@ SHARE_WITHOUT_BOX = 0.2
 
 
 def choose_slices(slices: pd.DataFrame, count: int, seed: int) -> list[str]:
-    """Draws slices for a gallery, spread over the patients, about a fifth of them without a box.
+    """Samples slices for a gallery, spread over the patients, about a fifth of them without a box.
 
     Args:
-        slices: One row a slice: source_id, patient_id, slice, has_box.
-        count: How many slices; fewer are drawn if there are not as many.
-        seed: Seed of the draw.
+        slices: One row per slice: source_id, patient_id, slice, has_box.
+        count: The number of slices; all of them if there are fewer.
+        seed: Seed of the random choice.
 
     Returns:
-        Their source_id, by patient and slice.
+        Their source_id, sorted by patient and slice.
     """
-    # Where patients are unknown, no two slices count as one's.
+    # Each slice of an unknown patient counts as a patient of its own.
     slices = slices.assign(patient_id=slices["patient_id"].astype("str").fillna(slices["source_id"]))
     drawn = slices.reset_index(drop=True)[["has_box", "patient_id"]].sample(frac=1, random_state=seed)
-    # Whose turn it is: first each patient's first slice, then each patient's second one, and so on.
+    # Round-robin: first each patient's first slice, then each patient's second one, and so on.
     drawn["turn"] = drawn.groupby(["has_box", "patient_id"], sort=False).cumcount()
     drawn = drawn.sort_values("turn", kind="stable")
     with_box, without_box = drawn.index[drawn["has_box"]], drawn.index[~drawn["has_box"]]

@@ -1,4 +1,4 @@
-"""What the figures mean, in sentences: the first thing to read after a run."""
+"""The meaning of the figures in sentences: the first thing to read after a run."""
 
 import textwrap
 from collections.abc import Iterator
@@ -7,32 +7,33 @@ from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval, ModelEva
 from brain_tumor.config.fields import CONSTANT, FINAL
 
 COMPARED = ("macro_f1", "mean_iou", "box_ap50")
-# Below these, boxes are said to ignore the image: how much better they fit it than others do, and how far
-# their centers spread.
+# Below either of these, boxes are reported to ignore the image: the gain in IoU over boxes of other images,
+# and the spread of their centers relative to true ones.
 LEAST_IOU_FROM_IMAGE = 0.02
 LEAST_SPREAD = 0.3
-# A label in more of the images is said to be everywhere.
+# A label in a larger share of the images is reported as nearly always present.
 EVERYWHERE = 0.95
 SUSPICIOUS, TRY = "Suspicious: ", "Try: "
 WIDTH = 110
 
 
 def verdict(evaluation: Evaluation) -> list[str]:
-    """Sentences that judge the final model, and say what to try.
+    """Judges the final model in sentences, and suggests what to try.
 
-    They compare it with the others, and say whether its boxes follow the image and what is suspicious.
+    The sentences compare it with the other models, and say whether its boxes depend on the image and what is
+    suspicious.
 
     Args:
-        evaluation: What was found.
+        evaluation: The evaluation.
 
     Returns:
-        A sentence or two each; nothing if there is no final model.
+        Paragraphs of a sentence or two; empty if there is no final model.
     """
     final = evaluation.models.get(FINAL)
     if final is None:
         return []
     compared = [(name, _compare(evaluation, name)) for name in evaluation.differences]
-    # The constant answer first: who does not beat that has learned nothing.
+    # The constant baseline first: a model that does not beat it has learned nothing.
     compared.sort(key=lambda each: each[0] != CONSTANT)
     models = evaluation.models
     lines = [_sentence(final, f"the {models[name].short_title}", found) for name, found in compared]
@@ -49,7 +50,7 @@ def verdict_text(evaluation: Evaluation) -> str:
 
 
 def _compare(evaluation: Evaluation, other: str) -> dict[str, dict[str, Interval]]:
-    """The differences by what they say: `better`, `worse` or `open`, then by figure."""
+    """The differences by verdict (`better`, `worse` or `open`), then by figure."""
     found: dict[str, dict[str, Interval]] = {"better": {}, "worse": {}, "open": {}}
     for name in COMPARED:
         each = evaluation.differences[other][ALL][name]
@@ -63,7 +64,7 @@ def _compare(evaluation: Evaluation, other: str) -> dict[str, dict[str, Interval
 
 
 def _sentence(final: ModelEvaluation, whom: str, found: dict[str, dict[str, Interval]]) -> str:
-    """How the final model stands beside another."""
+    """A sentence that compares the final model with another."""
     parts = []
     if found["worse"]:
         parts.append(f"loses to {whom} in {_figures(final, found['worse'])}")
@@ -73,7 +74,7 @@ def _sentence(final: ModelEvaluation, whom: str, found: dict[str, dict[str, Inte
         known = next(iter(found["open"].values()))
         why = f" ({known.reason})" if known.reason else ""
         which = _figures(final, found["open"])
-        parts.append(f"cannot be told from {'it' if parts else whom} in {which}{why}")
+        parts.append(f"does not differ clearly from {'it' if parts else whom} in {which}{why}")
     return f"The final model {'; it '.join(parts)}." if parts else ""
 
 
@@ -101,9 +102,10 @@ def _about_image(final: ModelEvaluation) -> str:
     others, spread = final.figures["shuffled_iou"], final.figures["center_spread"]
     if final.iou_from_image.value is None or others is None:
         return ""
-    begin = "The boxes hardly depend on the image" if _ignores_image(final) else "The boxes follow the image"
+    hardly = "hardly " if _ignores_image(final) else ""
     text = (
-        f"{begin}: mean_iou is {final.figures['mean_iou']:.3f}, and {others:.3f} with another image's boxes"
+        f"The boxes {hardly}depend on the image: mean_iou is {final.figures['mean_iou']:.3f}, "
+        f"and {others:.3f} with boxes predicted for other images"
     )
     if spread is not None:
         text += f"; their centers spread {spread:.2f} times as far as the true ones"
@@ -111,9 +113,9 @@ def _about_image(final: ModelEvaluation) -> str:
 
 
 def _suspicions(evaluation: Evaluation, final: ModelEvaluation) -> Iterator[str]:
-    """What makes figures mean less than they seem to. Shortcuts stand in the evaluation's notice."""
+    """Reasons to distrust the figures. Shortcuts in the data are in the evaluation's notice."""
     if evaluation.patients is None:
-        yield "patients are unknown, so slices of one may be in two splits; intervals are over images."
+        yield "patients are unknown, so a patient's slices may be in two splits; intervals are over images."
     leakage = evaluation.data.leakage.used if evaluation.data else {}
     for pair, shared in leakage.items():
         first, second = pair.split("/")
@@ -127,7 +129,7 @@ def _suspicions(evaluation: Evaluation, final: ModelEvaluation) -> Iterator[str]
         absent, present = (sum(row) for row in curves.confusion_matrix)
         if present > EVERYWHERE * (absent + present):
             share = present / (absent + present)
-            yield f"{label} is in {share:.1%} of the images, so that always saying so has a high f1."
+            yield f"{label} is in {share:.1%} of the images, so always predicting it has a high f1."
 
 
 def _advice(
@@ -135,7 +137,7 @@ def _advice(
 ) -> Iterator[str]:
     leakage = evaluation.data.leakage.used if evaluation.data else {}
     if evaluation.patients is None:
-        yield "dataset.filename_pattern, so that patients are known by their files' names."
+        yield "dataset.filename_pattern, so that patients are known from the file names."
     elif any(shared.shared_patients for shared in leakage.values()):
         yield "dataset.split=patient, with no patient in two splits."
     lost = {other: {*found["worse"]} for other, found in compared.items()}
@@ -144,4 +146,4 @@ def _advice(
     if "macro_f1" in lost.get(CONSTANT, set()):
         yield "more epochs for the phases that train labels, or a start from model.weights=imagenet."
     if any(figures for other, figures in lost.items() if other != CONSTANT):
-        yield "phases=joint, or a lower learning rate in the last phase: one task costs the other here."
+        yield "phases=joint, or a lower learning rate in the last phase: one task hurts the other here."
