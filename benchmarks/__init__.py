@@ -1,1 +1,1 @@
-"""What the figures of docs/measurements.md come from."""
+"""Programs that make the figures of docs/measurements.md."""

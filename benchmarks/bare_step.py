@@ -1,4 +1,4 @@
-"""The least that a training step is, written by hand in TensorFlow and in JAX, and what it is compared on."""
+"""Minimal hand-written training steps in TensorFlow and JAX, as a reference for the project's step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
 def build_model(config: TrainConfig) -> Any:
-    """The model of a phase, its heads that learn alone, as `train` builds it."""
+    """Builds the model of a phase with only its trainable heads, as `train` does."""
     import keras
 
     from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, training_model
@@ -29,7 +29,7 @@ def build_model(config: TrainConfig) -> Any:
 
 
 def random_batch(config: TrainConfig) -> Batch:
-    """A batch of noise with boxes in half of the slots."""
+    """Makes a batch of noise with boxes in half of the slots."""
     rng = np.random.default_rng(0)
     size, count = config.model.image_size, config.batch_size
     images = rng.integers(0, 256, (count, size, size, 1), np.uint8)
@@ -53,7 +53,7 @@ def compile_on_one_device(model: Any, config: TrainConfig, steps: int, jit: bool
 
 
 def bare_tensorflow(model: Any, config: TrainConfig, batch: Batch, jit: bool) -> Callable[[], Any]:
-    """A function that takes a step and gives its loss: forward, loss, backward, update."""
+    """Makes a function that does a training step and returns the loss: forward, loss, backward, update."""
     import tensorflow as tf
 
     optimizer, loss_of = _optimizer(model, config), _loss(config)
@@ -71,7 +71,7 @@ def bare_tensorflow(model: Any, config: TrainConfig, batch: Batch, jit: bool) ->
 
 
 def bare_jax(model: Any, config: TrainConfig, batch: Batch) -> Callable[[], Any]:
-    """The same in JAX."""
+    """The same as `bare_tensorflow`, in JAX."""
     import jax
 
     optimizer, loss_of = _optimizer(model, config), _loss(config)
@@ -80,8 +80,8 @@ def bare_jax(model: Any, config: TrainConfig, batch: Batch) -> Callable[[], Any]
         answers, rest = model.stateless_call(trainable, rest, images, training=True)
         return loss_of(truth, answers), rest
 
-    # The old state's memory is given to the new one, as Keras does: without, a GPU needs it twice. On a CPU
-    # XLA's program is a tenth slower for it.
+    # Donates the old state's memory to the new one, as Keras does: otherwise a GPU needs it twice. On a CPU
+    # this makes XLA's program a tenth slower.
     @partial(jax.jit, donate_argnums=0)
     def train(state: Any, images: Any, truth: Any) -> Any:
         trainable, rest, moments = state
@@ -91,7 +91,7 @@ def bare_jax(model: Any, config: TrainConfig, batch: Batch) -> Callable[[], Any]
         return (trainable, rest, moments), loss
 
     groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
-    # Copies: the model's own arrays are given away by `fit`.
+    # Copies, since `fit` donates the model's own arrays.
     state = [[jax.numpy.array(variable.value, copy=True) for variable in group] for group in groups]
     images, truth = jax.device_put(batch)
 
@@ -112,7 +112,7 @@ def _optimizer(model: Any, config: TrainConfig) -> Any:
 
 
 def _loss(config: TrainConfig) -> Callable[[Any, Any], Any]:
-    """The weighted sum of the heads' losses, from the truth and the answers by output."""
+    """The weighted sum of the heads' losses, from truth and predictions by output."""
     from brain_tumor.losses import DetectionLoss, WeightedBinaryCrossentropy
 
     weights = config.phase.loss_weights

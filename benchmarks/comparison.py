@@ -1,7 +1,7 @@
 """Times the comparison of two runs, page included: `python -m benchmarks.comparison [--images N]`.
 
-The runs are made up: three labels, 20 images per patient, boxes and probabilities near the truth, images of
-noise, which pack worse than any real ones. The command is run as a user does, in a process of its own.
+The runs are synthetic: three labels, 20 images per patient, boxes and probabilities near the truth, images of
+noise, which compress worse than real ones. The command runs in its own process, as for a user.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def _name(number: int) -> str:
 
 
 def _write_dataset(folder: Path, images: int) -> Path:
-    """A dataset artifact whose test split has so many images."""
+    """Writes a dataset artifact with this number of test images."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 1), ("valid", 1), ("test", images)):
         place = folder / "export" / split

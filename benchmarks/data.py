@@ -1,11 +1,11 @@
-"""Times ingest, build_tfrecords and the input pipeline, and measures the memory that the first two take.
+"""Times ingest, build_tfrecords and the input pipeline, and measures the memory of the first two.
 
-Run it by `python -m benchmarks.data [records|memory|input|all]`.
+Run it with `python -m benchmarks.data [records|memory|input|all]`.
 
-The images are synthetic slices of about 140 px, and the same enlarged to 640. A few hundred are drawn; each
-file has one of them and a comment of its own, so that no two have the same bytes. Beside what the library
-does stands what the machine can do, measured by turns in the same run: two processes that only copy the same
-files into as many larger ones, and the bare loop of TensorFlow's writer on records that lie ready in memory.
+The images are synthetic slices of about 140 px, and the same enlarged to 640. A few hundred are generated;
+each file is one of them with a unique comment, so that no two have the same bytes. References for the speed
+of the machine, measured alternately in the same run: two processes that only copy the same files into as many
+larger ones, and a bare loop of TensorFlow's writer on records in memory.
 """
 
 import csv
@@ -39,7 +39,7 @@ Row = tuple[str, str]
 SMALL, LARGE = 140, 640  # sides in pixels
 IMAGES = {SMALL: 50_000, LARGE: 5_000}
 FEW_IMAGES = 1_000
-QUALITY = 80  # files of 3 to 6 KB at 140 px, as those of real slices are
+QUALITY = 80  # files of 3 to 6 KB at 140 px, like those of real slices
 PATIENTS, SLICES = 12, 40
 WORKERS = 2
 ROUNDS = 3
@@ -49,7 +49,7 @@ COPY = f"bare copy of the same bytes, {WORKERS} processes"
 
 
 def main() -> None:
-    """Prints the table, row by row as it is known."""
+    """Prints the table, each row as soon as it is measured."""
     parts: dict[str, Callable[[Path], Iterable[Row]]] = {
         "records": measure_records,
         "memory": measure_memory,
@@ -57,7 +57,7 @@ def main() -> None:
     }
     chosen = sys.argv[1] if len(sys.argv) > 1 else "all"
     if chosen not in (*parts, "all"):
-        raise SystemExit(f"{chosen} is none of {', '.join(parts)}, all.")
+        raise SystemExit(f"{chosen} is not one of {', '.join(parts)}, all.")
     _print("machine", f"{_cpu_model()}, {joblib.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in parts.items():
@@ -71,7 +71,7 @@ def _print(name: str, figure: str) -> None:
 
 
 def measure_records(folder: Path) -> Iterator[Row]:
-    """Images a second of what happens to them between the export and the records artifact."""
+    """Images per second of the work between the export and the records artifact."""
     started = time.perf_counter()
     joblib.Parallel(WORKERS)(
         joblib.delayed(importlib.import_module)("brain_tumor.records.shard") for _ in range(4 * WORKERS)
@@ -82,12 +82,12 @@ def measure_records(folder: Path) -> Iterator[Row]:
         yield f"--- {images:,} JPEGs of about {side} px, mean", f"{kilobytes / 1000:.1f} KB"
         rate = images / _time_validation(folder, side)
         yield "decode, validate, hash and copy (a part of ingest)", _speed(rate)
-        yield "ingest, all of it, once", _speed(images / ingest(folder, side, images)[0])
+        yield "the whole ingest, once", _speed(images / ingest(folder, side, images)[0])
         rates = _time_records(folder, side)
         for name, rate in rates.items():
             yield name, _speed(rate)
         yield "write the shards / bare copy", f"{rates[WRITE] / rates[COPY]:.2f}"
-        yield "build_tfrecords, all of it, once", _speed(images / build(folder, side, images)[0])
+        yield "the whole build_tfrecords, once", _speed(images / build(folder, side, images)[0])
 
 
 def _speed(rate: float) -> str:
@@ -105,7 +105,7 @@ def measure_memory(folder: Path) -> Iterator[Row]:
 
 
 def measure_input(_: Path) -> list[Row]:
-    """The input pipeline's figures, beside the same loop written bare."""
+    """The input pipeline's figures, compared with a bare loop."""
     from benchmarks.input_pipeline import measure
 
     return measure(INPUT_IMAGES)
@@ -113,7 +113,7 @@ def measure_input(_: Path) -> list[Row]:
 
 @cache
 def export(folder: Path, side: int, images: int) -> Path:
-    """An export in Roboflow's layout; 7 of 10 images are in train, 2 in valid, 1 in test."""
+    """Writes an export in Roboflow's layout; 7 of 10 images are in train, 2 in valid, 1 in test."""
     target = folder / f"export-{side}-{images}"
     sections = _draw_sections(side)
     bounds = [0, images * 7 // 10, images * 9 // 10, images]
@@ -136,7 +136,7 @@ def export(folder: Path, side: int, images: int) -> Path:
 
 @cache
 def _draw_sections(side: int) -> list[tuple[bytes, tuple[int, int], dict[str, list[int]]]]:
-    """Slices as JPEGs with their sizes and their boxes by label."""
+    """Draws slices as JPEGs, with their sizes and their boxes by label."""
     rng = np.random.default_rng(0)
     sections = []
     for _ in range(PATIENTS):
@@ -175,7 +175,7 @@ def build(folder: Path, side: int, images: int) -> tuple[float, float, float]:
 
 
 def _run_step(step: str, *arguments: str | Path) -> tuple[float, float, float]:
-    """Runs one of the functions below in a process of its own."""
+    """Runs one of the functions below in its own process."""
     code = f"import sys; from benchmarks.data import {step}; {step}(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], check=True, text=True, stdout=subprocess.PIPE
@@ -185,12 +185,12 @@ def _run_step(step: str, *arguments: str | Path) -> tuple[float, float, float]:
 
 
 def ingest_step(config: str, output: str) -> None:
-    """The ingest step with its report; prints what it took."""
+    """Runs the ingest step with its report; prints its time and memory."""
     from brain_tumor.ingest.ingest import ingest
 
     started = time.perf_counter()
     ingested = ingest(parse_dataset(config), Path(output))
-    # Imported here, as the step does it.
+    # Imported here, as in the step.
     from brain_tumor.reports.data_report import write_data_report
 
     write_data_report(Path(f"{output}.html"), ingested)
@@ -198,22 +198,22 @@ def ingest_step(config: str, output: str) -> None:
 
 
 def build_step(dataset: str, output: str) -> None:
-    """The build_tfrecords step; prints what it took."""
+    """Runs the build_tfrecords step; prints its time and memory."""
     from brain_tumor.artifacts.dataset import open_dataset
     from brain_tumor.records.build import build_tfrecords
 
     started = time.perf_counter()
     build_tfrecords(compose([]).records, open_dataset(dataset), Path(output), WORKERS)
     seconds = time.perf_counter() - started
-    # The same workers are still there to answer.
+    # The same workers are still running and can report their memory.
     of_workers = joblib.Parallel(WORKERS)(joblib.delayed(peak_memory)() for _ in range(4 * WORKERS))
     print(json.dumps([seconds, peak_memory(), max(of_workers)]))
 
 
 def peak_memory() -> float:
-    """The most memory this process has had resident, in MB.
+    """The peak resident memory of this process, in MB.
 
-    Not getrusage's ru_maxrss, which begins with that of the process that started this one.
+    Not getrusage's ru_maxrss, which starts with the parent process's value.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1000
@@ -224,7 +224,7 @@ def _dataset_config(path: Path) -> AnyDataset:
 
 
 def _time_validation(folder: Path, side: int) -> float:
-    """Seconds of ingest's one pass over the images."""
+    """Seconds of ingest's single pass over the images."""
     from brain_tumor.artifacts.dataset import DatasetDraft
     from brain_tumor.artifacts.folder import Draft
     from brain_tumor.ingest.formats.registry import read_export
@@ -240,7 +240,7 @@ def _time_validation(folder: Path, side: int) -> float:
 
 
 def _time_records(folder: Path, side: int) -> dict[str, float]:
-    """Images a second of what build_tfrecords does, and of bare loops: the best of some rounds each."""
+    """Images per second of build_tfrecords' parts, and of bare loops: the best of some rounds each."""
     import tensorflow as tf
 
     from brain_tumor.artifacts.dataset import open_dataset

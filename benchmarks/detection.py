@@ -1,15 +1,15 @@
-"""Measures how well boxes are found after minutes of training from scratch.
+"""Measures detection after minutes of training from scratch.
 
-Run it by `python -m benchmarks.detection [--split test] [--seeds 1] [--epochs 15] [OVERRIDE ...]`.
+Run it with `python -m benchmarks.detection [--split test] [--seeds 1] [--epochs 15] [OVERRIDE ...]`.
 
-Trains the detector in one training of both heads, by the recipe below, and prints its figures beside the
-constant answer's: over all labels and of each label. The overrides are Hydra's, and say what it is trained
-on, such as `dataset=directory dataset.path=/data/export dataset.labels=auto`; without any it is the synthetic
-patients. Choices are made on the split valid, which is the default; `--split test` is for the last word.
+Trains both heads in one training, with the recipe below, and prints the detector's figures and the constant
+baseline's, over all labels and per label. Hydra overrides select the data, such as
+`dataset=directory dataset.path=/data/export dataset.labels=auto`; the default is the synthetic patients. Make
+choices on the split valid, which is the default; use `--split test` for the final result.
 
-`--vary KEY=A,B` trains each of several variants, such as `--vary model.box_head=pooled,dense`, and says how
-far each one's mean IoU is from the first one's, with a 95 % interval from a paired bootstrap over patients
-where there are enough of them.
+`--vary KEY=A,B` trains several variants, such as `--vary model.box_head=pooled,dense`, and prints each one's
+mean IoU minus the first one's, with a 95 % interval from a paired bootstrap over patients if there are enough
+of them.
 """
 
 import argparse
@@ -46,17 +46,17 @@ COLUMNS = ("box_ap50", "box_ap", "mean_iou", "recall_at_50", "macro_roc_auc")
 def measure(
     folder: Path, shared: list[str], variants: dict[str, list[str]], seeds: int, split: str
 ) -> tuple[pd.DataFrame, dict[str, list[float]], str]:
-    """Trains every variant with every seed and lets it answer.
+    """Trains every variant with every seed, and predicts.
 
     Args:
         folder: An empty folder.
         shared: The overrides of all trainings.
-        variants: Each variant's own ones, by its name.
-        seeds: How many seeds.
-        split: The split to answer for.
+        variants: Each variant's own overrides, by its name.
+        seeds: The number of seeds.
+        split: The split to predict.
 
     Returns:
-        The predictions table with the column `seed`, each variant's seconds by seed, and the data's line.
+        The predictions table with a column `seed`, each variant's seconds by seed, and a line about the data.
     """
     import_tensorflow()
     from brain_tumor.evaluation.predict import predict
@@ -99,7 +99,7 @@ def figure_rows(table: pd.DataFrame, name: str, threshold: Threshold) -> list[li
 
 
 def with_spread(found: Interval) -> str:
-    """A difference with its interval, or with the reason why there is none."""
+    """Formats a difference with its interval, or the reason why there is none."""
     if found.low is None:
         return f"{found.value:+.3f}, cannot tell: {found.reason}"
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"

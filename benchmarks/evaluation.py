@@ -1,8 +1,8 @@
-"""Times what comes after the predictions: `python -m benchmarks.evaluation [--images 1000]`.
+"""Times evaluation and report of given predictions: `python -m benchmarks.evaluation [--images 1000]`.
 
-The patients are synthetic, their slices real JPEGs; the answers of four models are made up, from the truth
-and noise. Prints seconds by the clock and seconds of CPU of judging (all figures, intervals of 2,000
-resamples) and of the report, and the process' peak memory after each.
+The patients are synthetic, their slices real JPEGs; the predictions of four models are the truth plus noise.
+Prints wall and CPU seconds of the evaluation (all figures, intervals with 2,000 resamples) and of the report,
+and the process's peak memory after each.
 """
 
 import argparse
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 def make_predictions(dataset: Dataset, path: Path) -> Predictions:
-    """Made-up answers for valid and test; a model's boxes are so many pixels beside the true ones."""
+    """Makes predictions for valid and test by adding noise to the truth; box offsets are in pixels."""
     rng = np.random.default_rng(0)
     labels = dataset.manifest.labels
     images = dataset.images[dataset.images["split"] != "train"]
@@ -70,7 +70,7 @@ def make_predictions(dataset: Dataset, path: Path) -> Predictions:
 
 
 def timed(name: str, work: Callable[[], T]) -> T:
-    """Does something, and prints what it took."""
+    """Runs a function, and prints its time and the peak memory."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -89,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         config = configure([*overrides, f"dataset.slices_per_patient={SLICES}"]).dataset
-        # In a process of its own, as in a pipeline: its memory is not ours.
+        # In its own process, as in a pipeline, so that its memory is not counted here.
         pid = os.fork()
         if not pid:
             ingest(config, root / "dataset")

@@ -1,4 +1,4 @@
-"""Times what keeping a frozen backbone's features saves, see `benchmarks.train_step`."""
+"""Times the saving from caching a frozen backbone's features, see `benchmarks.train_step`."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ PHASE = "phase2_classification"
 
 
 def measure_cache() -> Iterator[tuple[str, str]]:
-    """Epochs of phase 2 as `quick` has it, and with the images going through the backbone each time."""
+    """Times epochs of phase 2 in the profile `quick`, and the same without the feature cache."""
     from brain_tumor.artifacts.model import open_model
     from brain_tumor.ingest.ingest import ingest
     from brain_tumor.model.detector import split_where_learning_begins, training_model
@@ -31,7 +31,7 @@ def measure_cache() -> Iterator[tuple[str, str]]:
             config = compose(overrides).steps().trainings[PHASE]
             train(config, records, folder / "model")
             model = open_model(folder / "model")
-            # The first epoch makes the graphs and the features.
+            # The first epoch builds the graphs and computes the features.
             first[augment], *others = (epoch["seconds"] for epoch in model.description.phases[0].epochs)
             seconds[augment] = statistics.median(others)
         trained = training_model(load_model(model), config.phase.learning_heads)

@@ -1,7 +1,7 @@
 """A first training step, which `benchmarks.training_start` times.
 
-Arguments: when the process was started (seconds since the epoch), the config, and whose training loop:
-`ours` or `bare`. What it imports, and when, is a part of what is timed.
+Arguments: the process's start time (seconds since the epoch), the config, and the training loop: `ours` or
+`bare`. Imports are part of what is timed.
 """
 
 import json
@@ -14,7 +14,7 @@ last = born
 
 
 def mark(name: str) -> None:
-    """Ends a part of the start: its seconds."""
+    """Ends a part of the start-up, and records its seconds."""
     global last
     now = time.time()
     marks[name] = marks.get(name, 0) + now - last
@@ -29,7 +29,7 @@ with step():
     config = from_json(TrainConfig, content, "training")
     import tensorflow as tf
 
-    import brain_tumor.training.train  # noqa: F401  (a training needs it all)
+    import brain_tumor.training.train  # noqa: F401  (a training imports all of it)
     from benchmarks.bare_step import bare_tensorflow, build_model, compile_on_one_device, random_batch
     from brain_tumor.model.graphs import skip_graph_optimizer_on_cpu
 

@@ -1,9 +1,9 @@
-"""Times the input pipeline beside bare tf.data loops: `python -m benchmarks.input_pipeline [IMAGES]`.
+"""Compares the input pipeline with bare tf.data loops: `python -m benchmarks.input_pipeline [IMAGES]`.
 
 Grey JPEGs of 132x139 pixels become batches of 64 at 240 px: read, decoded, letterboxed and cached in the
-first pass, then from the cache with the shipped augmentation. The bare loops do the same work in plain
-tf.data, without what makes the pipeline general. Both run by turns in one process, and the ratio is the
-median of the turns'.
+first pass, then from the cache with the default augmentation. The bare loops do the same work in plain
+tf.data, without the pipeline's generality. Both run alternately in one process, and the ratio is the median
+over the rounds.
 """
 
 import csv
@@ -42,10 +42,10 @@ def main() -> None:
 
 
 def measure(images: int) -> list[tuple[str, str]]:
-    """Names and figures of the two passes.
+    """Measures the two passes; returns names and figures.
 
     Args:
-        images: How many training images to make.
+        images: The number of training images to make.
     """
     with tempfile.TemporaryDirectory() as folder:
         records = make_records(Path(folder), images)
@@ -55,12 +55,12 @@ def measure(images: int) -> list[tuple[str, str]]:
         steps = images // BATCH - 1
         rows = _compare(
             f"First pass, {WIDTH}x{HEIGHT} to {SIZE} px",
-            # The first pass is what fills the cache; a new one is empty.
+            # The first pass fills the cache, which must be new and empty.
             lambda: _rate(examples.cache().batch(BATCH), 1, steps),
             lambda: _rate(bare.cache().batch(BATCH), 1, steps),
         )
-        # Each turn begins anew, since a stream goes on filling its buffers while another's turn is timed. The
-        # epoch that fills the cache does not count.
+        # Each round starts a new stream, since an old one would keep filling its buffers while the other is
+        # timed. The epoch that fills the cache does not count.
         epoch = images // BATCH
         return rows + _compare(
             "From the cache, augmented",
@@ -70,7 +70,7 @@ def measure(images: int) -> list[tuple[str, str]]:
 
 
 def _compare(title: str, pipeline: Callable[[], float], bare: Callable[[], float]) -> list[tuple[str, str]]:
-    """Rows of both rates (medians) and of their ratio (median of those of each turn)."""
+    """Rows with both rates (medians) and their ratio (median over the rounds)."""
     turns = [(pipeline(), bare()) for _ in range(TURNS)]
     own, other = (statistics.median(rates) for rates in zip(*turns, strict=True))
     return [
@@ -81,7 +81,7 @@ def _compare(title: str, pipeline: Callable[[], float], bare: Callable[[], float
 
 
 def _rate(batches: Iterable[Any], skipped: int, steps: int) -> float:
-    """Images a second over some batches after the skipped ones, so start-up is apart."""
+    """Images per second over some batches after the skipped ones, so that start-up is not included."""
     stream = iter(batches)
     for _ in range(skipped):
         next(stream)
@@ -92,7 +92,7 @@ def _rate(batches: Iterable[Any], skipped: int, steps: int) -> float:
 
 
 def bare_examples(records: Records) -> tf.data.Dataset:
-    """What one writes with TensorFlow's own letterbox, for grey images of any size."""
+    """A plain implementation with TensorFlow's own letterbox, for grey images of any size."""
 
     def load(text: Any) -> dict[str, Any]:
         example = parse_example(text, len(records.labels))
@@ -108,7 +108,7 @@ def bare_examples(records: Records) -> tf.data.Dataset:
 
 
 def bare_batches(examples: tf.data.Dataset, augmentation: AugmentationConfig) -> tf.data.Dataset:
-    """What one writes who never resumes a training: one chain of stages and one stream of seeds."""
+    """A plain implementation that cannot resume: one chain of stages and one stream of seeds."""
 
     def change(step: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         batch = augment(batch, augmentation, tf.stack([tf.zeros_like(step), step]))
@@ -126,7 +126,7 @@ def bare_batches(examples: tf.data.Dataset, augmentation: AugmentationConfig) ->
 
 
 def make_records(folder: Path, images: int) -> Records:
-    """A records artifact with that many grey training images, each another."""
+    """Makes a records artifact with this number of different grey training images."""
     rng = np.random.default_rng(0)
     patient = make_patient(rng)
     slices = [

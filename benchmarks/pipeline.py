@@ -1,9 +1,8 @@
 """Times a whole pipeline run and an unchanged second one: `python -m benchmarks.pipeline [OVERRIDE ...]`.
 
-The run happens in an empty folder, so no earlier result helps it. Prints the seconds of both runs, of each
-step of the first, what lies between the steps, and the disk that it leaves. A step's seconds are those from
-its telling of its begin to that of its end; everything else is orchestration: compiling, kfp.local, starting
-and ending a process a step.
+The run uses an empty folder, so nothing is cached. Prints the seconds of both runs, of each step of the first
+and of the time between the steps, and its disk usage. A step's seconds are those between its begin and end
+events; everything else is orchestration: compiling, kfp.local, starting and ending one process per step.
 """
 
 import json
@@ -18,7 +17,7 @@ from pipelines.image import ROOT
 
 
 def timed_run(runs: Path, overrides: list[str]) -> tuple[float, str]:
-    """One run in a process of its own: its seconds, interpreter start included, and its result."""
+    """Runs the pipeline in its own process; returns its seconds (with interpreter start) and its result."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.run_in_folder", str(runs), *overrides],
@@ -36,7 +35,7 @@ def main() -> None:
         runs = Path(folder)
         first, output = timed_run(runs, sys.argv[1:])
         second, _ = timed_run(runs, sys.argv[1:])
-        # Checkpoints and artifacts share files: the same one counts once.
+        # Checkpoints and artifacts share files by hard links: count each file once.
         files = {path.stat().st_ino: path.stat().st_size for path in runs.rglob("*") if path.is_file()}
         [record] = (runs / "history").glob("*.json")
         steps: dict[str, float] = json.loads(record.read_text())["executed"]
@@ -45,7 +44,7 @@ def main() -> None:
     for title, seconds in steps.items():
         print(f"{title:40} {seconds:7.1f} s")
     print(
-        f"{'orchestration':40} {between:7.1f} s, {between / first:.1%}, {between / len(steps):.2f} s a step"
+        f"{'orchestration':40} {between:7.1f} s, {between / first:.1%}, {between / len(steps):.2f} s per step"
     )
     print(f"{'first run':40} {first:7.1f} s")
     print(f"{'unchanged second run':40} {second:7.1f} s")

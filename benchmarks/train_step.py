@@ -1,11 +1,12 @@
-"""Times a training's step, its feature cache and its start: `python -m benchmarks.train_step [PART]`.
+"""Times training steps, the feature cache and start-up: `python -m benchmarks.train_step [PART]`.
 
-- `step`: images per second of `fit` with a training's callbacks, beside a bare hand-written compiled step of
-  the same model, losses and batch, by turns in one process; the ratio is the median of the turns'. Runs on
-  either backend (`KERAS_BACKEND=jax`, where no TensorFlow is needed). On a GPU it also says what share of
-  the rate of a plain matrix product the step reaches.
-- `cache`: an epoch of the quick profile's phase 2, its backbone's features cached, and without the cache.
-- `startup`: seconds from a process's start to the end of its first step, by part, beside a bare tf.function.
+- `step`: images per second of `fit` with a training's callbacks, compared with a bare hand-written compiled
+  step of the same model, losses and batch, alternately in one process; the ratio is the median over the
+  rounds. Runs on either backend (`KERAS_BACKEND=jax` needs no TensorFlow). On a GPU it also prints the step's
+  share of the throughput of a plain matrix product.
+- `cache`: an epoch of the quick profile's phase 2, with and without the feature cache.
+- `startup`: seconds from process start to the end of the first step, by part, compared with a bare
+  tf.function.
 """
 
 import argparse
@@ -38,14 +39,14 @@ Row = tuple[str, str]
 
 
 def main() -> None:
-    """Prints the table, row by row as it is known."""
+    """Prints the table, each row as soon as it is measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", nargs="?", default="all", choices=("step", "cache", "startup", "all"))
     parser.add_argument("--backbone", default="resnet101")
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--fraction", type=float, default=1.0, help="share of the backbone that learns")
+    parser.add_argument("--fraction", type=float, default=1.0, help="trainable fraction of the backbone")
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns")
     with step():
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Names and figures of the parts that are wanted."""
+    """Measures the selected parts; yields names and figures."""
     config = make_config(arguments)
     yield "machine", f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     model = f"{arguments.backbone}, {arguments.size} px"
@@ -68,7 +69,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
 
 
 def make_config(arguments: argparse.Namespace) -> TrainConfig:
-    """Both heads and a share of the backbone, without a start model."""
+    """A config for both heads and a fraction of the backbone, without a start model."""
     overrides = [
         f"model={arguments.backbone}",
         f"model.image_size={arguments.size}",
@@ -81,7 +82,7 @@ def make_config(arguments: argparse.Namespace) -> TrainConfig:
 
 
 def measure_step(config: TrainConfig, precision: Any, steps: int, rounds: int) -> Iterator[Row]:
-    """Our steps and bare ones by turns."""
+    """Times our steps and bare ones alternately."""
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         import_tensorflow()
     import keras
@@ -90,7 +91,7 @@ def measure_step(config: TrainConfig, precision: Any, steps: int, rounds: int) -
 
     on_tensorflow = keras.backend.backend() == "tensorflow"
     on_gpu = has_gpu(on_tensorflow)
-    # As `train`: XLA on a GPU; on a CPU TensorFlow without it, while JAX knows nothing else.
+    # As in `train`: XLA on a GPU, none for TensorFlow on a CPU; JAX always uses XLA.
     jit = on_gpu or not on_tensorflow
     if on_tensorflow:
         from brain_tumor.model.graphs import skip_graph_optimizer_on_cpu
@@ -121,7 +122,7 @@ def measure_step(config: TrainConfig, precision: Any, steps: int, rounds: int) -
     yield "ours / bare", f"{statistics.median(b / a for a, b in turns):.3f}"
     if on_gpu:
         rate = matrix_rate(on_tensorflow, precision)
-        # The backward pass has two products for each of the forward one.
+        # The backward pass has two matrix products for each one of the forward pass.
         used = 3 * forward_flops(model) * mine
         yield "matrix product", f"{rate / 1e12:.0f} TFLOP/s"
         yield "our step's convolutions", f"{used / 1e12:.0f} TFLOP/s, {used / rate:.1%} of it"
@@ -139,7 +140,7 @@ def has_gpu(on_tensorflow: bool) -> bool:
 
 
 def our_steps(model: Any, config: TrainConfig, batch: Batch, steps: int) -> Callable[[], float]:
-    """A function that trains some steps as `train` does, and gives their seconds."""
+    """Makes a function that trains some steps as `train` does, and returns their seconds."""
     import keras
 
     from brain_tumor.training.callbacks import FiniteLoss, Preemption
@@ -168,7 +169,7 @@ def our_steps(model: Any, config: TrainConfig, batch: Batch, steps: int) -> Call
 
 
 def forward_flops(model: Any) -> float:
-    """Multiplications and additions of an image's convolutions, forward."""
+    """Multiplications and additions of the convolutions in one image's forward pass."""
     import keras
 
     from brain_tumor.model.detector import leaf_layers
@@ -182,7 +183,7 @@ def forward_flops(model: Any) -> float:
 
 
 def matrix_rate(on_tensorflow: bool, precision: str) -> float:
-    """Floating-point operations a second of a large matrix product, ten in a row."""
+    """Floating-point operations per second of a large matrix product, repeated ten times."""
     from keras import ops
 
     product: Any = ops.matmul

@@ -1,4 +1,4 @@
-"""Times a training from its process's start to the end of its first step, see `benchmarks.train_step`."""
+"""Times a training from process start to the end of its first step, see `benchmarks.train_step`."""
 
 import json
 import statistics
@@ -11,7 +11,7 @@ from brain_tumor.config import TrainConfig, to_json
 
 
 def measure_start(config: TrainConfig, rounds: int) -> Iterator[tuple[str, str]]:
-    """New processes by turns, ours and bare ones."""
+    """Times new processes alternately, ours and bare ones."""
     found: dict[str, list[dict[str, float]]] = {"ours": [], "bare": []}
     for _ in range(rounds):
         for kind, runs in found.items():

@@ -1,1 +1,1 @@
-"""The pages and pictures of docs/ that are made from the code; see `documentation.__main__`."""
+"""Generators of the pages and pictures in docs/ that are made from the code, see `documentation.__main__`."""

@@ -1,6 +1,6 @@
-"""Writes the parts of docs/ that are made from the code: `python -m documentation [--check]`.
+"""Generates the parts of docs/ that are made from the code: `python -m documentation [--check]`.
 
-With `--check` it writes nothing, and says which of them are not what the code would make.
+With `--check` it writes nothing, and lists the files that are not up to date.
 """
 
 import argparse
@@ -14,7 +14,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def generated() -> dict[Path, str]:
-    """What the code makes, by its file."""
+    """The generated content by file."""
     return {
         DOCS / "reference.md": reference_page(),
         DOCS / "images" / "pipeline.svg": draw_flow(compiled_steps()),
@@ -22,18 +22,18 @@ def generated() -> dict[Path, str]:
 
 
 def stale(made: dict[Path, str]) -> list[Path]:
-    """The files that are missing or hold something else.
+    """The files that are missing or not up to date.
 
     Args:
-        made: What they should hold.
+        made: The generated content by file.
     """
     return [path for path, text in made.items() if not path.is_file() or path.read_text("utf-8") != text]
 
 
 def main() -> None:
     """The command line. Exit code 1 if `--check` finds a stale file."""
-    parser = argparse.ArgumentParser(description="Write what docs/ has from the code.")
-    parser.add_argument("--check", action="store_true", help="write nothing, say what is stale")
+    parser = argparse.ArgumentParser(description="Generate the parts of docs/ that are made from the code.")
+    parser.add_argument("--check", action="store_true", help="write nothing, list stale files")
     check = parser.parse_args().check
     made = generated()
     changed = stale(made)

@@ -1,4 +1,4 @@
-"""The picture of the pipeline: its steps as a compiled file has them, drawn as SVG."""
+"""Draws the steps of the compiled pipeline as an SVG."""
 
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pipelines.targets.target import load_target
 
 BOX_WIDTH, BOX_HEIGHT = 164, 38  # pixels
 COLUMN, ROW, MARGIN = 192, 52, 16
-# By the component's name: the color of its box, which says what kind of step it is.
+# The box color by component name, which shows the kind of step.
 COLORS = {"ingest": "#e3f0e8", "build-tfrecords": "#e3f0e8", "train": "#fdebd3"}
 JUDGEMENT = "#e2eaf7"
 
@@ -24,9 +24,9 @@ class Step:
     """A step of the compiled pipeline.
 
     Attributes:
-        title: Its name for people.
+        title: Its display name.
         component: Its component's name.
-        after: The steps that it reads from, by their keys.
+        after: The keys of the steps whose outputs it reads.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Step:
 
 
 def compiled_steps() -> dict[str, Step]:
-    """The steps of the default pipeline, by their keys in the compiled file, in its order."""
+    """The steps of the default pipeline by their keys in the compiled file, in the file's order."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         compile_pipeline(load_target("local"), "picture", configure([]), path)
@@ -50,13 +50,13 @@ def _read(task: dict[str, Any]) -> Step:
 
 
 def draw_flow(steps: dict[str, Step]) -> str:
-    """Draws steps from left to right, each behind all that it reads from.
+    """Draws steps from left to right, each after all steps whose outputs it reads.
 
     Args:
         steps: The steps by key.
 
     Returns:
-        SVG. It needs no font but the reader's own, and asks for nothing.
+        The SVG, without embedded fonts or external resources.
     """
     columns: dict[str, int] = {}
     for name in steps:
@@ -70,7 +70,7 @@ def draw_flow(steps: dict[str, Step]) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
             f'height="{height}" role="img" font-family="system-ui, sans-serif" font-size="14">',
-            "<title>The steps of the pipeline, each behind what it reads from</title>",
+            "<title>The steps of the pipeline, each after the steps whose outputs it reads</title>",
             '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" '
             'orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#667"/></marker></defs>',
             f'<rect width="{width}" height="{height}" rx="8" fill="#fff"/>',
@@ -100,14 +100,14 @@ def _places(steps: dict[str, Step], columns: dict[str, int]) -> dict[str, tuple[
 
 
 def _column(name: str, steps: dict[str, Step], columns: dict[str, int]) -> int:
-    """How many steps are before this one on the longest way to it."""
+    """The number of steps before this one on the longest path to it."""
     if name not in columns:
         columns[name] = max((_column(each, steps, columns) + 1 for each in steps[name].after), default=0)
     return columns[name]
 
 
 def _nearest(name: str, steps: dict[str, Step]) -> list[str]:
-    """What a step reads from, without what it could reach by way of another of them."""
+    """The steps that a step reads from, without those that are also reached through another of them."""
     after = steps[name].after
     return sorted(each for each in after if not any(each in _before(other, steps) for other in after))
 

@@ -1,4 +1,4 @@
-"""The configuration reference: every key of the schemas, as a page in Markdown."""
+"""Generates the configuration reference: all settings of the schemas, as a Markdown page."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -29,7 +29,7 @@ from brain_tumor.config.pipeline import Config
 from brain_tumor.config.training import Heads, LossWeights, TrainingConfig
 from pipelines.targets.target import Bytes, Cores, Placement, Target, Toleration
 
-# The sections of the configuration, by the key that leads to them.
+# The sections of the configuration by key.
 SECTIONS: dict[str, type[Schema]] = {
     "": Config,
     "dataset": DatasetConfig,
@@ -48,52 +48,52 @@ SECTIONS: dict[str, type[Schema]] = {
     "visualize": VisualizeConfig,
     "gate": GateConfig,
 }
-# Those of a target's file.
+# The sections of a target's file by key.
 TARGET_SECTIONS: dict[str, type[Schema]] = {
     "Target": Target,
     "placement.STEP": Placement,
     "placement.STEP.tolerations": Toleration,
 }
-# The kinds of values that have rules of their own, see `brain_tumor.config.fields`.
+# Types with their own validation, see `brain_tumor.config.fields`.
 KINDS: list[tuple[Any, str, str]] = [
-    (Threshold, "number or text", "0 to 1, or `tuned`"),
-    (Labels, "list of texts", "`auto`, or names, each once"),
-    (Heads, "list of texts", "`labels`, `boxes` or both"),
-    (Location, "text", "a path, or an address that begins with `gs://` or `s3://`"),
-    (Folder, "text", "a folder of this machine"),
-    (BucketAddress, "text", "an address that begins with `gs://` or `s3://`"),
-    (Cores, "text", "a number of cores, such as `4` or `500m`"),
-    (Bytes, "text", "a number of bytes, such as `16Gi`"),
+    (Threshold, "number or string", "0 to 1, or `tuned`"),
+    (Labels, "list of strings", "`auto`, or unique names"),
+    (Heads, "list of strings", "`labels`, `boxes` or both"),
+    (Location, "string", "a path, or an address that starts with `gs://` or `s3://`"),
+    (Folder, "string", "a local folder"),
+    (BucketAddress, "string", "an address that starts with `gs://` or `s3://`"),
+    (Cores, "string", "a number of cores, such as `4` or `500m`"),
+    (Bytes, "string", "a number of bytes, such as `16Gi`"),
 ]
-TYPES = {str: "text", int: "whole number", float: "number", bool: "yes or no"}
+TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 COLUMNS = ("Key", "Type", "Default", "Allowed", "Meaning")
 PROFILES = ("quick", "full")
 
 INTRODUCTION = """\
 # Configuration reference
 
-This page is made from the schemas in `src/brain_tumor/config/` and `pipelines/targets/target.py` by
-`make docs-reference`; edit those. [Configuration](configuration.md) says how values are given.
+This page is generated from the schemas in `src/brain_tumor/config/` and `pipelines/targets/target.py` by
+`make docs-reference`; edit those. [Configuration](configuration.md) describes how to set values.
 
-A default is what the schema says. The profiles and phases of `src/brain_tumor/config/yaml/` set some keys
-otherwise: see [what the profiles set](#what-the-profiles-set). "Required" means that there is no default.
+Defaults are those of the schemas. The profiles and phases in `src/brain_tumor/config/yaml/` change some of
+them: see [what the profiles set](#what-the-profiles-set). "Required" means that there is no default.
 """
 PROFILES_INTRODUCTION = """\
 ## What the profiles set
 
-Keys whose value in one of the profiles is not the schema's default, with the default data set
-and `phases=mission`.
+Settings whose value in a profile differs from the schema's default, with the default data set and
+`phases=mission`.
 """
 TARGET_INTRODUCTION = """\
 ## Files of targets
 
-A file `pipelines/targets/NAME.yaml` is chosen by `TARGET=NAME`; see [targets](targets.md). `STEP` is one of
+`TARGET=NAME` selects the file `pipelines/targets/NAME.yaml`; see [targets](targets.md). `STEP` is one of
 `ingest`, `build_tfrecords`, `train`, `evaluate`, `label_curves`, `visualize`, `gate`.
 """
 
 
 def reference_page() -> str:
-    """The whole page.
+    """Generates the whole page.
 
     Raises:
         ValueError: A key has no description in its schema.
@@ -105,7 +105,7 @@ def reference_page() -> str:
 
 
 def _section(key: str, schema: type[Schema], level: str = "##") -> str:
-    """A heading, what the schema is, and a table of its keys; of a source, without what all sources have."""
+    """A heading, the schema's description, and a table of its keys, without those that all sources share."""
     about = (schema.__doc__ or "").split("\n")[0]
     heading = f"`{key}`" if key else "Top level"
     base = DatasetConfig if issubclass(schema, DatasetConfig) and schema is not DatasetConfig else None
@@ -125,7 +125,7 @@ def _row(schema: type[Schema], name: str) -> tuple[str, ...]:
         DatasetConfig.model_fields[name].description if _shared(name) else None
     )
     if not description:
-        raise ValueError(f"{schema.__name__}.{name} has no text below it that says what it means; write one.")
+        raise ValueError(f"{schema.__name__}.{name} has no docstring below it; add one.")
     hint = get_type_hints(schema, include_extras=True)[name]
     kind, allowed = _kind(hint)
     default = "required" if field.default is PydanticUndefined else _shown(field.default)
@@ -137,10 +137,10 @@ def _shared(name: str) -> bool:
 
 
 def _kind(hint: Any) -> tuple[str, str]:
-    """What a value is, and which values are allowed.
+    """The type of a value, and the allowed values.
 
     Args:
-        hint: The field's type, with what pydantic checks beyond it.
+        hint: The field's type, including pydantic's constraints.
     """
     for known, kind, allowed in KINDS:
         if hint == known:
@@ -156,18 +156,18 @@ def _kind(hint: Any) -> tuple[str, str]:
         kind, allowed = _kind(parts[0])
         return f"{kind}, or null", allowed
     if get_origin(hint) is dict:
-        return "keys with values", ""
+        return "mapping", ""
     if get_origin(hint) is list:
         return "list", ""
     if isinstance(hint, type) and issubclass(hint, Schema):
-        return "keys with values", "see below"
+        return "mapping", "see below"
     if hint in TYPES:
         return TYPES[hint], "`true`, `false`" if hint is bool else ""
-    return "keys with values", "see below"  # a union of schemas
+    return "mapping", "see below"  # a union of schemas
 
 
 def _limits(metadata: tuple[Any, ...]) -> str:
-    """The range that annotations such as `Field(ge=0, le=1)` give, in words."""
+    """Describes the range given by annotations such as `Field(ge=0, le=1)`."""
     found = [part for each in metadata for part in getattr(each, "metadata", [each])]
     low = next((part for part in found if isinstance(part, Ge | Gt)), None)
     high = next((part for part in found if isinstance(part, Le | Lt)), None)
@@ -193,7 +193,7 @@ def _shown(value: Any) -> str:
 
 
 def _profiles_table() -> str:
-    """A row for each key that a profile sets, see `PROFILES_INTRODUCTION`."""
+    """One row per key that a profile sets, see `PROFILES_INTRODUCTION`."""
     composed = [compose([f"profile={profile}"]) for profile in PROFILES]
     rows = []
     for key, default in _defaults(composed[0]):
@@ -204,7 +204,7 @@ def _profiles_table() -> str:
 
 
 def _defaults(config: Config) -> Iterator[tuple[str, Any]]:
-    """Every single value's key, and what the schema says of it."""
+    """Yields every key and its default in the schema."""
 
     def walk(prefix: str, values: Schema) -> Iterator[tuple[str, Any]]:
         for name, field in type(values).model_fields.items():

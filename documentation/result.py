@@ -1,4 +1,4 @@
-"""Draws README's picture of a result: `python -m documentation.result RUN`, a local run's name."""
+"""Draws the README's picture of a result: `python -m documentation.result RUN`, with a local run's name."""
 
 import argparse
 from pathlib import Path
@@ -20,7 +20,7 @@ IMAGES, DPI = 8, 90
 
 
 def draw_result(runs: Path, run: str, path: Path) -> None:
-    """Draws slices of a run's gallery, with true boxes (solid) and those of the final model (dashed).
+    """Draws slices of a run's gallery, with true boxes (solid) and predicted boxes (dashed).
 
     Args:
         runs: The folder of the runs.
@@ -28,11 +28,11 @@ def draw_result(runs: Path, run: str, path: Path) -> None:
         path: The PNG to write.
 
     Raises:
-        InputError: There is no such run, or its artifacts are gone.
+        InputError: The run does not exist, or its artifacts are deleted.
     """
     record = find_record(runs, run)
     if record is None:
-        raise InputError(f"There is no run {run} in {runs}; give the name of one.")
+        raise InputError(f"There is no run {run} in {runs}; name another one.")
     artifacts = record.artifacts
     evaluation = read_evaluation(artifacts["evaluation"])
     table = open_predictions(artifacts["predictions"]).table
@@ -55,7 +55,7 @@ def draw_result(runs: Path, run: str, path: Path) -> None:
 def main() -> None:
     """The command line."""
     with step():
-        parser = argparse.ArgumentParser(description="Draw README's picture of a result.")
+        parser = argparse.ArgumentParser(description="Draw the README's picture of a result.")
         parser.add_argument("run", help="the run's name or id")
         draw_result(RUNS, parser.parse_args().run, PICTURE)
         print(PICTURE)
