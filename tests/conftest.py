@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a tiny data set, a configuration that trains in seconds, buckets."""
+"""Shared fixtures: a tiny data set, a configuration that trains in seconds, buckets."""
 
 import gc
 import os
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:  # few tests need what this imports
+if TYPE_CHECKING:  # only a few tests need these imports
     from tests.unit.buckets import Bucket, GoogleBucket, S3Bucket
 
-# TensorFlow reads this when it is imported, and so do the processes that tests start.
+# Read by TensorFlow at import, also in the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# A developer's credentials and checkpoints are not the tests' to use.
+# Tests must not use a developer's credentials and checkpoints.
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
 os.environ.pop("BRAIN_TUMOR_CHECKPOINTS", None)
 os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
 os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
-# A developer's MLflow store is not the tests' to write to.
+# Tests must not write to a developer's MLflow store.
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
     os.environ.pop(name, None)
 
@@ -36,7 +36,7 @@ TINY = [
     "model.image_size=32",
     "model.head_width=16",
     "training.batch_size=8",
-    # Tracing what learns is most of such a training's time: only the backbone's top does.
+    # Tracing trainable layers takes most of such a training's time, so only the backbone's top is trained.
     "phases.phase1_box.trainable_fraction=0.1",
     "phases.phase3_finetune.trainable_layers=20",
     *(f"phases.{phase}.epochs=1" for phase in PHASES),
@@ -44,7 +44,7 @@ TINY = [
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how many cases the campaign had, all its tests together."""
+    """Prints the campaign's total number of cases."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
     counted = [value for report in reports for name, value in report.user_properties if name == "campaign"]
     if counted:
@@ -70,13 +70,13 @@ def free_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_overrides() -> list[str]:
-    """Overrides under which each training takes seconds, on the data of `tiny_dataset`. Add to a copy."""
+    """Overrides with which trainings on `tiny_dataset`'s data take seconds. Do not modify; copy."""
     return list(TINY)
 
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset artifact: 4, 2 and 2 synthetic patients with 8 slices each. Not to be changed."""
+    """A dataset artifact: 4, 2 and 2 synthetic patients with 8 slices each. Do not modify."""
     from brain_tumor.configure import configure
     from brain_tumor.ingest.ingest import ingest
 
@@ -87,7 +87,7 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_records(tiny_dataset: Path) -> Path:
-    """The records artifact of `tiny_dataset`. Not to be changed."""
+    """The records artifact of `tiny_dataset`. Do not modify."""
     from brain_tumor.artifacts.dataset import open_dataset
     from brain_tumor.configure import configure
     from brain_tumor.records.build import build_tfrecords
@@ -98,7 +98,7 @@ def tiny_records(tiny_dataset: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def google_server() -> Iterator["GoogleBucket"]:
-    """An emulator of Google Cloud Storage. Stopping it takes half a second, so it serves all tests."""
+    """An emulator of Google Cloud Storage. Stopping it takes half a second, so all tests share it."""
     from tests.unit.buckets import serve_google
 
     with serve_google() as bucket:
@@ -107,7 +107,7 @@ def google_server() -> Iterator["GoogleBucket"]:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Bucket"]:
-    """An S3 server. Its start takes seconds, so it serves all tests."""
+    """An S3 server. Starting it takes seconds, so all tests share it."""
     from tests.unit.buckets import serve_s3
 
     with serve_s3(tmp_path_factory.mktemp("s3")) as bucket:
@@ -133,6 +133,6 @@ def s3_bucket(s3_server: "S3Bucket", monkeypatch: pytest.MonkeyPatch) -> "S3Buck
 
 @pytest.fixture(params=["google", "s3"])
 def bucket(request: pytest.FixtureRequest) -> "Bucket":
-    """A test with it runs once with a bucket of each store."""
+    """Runs a test once with a bucket of each store."""
     found: Bucket = request.getfixturevalue(f"{request.param}_bucket")
     return found

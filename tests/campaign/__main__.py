@@ -1,4 +1,4 @@
-"""Counts what the campaign finds, of this version or of another one, without stopping at the first.
+"""Runs the campaign on this version or another one, and counts violations without stopping at the first.
 
 python -m tests.campaign --cases 10000
 python -m tests.campaign --source /path/of/another/version/src
@@ -17,11 +17,11 @@ from tests.campaign.workplace import ROOT
 
 
 def main() -> None:
-    """Runs the campaign, and prints what it has counted. Exit code 1 if anything was wrong."""
+    """Runs the campaign, and prints the counts. The exit code is 1 if there was any violation."""
     parser = argparse.ArgumentParser("python -m tests.campaign", description=__doc__)
-    parser.add_argument("--cases", type=int, default=1000, help="about how many")
-    parser.add_argument("--source", type=Path, default=ROOT / "src", help="folder of the brain_tumor to run")
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), help="of which kinds; all by default")
+    parser.add_argument("--cases", type=int, default=1000, help="approximate number of cases")
+    parser.add_argument("--source", type=Path, default=ROOT / "src", help="source folder to test")
+    parser.add_argument("kinds", nargs="*", default=list(KINDS), help="kinds of cases; all by default")
     arguments = parser.parse_args()
     tally = Tally()
     share = arguments.cases / sum(KINDS[kind][0] for kind in arguments.kinds)

@@ -1,4 +1,4 @@
-"""Annotations that are bad: rows, entries and lines of anything, in every format; files that are damaged."""
+"""Bad annotations: arbitrary rows, entries and lines in every format; damaged files."""
 
 import json
 import os
@@ -26,7 +26,7 @@ sizes = st.sampled_from(["40", "30", "0", "-1", "4e9"]) | cells
 
 
 def _rows(draw: Draw, good: bytes) -> tuple[bytes, int]:
-    """Rows of a CSV file for the second image, and for no image at all."""
+    """Rows of a CSV file, for the second image and for nonexistent images."""
     names = st.just(VICTIM.name) | st.sampled_from(NASTY)
     row = st.tuples(names, sizes, sizes, labels, numbers, numbers, numbers, numbers).map(list)
     rows = draw(st.lists(row | st.lists(cells, max_size=9), max_size=4))
@@ -39,7 +39,7 @@ def _rows(draw: Draw, good: bytes) -> tuple[bytes, int]:
 
 
 def _entries(draw: Draw, good: bytes) -> tuple[bytes, int]:
-    """Annotations of a COCO file for the second image, and for images that are none."""
+    """Annotations of a COCO file, for the second image and for nonexistent images."""
     content = json.loads(good)
     victim = next(image["id"] for image in content["images"] if image["file_name"] == VICTIM.name)
     box = st.lists(st.floats() | st.integers() | numbers, min_size=3, max_size=5) | trees
@@ -50,14 +50,14 @@ def _entries(draw: Draw, good: bytes) -> tuple[bytes, int]:
     entries = draw(st.lists(entry, max_size=3))
     strays = draw(st.lists(trees | st.fixed_dictionaries({"image_id": texts, "bbox": box}), max_size=2))
     content["annotations"] += [*entries, *strays]
-    # Such as an entry's own image, once more.
+    # For example a duplicate of an entry's own image.
     content["images"] += draw(st.lists(trees | st.fixed_dictionaries({"file_name": texts}), max_size=2))
     content["extra"] = draw(trees)
     return json.dumps(content).encode(), 1 + len(entries)
 
 
 def _lines(draw: Draw, good: bytes) -> tuple[bytes, int]:
-    """Lines of a YOLO file: boxes, polygons, keypoints, anything."""
+    """Lines of a YOLO file: boxes, polygons, keypoints, arbitrary text."""
     line = st.lists(fractions, min_size=3, max_size=12).map(lambda values: " ".join(["0", *values]))
     lines = draw(st.lists(line | cells, max_size=4))
     text = "\n".join([good.decode(), *lines])
@@ -91,7 +91,7 @@ feature_lists = (
 
 
 def _records(draw: Draw, good: bytes) -> tuple[bytes, int | None]:
-    """Records of anything beside the good ones."""
+    """Arbitrary records in addition to the good ones."""
     features = st.dictionaries(st.sampled_from(FEATURES), feature_lists, min_size=1, max_size=3)
     bad = draw(st.lists(st.binary(max_size=20) | features.map(bad_example), max_size=3))
     place = draw(st.integers(0, len(bad)))
@@ -111,7 +111,7 @@ SPOILERS: dict[str, tuple[str, Callable[[Draw, bytes], tuple[bytes, int | None]]
 
 
 def bad_annotations(export_format: str) -> Callable[[Bench, Draw], Outcome]:
-    """Cases in which the second image's annotations are of anything, and there are more of no image."""
+    """Cases with arbitrary annotations for the second image, and more for nonexistent images."""
     path, spoil = SPOILERS[export_format]
 
     def case(bench: Bench, draw: Draw) -> Outcome:
@@ -163,7 +163,7 @@ ANNOTATION_FILES = {
 
 
 def damaged_files(bench: Bench, draw: Draw) -> Outcome:
-    """Annotation files that are cut, in another encoding, of another kind, or no files at all."""
+    """Annotation files that are truncated, in another encoding, of another kind, or not files at all."""
     export_format = draw(st.sampled_from(list(ANNOTATION_FILES)))
     path = draw(st.sampled_from(ANNOTATION_FILES[export_format]))
     files = dict(bench.exports[export_format])

@@ -1,4 +1,4 @@
-"""Artifacts that are cut, of another kind, or of anything, given to the steps that read them."""
+"""Artifacts that are truncated, of another kind, or arbitrary, as inputs of steps."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ PROGRAM = Path(__file__).with_name("made.py")
 
 @functools.cache
 def make_artifacts(server: Server, folder: Path, files: tuple[tuple[str, bytes], ...]) -> dict[str, Path]:
-    """Good artifacts by name, of an export of these files; they are made once."""
+    """Makes good artifacts from an export of these files, once; returns them by name."""
     made = {name: folder / name for name in ("dataset", "records", "predictions", "evaluation", "final")}
     with workplace(folder, server, dict(files)) as place:
         config = {"source": "directory", "path": str(place.export), "labels": LABELS}
@@ -38,9 +38,9 @@ def make_artifacts(server: Server, folder: Path, files: tuple[tuple[str, bytes],
 
 
 def _spoil(draw: Draw, folder: Path) -> None:
-    """Makes one file of an artifact bad."""
+    """Damages one file of an artifact."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    # As often the manifest as all else.
+    # The manifest as often as all other files together.
     manifest = folder / "manifest.json"
     documents = [path for path in files if path.suffix == ".json"]
     path = draw(st.sampled_from([*files, *[manifest] * len(files)]))
@@ -59,7 +59,7 @@ def _spoil(draw: Draw, folder: Path) -> None:
 
 
 def _changed(draw: Draw, content: Any) -> Any:
-    """A JSON value with one that is somewhere in it replaced or gone."""
+    """A JSON value in which one nested value is replaced or removed."""
     if not isinstance(content, dict) or not content or draw(st.integers(0, 3)) == 0:
         return draw(trees)
     key = draw(st.sampled_from(sorted(content)))
@@ -70,17 +70,17 @@ def _changed(draw: Draw, content: Any) -> Any:
 
 
 def bad_datasets(bench: Bench, draw: Draw) -> Outcome:
-    """TFRecords are to be made of a damaged dataset."""
+    """Builds TFRecords from a damaged dataset."""
     return _run(bench, draw, ["dataset"], ["records", "--output", "OUTPUT"], tensorflow=True)
 
 
 def bad_judgements(bench: Bench, draw: Draw) -> Outcome:
-    """Pictures are to be drawn of damaged predictions or evaluations, or from a damaged dataset."""
+    """Draws reports from damaged predictions, evaluations or datasets."""
     return _run(bench, draw, ["dataset", "predictions", "evaluation"], ["visualize", "--output", "REPORT"])
 
 
 def bad_models(bench: Bench, draw: Draw) -> Outcome:
-    """Models or records that are damaged are to be judged. No model here is one."""
+    """Evaluates damaged models or records. None of the models here is a real one."""
     argv = ["evaluate", "--predictions", "OUTPUT", "--evaluation", "OUTPUT-2", "--report", "REPORT"]
     return _run(bench, draw, ["records", "final"], argv, tensorflow=True)
 

@@ -1,4 +1,4 @@
-"""What all kinds of cases work with: good exports, and how one that was made bad is judged."""
+"""Shared by all kinds of cases: good exports, and the checks after ingesting a bad one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tests.unit.bad_exports import LABELS
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Outcome = tuple[str, list[Violation]]
-"""How a case ended, and what was wrong."""
+"""How a case ended, and its violations."""
 
 CONFIGS = st.fixed_dictionaries(
     {
@@ -27,11 +27,11 @@ CONFIGS = st.fixed_dictionaries(
 
 @dataclass(frozen=True)
 class Bench:
-    """What cases need.
+    """Resources for cases.
 
     Attributes:
         server: Runs steps.
-        folder: For the workplaces.
+        folder: The parent folder of the workplaces.
         exports: By format, the bytes of a good export's files by path.
     """
 
@@ -41,7 +41,7 @@ class Bench:
 
 
 def image_folders(place: Workplace, export_format: str) -> dict[str, Path] | None:
-    """Where the images of each split are; None for a format that has them in other files."""
+    """The folders of each split's images; None for a format that stores them in other files."""
     if export_format == "tfrecord":
         return None
     below = "images" if export_format == "yolo" else "."
@@ -57,18 +57,18 @@ def ingest_bad(
     expected: Callable[[Workplace], Expected],
     change: Callable[[Workplace], object] = lambda place: None,
 ) -> Outcome:
-    """Ingests an export that was made bad, and judges how that ends.
+    """Ingests a bad export, and checks the result.
 
-    One in forty goes by the command line and with a report, and one in forty of those that end well is made
-    into records: both take seconds.
+    One in forty runs on the command line with a report, and one in forty of the successful ones is built into
+    records: both take seconds.
 
     Args:
-        bench: What cases need.
+        bench: Resources for cases.
         draw: Draws the config.
         export_format: The export's format.
         files: Its files.
-        expected: What it holds.
-        change: What is done to the export besides.
+        expected: Its expected content.
+        change: A further change of the export.
     """
     config = draw(CONFIGS)
     way = draw(st.integers(0, 39))
@@ -104,5 +104,5 @@ def _make_records(place: Workplace) -> list[Violation]:
 
 
 def ending(ended: Ended) -> str:
-    """How a step ended, in a word."""
+    """How a step ended, in one word."""
     return {0: "well", 1: "with a traceback", 2: "with a sentence"}.get(ended.code, "by a signal")

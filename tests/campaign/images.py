@@ -1,4 +1,4 @@
-"""Images that are damaged or of another kind, names that nobody expects, folders that are no export."""
+"""Images that are damaged or of another kind, unexpected names, folders that are not an export."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def _turned(orientation: int) -> bytes:
 
 
 def _png_of(width: int, height: int) -> bytes:
-    """A PNG whose header says another size than its pixels have."""
+    """A PNG whose header has a different size than its pixels."""
     import struct
     import zlib
 
@@ -58,7 +58,7 @@ def _frames(kind: str) -> bytes:
 
 
 def contents() -> dict[str, bytes]:
-    """What may be where a JPEG should."""
+    """Contents that may replace a JPEG, by description."""
     jpeg = VICTIM.jpeg()
     return {
         "empty": b"",
@@ -97,7 +97,7 @@ CONTENTS = contents()
 
 
 def bad_images(bench: Bench, draw: Draw) -> Outcome:
-    """The second image's file is damaged, another image, no image, or no file."""
+    """The second image's file is damaged, another image, not an image, or not a file."""
     export_format = draw(st.sampled_from(FORMATS))
     files = bench.exports[export_format]
     path = next(name for name in files if name.endswith(f"/{VICTIM.name}"))
@@ -130,7 +130,7 @@ SUFFIXES = [".jpg", ".JPG", ".jpeg", ".png", ".Jpg", ".jpg.jpg"]
 
 
 def bad_names(bench: Bench, draw: Draw) -> Outcome:
-    """The second image has another name; so have its annotations, or not."""
+    """The second image has another name, with or without its annotations."""
     export_format = draw(st.sampled_from([*FORMATS, "tfrecord"]))
     letters = st.characters(exclude_categories=["Cs"], exclude_characters="/\0")
     stem = draw(st.sampled_from(STEMS) | st.text(letters, min_size=1, max_size=20))
@@ -219,7 +219,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 def bad_folders(bench: Bench, draw: Draw) -> Outcome:
-    """The export's folders are others than they should be, or may not be read."""
+    """The export's folders are wrong, or must not be read."""
     export_format = draw(st.sampled_from([*FORMATS, "tfrecord"]))
     chosen = draw(st.lists(st.sampled_from(sorted(CHANGES)), min_size=1, max_size=2, unique=True))
 
@@ -228,7 +228,7 @@ def bad_folders(bench: Bench, draw: Draw) -> Outcome:
         for name in chosen:
             try:
                 CHANGES[name](place.export)
-            except OSError:  # another change has taken away what this one is about
+            except OSError:  # another change has removed the target of this one
                 continue
 
     def expected(place: Workplace) -> Expected:

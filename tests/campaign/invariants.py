@@ -1,4 +1,4 @@
-"""What must hold of a step whatever it is given: nothing lost, nothing silent, no traceback."""
+"""Invariants of a step for any input: nothing lost, nothing silent, no traceback."""
 
 import csv
 import os
@@ -26,11 +26,11 @@ COORDINATES = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must not be.
+    """A violated invariant.
 
     Attributes:
-        kind: Which invariant, of `INVARIANTS`.
-        what: What was seen.
+        kind: The invariant, one of `INVARIANTS`.
+        what: What was observed.
     """
 
     kind: str
@@ -38,11 +38,11 @@ class Violation:
 
 
 class Watch:
-    """Looks at a workplace before a step and after it.
+    """Compares a workplace before and after a step.
 
     Args:
         place: The workplace.
-        own: Files and folders that the step may write, if it ends well.
+        own: Files and folders that the step may write if it succeeds.
     """
 
     def __init__(self, place: Workplace, own: Collection[Path] = ()) -> None:
@@ -51,23 +51,23 @@ class Watch:
         self._before = snapshot(place.root)
 
     def check(self, ended: Ended, number: int | None = None) -> list[Violation]:
-        """What is wrong after a step, or after one that was sent a signal."""
+        """The violations after a step, possibly one that was sent a signal."""
         found = list(_check_end(ended, number))
         after = snapshot(self._place.root)
         for name in sorted(self._before.keys() | after.keys()):
             if self._before.get(name) == after.get(name):
                 continue
             if name.startswith("data/export/"):
-                found.append(Violation("export", f"{name!r} is not as it was"))
+                found.append(Violation("export", f"{name!r} was changed"))
             elif self._is_draft(name):
                 if number != signal.SIGKILL:
                     found.append(Violation("draft", f"{name!r} is left"))
             elif not any(name == own or name.startswith(f"{own}/") for own in self._own):
-                found.append(Violation("outside", f"{name!r} is not as it was"))
+                found.append(Violation("outside", f"{name!r} was changed"))
         return found + self._check_secrets(ended)
 
     def _is_draft(self, name: str) -> bool:
-        """Whether it is a temporary file, or what an output is before it is whole."""
+        """Whether it is a temporary file, or an unfinished output."""
         hidden = [f"{Path(own).parent}/.{Path(own).name}" for own in self._own]
         # An output may have a name like a draft's.
         name = next((os.path.relpath(name, own) for own in self._own if Path(name).is_relative_to(own)), name)
@@ -98,14 +98,14 @@ def _check_end(ended: Ended, number: int | None) -> list[Violation]:
 
 @dataclass(frozen=True)
 class Expected:
-    """What an export holds, as the one knows who has made it bad.
+    """The known content of a bad export.
 
     Attributes:
-        good: Whether the good image's boxes are as they were written.
-        entries: How many annotations the other image has; None where nobody can tell.
+        good: Whether the good image's boxes are unchanged.
+        entries: The number of annotations of the other image; None if unknown.
         victim: The other image's name.
-        folders: By split, where the images are; None for those in other files, whose names are `images`.
-        images: Names of images of train that must not be lost, if they are in other files.
+        folders: The image folders by split; None if images are in other files, with the names `images`.
+        images: Names of train images that must not be lost, if they are in other files.
     """
 
     good: bool = True
@@ -116,7 +116,7 @@ class Expected:
 
 
 def account(dataset: Path, expected: Expected) -> list[Violation]:
-    """What of an export is neither in the dataset made of it nor named by a finding."""
+    """Content of an export that is neither in the dataset made from it nor named by a finding."""
     with open(dataset / "findings.csv", newline="", encoding="utf-8") as file:
         told = {(finding["split"], finding["file"]) for finding in csv.DictReader(file)}
     found = _lost_images(dataset, expected, told) + _changed_images(dataset, expected)
@@ -125,7 +125,7 @@ def account(dataset: Path, expected: Expected) -> list[Violation]:
 
 def _lost_images(dataset: Path, expected: Expected, told: set[tuple[str, str]]) -> list[str]:
     return [
-        f"of the image {split}/{name!r} nothing is said"
+        f"the image {split}/{name!r} is missing without a finding"
         for split, name in sorted(_images(expected))
         if (split, printable(name)) not in told
         and not any(os.path.lexists(dataset / kind / split / name) for kind in ("images", "quarantine"))
@@ -154,7 +154,7 @@ def _lost_boxes(dataset: Path, expected: Expected, told: set[tuple[str, str]]) -
             continue
         own = [row for row in rows if row["source_id"] == name]
         if len(own) != count:
-            found.append(f"{name!r} has {len(own)} boxes of {count}, and nothing is said")
+            found.append(f"{name!r} has {len(own)} boxes of {count}, without a finding")
         elif picture == GOOD.name and not _match(own):
             found.append(f"{name!r} has other boxes: {own}")
     return found
@@ -179,5 +179,5 @@ def _images(expected: Expected) -> set[tuple[str, str]]:
 
 
 def _same(name: str, other: str) -> bool:
-    """Whether two names are alike in Unicode's composed form."""
+    """Whether two names are equal in Unicode's composed form."""
     return unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)

@@ -1,4 +1,4 @@
-"""All kinds of cases, and how many of each there are among a thousand."""
+"""All kinds of cases, and how many of each there are per thousand."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from tests.campaign.tally import Tally
 from tests.campaign.workplace import ROOT, Server
 from tests.unit.bad_exports import write_good_exports
 
-# What is read: exports in every format.
+# Inputs: exports in every format.
 EXPORTS: dict[str, tuple[int, Case]] = {
     **{
         f"{name} annotations": (50, annotations.bad_annotations(name))
@@ -26,7 +26,7 @@ EXPORTS: dict[str, tuple[int, Case]] = {
     "names": (80, images.bad_names),
     "folders": (60, images.bad_folders),
 }
-# What else a step meets.
+# Other conditions.
 STEPS: dict[str, tuple[int, Case]] = {
     "paths": (80, places.bad_paths),
     "overrides": (60, places.bad_configurations),
@@ -45,7 +45,7 @@ KINDS = EXPORTS | STEPS
 
 @contextmanager
 def open_bench(folder: Path, source: Path = ROOT / "src") -> Iterator[Bench]:
-    """What cases need; `source` is the folder of the `brain_tumor` whose steps they run."""
+    """Opens the resources for cases; `source` is the folder of the `brain_tumor` under test."""
     for name in ("caches", "places"):
         (folder / name).mkdir()
     server = Server(source, folder / "caches")
@@ -60,11 +60,11 @@ def run_cases(kind: str, count: int, bench: Bench, tally: Tally, strict: bool = 
     """Runs cases of a kind, always the same ones.
 
     Args:
-        kind: Which, of `KINDS`.
-        count: How many.
-        bench: What they need.
+        kind: One of `KINDS`.
+        count: The number of cases.
+        bench: Resources for cases.
         tally: Counts them.
-        strict: Stop at the first one that finds something, and show the smallest such.
+        strict: Stop at the first violation, and show the smallest such case.
     """
     _, case = KINDS[kind]
 

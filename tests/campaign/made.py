@@ -1,6 +1,6 @@
-"""Makes up predictions on a dataset, their evaluation, and a model that is none.
+"""Makes artificial predictions for a dataset, their evaluation, and a fake model.
 
-A program by itself, like `server.py`: python made.py DATASET FOLDER
+A separate program, like `server.py`: python made.py DATASET FOLDER
 """
 
 import sys
@@ -29,7 +29,7 @@ COLUMNS = ["source_id", "filename", "patient_id", "slice", "width", "height"]
 
 
 def make(dataset: Dataset, folder: Path) -> None:
-    """Writes `predictions`, `evaluation` and `final` below a folder."""
+    """Writes `predictions`, `evaluation` and `final` to a folder."""
     labels = dataset.manifest.labels
     boxes = dataset.annotations.set_index(["source_id", "label"])[list(COORDINATES)]
     rows = []

@@ -1,4 +1,4 @@
-"""Outputs where something else is, odd paths, configurations of anything, full disks, signals."""
+"""Outputs at occupied paths, odd paths, arbitrary configurations, full disks, signals."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ PATHS = [
 
 
 def _is_argument(text: str) -> bool:
-    """Whether a process can be given a text."""
+    """Whether a text can be a process's argument."""
     try:
         return "\0" not in text and len(os.fsencode(text)) < 100_000
     except UnicodeEncodeError:
@@ -45,7 +45,7 @@ paths = st.sampled_from(PATHS) | texts.filter(_is_argument)
 
 
 def _furnish(place: Workplace) -> None:
-    """Links, a pipe and a locked folder, as they may stand about."""
+    """Adds links, a pipe and a locked folder."""
     (place.root / "link").symlink_to("documents")
     (place.root / "loop").symlink_to("loop")
     (place.root / "dangling").symlink_to("nowhere/new")
@@ -55,14 +55,14 @@ def _furnish(place: Workplace) -> None:
 
 
 def bad_paths(bench: Bench, draw: Draw) -> Outcome:
-    """An output, a report or an export at a path of anything."""
+    """An output, a report or an export at an arbitrary path."""
     with workplace(bench.folder, bench.server, bench.exports["tensorflow"]) as place:
         _furnish(place)
         chosen = {"output": str(place.output), "report": str(place.report), "export": str(place.export)}
         name = draw(st.sampled_from(["output", "output", "report", "export"]))
         chosen[name] = draw(paths)
         own = [place.root / "work" / chosen[name] for name in ("output", "report")]
-        # What a link leads to is replaced in its place.
+        # A link's target is replaced where it is.
         own += [Path(os.path.realpath(path)) for path in own]
         argv = ["ingest", f"--output={chosen['output']}", f"--report={chosen['report']}", "dataset=directory"]
         argv += [f"dataset.path={chosen['export']}", "dataset.labels=auto"]
@@ -88,14 +88,14 @@ VALUES = [
 
 
 def bad_configurations(bench: Bench, draw: Draw) -> Outcome:
-    """Overrides of anything."""
+    """Arbitrary overrides."""
     value = st.sampled_from(VALUES) | st.sampled_from(NASTY) | texts
     override = st.tuples(st.sampled_from(KEYS), value).map("=".join) | texts
     overrides = draw(st.lists(override.filter(_is_argument), min_size=1, max_size=2))
     with workplace(bench.folder, bench.server, bench.exports["coco"]) as place:
         watch = Watch(place)
         argv = [*command_line(place, {}), *overrides]
-        # One that lets patients be drawn, or asks a service or a bucket, is another campaign's.
+        # Overrides that draw patients, or access a service or a bucket, are not tested here.
         elsewhere = [each for each in argv if each.startswith(("dataset=", "dataset.source="))][1:]
         if elsewhere:
             return "well", []
@@ -104,7 +104,7 @@ def bad_configurations(bench: Bench, draw: Draw) -> Outcome:
 
 
 def bad_parameters(bench: Bench, draw: Draw) -> Outcome:
-    """A step's config, as a component gets it, of anything."""
+    """An arbitrary config of a step, as passed by a component."""
     keys = [
         "labels",
         "filename_pattern",
@@ -128,7 +128,7 @@ def bad_parameters(bench: Bench, draw: Draw) -> Outcome:
 
 
 def full_disks(bench: Bench, draw: Draw) -> Outcome:
-    """A disk of the output or of temporary files that is soon full, or a limit of a file's size."""
+    """An almost full disk for outputs or temporary files, or a limit on file sizes."""
     export_format = draw(st.sampled_from(["tensorflow", "tfrecord", "yolo"]))
     how = draw(st.sampled_from(["limit", "output", "temporary"]))
     size = draw(st.integers(0, 40))
@@ -161,7 +161,7 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
 
 
 def signals(bench: Bench, draw: Draw) -> Outcome:
-    """A signal at a random moment; then the same step once more, which ends well and leaves no draft."""
+    """A signal at a random moment; then the same step again, which succeeds and leaves no draft."""
     number, after = draw(st.sampled_from(SIGNALS)), draw(st.floats(0.01, 0.4))
     with workplace(bench.folder, bench.server, bench.exports["tfrecord"]) as place:
         watch = Watch(place)
@@ -173,7 +173,7 @@ def signals(bench: Bench, draw: Draw) -> Outcome:
 
 
 def _again(watch: Watch, ended: Ended) -> list[Violation]:
-    """What is wrong after the next start of a step."""
+    """The violations after the next start of a step."""
     found = watch.check(ended)
     if ended.code:
         found.append(Violation("silent", f"the next start ends with code {ended.code}: {ended.said[-300:]}"))
@@ -181,14 +181,14 @@ def _again(watch: Watch, ended: Ended) -> list[Violation]:
 
 
 def killed_processes(bench: Bench, draw: Draw) -> Outcome:
-    """The command itself, as a process of its own, that is sent a signal; then the same command again."""
+    """The command in its own process, which is sent a signal; then the same command again."""
     number, after = draw(st.sampled_from(SIGNALS)), draw(st.floats(0.0, 2.5))
     with workplace(bench.folder, bench.server, bench.exports["coco"]) as place:
         watch = Watch(place)
         events = place.root / "out.txt.jsonl"
         place.environment["BRAIN_TUMOR_EVENTS"] = str(events)
         process = place.start(*command_line(place, {}))
-        # Python itself answers an interrupt while it still imports what a step needs.
+        # Python itself handles an interrupt while it still imports the step's packages.
         while not events.exists() and process.poll() is None:
             try:
                 process.wait(0.02)
@@ -207,7 +207,7 @@ def killed_processes(bench: Bench, draw: Draw) -> Outcome:
 
 
 def processes(bench: Bench, draw: Draw) -> Outcome:
-    """The command itself, as a process of its own, on an export that was made bad."""
+    """The command in its own process, on a bad export."""
     from tests.campaign.annotations import SPOILERS
 
     export_format = draw(st.sampled_from(["tensorflow", "coco", "yolo", "voc"]))

@@ -1,7 +1,7 @@
-"""Starts steps in processes of their own, forked from one that has imported everything.
+"""Starts steps in processes forked from one that has already imported everything.
 
-A program by itself, so that the code that it imports can be that of another version: it reads a request a
-line (JSON) and answers each with a line. A thousand steps would else take an hour to import what they need.
+It is a separate program, so that it can import the code of another version. It reads one request per line
+(JSON) and answers each with a line. Otherwise a thousand steps would spend an hour on imports.
 """
 
 import ctypes
@@ -19,12 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-LONGEST = 60.0  # seconds; what takes longer hangs
-DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2  # Linux's capabilities by which root may read and write everything
+LONGEST = 60.0  # seconds; a step that takes longer counts as hanging
+DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2  # the Linux capabilities with which root can read and write everything
 
 
 def prepare(tensorflow: bool) -> None:
-    """Imports what steps import."""
+    """Imports the steps' packages."""
     import matplotlib.pyplot  # noqa: F401
     import roboflow  # noqa: F401
     from tenacity import wait_exponential_jitter
@@ -36,7 +36,7 @@ def prepare(tensorflow: bool) -> None:
     import brain_tumor.reports.prediction_report
     from brain_tumor.ingest.sources import roboflow as source
 
-    # A stand-in: nobody waits half a minute for a service that answers with nonsense.
+    # A stand-in: no waiting of half a minute for a service that answers with nonsense.
     source.EXPORT_POLL, source.EXPORT_LIMIT = 0.0, 0.2
     source.BACK_OFF = wait_exponential_jitter(initial=0, max=0, jitter=0)
     if tensorflow:
@@ -54,12 +54,12 @@ def prepare(tensorflow: bool) -> None:
 
 
 def call(request: dict[str, Any]) -> None:
-    """What a request wants done."""
+    """Executes a request."""
     from brain_tumor import cli, steps
     from brain_tumor.reports import data_report
     from brain_tumor.stores.files import write_file
 
-    if not request.get("drawn", True):  # a stand-in for what takes seconds
+    if not request.get("drawn", True):  # a stand-in for a report, which takes seconds
         data_report.write_data_report = lambda path, ingested: write_file(path, "a report")
     if "argv" in request:
         cli.main(request["argv"])
@@ -68,7 +68,7 @@ def call(request: dict[str, Any]) -> None:
 
 
 def become(request: dict[str, Any], pipe: int) -> None:
-    """Runs a request in this process, which ends as Python's own would."""
+    """Runs a request in this process, which then exits like a Python program."""
     code = 1
     try:
         os.dup2(pipe, 1)
@@ -96,7 +96,7 @@ def become(request: dict[str, Any], pipe: int) -> None:
 
 
 def obey_permissions() -> None:
-    """Takes from root its right to read and write what permissions forbid."""
+    """Removes root's capabilities to read and write against permissions."""
     if os.geteuid():
         return
     header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
@@ -110,7 +110,7 @@ def obey_permissions() -> None:
 
 
 def serve(request: dict[str, Any]) -> dict[str, Any]:
-    """Runs a request in a forked process: its exit code (or minus the signal) and what it said."""
+    """Runs a request in a forked process; returns its exit code (or minus the signal) and its output."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -136,7 +136,7 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # What is imported may write to stdout, which is the answers'.
+    # Imports may write to stdout, which is reserved for the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     prepare(tensorflow="tensorflow" in sys.argv[1:])

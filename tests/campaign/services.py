@@ -1,4 +1,4 @@
-"""A Roboflow server on loopback that answers with anything, and repeats the key where it can."""
+"""A Roboflow server on loopback with arbitrary responses, which repeat the key where possible."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def packed(files: dict[str, bytes]) -> bytes:
 
 
 def _answer(draw: Draw, archive: bytes) -> Answer:
-    """What the service answers to the question for the link."""
+    """The service's response to the request for the download link."""
     made: dict[str, Callable[[], Answer]] = {
         "link": lambda: link,
         "status": lambda: status(
@@ -80,7 +80,7 @@ MEMBERS = [
 
 
 def _download(draw: Draw, files: dict[str, bytes], root: Path) -> Answer:
-    """What is behind the link."""
+    """The response at the download link."""
     more = draw(st.lists(st.sampled_from(MEMBERS), max_size=2))
     archive = packed(files | {name.replace("ROOT", str(root)): b"evil" for name in more})
     made: dict[str, Callable[[], Answer]] = {
@@ -113,7 +113,7 @@ def _with_length(content: bytes, length: str) -> Answer:
 
 
 def bad_service(bench: Bench, draw: Draw) -> Outcome:
-    """Roboflow answers with anything."""
+    """Roboflow's responses are arbitrary."""
     export_format = draw(st.sampled_from(["tensorflow", "coco", "voc"]))
     files = bench.exports[export_format]
     archive = packed(files)

@@ -1,4 +1,4 @@
-"""How many cases there were, of which kind, and what they found."""
+"""Counts of cases and violations."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ class Tally:
         self.examples: dict[str, str] = {}
 
     def add(self, kind: str, ending: str, found: Iterable[Violation]) -> None:
-        """Adds a case. An invariant counts once a case."""
+        """Adds a case. Each invariant counts at most once per case."""
         self.cases[kind] += 1
         self.endings[ending] += 1
         for violation in {each.kind: each for each in found}.values():
@@ -28,7 +28,7 @@ class Tally:
         return {name: dict(getattr(self, name)) for name in ("cases", "endings", "violations")}
 
     def merge(self, counts: dict[str, dict[str, int]]) -> None:
-        """Adds what another has counted."""
+        """Adds another tally's counts."""
         for name, own in counts.items():
             getattr(self, name).update(own)
 

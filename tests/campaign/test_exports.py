@@ -1,4 +1,4 @@
-"""The campaign's part about exports: whatever is in one, nothing is lost, nothing silent, no traceback."""
+"""The campaign on exports: for any content nothing is lost, nothing is silent, and there is no traceback."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""The campaign's part about what else a step meets: nothing lost, nothing silent, no traceback."""
+"""The campaign on other conditions: nothing is lost, nothing is silent, and there is no traceback."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Where a case takes place: a folder tree as a user has one, and the processes that run steps in it."""
+"""The surroundings of a case: a user's folder tree, and the processes that run steps in it."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.unit.roboflow_service import KEY
 
 SERVER = Path(__file__).with_name("server.py")
 ROOT = Path(__file__).parents[2]
-PROGRAM = "from brain_tumor.cli import main; main()"  # what `brain-tumor` is
+PROGRAM = "from brain_tumor.cli import main; main()"  # the same as the command `brain-tumor`
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Ended:
 
     Attributes:
         code: Its exit code, or minus the signal that ended it.
-        said: All that it wrote to stdout and stderr.
-        hangs: Whether it had to be killed after a minute.
+        said: Its output on stdout and stderr.
+        hangs: Whether it was killed after a minute.
     """
 
     code: int
@@ -37,11 +37,11 @@ class Ended:
 
 
 class Server:
-    """The processes that steps are forked from: one without TensorFlow, and one with it, once that is needed.
+    """The processes from which steps are forked: one without TensorFlow, and one with it if needed.
 
     Args:
         source: The folder of the `brain_tumor` that they import.
-        folder: For what Matplotlib and others keep.
+        folder: A folder for caches of Matplotlib and others.
     """
 
     def __init__(self, source: Path, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Server:
         """The environment of every step; a case adds to it."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
         caches = {name: str(self._folder) for name in ("HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME")}
-        # Cases are too small for more, and starting them is most of a case's time on a busy machine.
+        # Cases are too small to use more, and starting more takes most of a case's time on a busy machine.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         return {**kept, **caches, **threads, "PYTHONPATH": str(self._source), "ROBOFLOW_API_KEY": KEY}
 
@@ -87,10 +87,10 @@ class Workplace:
     """A folder tree: the user's data and documents, an empty folder to work in, one for temporary files.
 
     Attributes:
-        root: All of it.
+        root: The root of the tree.
         server: Runs steps.
-        environment: What a step finds in its environment besides.
-        limits: More of a request, such as `restricted`.
+        environment: Additional environment variables of a step.
+        limits: Additional fields of a request, such as `restricted`.
     """
 
     root: Path
@@ -105,16 +105,16 @@ class Workplace:
 
     @property
     def output(self) -> Path:
-        """Where a step's artifact goes, if a case does not say another place."""
+        """The default path of a step's artifact."""
         return self.root / "out" / "artifact"
 
     @property
     def report(self) -> Path:
-        """Where its report goes."""
+        """The path of its report."""
         return self.root / "out" / "report.html"
 
     def fill(self, files: dict[str, bytes]) -> None:
-        """Makes the tree, with an export of these files."""
+        """Creates the tree, with an export of these files."""
         for name in ("data/thesis.txt", "documents/thesis.txt", "documents/2026/notes.txt", "out.txt"):
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,11 +137,11 @@ class Workplace:
         return self.server.run(self.request(config=json.dumps(config), drawn=False, **paths))
 
     def step(self, *argv: str, drawn: bool = True, tensorflow: bool = False) -> Ended:
-        """Runs a step's command line in a forked process; a data report may be a stand-in."""
+        """Runs a step's command line in a forked process; `drawn=False` skips drawing the data report."""
         return self.server.run(self.request(argv=list(argv), drawn=drawn), tensorflow)
 
     def start(self, *argv: str) -> "subprocess.Popen[str]":
-        """Starts a step's command line as a process of its own."""
+        """Starts a step's command line as a new process."""
         request = self.request()
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *argv],
@@ -154,7 +154,7 @@ class Workplace:
         )
 
     def process(self, *argv: str, after: float | None = None, number: int = 0) -> Ended:
-        """Runs a step's command line as a process of its own, and sends it a signal after some seconds."""
+        """Runs a step's command line as a new process, and sends it a signal after some seconds."""
         process = self.start(*argv)
         if after is not None:
             time.sleep(after)
@@ -177,7 +177,7 @@ def workplace(parent: Path, server: Server, files: dict[str, bytes]) -> Iterator
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """What is below a folder: a file's hash, where a link leads, the kind of what is neither."""
+    """The content of a folder: hashes of files, targets of links, the kind of anything else."""
     found = {}
     for place, folders, names in os.walk(os.fsencode(folder)):
         for name in (*names, *folders):

@@ -1,4 +1,4 @@
-"""What the components' tests share: their configs, a local run of all of them, and how bad input ends."""
+"""Shared fixtures of the components' tests: configs, a local run of all components, errors for bad input."""
 
 import gc
 import logging
@@ -39,7 +39,7 @@ class Outputs(NamedTuple):
 def every_component(
     dataset: str, records: str, phase1_box: str, phase2_classification: str, evaluate: str, visualize: str
 ) -> Outputs:
-    """Each component once, train with and without a start model. That one stands in for a baseline."""
+    """Runs each component once, train with and without a start model; the latter is also the baseline."""
     ingested = ingest(config=dataset)
     data = build_tfrecords(config=records, dataset=ingested.outputs["dataset"]).outputs["records"]
     start = train(config=phase1_box, records=data).outputs["model"]
@@ -76,7 +76,7 @@ def configs(tiny_overrides: list[str]) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def local_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Lets components and pipelines that are called run, each step as a process, as `kfp.local` does it."""
+    """Initializes `kfp.local`, so that called components and pipelines run with one process per step."""
     root = tmp_path_factory.mktemp("local")
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
     yield
@@ -85,7 +85,7 @@ def local_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def local_run(local_runner: None, configs: dict[str, str]) -> dict[str, Artifact]:
-    """The outputs of `every_component` after a local run. Not to be changed."""
+    """The outputs of `every_component` after a local run. Do not modify."""
     parameters = {name: configs[name] for name in every_component.component_spec.inputs}
     outputs: dict[str, Artifact] = every_component(**parameters).outputs
     return outputs
@@ -93,7 +93,7 @@ def local_run(local_runner: None, configs: dict[str, str]) -> dict[str, Artifact
 
 @pytest.fixture(autouse=True)
 def process_as_it_was() -> Iterator[None]:
-    """Takes back what a step sets in its process, which here is the tests' process."""
+    """Reverts a step's changes to its process, which here is the tests' process."""
     root, threshold = logging.getLogger(), gc.get_threshold()
     handlers, level = root.handlers[:], root.level
     yield
@@ -105,7 +105,7 @@ def process_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Calls a component's function with bad input, and gives the sentence beside its exit code 2."""
+    """Calls a component's function with bad input, and returns the error message of its exit code 2."""
 
     def call(component: Any, **arguments: Any) -> str:
         with pytest.raises(SystemExit) as caught:

@@ -48,7 +48,7 @@ def test_the_function_judges_the_models(
     assert set(evaluation.configs) == {"evaluate", "phase1_box", "phase2_classification"}
     assert list(metrics.metadata) == sorted(metrics.metadata)
     assert metrics.metadata == json.loads(Path(metrics.path).read_text(), parse_constant=pytest.fail)
-    # The same models on the same records, judged by another process.
+    # The same models on the same records, evaluated by another process.
     assert metrics.metadata == pytest.approx(local_run["metrics"].metadata, abs=1e-6)
     assert Path(made["report"].path).read_text().startswith("# Model card")
 
@@ -60,7 +60,7 @@ def test_it_runs_locally(local_run: dict[str, Artifact]) -> None:
     assert 0 <= figures["macro_f1"] <= 1 and 0 <= figures["mean_iou"] <= 1
     everything = read_evaluation(local_run["evaluation"].path).metrics()
     assert figures.items() - {(name, figures[name]) for name in VERSUS} <= everything.items()
-    # The class head has learned since, the boxes have not.
+    # The class head was trained since, the box head was not.
     assert everything["mean_iou"] == pytest.approx(everything["phase1_box/mean_iou"], abs=1e-6)
     report = Path(local_run["report"].path).read_text()
     assert SYNTHETIC_NOTICE in report
@@ -68,7 +68,7 @@ def test_it_runs_locally(local_run: dict[str, Artifact]) -> None:
 
 
 def test_a_server_takes_every_artifact_s_metadata(local_run: dict[str, Artifact]) -> None:
-    """It knows neither NaN nor Infinity, and hands an input's metadata on in a command line."""
+    """It accepts neither NaN nor Infinity, and passes an input's metadata on a command line."""
     for artifact in local_run.values():
         assert len(json.dumps(artifact.metadata, allow_nan=False)) < 40_000
     names = {name: artifact.metadata.get("display_name") for name, artifact in local_run.items()}

@@ -33,7 +33,7 @@ def test_the_function_logs_a_labels_curves(local_run: dict[str, Artifact], tmp_p
     rates = [point["falsePositiveRate"] for point in points]
     assert (rates[0], points[0]["recall"]) == (0.0, 0.0)
     assert (rates[-1], points[-1]["recall"]) == (1.0, 1.0)
-    # A dashboard keeps one point of each rate.
+    # A dashboard keeps one point per rate.
     assert all(before < after for before, after in pairwise(rates)) and len(rates) <= 300
     assert curves.metadata["display_name"] == "label1"
     names = [each["displayName"] for each in curves.metadata["confusionMatrix"]["annotationSpecs"]]
@@ -41,7 +41,7 @@ def test_the_function_logs_a_labels_curves(local_run: dict[str, Artifact], tmp_p
     assert curves.metadata == local_run["curves"].metadata
 
 
-def test_all_labels_have_curves_in_one_pot(local_run: dict[str, Artifact], tmp_path: Path) -> None:
+def test_all_labels_have_pooled_curves(local_run: dict[str, Artifact], tmp_path: Path) -> None:
     curves = ClassificationMetrics(uri=str(tmp_path / "curves"))
     label_curves.python_func(label="all labels", evaluation=local_run["evaluation"], curves=curves)
     counted = sum(sum(row["row"]) for row in curves.metadata["confusionMatrix"]["rows"])

@@ -1,4 +1,4 @@
-"""The data steps on real MRI: an export in the folder that BRAIN_TUMOR_TEST_EXPORT names."""
+"""The data steps on real MRI: an export in the folder BRAIN_TUMOR_TEST_EXPORT."""
 
 import csv
 import os
@@ -22,7 +22,7 @@ from components.ingest import ingest
 def export() -> Path:
     path = os.environ.get("BRAIN_TUMOR_TEST_EXPORT")
     if not path:
-        pytest.skip("BRAIN_TUMOR_TEST_EXPORT names no export of real MRI")
+        pytest.skip("BRAIN_TUMOR_TEST_EXPORT is not set to an export of real MRI")
     return Path(path)
 
 

@@ -13,7 +13,7 @@ from components.train import train
 
 @pytest.fixture(scope="module")
 def baseline(configs: dict[str, str], tiny_records: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A model that the component's function has trained."""
+    """A model trained by the component's function."""
     model = Model(uri=str(tmp_path_factory.mktemp("baseline") / "model"))
     train.python_func(
         config=configs["baseline_box"],
@@ -40,7 +40,7 @@ def test_the_function_trains_a_model(baseline: Model) -> None:
         *(f"val_boxes_{figure}_label{slot}" for figure in ("iou", "ap50") for slot in range(3)),
     }
     assert all(math.isfinite(value) for value in description.metrics.values())
-    # No store was named, so nothing was tracked.
+    # Without a tracking store nothing is tracked.
     assert description.mlflow_run_id == ""
 
 
@@ -66,7 +66,7 @@ def test_it_runs_locally_from_a_start_model(local_run: dict[str, Artifact]) -> N
     assert phases[0] == open_model(local_run["start"].path).description.phases[0]
     assert "val_labels_auc" in final.metadata
 
-    # The second phase trains the class head alone: what the first one has trained stays as it was.
+    # The second phase trains only the class head: the weights trained by the first one stay unchanged.
     before, after = (load_model(open_model(local_run[name].path)) for name in ("start", "final"))
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
     first, second = (model.predict(images, verbose=0) for model in (before, after))

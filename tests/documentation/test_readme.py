@@ -1,4 +1,4 @@
-"""README's commands: each is executed by a test, or there is a reason why none can."""
+"""The README's commands: each is executed by a test, or has a reason why none can."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = r"^```(?:sh|console)\n(.*?)^```"
 MOST_LINES = 200
 
-# By command, the test that executes it: the command itself, or what it calls, with other values.
+# The test that executes each command (or what the command calls), possibly with other values.
 TESTED = {
     "make pipeline-run": "tests/pipelines/test_run.py::test_every_step_runs_once",
     'make pipeline-run OVERRIDES="profile=full dataset=directory dataset.path=/data/export"': (
@@ -38,7 +38,7 @@ TESTED = {
         "tests/unit/test_comparison.py::test_runs_are_found_by_name_by_any_id_and_by_age"
     ),
     "make tensorboard": "tests/pipelines/test_tensorboard.py::test_tensorboard_shows_a_bucket",
-    "make clean-runs KEEP=3": "tests/pipelines/test_clean_runs.py::test_only_the_newest_run_stays",
+    "make clean-runs KEEP=3": "tests/pipelines/test_clean_runs.py::test_only_the_newest_run_is_kept",
     ".venv/bin/brain-tumor predict scan.jpg --model models:/brain-tumor@champion --draw pictures "
     "> answers.json": ("tests/unit/test_inference.py::test_pictures_show_the_boxes_that_count_in_pixels"),
     "make champion MODEL=3": (
@@ -53,7 +53,7 @@ TESTED = {
     ),
     "make pipeline-run TARGET=kind": "tests/pipelines/test_kubeflow.py::test_a_run_ends_as_a_local_one",
     "make pipeline-follow TARGET=kind RUN=NAME": (
-        "tests/pipelines/test_kubeflow.py::test_an_interrupted_run_goes_on_and_is_followed_to_the_same_end"
+        "tests/pipelines/test_kubeflow.py::test_an_interrupted_run_continues_and_is_followed_to_the_same_end"
     ),
     "make cluster-down": (
         "tests/kind_cluster/test_dashboard.py::"
@@ -64,17 +64,19 @@ TESTED = {
     ),
     "make pipeline-run TARGET=vertex GOOGLE_CLOUD_PROJECT=NAME BUCKET=gs://NAME "
     "REGISTRY=registry.example/team": "tests/pipelines/test_vertex.py::test_a_run_ends_as_a_local_one",
-    "make docs": "tests/documentation/test_site.py::test_the_site_builds_and_loads_nothing_from_elsewhere",
+    "make docs": (
+        "tests/documentation/test_site.py::test_the_site_builds_and_loads_nothing_from_other_servers"
+    ),
 }
-# By command, why no test executes it.
+# Why no test executes these commands.
 UNTESTED = {
-    "make setup": "it fetches gigabytes; .ci/run calls it before the tests, and they see how it fails",
+    "make setup": "it downloads gigabytes; .ci/run calls it before the tests, which test its failures",
     "make mlflow-ui": "it is MLflow's own server; tests/pipelines/test_run.py reads the store that it shows",
     'make images-push STAGES="data cpu gpu" REGISTRY=registry.example/team': (
-        "it needs a registry; .ci/run builds the images where there is a Docker Engine"
+        "it needs a registry; .ci/run builds the images if there is a Docker Engine"
     ),
-    "make test": "it is what runs this",
-    "make lint types": ".ci/run calls it beside the tests",
+    "make test": "it runs this test",
+    "make lint types": ".ci/run calls it in addition to the tests",
 }
 
 
@@ -99,7 +101,7 @@ def test_the_tests_are_there(test: str) -> None:
 
 @pytest.mark.parametrize("command", [each for each in TESTED | UNTESTED if each.startswith("make ")])
 def test_make_knows_the_target_and_the_configuration_takes_the_overrides(command: str) -> None:
-    # The setup counts as done; nothing is executed.
+    # As if the setup were done; nothing is executed.
     make = ["make", "--dry-run", "--old-file", ".venv/installed", *shlex.split(command)[1:]]
     done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The documentation: nothing in it is stale, no link is dead, and its site loads nothing from elsewhere."""
+"""The documentation: nothing is stale, no link is dead, and the site loads nothing from other servers."""
 
 import os
 import re
@@ -19,7 +19,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "kind-cluster" /
 LARGEST_IMAGE = 300_000  # bytes
 
 
-def test_what_is_made_from_the_code_is_as_the_code_says(tmp_path: Path) -> None:
+def test_generated_pages_are_up_to_date(tmp_path: Path) -> None:
     made = generated()
     assert stale(made) == [], "run make docs-reference"
     changed = tmp_path / "page.md"
@@ -30,19 +30,19 @@ def test_what_is_made_from_the_code_is_as_the_code_says(tmp_path: Path) -> None:
     assert "| `learning_rate` | number | `0.0001` | above 0 | AdamW's learning rate. |" in reference
 
 
-def test_an_arrow_goes_to_each_step_from_those_nearest_before_it() -> None:
+def test_arrows_lead_to_each_step_from_its_nearest_predecessors() -> None:
     steps = {
         "a": Step("first", "ingest", frozenset()),
         "b": Step("second", "train", frozenset("a")),
         "c": Step("x < y", "gate", frozenset("ab")),
     }
     drawn = draw_flow(steps)
-    assert drawn.count("marker-end") == 2, "a leads to c by way of b"
+    assert drawn.count("marker-end") == 2, "a leads to c through b"
     assert "x &lt; y" in drawn
 
 
 def links_and_anchors(page: Path) -> tuple[list[str], set[str]]:
-    """What a page in Markdown links to and shows, and its headings' anchors."""
+    """The links and images of a Markdown page, and its headings' anchors."""
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(page.read_text(encoding="utf-8"))
     links: list[str] = []
     anchors: dict[str, int] = {}
@@ -57,7 +57,7 @@ def links_and_anchors(page: Path) -> tuple[list[str], set[str]]:
 
 
 def dead_links(page: Path) -> list[str]:
-    """The relative links of a page that lead to no file, or to no heading."""
+    """The relative links of a page to a missing file or heading."""
     dead = []
     for link in links_and_anchors(page)[0]:
         address = urllib.parse.urlsplit(link)
@@ -101,7 +101,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_site_builds_and_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_the_site_builds_and_loads_nothing_from_other_servers(site: Path) -> None:
     built = sorted(site.rglob("*.html"))
     assert len(built) >= len(list(DOCS.rglob("*.md")))
     for page in built:
@@ -113,7 +113,7 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_browser_asks_for_the_sites_own_files_alone(site: Path) -> None:
+def test_a_browser_requests_only_the_sites_own_files(site: Path) -> None:
     with browse() as browser:
         for name in ("index.html", "reference.html"):
             seen = browser.open(site / name, 1200)

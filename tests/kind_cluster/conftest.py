@@ -1,4 +1,4 @@
-"""A copy of the scripts in a folder of its own, with stand-ins for the tools that need a cluster."""
+"""A copy of the scripts in a separate folder, with stand-ins for the tools that need a cluster."""
 
 import os
 import re
@@ -14,13 +14,13 @@ from tests.unit.buckets import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"
-# What the scripts use besides. Nothing else is found, so that a missing tool is missing.
+# Other tools that the scripts use. PATH has nothing else, so that tools can be missing.
 BASICS = ("bash", "cat", "dirname", "env", "git", "grep", "head", "mkdir", "ps", "rm", "sed", "seq", "sort")
 
 
 @dataclass
 class Scripts:
-    """The scripts of kind-cluster/, and what they do to a cluster that is not there."""
+    """The scripts of kind-cluster/, and their calls to a simulated cluster."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Scripts:
         return subprocess.CompletedProcess(name, process.returncode, out, error)
 
     def calls(self, start: str = "") -> list[str]:
-        """The calls of kind, kubectl and docker that begin so, oldest first."""
+        """The calls of kind, kubectl and docker that start with this, oldest first."""
         path = self.state / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line for line in lines if line.startswith(start)]
@@ -64,7 +64,7 @@ class Scripts:
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Scripts:
-    """The scripts, on a machine that has all they need and no cluster."""
+    """The scripts, on a machine with everything they need and no cluster."""
     found = Scripts(tmp_path)
     shutil.copytree(ROOT / "kind-cluster", tmp_path / "kind-cluster")
     # The dashboard's own ports may be taken on this machine.

@@ -1,4 +1,4 @@
-"""The cluster file as the real kind reads it: up to where nodes would start kubeadm, which needs Docker."""
+"""The cluster file read by the real kind, up to the point where nodes start kubeadm, which needs Docker."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not KIND, reason="needs kind, or BRAIN_TUMOR_TES
 
 @pytest.fixture
 def create(scripts: Scripts) -> Any:
-    """Lets the real kind make the nodes of a cluster file, with a stand-in for Docker."""
+    """Creates the nodes of a cluster file with the real kind and a stand-in for Docker."""
     (scripts.tools / "docker").unlink()
     (scripts.tools / "docker").symlink_to(STAND_INS / "docker_of_kind")
 
@@ -57,7 +57,7 @@ def test_nodes_start_with_the_pinned_image_and_the_mounts(scripts: Scripts, crea
 def test_kubeadm_gets_the_taints_and_the_label(scripts: Scripts, create: Any) -> None:
     create(made_file(scripts))
     system = kubeadm(scripts.state / "brain-tumor-control-plane.yaml", "InitConfiguration")
-    # An empty list, not none: else kubeadm would keep pods off the only node that the system can run on.
+    # An empty list, not null: otherwise kubeadm would taint the only node that can run system pods.
     assert system["taints"] == []
     gpu = kubeadm(scripts.state / "brain-tumor-worker.yaml", "JoinConfiguration")
     assert gpu["taints"] == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]
@@ -65,8 +65,8 @@ def test_kubeadm_gets_the_taints_and_the_label(scripts: Scripts, create: Any) ->
     assert labels == ["brain-tumor/gpu=true"]
 
 
-def test_kind_refuses_a_mistake_in_the_file(scripts: Scripts, create: Any) -> None:
-    """So that the tests above can fail."""
+def test_kind_rejects_a_mistake_in_the_file(scripts: Scripts, create: Any) -> None:
+    """Shows that the tests above can fail."""
     file = made_file(scripts)
     file.write_text(file.read_text().replace("containerPath", "containerpath"))
     assert "unable to decode config" in create(file).stderr

@@ -16,7 +16,7 @@ SERVICES = ["ml-pipeline", "ml-pipeline-ui", "mlflow", "seaweedfs"]
 
 @pytest.fixture
 def cluster(scripts: Scripts) -> Scripts:
-    """A cluster that is up. Pauses are real, since connections stay open in them."""
+    """A running cluster. Pauses are real, since connections stay open during them."""
     scripts.run("up")
     scripts.forget_calls()
     (scripts.tools / "sleep").unlink()
@@ -47,7 +47,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def connections(scripts: Scripts) -> list[int]:
-    """The processes that hold the ports open, which are the stand-in's."""
+    """The stand-in's processes that hold the ports open."""
     found = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -56,7 +56,7 @@ def connections(scripts: Scripts) -> list[int]:
                     ours = f"STAND_INS={scripts.state}".encode() in file.read().split(b"\0")
                 with open(f"/proc/{entry.name}/cmdline", "rb") as file:
                     command = file.read().split(b"\0")
-            except OSError:  # it has ended since
+            except OSError:  # it has ended in the meantime
                 continue
             if ours and command[:2] == [b"sleep", b"600"]:
                 found.append(int(entry.name))
@@ -85,13 +85,13 @@ def test_a_lost_connection_is_opened_again(cluster: Scripts) -> None:
         assert lost not in connections(cluster)
 
 
-def test_a_second_one_says_the_addresses_and_leaves_the_first(cluster: Scripts) -> None:
+def test_a_second_one_prints_the_addresses_and_leaves_the_first_running(cluster: Scripts) -> None:
     with dashboard(cluster) as process:
         result = cluster.run("dashboard")
         assert result.returncode == 0
         assert f"process {process.pid} " in result.stderr and result.stdout.count("http://127.0.0.1:") == 4
         assert len(forwards(cluster)) == 4
-        # Its ports are no other program's: the cluster can be started again beside it.
+        # Its ports do not count as taken: the cluster can be started again while it runs.
         assert "used by make dashboard" in cluster.run("doctor").stdout
 
 
@@ -107,7 +107,7 @@ def test_a_taken_port_is_named(cluster: Scripts) -> None:
     assert not forwards(cluster)
 
 
-def test_without_a_cluster_it_says_what_makes_one(scripts: Scripts) -> None:
+def test_without_a_cluster_it_says_how_to_create_one(scripts: Scripts) -> None:
     result = scripts.run("dashboard")
     assert result.returncode == 2
     assert "make cluster-up" in result.stderr
@@ -121,11 +121,11 @@ def test_down_ends_the_dashboard_deletes_the_cluster_and_can_be_repeated(cluster
         process.wait(timeout=20)
     assert cluster.run("down").returncode == 0
     assert cluster.calls("kind delete cluster") == ["kind delete cluster --name brain-tumor"] * 2
-    # What is in the data folder, someone put there.
+    # The data folder has the user's files.
     assert [path.name for path in cluster.made.rglob("*")] == ["data", "scan.jpg"]
 
 
-def test_a_process_number_that_is_anothers_by_now_is_left_alone(cluster: Scripts) -> None:
+def test_a_process_id_that_was_reused_is_left_alone(cluster: Scripts) -> None:
     other = subprocess.Popen(["/bin/sleep", "60"])
     (cluster.made / "dashboard.pid").write_text(f"{other.pid}\n")
     with dashboard(cluster):  # it starts

@@ -7,7 +7,7 @@ from tests.kind_cluster.conftest import Scripts
 
 
 def findings(scripts: Scripts, **variables: str) -> tuple[int, list[str]]:
-    """The exit code, and the lines of what is missing."""
+    """The exit code, and the lines about what is missing."""
     result = scripts.run("doctor", **variables)
     assert result.stderr == ""
     return result.returncode, [line for line in result.stdout.splitlines() if line.startswith("MISSING")]
@@ -51,7 +51,7 @@ def test_a_missing_tool_is_named_with_what_to_do(scripts: Scripts, tool: str) ->
         ({"INSTANCES": "128"}, "max_user_instances"),
     ],
 )
-def test_what_is_too_little_is_named_with_what_to_do(
+def test_insufficient_resources_are_named_with_what_to_do(
     scripts: Scripts, variables: dict[str, str], name: str
 ) -> None:
     code, [line] = findings(scripts, **variables)
@@ -68,7 +68,7 @@ def test_what_is_too_little_is_named_with_what_to_do(
         {"WATCHES": "1048576"},
     ],
 )
-def test_just_enough_and_more_is_enough(scripts: Scripts, variables: dict[str, str]) -> None:
+def test_the_minimum_and_more_is_enough(scripts: Scripts, variables: dict[str, str]) -> None:
     assert findings(scripts, **variables) == (0, [])
 
 
@@ -80,7 +80,7 @@ def test_everything_missing_is_listed_at_once(scripts: Scripts) -> None:
     assert len(lines) == 5
 
 
-def test_a_taken_port_is_named_with_what_it_is_for(scripts: Scripts) -> None:
+def test_a_taken_port_is_named_with_its_purpose(scripts: Scripts) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -1,9 +1,9 @@
-"""What is applied to the cluster: that our overlays change what they should, and Kubernetes knows the rest.
+"""The manifests applied to the cluster: the overlays change what they should, and the rest is valid.
 
-Upstream's manifests are not ours to keep. `bases/` has the few of their resources that the overlays touch.
-With BRAIN_TUMOR_TEST_MANIFESTS they are built whole: a folder with `pipelines/` (kubeflow/pipelines at tag
-2.17.0, manifests/kustomize and backend/src/apiserver/config) and `argo-workflows/` (manifests at the tag that
-these name).
+Upstream's manifests are not in this repository. `bases/` has the few resources that the overlays change.
+BRAIN_TUMOR_TEST_MANIFESTS enables a build with all of them: a folder with `pipelines/` (kubeflow/pipelines at
+tag 2.17.0, manifests/kustomize and backend/src/apiserver/config) and `argo-workflows/` (manifests at the tag
+given there).
 """
 
 import json
@@ -24,7 +24,7 @@ import yaml
 from brain_tumor.runtime.step import BAD_INPUT
 from tests.kind_cluster.conftest import ROOT
 
-KUBERNETES = "1.36"  # the node image's
+KUBERNETES = "1.36"  # the node image's version
 CLUSTER = ROOT / "kind-cluster"
 BASES = Path(__file__).parent / "bases"
 UPSTREAM = os.environ.get("BRAIN_TUMOR_TEST_MANIFESTS", "")
@@ -62,7 +62,7 @@ Resources = dict[str, dict[str, Any]]
 
 
 def build(folder: Path) -> Resources:
-    """What `kubectl apply -k` would apply, by kind and name."""
+    """The resources that `kubectl apply -k` would apply, by kind and name."""
     kubectl = Path(sys.executable).with_name("kubectl")
     result = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -70,11 +70,11 @@ def build(folder: Path) -> Resources:
 
 
 def _load(text: str) -> list[dict[str, Any]]:
-    return list(yaml.load_all(text, yaml.CSafeLoader))  # the definitions are long for the one in Python
+    return list(yaml.load_all(text, yaml.CSafeLoader))  # the pure Python loader is slow on long definitions
 
 
 def make_local(folder: Path, place: Callable[[re.Match[str]], Path]) -> None:
-    """Gives the remote bases in a folder from another one."""
+    """Replaces the remote bases in a folder by local ones."""
     for file in folder.rglob("kustomization.yaml"):
         text = file.read_text()
         for match in REMOTE.finditer(text):
@@ -99,7 +99,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Resources:
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> tuple[Resources, Resources]:
-    """Upstream's resources, and what our overlays make of them."""
+    """Upstream's resources, before and after our overlays."""
     if not UPSTREAM:
         pytest.skip("needs BRAIN_TUMOR_TEST_MANIFESTS")
     folder = tmp_path_factory.mktemp("upstream")
@@ -114,12 +114,12 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> tuple[Resources, Resou
 
 
 def test_the_servers_version_is_the_sdks() -> None:
-    """A server refuses what a newer SDK may write into the compiled pipeline."""
+    """A server rejects fields that a newer SDK may write into the compiled pipeline."""
     addresses = [REMOTE.search(file.read_text()) for file in CLUSTER.rglob("kustomization.yaml")]
     assert [each and re.split("[?&]", each[0])[1] for each in addresses] == [f"ref={version('kfp')}"] * 2
 
 
-def test_what_only_version_1_needs_is_gone_and_nothing_else(small: Resources) -> None:
+def test_only_resources_for_version_1_are_removed(small: Resources) -> None:
     assert not REMOVED & set(small)
     kept = {"Namespace/kubeflow", "CustomResourceDefinition/scheduledworkflows.kubeflow.org"}
     kept |= {"Deployment/ml-pipeline-ui", "ServiceAccount/kubeflow-pipelines-viewer", "Role/ml-pipeline"}
@@ -147,13 +147,13 @@ def test_the_api_server_reads_our_configuration(small: Resources) -> None:
     )
 
 
-def test_bad_input_is_not_tried_again(small: Resources) -> None:
+def test_bad_input_is_not_retried(small: Resources) -> None:
     data = small["ConfigMap/workflow-controller-configmap"]["data"]
     strategy = yaml.safe_load(data["workflowDefaults"])["spec"]["templateDefaults"]["retryStrategy"]
     assert strategy["retryPolicy"] == "Always"
     assert f'!(lastRetry.message contains "{BAD_INPUT}")' in strategy["expression"]
     assert 'lastRetry.message != ""' in strategy["expression"]
-    assert data["executor"]  # the rest stays
+    assert data["executor"]  # the rest is kept
 
 
 def test_the_object_store_gets_time_to_start(small: Resources) -> None:
@@ -164,13 +164,13 @@ def test_the_object_store_gets_time_to_start(small: Resources) -> None:
 
 
 @pytest.mark.parametrize("name", ["mlflow.yaml", "data.yaml", "gpu/device-plugin.yaml"])
-def test_kubernetes_knows_our_resources(name: str) -> None:
+def test_our_resources_match_kubernetes_schemas(name: str) -> None:
     for resource in yaml.safe_load_all((CLUSTER / name).read_text()):
         kubernetes_validate.validate(resource, KUBERNETES, strict=True)
 
 
-def test_kubernetes_schemas_refuse_a_mistake() -> None:
-    """So that the tests with them can fail."""
+def test_kubernetes_schemas_reject_a_mistake() -> None:
+    """Shows that the tests with them can fail."""
     [*_, deployment] = yaml.safe_load_all((CLUSTER / "mlflow.yaml").read_text())
     deployment["spec"]["template"]["spec"]["container"] = []
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -182,13 +182,15 @@ def test_the_data_volume_and_its_claim_find_each_other() -> None:
     name = {"namespace": claim["metadata"]["namespace"], "name": claim["metadata"]["name"]}
     assert volume["spec"]["claimRef"] == name
     assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
-    # An empty class, not none: else the cluster's default class would make a new volume.
+    # An empty class, not null: otherwise the cluster's default class would create a new volume.
     assert volume["spec"]["storageClassName"] == claim["spec"]["storageClassName"] == ""
     nodes = yaml.safe_load((CLUSTER / "cluster.yaml").read_text())["nodes"]
     assert {node["extraMounts"][0]["containerPath"] for node in nodes} == {volume["spec"]["hostPath"]["path"]}
 
 
-def test_upstreams_resources_lose_and_change_only_these(upstream: tuple[Resources, Resources]) -> None:
+def test_only_these_of_upstreams_resources_are_removed_or_changed(
+    upstream: tuple[Resources, Resources],
+) -> None:
     theirs, ours = upstream
     assert set(theirs) - set(ours) == REMOVED
     [added] = set(ours) - set(theirs)
@@ -200,7 +202,7 @@ def test_upstreams_resources_lose_and_change_only_these(upstream: tuple[Resource
     }
 
 
-def test_kubernetes_knows_what_becomes_of_upstreams_resources(upstream: tuple[Resources, Resources]) -> None:
+def test_changed_resources_match_kubernetes_schemas(upstream: tuple[Resources, Resources]) -> None:
     for resource in upstream[1].values():
         kubernetes_validate.validate(resource, KUBERNETES, strict=True)
 
@@ -212,7 +214,9 @@ def test_every_image_has_a_version(upstream: tuple[Resources, Resources]) -> Non
     assert not [image for image in images if ":" not in image or image.endswith(floating)]
 
 
-def test_the_servers_configuration_is_upstreams_but_for_mlflow(upstream: tuple[Resources, Resources]) -> None:
+def test_the_servers_configuration_is_upstreams_except_for_mlflow(
+    upstream: tuple[Resources, Resources],
+) -> None:
     path = Path(UPSTREAM) / "pipelines" / "backend" / "src" / "apiserver" / "config" / "config.json"
     theirs, ours = (
         json.loads(each.read_text()) for each in (path, CLUSTER / "kubeflow" / "pipelines" / "config.json")

@@ -1,4 +1,4 @@
-"""The MLflow server as its deployment starts it, on this machine, with a real object store behind it."""
+"""The MLflow server, started locally with its deployment's command and a real object store."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def container() -> dict[str, Any]:
 def server(
     container: dict[str, Any], s3_server: "S3Bucket", tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Its address. Only what the cluster has under a name of its own is another: port, volume, bucket."""
+    """Its address. Only what is specific to the cluster is replaced: port, volume, bucket."""
     from tests.unit.buckets import NAME, free_ports, wait_for
 
     folder = tmp_path_factory.mktemp("mlflow")
@@ -104,6 +104,6 @@ def test_it_answers_under_its_names_in_the_cluster_and_forwarded(server: str, ho
     assert status(f"{server}/api/2.0/mlflow/experiments/get?experiment_id=0", host) == 200
 
 
-def test_it_refuses_other_names_but_for_probes(server: str) -> None:
+def test_it_rejects_other_host_names_except_for_probes(server: str) -> None:
     assert status(f"{server}/api/2.0/mlflow/experiments/get?experiment_id=0", "elsewhere.example") == 403
-    assert status(f"{server}/health", "10.244.1.7:5000") == 200  # a probe names the pod's address
+    assert status(f"{server}/health", "10.244.1.7:5000") == 200  # a probe uses the pod's address

@@ -11,7 +11,7 @@ from pipelines.image import ROOT, image_tag
 from tests.kind_cluster.conftest import Scripts
 
 TARGET = ROOT / "pipelines" / "targets" / "kind.yaml"
-# A part of a call of each stage, where a start may stop.
+# Part of a call in each stage at which a start may fail.
 STAGES = (
     "kind create cluster",
     "wait --for=condition=Ready nodes",
@@ -27,7 +27,7 @@ STAGES = (
 
 
 def in_order(calls: list[str], parts: tuple[str, ...]) -> bool:
-    """Whether some calls have these parts, in this order."""
+    """Whether some of the calls contain these parts, in this order."""
     rest: Iterator[str] = iter(calls)
     return all(any(part in call for call in rest) for part in parts)
 
@@ -38,18 +38,18 @@ def test_a_first_start_goes_through_all_stages_and_says_the_addresses(scripts: S
     assert in_order(scripts.calls(), STAGES)
     assert re.search(r"^Kubeflow dashboard       http://127.0.0.1:\d+$", result.stdout, re.MULTILINE)
     assert "brain-tumor-data:0123456789abcdef brain-tumor-cpu:0123456789abcdef" in result.stderr
-    # Whatever cluster the user works with otherwise.
+    # Independent of the user's current cluster.
     assert all(call.startswith("kubectl --context kind-brain-tumor") for call in scripts.calls("kubectl"))
 
 
-def test_a_second_start_makes_no_second_cluster(scripts: Scripts) -> None:
+def test_a_second_start_creates_no_second_cluster(scripts: Scripts) -> None:
     scripts.run("up")
     scripts.forget_calls()
     result = scripts.run("up")
     assert result.returncode == 0, result.stderr
     assert in_order(scripts.calls(), STAGES[1:])
     assert not scripts.calls("kind create") and not scripts.calls("kind delete")
-    assert scripts.calls("docker start")  # nodes stand still after a restart of the machine
+    assert scripts.calls("docker start")  # nodes are stopped after a restart of the machine
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -67,7 +67,7 @@ def test_a_start_that_failed_at_a_stage_resumes_there(scripts: Scripts, stage: s
 
 
 @pytest.mark.parametrize("stopped", ["nodes", "credentials"])
-def test_nodes_that_are_not_a_cluster_yet_are_made_again(scripts: Scripts, stopped: str) -> None:
+def test_nodes_without_a_finished_cluster_are_recreated(scripts: Scripts, stopped: str) -> None:
     assert scripts.run("up", STOPPED=stopped).returncode != 0
     scripts.forget_calls()
     result = scripts.run("up")
@@ -75,7 +75,7 @@ def test_nodes_that_are_not_a_cluster_yet_are_made_again(scripts: Scripts, stopp
     assert in_order(scripts.calls(), ("kind delete cluster", "kind create cluster", "wait deployment"))
 
 
-def test_the_notes_of_a_cluster_that_somebody_deleted_are_not_believed(scripts: Scripts) -> None:
+def test_the_state_of_a_deleted_cluster_is_ignored(scripts: Scripts) -> None:
     scripts.run("up")
     for name in ("nodes", "credentials", "answers", "joined"):
         (scripts.state / name).unlink()
@@ -85,7 +85,7 @@ def test_the_notes_of_a_cluster_that_somebody_deleted_are_not_believed(scripts: 
 
 
 @pytest.mark.parametrize("lost", ["credentials", "answers"])
-def test_a_cluster_that_does_not_answer_is_never_deleted(scripts: Scripts, lost: str) -> None:
+def test_a_cluster_that_does_not_respond_is_never_deleted(scripts: Scripts, lost: str) -> None:
     scripts.run("up")
     (scripts.state / lost).unlink()
     scripts.forget_calls()
@@ -95,7 +95,7 @@ def test_a_cluster_that_does_not_answer_is_never_deleted(scripts: Scripts, lost:
     assert not scripts.calls("kind delete") and not scripts.calls("kind create")
 
 
-def test_a_cluster_whose_notes_are_gone_is_kept(scripts: Scripts) -> None:
+def test_a_cluster_whose_state_is_lost_is_kept(scripts: Scripts) -> None:
     scripts.run("up")
     (scripts.made / "made-with").unlink()
     scripts.forget_calls()
@@ -104,7 +104,7 @@ def test_a_cluster_whose_notes_are_gone_is_kept(scripts: Scripts) -> None:
 
 
 @pytest.mark.parametrize("name", ["scans", 'two words, #1: it\'s "A & B" \\ end'])
-def test_a_data_folder_is_what_both_nodes_see_as_data(scripts: Scripts, name: str) -> None:
+def test_a_data_folder_is_mounted_in_both_nodes(scripts: Scripts, name: str) -> None:
     (scripts.folder / name).mkdir()
     assert scripts.run("up", DATA=name).returncode == 0
     cluster = yaml.safe_load((scripts.made / "cluster.yaml").read_text())
@@ -112,7 +112,7 @@ def test_a_data_folder_is_what_both_nodes_see_as_data(scripts: Scripts, name: st
     assert [node["extraMounts"] for node in cluster["nodes"]] == [[mount], [mount]]
 
 
-def test_what_a_cluster_was_made_with_cannot_change(scripts: Scripts) -> None:
+def test_the_settings_of_an_existing_cluster_cannot_change(scripts: Scripts) -> None:
     for name in ("a", "b"):
         (scripts.folder / name).mkdir()
     assert scripts.run("up", DATA="a").returncode == 0
@@ -125,14 +125,16 @@ def test_what_a_cluster_was_made_with_cannot_change(scripts: Scripts) -> None:
 
 
 @pytest.mark.parametrize("variables", [{"DATA": "nowhere"}, {"GPU": "two"}])
-def test_a_bad_choice_is_refused_before_anything_is_made(scripts: Scripts, variables: dict[str, str]) -> None:
+def test_a_bad_setting_is_refused_before_anything_is_created(
+    scripts: Scripts, variables: dict[str, str]
+) -> None:
     result = scripts.run("up", **variables)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1 and next(iter(variables)) in result.stderr
     assert not scripts.calls()
 
 
-def test_the_pretended_gpu_is_in_the_nodes_status(scripts: Scripts) -> None:
+def test_the_simulated_gpu_is_in_the_nodes_status(scripts: Scripts) -> None:
     scripts.run("up")
     [call] = [call for call in scripts.calls("kubectl") if "patch node" in call]
     assert "brain-tumor-worker --subresource=status" in call
@@ -163,7 +165,7 @@ def test_images_that_were_not_built_are_named(scripts: Scripts) -> None:
 
 
 def test_mlflow_runs_in_the_image_that_was_loaded(scripts: Scripts) -> None:
-    """With the project's own tag, which the other tests do without."""
+    """With the project's own tag, unlike in the other tests."""
     scripts.run("up", PYTHON=sys.executable, PYTHONPATH=f"{ROOT}:{ROOT}/src")
     applied = yaml.safe_load_all((scripts.state / "applied").read_text())
     [deployment] = [each for each in applied if each["kind"] == "Deployment"]
@@ -172,7 +174,7 @@ def test_mlflow_runs_in_the_image_that_was_loaded(scripts: Scripts) -> None:
     assert [call for call in scripts.calls("kind load") if container["image"] in call]
 
 
-def test_the_roboflow_key_reaches_the_cluster_alone(scripts: Scripts) -> None:
+def test_the_roboflow_key_reaches_only_the_cluster(scripts: Scripts) -> None:
     (scripts.folder / ".env").write_text("# mine\nexport ROBOFLOW_API_KEY='s3cret#key'  # of the team\n")
     result = scripts.run("up")
     assert result.returncode == 0, result.stderr
@@ -181,11 +183,11 @@ def test_the_roboflow_key_reaches_the_cluster_alone(scripts: Scripts) -> None:
     assert secret["metadata"] == {"name": "brain-tumor-roboflow", "namespace": "kubeflow"}
     assert secret["stringData"] == {"api_key": "s3cret#key"}
     assert "s3cret" not in result.stdout + result.stderr + "".join(scripts.calls())
-    # kubectl's own way of applying would keep a copy in an annotation.
+    # `kubectl apply` would keep a copy in an annotation.
     assert [call for call in scripts.calls("kubectl") if "apply --server-side" in call]
 
 
-def test_a_missing_key_is_reported_and_stops_nothing(scripts: Scripts) -> None:
+def test_a_missing_key_is_reported_and_does_not_stop_the_start(scripts: Scripts) -> None:
     (scripts.folder / ".env").write_text("ROBOFLOW_API_KEY=\n")
     result = scripts.run("up")
     assert result.returncode == 0

@@ -1,7 +1,7 @@
-"""The notebooks: as git has them, and executed on small data, as a user does who changes the first cell.
+"""The notebooks: as stored in git, and executed on small data with a changed first cell.
 
-One kernel executes them all, since importing TensorFlow takes as long as a notebook; its names are cleared in
-between, and ruff finds a name that a notebook uses without having it.
+One kernel executes them all, since importing TensorFlow takes as long as a notebook. Its names are cleared in
+between, and ruff finds names that a notebook uses without defining them.
 """
 
 import json
@@ -31,7 +31,7 @@ JOINT = [
     "phases.joint.trainable_layers=20",
 ]
 QUICK = ["model.backbone=resnet50", "model.image_size=32", "model.head_width=16", "training.batch_size=8"]
-# Of each notebook: what its first cell sets besides the data, and how many pictures it shows at least.
+# For each notebook, the first cell's settings besides the data, and the minimum number of pictures.
 CASES = {
     "01_exploratory_data_analysis": ("SETTINGS = []", 7),
     "02_classifier_building": (f"SETTINGS = {[*QUICK, 'phases.baseline_classification.epochs=2']}", 6),
@@ -43,9 +43,9 @@ CASES = {
         2,
     ),
 }
-# They train five times, or run the pipeline twice.
+# These train five times, or run the pipeline twice.
 LONG = ("04_model_building_training", "06_pipeline_and_run_comparison")
-TIMEOUT = 1800  # seconds a cell
+TIMEOUT = 1800  # seconds per cell
 
 
 def test_every_notebook_is_executed() -> None:

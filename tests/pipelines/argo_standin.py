@@ -1,9 +1,9 @@
-"""What runs of the stand-in for Kubeflow Pipelines do: they go on a little at each question.
+"""The runs of the stand-in for Kubeflow Pipelines: they advance a little at each request.
 
-A run is told of as Argo Workflows 4.0.5 does: nodes, phases, messages (operator.go: getPendingReason,
-inferFailedReason), pod names, and what Kubeflow's driver writes into a pod. The nodes' names are as a real
-server had them: under Kubeflow's workflow defaults every level is a Retry node and an attempt. A cache as the
-driver's decides which steps are skipped; what a step would have uploaded, `store` uploads. See
+A run is reported as by Argo Workflows 4.0.5: nodes, phases, messages (operator.go: getPendingReason,
+inferFailedReason), pod names, and what Kubeflow's driver writes into a pod. Node names are those of a real
+server: with Kubeflow's workflow defaults every level is a Retry node and an attempt. A cache like that of the
+driver decides which steps are skipped; `store` uploads the outputs of the steps. See
 backend/src/v2/compiler/argocompiler, backend/src/v2/driver and backend/src/common/util/workflow.go in
 kubeflow/pipelines 2.17.0.
 """
@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 BEGIN = datetime(2026, 5, 4, 13, 2, 1, tzinfo=UTC)
-# Between two moments of a run.
+# The time between two moments of a run.
 PACE = timedelta(seconds=10)
 FINAL = ("Succeeded", "Skipped", "Failed")
 STATES = {"Pending": "PENDING", "Running": "RUNNING", "Succeeded": "SUCCEEDED", "Skipped": "SKIPPED"}
@@ -25,13 +25,13 @@ STATES |= {"Failed": "FAILED", "Error": "FAILED", "Omitted": "RUNTIME_STATE_UNSP
 
 @dataclass
 class Fault:
-    """What is wrong with a step.
+    """A simulated fault of a step.
 
     Attributes:
-        message: What Argo says of its pod.
-        waits: For how many moments the pod is pending with that message; then it goes on.
-        fails: Whether it fails, and with the message.
-        log: What its pod has written; None if the pod is gone.
+        message: Argo's message about its pod.
+        waits: The number of moments for which the pod is pending with that message before it continues.
+        fails: Whether it fails with that message.
+        log: The pod's log; None if the pod is deleted.
     """
 
     message: str
@@ -42,7 +42,7 @@ class Fault:
 
 @dataclass
 class Play:
-    """A run that goes on a moment at each question."""
+    """A run that advances by a moment at each request."""
 
     body: dict[str, Any]
     spec: Any
@@ -59,7 +59,7 @@ class Play:
 
     @property
     def name(self) -> str:
-        """The workflow's."""
+        """The workflow's name."""
         return f"brain-tumor-{self.id[:5]}"
 
     @property
@@ -67,7 +67,7 @@ class Play:
         return BEGIN + self.moment * PACE
 
     def advance(self) -> None:
-        """Goes on a moment: each step whose turn it is, a stage."""
+        """Advances by a moment: each step that can, by one stage."""
         if self.state in ("SUCCEEDED", "FAILED"):
             return
         self.moment += 1
@@ -133,7 +133,7 @@ class Play:
         return self.spec.deployment_spec["executors"][label]["container"]
 
     def _key(self, name: str) -> str:
-        """The cache's, see cacheutils/cache.go."""
+        """The cache key, see cacheutils/cache.go."""
         container = self._container(name)
         command = [*container["command"], *container["args"]]
         return json.dumps([container["image"], command, *self._inputs(name)], sort_keys=True)
@@ -153,7 +153,7 @@ class Play:
         return json.dumps({"containers": [main]})
 
     def nodes(self) -> dict[str, dict[str, Any]]:
-        """Argo's, by their ids."""
+        """Argo's nodes, by their ids."""
         found = {}
 
         def add(path: str, kind: str, phase: str, template: str, **more: Any) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class Play:
         add(f"root.{name}.executor(0)", "Pod", last, template, **about)
 
     def _node_id(self, name: str) -> str:
-        """Argo's: the workflow's name and the FNV-1a hash of the node's."""
+        """Argo's node id: the workflow's name and the FNV-1a hash of the node's name."""
         if name == self.name:
             return name
         hashed = 0x811C9DC5
@@ -223,7 +223,7 @@ class Play:
         return f"{self.name}-{hashed}"
 
     def log_of(self, pod: str) -> str | None:
-        """The log of a pod, called as Argo calls it; None if there is no such pod."""
+        """The log of a pod with Argo's name; None if there is no such pod."""
         for node in self.nodes().values():
             name = f"{self.name}-{node['templateName']}-{node['id'].rsplit('-', 1)[-1]}"
             if node["type"] == "Pod" and name == pod:
@@ -244,7 +244,7 @@ class Play:
         )
 
     def answer(self) -> dict[str, Any]:
-        """As version 2 of the API has it."""
+        """The run as returned by version 2 of the API."""
         details = [
             {
                 "run_id": self.id,
@@ -255,7 +255,7 @@ class Play:
             }
             for node in (self.nodes().values() if self.moment > 1 else [])
         ]
-        # The metadata store's executions are among them, without name and state.
+        # The list includes the metadata store's executions, without name and state.
         details += [
             {"run_id": self.id, "task_id": str(uuid.uuid4()), "execution_id": "2"} for _ in details[:2]
         ]

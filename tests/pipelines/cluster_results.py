@@ -1,4 +1,4 @@
-"""What steps on a cluster would have made, for tests in which none runs: real artifacts but for the pages."""
+"""Results of steps on a cluster, for tests in which no step runs: real artifacts except for the pages."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ BUCKET = "mlpipeline"
 
 
 def make_results(folder: Path, dataset: Path) -> Path:
-    """A folder with what the steps' outputs are called, and hold.
+    """Makes a folder with the steps' outputs by name.
 
     Args:
         folder: A new folder.
@@ -22,7 +22,7 @@ def make_results(folder: Path, dataset: Path) -> Path:
     """
     found = make_predictions(folder / "predictions", 12, NOTICE)
     write_evaluation(folder / "evaluation", judge(EvaluateConfig(bootstrap_samples=200, seed=1), found))
-    # Of the images none: each upload takes its time.
+    # No images, since each upload takes time.
     shutil.copytree(dataset, folder / "dataset", ignore=shutil.ignore_patterns("images"))
     (folder / "gallery").write_text("<!doctype html><p>The pictures</p>")
     (folder / "data_report").write_text("<!doctype html><p>The data</p>")
@@ -30,14 +30,14 @@ def make_results(folder: Path, dataset: Path) -> Path:
 
 
 def files_below(path: Path) -> dict[str, bytes]:
-    """The bytes of a file, without a name, or of those below a folder by their names with a slash before."""
+    """The bytes of a file under an empty name, or of a folder's files by their names with a leading slash."""
     if path.is_file():
         return {"": path.read_bytes()}
     return {f"/{file.relative_to(path).as_posix()}": file.read_bytes() for file in walk_files(path)}
 
 
 class Uploads:
-    """Uploads a step's output as Kubeflow's launcher does, where there is something to upload.
+    """Uploads a step's output as Kubeflow's launcher does, if there is one.
 
     Args:
         results: See `make_results`.

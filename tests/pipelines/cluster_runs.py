@@ -1,4 +1,4 @@
-"""Starting runs on a cluster, in this process or in one of their own."""
+"""Starts runs on a cluster, in this process or in a new one."""
 
 import re
 import subprocess
@@ -29,5 +29,5 @@ def command(module: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def begun(stderr: str) -> list[str]:
-    """The titles of the steps that a run has shown."""
+    """The titles of the steps that a run has displayed."""
     return re.findall(r"^\[ ?\d+/\d+\] (.+)$", stderr, re.MULTILINE)

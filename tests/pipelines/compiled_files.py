@@ -1,4 +1,4 @@
-"""Reads a compiled pipeline as a server does: strictly, into the protocol's own messages."""
+"""Reads a compiled pipeline as a server does: strictly, into the protocol's messages."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 
 def read_spec(path: Path) -> Any:
-    """The pipeline's message (PipelineSpec). Fields that the protocol does not know are refused."""
+    """The pipeline's message (PipelineSpec). Unknown fields are errors."""
     return json_format.ParseDict(_documents(path)[0], pipeline_spec_pb2.PipelineSpec())
 
 
 def read_platform(path: Path) -> dict[str, KubernetesExecutorConfig]:
-    """What Kubernetes is told of each executor, by its name; empty if the file says nothing of it."""
+    """The Kubernetes settings of each executor, by its name; empty if the file has none."""
     documents = _documents(path)
     if len(documents) == 1:
         return {}
@@ -28,7 +28,7 @@ def read_platform(path: Path) -> dict[str, KubernetesExecutorConfig]:
 
 
 def unresolved(spec: Any) -> list[str]:
-    """References of a pipeline that lead nowhere: components, executors, tasks, their outputs, parameters."""
+    """Unresolved references of a pipeline: components, executors, tasks, their outputs, parameters."""
     executors = set(spec.deployment_spec["executors"])
     dag, missing = spec.root.dag, []
     labels = {name: component.executor_label for name, component in spec.components.items()}

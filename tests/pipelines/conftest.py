@@ -1,4 +1,4 @@
-"""A stand-in for a cluster, and what its steps would have made."""
+"""A stand-in for a cluster, and the results of its steps."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from tests.unit.buckets import S3Bucket
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
-    """Of all steps of a run. Not to be changed."""
+    """The results of all steps of a run. Do not modify."""
     return make_results(tmp_path_factory.mktemp("results"), tiny_dataset)
 
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiles nothing, but in processes of their own: below pytest it takes seconds (kfp reads stacks)."""
+    """Replaces compiling in this process by a copy: under pytest it takes seconds (kfp reads stacks)."""
     golden = Path(__file__).with_name("golden") / "kind.yaml"
 
     def copy(*given: Path) -> None:
@@ -32,7 +32,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
-    """The stand-in, which the target `kind` is told to be at."""
+    """The stand-in, as the address of the target `kind`."""
     with serve_kubeflow() as server:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.host)
         monkeypatch.setattr(kubeflow, "POLL", 0.002)
@@ -41,7 +41,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
 
 @pytest.fixture
 def uploads(server: Kubeflow, results: Path, s3_bucket: S3Bucket) -> Uploads:
-    """What the steps upload to."""
+    """The bucket to which the steps upload."""
     if BUCKET not in {each["Name"] for each in s3_bucket.client.list_buckets()["Buckets"]}:
         s3_bucket.client.create_bucket(Bucket=BUCKET)
     server.store = Uploads(results, s3_bucket)

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback, for what stands in for a service."""
+"""An HTTP server on loopback, for stand-ins for services."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request is answered with."""
+    """The response to a request."""
 
     content: str
     status: int = 200
@@ -19,10 +19,10 @@ class Answer:
 
 @contextmanager
 def serve(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> Iterator[str]:
-    """Serves on a port of its own, one request at a time, and yields its address.
+    """Serves on a free port, one request at a time, and yields its address.
 
     Args:
-        answer: From a request's method, target, headers (by lower-case names) and body.
+        answer: Computes the response from a request's method, target, headers (lower-case names) and body.
     """
     lock = threading.Lock()
 

@@ -1,8 +1,8 @@
 """A stand-in for Kubeflow Pipelines 2.17.0 on loopback, since tests have no cluster.
 
-It runs nothing. It takes what the API takes, strictly, by the published models (`kfp_server_api`) and
-messages (`PipelineSpec`), and answers as the API server does (at 2.17.0:
-backend/src/apiserver/server/api_converter.go, run_log_server.go). What its runs do is in `argo_standin.py`.
+It runs nothing. It validates requests strictly by the published models (`kfp_server_api`) and messages
+(`PipelineSpec`), and responds as the API server does (at 2.17.0:
+backend/src/apiserver/server/api_converter.go, run_log_server.go). Its runs are in `argo_standin.py`.
 """
 
 import json
@@ -25,7 +25,7 @@ LISTS = {"page_token", "page_size", "sort_by", "filter", "namespace"}
 
 
 class RefusedError(Exception):
-    """What the API answers with a status that is not a success."""
+    """A response with an error status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -38,14 +38,13 @@ class Kubeflow:
     Attributes:
         host: Its address.
         plays: Its runs, by their ids.
-        requests: What it was asked, with the headers.
-        faults: What is wrong with steps of runs to come, by their names in the pipeline.
-        refusals: Statuses that it answers with in place of what was asked, by a pattern of method and path,
-            and how often.
-        token: The token that it wants, if it wants one.
-        login: Whether it sends who has no cookie to a page to log in at.
+        requests: The requests received, with headers.
+        faults: Faults of steps of future runs, by their names in the pipeline.
+        refusals: Error statuses to respond with, by a pattern of method and path, and how often.
+        token: The required token, if any.
+        login: Whether clients without a cookie are redirected to a login page.
         multi_user: Whether it has several users.
-        terminate_at: At which moment somebody terminates runs to come.
+        terminate_at: The moment at which future runs are terminated.
     """
 
     def __init__(self) -> None:
@@ -149,16 +148,16 @@ class Kubeflow:
 
     def _log(self, run_id: str, pod: str) -> str:
         log = self.plays[run_id].log_of(pod)
-        if log is None:  # it has said 200 already
+        if log is None:  # the status 200 is already sent
             return json.dumps({"error_message": f"failed to read logs from pod {pod}"}, separators=(",", ":"))
         return log
 
 
 def check(value: Any, kind: str) -> None:
-    """Refuses what is not of a published model: other types, unknown fields.
+    """Rejects values that do not match a published model: other types, unknown fields.
 
     Raises:
-        RefusedError: It is not.
+        RefusedError: It does not match.
     """
     if kind.startswith("list["):
         for item in value:
@@ -185,7 +184,7 @@ def check(value: Any, kind: str) -> None:
 
 @contextmanager
 def serve_kubeflow() -> Iterator[Kubeflow]:
-    """The stand-in, at its address."""
+    """Runs the stand-in."""
     kubeflow = Kubeflow()
     with serve(kubeflow.serve) as kubeflow.host:
         yield kubeflow

@@ -1,4 +1,4 @@
-"""Local runs for the tests: each in a process of its own, as a user starts it, and what it said and left."""
+"""Local runs for the tests: each in a new process, as started by a user, with its output and files."""
 
 import json
 import os
@@ -20,15 +20,15 @@ TRAININGS = (
 )
 CURVES = {f"curves: {label}" for label in ("label0", "label1", "label2", "all labels")}
 JUDGEMENT = {"evaluate", "visualize"} | CURVES
-# It asks the registry in every run.
+# The gate is never cached, since it asks the registry.
 GATE = {"gate"}
 STEPS = {"ingest", "build TFRecords", *TRAININGS, *JUDGEMENT, *GATE}
 PHASES = ("baseline_classification", "baseline_box", "phase1_box", "phase2_classification", "phase3_finetune")
 KINDS = {kind: kind for kind in ("dataset", "records", "predictions", "evaluation")} | dict.fromkeys(
     PHASES, "model"
 )
-# The quick profile's model and trainings on next to no data. Tracing what learns would be most of their
-# time, so only the backbone's top does.
+# The quick profile's model and trainings on very little data. Tracing trainable layers would take most of
+# their time, so only the backbone's top is trained.
 QUICK = [
     "dataset.train_patients=4",
     "dataset.valid_patients=2",
@@ -39,7 +39,7 @@ QUICK = [
     "phases.phase3_finetune.trainable_layers=20",
     *(f"phases.{phase}.epochs={2 if phase == 'phase2_classification' else 1}" for phase in PHASES),
 ]
-# One training in place of five.
+# One training instead of five.
 JOINT = [
     *(override for override in QUICK if not override.startswith("phases.")),
     "phases=joint",
@@ -48,12 +48,12 @@ JOINT = [
     "phases.joint.epochs=2",
     "phases.joint.trainable_layers=20",
 ]
-# A command line itself, but for the folder that takes everything.
+# The command line itself, except for the folder of all files.
 
 
 @dataclass
 class Outcome:
-    """What a run said and what it left.
+    """A run's output and results.
 
     Attributes:
         code: The exit code.
@@ -61,7 +61,7 @@ class Outcome:
         stderr: The progress.
         history: The records of all runs so far, oldest first.
         mlflow_runs: All MLflow runs so far.
-        logged_models: All models that MLflow has.
+        logged_models: All models in MLflow.
     """
 
     code: int
@@ -78,7 +78,7 @@ class Outcome:
 
     @property
     def cached(self) -> list[str]:
-        """Titles of the steps that did not have to."""
+        """Titles of the cached steps."""
         return [title.removesuffix(": cached") for title in self._begun() if title.endswith(": cached")]
 
     @property
@@ -94,7 +94,7 @@ class Outcome:
 
 
 def start(command: list[str], **variables: str) -> subprocess.Popen[str]:
-    """Starts a Python process in the project, without whatever MLflow this environment speaks of."""
+    """Starts a Python process in the project, without MLflow settings from the environment."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     return subprocess.Popen(
         [sys.executable, *command],
@@ -107,7 +107,7 @@ def start(command: list[str], **variables: str) -> subprocess.Popen[str]:
 
 
 def start_run(root: Path, *overrides: str, **variables: str) -> subprocess.Popen[str]:
-    """Starts a run as a user does, in a folder of its own."""
+    """Starts a run as a user does, in a given folder."""
     return start(["-m", "tests.programs.in_folder", "pipelines.run", str(root), *overrides], **variables)
 
 
@@ -131,7 +131,7 @@ def finish(process: subprocess.Popen[str], root: Path, store: Path | None = None
 
 
 def read_store(path: Path) -> tuple[list[Any], list[Any]]:
-    """All runs and all logged models of an MLflow store, if there is one."""
+    """All runs and logged models of an MLflow store, if it exists."""
     if not path.is_file():
         return [], []
     from mlflow import MlflowClient

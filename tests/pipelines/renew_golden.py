@@ -1,4 +1,4 @@
-"""Writes the golden files anew, after a wanted change: `python -m tests.pipelines.renew_golden`."""
+"""Regenerates the golden files after an intended change: `python -m tests.pipelines.renew_golden`."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipelines.compile import compile_pipeline
 from pipelines.targets.target import TARGETS, load_target
 
 FOLDER = Path(__file__).parent / "golden"
-# What the targets of other people's clusters are told.
+# The environment variables that targets of external clusters need.
 GIVEN = {
     "kubeflow": {"REGISTRY": "registry.example/team"},
     "vertex": {
@@ -27,7 +27,7 @@ def golden(target: str) -> Path:
 
 
 def compile_golden(target: str, path: Path) -> None:
-    """Compiles for a target, under a tag that does not follow the library's content."""
+    """Compiles for a target, with a tag that does not depend on the library's content."""
     with mock.patch.dict(os.environ, GIVEN.get(target, {})):
         compile_pipeline(load_target(target), "golden", configure([]), path)
 

@@ -27,7 +27,7 @@ def write_record(runs: Path, name: str, started: float, artifacts: dict[str, str
 
 
 def write_run(runs: Path, name: str, started: float, *folders: str) -> None:
-    """What a run leaves: its record, log, events and compiled pipeline, and its steps' artifacts.
+    """Writes a run's files: its record, log, events and compiled pipeline, and its steps' artifacts.
 
     The first of the folders is the run's own.
     """
@@ -48,9 +48,9 @@ def write_run(runs: Path, name: str, started: float, *folders: str) -> None:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Four runs; the newest but one still uses what the first one has made. A fifth has failed or goes on.
+    """Four runs; the second newest uses artifacts of the first one. A fifth has failed or is in progress.
 
-    Between the first two, one had nothing to run. Names do not follow time.
+    Between the first two, one run executed no step. Names are not in order of time.
     """
     write_run(tmp_path, "one", 100)
     write_run(tmp_path, "two", 200)
@@ -70,7 +70,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_kept_runs_refer_to_stays(runs: Path) -> None:
+def test_artifacts_used_by_kept_runs_are_kept(runs: Path) -> None:
     deleted = clean_runs(runs, keep=2)
 
     assert deleted == [runs / "artifacts" / "two"]
@@ -86,14 +86,14 @@ def test_what_kept_runs_refer_to_stays(runs: Path) -> None:
     assert (runs / "mlflow.db").is_file()
 
 
-def test_only_the_newest_run_stays(runs: Path) -> None:
+def test_only_the_newest_run_is_kept(runs: Path) -> None:
     clean_runs(runs, keep=1)
-    # The run without a record is younger than the newest one on record: it may go on.
+    # The run without a record is newer than the newest record: it may be in progress.
     assert names(runs / "artifacts") == ["five", "four"]
     assert names(runs / "history") == ["four.json"]
 
 
-def test_what_a_failed_run_left_is_deleted_once_a_newer_run_has_ended(runs: Path) -> None:
+def test_files_of_a_failed_run_are_deleted_once_a_newer_run_has_ended(runs: Path) -> None:
     write_run(runs, "six", 600)
     assert runs / "artifacts" / "five" in clean_runs(runs, keep=9)
     assert names(runs / "artifacts") == ["four", "one", "six", "three", "two"]
@@ -106,7 +106,7 @@ def test_a_record_of_an_earlier_version_counts_by_its_age(runs: Path) -> None:
     assert names(runs / "history") == ["four.json", "one.json", "three.json", "two.json"]
 
 
-def test_a_run_in_progress_stays_however_old(runs: Path) -> None:
+def test_a_run_in_progress_is_kept_however_old(runs: Path) -> None:
     write_run(runs, "six", 600)
     (runs / "running" / "five").mkdir(parents=True)
     clean_runs(runs, keep=1)
@@ -123,7 +123,7 @@ def write_checkpoint(root: Path, name: str, age: float) -> Path:
     return folder
 
 
-def test_checkpoints_go_that_are_older_than_the_oldest_kept_run(
+def test_checkpoints_older_than_the_oldest_kept_run_are_deleted(
     runs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("checkpoints")
@@ -135,14 +135,14 @@ def test_checkpoints_go_that_are_older_than_the_oldest_kept_run(
     assert [folder.exists() for folder in old + recent] == [False, False, True, True]
 
 
-def test_checkpoints_in_a_bucket_go_too(
+def test_checkpoints_in_a_bucket_are_deleted_too(
     runs: Path, bucket: "Bucket", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CHECKPOINTS, f"{bucket.address}/checkpoints")
     name = "checkpoints/phase1_box-0123456789abcdef/epoch-00001/manifest.json"
     bucket.put(name, b"{}")
     clean_runs(runs, keep=1)
-    assert bucket.names() == [name], "it is younger than the oldest kept run"
+    assert bucket.names() == [name], "it is newer than the oldest kept run"
 
     write_record(runs, "four", time.time() + 100, {})
     deleted = [str(path) for path in clean_runs(runs, keep=1)]
@@ -155,7 +155,7 @@ def test_cleaning_again_deletes_nothing(runs: Path) -> None:
     assert clean_runs(runs, keep=2) == []
 
 
-def test_where_no_run_is_there_is_nothing_to_delete(tmp_path: Path) -> None:
+def test_without_runs_there_is_nothing_to_delete(tmp_path: Path) -> None:
     assert clean_runs(tmp_path, keep=1) == []
 
 

@@ -42,10 +42,10 @@ def tasks(document: dict[str, Any]) -> dict[str, Any]:
 def test_the_pipeline_is_the_golden_one(target: str, tmp_path: Path) -> None:
     compile_golden(target, tmp_path / "pipeline.yaml")
     compiled = (tmp_path / "pipeline.yaml").read_text()
-    assert compiled == golden(target).read_text(), f"If this change is wanted: {RENEW}"
+    assert compiled == golden(target).read_text(), f"If this change is intended: {RENEW}"
 
 
-def test_a_real_compile_differs_from_the_golden_file_in_its_images_alone(tmp_path: Path) -> None:
+def test_a_real_compile_differs_from_the_golden_file_only_in_its_images(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.programs.in_folder", "pipelines.compile", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -58,10 +58,10 @@ def test_a_real_compile_differs_from_the_golden_file_in_its_images_alone(tmp_pat
     assert differing == {f"image: brain-tumor:{image_tag()}"}
 
 
-# The command line itself, but for the folder that it writes into.
+# The command line itself, except for its output folder.
 
 
-def test_the_story_names_no_target() -> None:
+def test_the_pipeline_names_no_target() -> None:
     story = Path(pipelines.pipeline.__file__).read_text()
     targets = [file.stem for file in TARGETS.glob("*.yaml")]
     assert targets
@@ -77,7 +77,7 @@ def test_the_docstring_tells_the_tasks_in_order(tasks: dict[str, Any]) -> None:
 
     number_of = {}
     for key, task in tasks.items():
-        # A training's name may lack its first word, if it is too long.
+        # The first word of a training's name is left out if the name is too long.
         title = "train" if key.startswith("train") else task["taskInfo"]["name"].split(": ")[0]
         number_of[key] = told[title]
     assert set(number_of.values()) == set(told.values())
@@ -165,13 +165,13 @@ def test_a_dashboard_shows_every_step_s_name_whole(tasks: dict[str, Any]) -> Non
     assert len(set(names)) == len(names) and max(map(len, names)) <= 24
 
 
-def test_no_task_has_an_environment_of_its_own(document: dict[str, Any]) -> None:
-    # Secrets and what differs from run to run come from outside: declared here they would be stored.
+def test_no_task_sets_environment_variables(document: dict[str, Any]) -> None:
+    # Secrets and values that differ between runs come from outside: here they would be stored.
     executors = document["deploymentSpec"]["executors"].values()
     assert {key for executor in executors for key in executor["container"]} == {"args", "command", "image"}
 
 
-def test_every_task_but_the_gate_is_cached_and_all_have_the_targets_image(
+def test_every_task_except_the_gate_is_cached_and_all_have_the_targets_image(
     document: dict[str, Any], tasks: dict[str, Any]
 ) -> None:
     cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}

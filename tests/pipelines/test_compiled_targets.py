@@ -1,4 +1,4 @@
-"""What a server would read in each target's compiled file."""
+"""Each target's compiled file, as a server would read it."""
 
 import re
 from typing import Any
@@ -17,12 +17,12 @@ NEEDS_GPU = {"exec-train", "exec-evaluate"}
 
 
 def kind_of(executor: str) -> str:
-    """The executor without the number that tells several tasks of one component apart."""
+    """The executor's name without the number that distinguishes tasks of one component."""
     return re.sub(r"-\d+$", "", executor)
 
 
 @pytest.mark.parametrize("target", NAMES)
-def test_the_protocol_knows_every_field_and_every_reference_leads_somewhere(target: str) -> None:
+def test_all_fields_are_known_and_all_references_resolve(target: str) -> None:
     spec = read_spec(golden(target))
     assert unresolved(spec) == []
     assert spec.sdk_version == "kfp-2.17.0"
@@ -31,7 +31,7 @@ def test_the_protocol_knows_every_field_and_every_reference_leads_somewhere(targ
     assert set(platform) == (set(spec.deployment_spec["executors"]) if target in CLUSTERS else set())
 
 
-def test_a_broken_reference_is_seen() -> None:
+def test_a_broken_reference_is_found() -> None:
     spec = pipeline_spec_pb2.PipelineSpec()
     spec.CopyFrom(read_spec(golden("local")))
     del spec.root.dag.tasks["evaluate"]
@@ -43,7 +43,7 @@ def test_a_broken_reference_is_seen() -> None:
 
 
 @pytest.mark.parametrize("target", NAMES)
-def test_no_secret_and_no_image_that_can_change_is_in_the_file(target: str) -> None:
+def test_the_file_has_no_secret_and_no_mutable_image_tag(target: str) -> None:
     text = golden(target).read_text()
     images = re.findall(r"image: (\S+)", text)
     assert len(images) == 14
@@ -54,7 +54,7 @@ def test_no_secret_and_no_image_that_can_change_is_in_the_file(target: str) -> N
 
 
 @pytest.mark.parametrize("target", [*CLUSTERS, "vertex"])
-def test_training_and_evaluation_get_a_gpu_and_nothing_else_does(target: str) -> None:
+def test_only_training_and_evaluation_get_a_gpu(target: str) -> None:
     executors = read_spec(golden(target)).deployment_spec["executors"]
     stages = {"kind": "cpu"}
     for name in executors:
@@ -95,10 +95,10 @@ def test_a_pod_finds_its_run_its_bucket_and_its_secrets(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", CLUSTERS)
-def test_steps_are_repeated_where_the_cluster_can_tell_which_ones(target: str) -> None:
+def test_steps_are_retried_where_the_cluster_can_distinguish_failures(target: str) -> None:
     tasks = read_spec(golden(target)).root.dag.tasks.values()
     assert {task.retry_policy.max_retry_count for task in tasks} == {2}
-    # A training of a day is tried again too.
+    # A training of a day is retried, too.
     assert all(task.retry_policy.backoff_max_duration.seconds > 7 * 24 * 3600 for task in tasks)
     words = (TARGETS / f"{target}.yaml").read_text()
     assert "exit code 2" in words
@@ -112,7 +112,7 @@ def test_vertex_gets_one_document_without_retries() -> None:
 
 
 @pytest.mark.parametrize("target", NAMES)
-def test_what_a_run_is_about_sorts_first_and_no_step_reads_it(target: str) -> None:
+def test_the_parameter_about_sorts_first_and_no_step_reads_it(target: str) -> None:
     spec = read_spec(golden(target))
     assert min(spec.root.input_definitions.parameters) == "about"
     assert set(spec.root.input_definitions.parameters) == {"about", *configure([]).parameters()}
@@ -126,7 +126,7 @@ def test_what_a_run_is_about_sorts_first_and_no_step_reads_it(target: str) -> No
 
 @pytest.mark.parametrize("target", NAMES)
 def test_curves_are_never_an_input(target: str) -> None:
-    # Their points would travel in one argument of a command line, which has a limit.
+    # Their points would be passed in one command-line argument, whose length is limited.
     spec = read_spec(golden(target))
     for name, component in spec.components.items():
         for key, artifact in component.input_definitions.artifacts.items():

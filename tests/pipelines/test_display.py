@@ -20,7 +20,7 @@ def feed(display: Display, *events: tuple[Kind, str, str, float]) -> None:
         display.show(Event(kind, step, text, done=3, total=12, unit="batches", time=time))
 
 
-def test_steps_that_did_not_have_to_run_are_cached(capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_that_did_not_run_are_shown_as_cached(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display(TASKS)
     feed(display, ("begin", "train: joint", "", 10), ("message", "train: joint", "a\nb", 11))
     feed(display, ("end", "train: joint", "", 12.5), ("tracked", "train: joint", "0123", 13))
@@ -39,14 +39,14 @@ def test_steps_that_did_not_have_to_run_are_cached(capsys: pytest.CaptureFixture
     assert (display.seconds, display.tracked) == ({"train: joint": 2.5}, "0123")
 
 
-def test_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_printed_from_time_to_time(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display(TASKS)
     feed(display, ("begin", "ingest", "", 0))
     feed(display, *(("progress", "ingest", "epoch 1/5", second) for second in range(1, int(2 * CALM) + 2)))
     assert capsys.readouterr().err.splitlines()[1:] == ["        epoch 1/5: 3 of 12 batches"] * 2
 
 
-def test_on_a_terminal_progress_is_written_over(
+def test_on_a_terminal_progress_is_overwritten(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

@@ -1,7 +1,7 @@
-"""Steps in containers, on a real engine: what the images are, and whole runs in them.
+"""Steps in containers, on a real engine: the images' content, and whole runs.
 
-`BRAIN_TUMOR_TEST_ENGINE=1` says that there is an engine, where `DOCKER_HOST` or its default says, and that
-`make images` has been run.
+`BRAIN_TUMOR_TEST_ENGINE=1` enables these tests. They need a running engine, at `DOCKER_HOST` or its default,
+and the images made by `make images`.
 """
 
 import json
@@ -30,7 +30,7 @@ from pipelines.targets.target import load_target
 from tests.pipelines.local_run import GATE, JOINT, QUICK, STEPS, Outcome, finish, run, start_run
 
 NO_ENGINE = pytest.mark.skipif(
-    not os.environ.get("BRAIN_TUMOR_TEST_ENGINE"), reason="BRAIN_TUMOR_TEST_ENGINE names no Docker Engine"
+    not os.environ.get("BRAIN_TUMOR_TEST_ENGINE"), reason="BRAIN_TUMOR_TEST_ENGINE is not set"
 )
 
 
@@ -54,7 +54,7 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small export in a folder of its own, which is not where the runs are."""
+    """A small export in a folder outside that of the runs."""
     folder = tmp_path_factory.mktemp("export")
     config = SyntheticDataset(
         source="synthetic", train_patients=4, valid_patients=2, test_patients=2, slices_per_patient=8
@@ -70,7 +70,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(root: Path, export: Path) -> Outcome:
-    """All steps of the quick profile's mission."""
+    """A run of all steps of the quick profile."""
     own = [override for override in QUICK if not override.startswith("dataset.")]
     return run(root, *DOCKER, "dataset=directory", f"dataset.path={export}", *own)
 
@@ -81,7 +81,7 @@ def order(label: str) -> ContainerOrder:
 
 
 def left_over(client: Any, folder: Path) -> list[Any]:
-    """Containers of the runs below a folder."""
+    """Remaining containers of the runs in a folder."""
     containers = client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL})
     return [container for container in containers if container.labels[LABEL].startswith(str(folder))]
 
@@ -103,7 +103,7 @@ def test_every_step_runs_in_a_container(whole: Outcome, root: Path, export: Path
 
 
 @engine
-def test_an_unchanged_second_run_starts_the_gate_alone(whole: Outcome, root: Path, export: Path) -> None:
+def test_an_unchanged_second_run_starts_only_the_gate(whole: Outcome, root: Path, export: Path) -> None:
     own = [override for override in QUICK if not override.startswith("dataset.")]
     again = run(root, *DOCKER, "dataset=directory", f"dataset.path={export}", *own)
     assert again.code == 0, again.stderr
@@ -113,7 +113,7 @@ def test_an_unchanged_second_run_starts_the_gate_alone(whole: Outcome, root: Pat
 
 @engine
 def test_a_failing_step_is_a_failing_run(client: Any, tmp_path: Path) -> None:
-    """Twenty times, the container gone before anyone could ask for its status."""
+    """Repeated twenty times; also with a container that is removed before its status is read."""
     image = f"brain-tumor-data:{image_tag()}"
     label = str(tmp_path)
 
@@ -158,7 +158,7 @@ def begun(root: Path, step: str) -> bool:
 
 @engine
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_image_runs_as_anyone_on_a_disk_it_cannot_write(stage: str, tmp_path: Path) -> None:
+def test_an_image_runs_as_any_user_on_a_read_only_disk(stage: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     wanted = {
         "data": "from brain_tumor.ingest import ingest; import brain_tumor.reports.page, roboflow",
@@ -175,7 +175,7 @@ def test_an_image_runs_as_anyone_on_a_disk_it_cannot_write(stage: str, tmp_path:
 
 @engine
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_image_holds_what_a_step_needs_and_no_more(stage: str, client: Any) -> None:
+def test_an_image_contains_only_what_a_step_needs(stage: str, client: Any) -> None:
     image = client.images.get(f"brain-tumor-{stage}:{image_tag()}")
     config = image.attrs["Config"]
     user, group = config["User"].split(":")
@@ -204,7 +204,7 @@ def test_an_image_that_is_not_built_is_one_sentence() -> None:
         check_images(["brain-tumor-cpu:none"])
 
 
-def test_an_engine_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unreachable_engine_is_one_sentence(tmp_path: Path) -> None:
     where = f"unix://{tmp_path}/nobody.sock"
     outcome = run(tmp_path, *DOCKER, *JOINT, DOCKER_HOST=where)
     assert outcome.code == 2
@@ -223,7 +223,7 @@ def test_an_engine_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
         ([], {environment.CHECKPOINTS: "gs://bucket/checkpoints"}, True),
     ],
 )
-def test_a_run_has_a_network_where_something_is_elsewhere(
+def test_a_run_has_a_network_only_if_the_configuration_needs_one(
     overrides: list[str],
     variables: dict[str, str],
     expected: bool,

@@ -8,7 +8,7 @@ from pipelines.image import ROOT, SOURCES, image_tag
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A small project with what an image is built from, and what it is not."""
+    """A small project with files that an image is built from, and others."""
     for name in (
         "src/brain_tumor/a.py",
         "src/brain_tumor/config/yaml/config.yaml",
@@ -60,7 +60,7 @@ def delete(project: Path) -> None:
         delete,
     ],
 )
-def test_another_image_has_another_tag(project: Path, change: Callable[[Path], object]) -> None:
+def test_a_changed_image_has_another_tag(project: Path, change: Callable[[Path], object]) -> None:
     before = image_tag(project)
     change(project)
     assert image_tag(project) != before
@@ -77,17 +77,17 @@ def test_another_image_has_another_tag(project: Path, change: Callable[[Path], o
         "src/brain_tumor.egg-info/PKG-INFO",
     ],
 )
-def test_what_is_not_in_the_image_does_not_count(project: Path, name: str) -> None:
+def test_files_outside_the_image_do_not_affect_the_tag(project: Path, name: str) -> None:
     before = image_tag(project)
     append(name)(project)
     assert image_tag(project) == before
 
 
-def test_a_tag_does_not_depend_on_where_the_project_lies(project: Path) -> None:
+def test_a_tag_does_not_depend_on_the_projects_path(project: Path) -> None:
     before = image_tag(project)
     assert len(before) == 16
     assert image_tag(project.rename(project.with_name("elsewhere"))) == before
 
 
-def test_this_project_has_what_the_tag_follows() -> None:
+def test_this_project_has_the_files_of_the_tag() -> None:
     assert all((ROOT / source).exists() for source in SOURCES)

@@ -1,4 +1,4 @@
-"""Runs whose processes are killed: the next start goes on, and nothing is left behind."""
+"""Runs whose processes are killed: the next start resumes, and nothing is left behind."""
 
 import os
 import random
@@ -15,13 +15,13 @@ import pytest
 from brain_tumor.runtime.events import EventReader
 from tests.pipelines.local_run import GATE, JOINT, JUDGEMENT, Outcome, finish, run, start_run
 
-pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for in /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to find processes")
 
 STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT | GATE
 
 
 def parent_of(pid: int) -> int:
-    """A process's parent; 0 if it is gone."""
+    """A process's parent; 0 if the process has ended."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
     except (FileNotFoundError, ProcessLookupError):
@@ -40,7 +40,7 @@ def command(pid: int) -> str:
 
 
 def find_kfp(runner: int) -> int | None:
-    """kfp.local's process below a runner's."""
+    """The process of kfp.local started by a runner."""
     found = [pid for pid in processes() if parent_of(pid) == runner and "kfp_process" in command(pid)]
     return found[0] if found else None
 
@@ -61,7 +61,7 @@ VICTIMS: dict[str, Callable[[int], int | None]] = {
 
 
 def kill(victim: str, process: subprocess.Popen[str]) -> bool:
-    """Kills one of a run's processes; False if the run ends before there is such a process."""
+    """Kills one of a run's processes; False if the run ends before it has such a process."""
     while process.poll() is None:
         pid = VICTIMS[victim](process.pid)
         if pid:
@@ -72,7 +72,7 @@ def kill(victim: str, process: subprocess.Popen[str]) -> bool:
 
 
 def start_and_wait(root: Path, kind: str, step: str, count: int = 1) -> subprocess.Popen[str]:
-    """Starts a run, and waits until it has told something so often."""
+    """Starts a run, and waits until a step has reported a kind of event `count` times."""
     before = set((root / "runs" / "logs").glob("*.jsonl"))
     process = start_run(root, *JOINT)
     while process.poll() is None:
@@ -85,7 +85,7 @@ def start_and_wait(root: Path, kind: str, step: str, count: int = 1) -> subproce
 
 
 def belongings(root: Path) -> list[str]:
-    """Processes of runs in a folder, by what is in their environment."""
+    """Processes of runs in a folder, found by their environment."""
     found = []
     for pid in processes():
         try:
@@ -119,7 +119,7 @@ SENTENCES = (
 
 
 def check_message(stderr: str) -> None:
-    """What a run whose step or kfp.local was killed says itself: one sentence."""
+    """Checks that a run whose step or kfp.local was killed reports it in one sentence."""
     *_, last = [line for line in stderr.splitlines() if not line.startswith(("    ", "Log: "))]
     assert any(re.fullmatch(sentence, last) for sentence in SENTENCES), last
     assert "Traceback" not in stderr
@@ -145,7 +145,7 @@ def test_a_killed_run_resumes_and_leaves_nothing(tmp_path: Path) -> None:
             check_message(stopped.stderr)
         begun.append(stopped.executed)
         assert stopped.stdout == ""
-    # What was done before is not done again.
+    # Finished steps do not run again.
     assert begun == [["ingest", "build TFRecords", "train: joint"], *[["train: joint"]] * 2]
 
     process = start_and_wait(tmp_path, "message", "train: joint", count=2)
@@ -187,5 +187,5 @@ def test_a_kill_at_any_moment(
     assert last.code == 0, last.stderr
     assert set(last.executed) | set(last.cached) == STEPS
     ended = set(stopped.executed[:-1])
-    assert not ended & set(last.executed), "a finished step is not done again"
+    assert not ended & set(last.executed), "a finished step does not run again"
     check_nothing_is_left(tmp_path, last)

@@ -35,7 +35,7 @@ def test_a_run_ends_as_a_local_one(
     name = play.body["display_name"]
     assert said.err.splitlines()[0] == f"{name}: {link}"
     assert set(begun(said.err)) == STEPS and len(begun(said.err)) == len(STEPS)
-    # Each step ran for one moment of the stand-in; of those that ran at once the name is said.
+    # Each step ran for one moment of the stand-in; steps that ran at the same time are named.
     assert "        10.0 s" in said.err and "        train: baseline box: 10.0 s" in said.err
     assert re.search(r"^final  +1\.000  +0\.667 .* run of final$", said.out, re.MULTILINE)
     assert f"Report: {tmp_path}/reports/{name}.html" in said.out
@@ -60,7 +60,7 @@ def test_a_run_ends_as_a_local_one(
     )
 
 
-def test_what_was_taken_from_the_cache_is_found(
+def test_artifacts_taken_from_the_cache_are_found(
     server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start(tmp_path)
@@ -69,7 +69,7 @@ def test_what_was_taken_from_the_cache_is_found(
     second = dict(uploads.addresses)
     assert second["evaluation"] != first["evaluation"] and second["dataset"] == first["dataset"]
     capsys.readouterr()
-    # A run without a step of its own, and on a machine that knows of none: its artifacts are the first one's.
+    # A run that executed no step, on a machine without records: its artifacts are those of the first run.
     artifacts = start(tmp_path / "new")
     said = capsys.readouterr()
     *cached, last = begun(said.err)
@@ -93,7 +93,7 @@ def test_what_was_taken_from_the_cache_is_found(
     assert third["addresses"]["evaluation"] == second["evaluation"]
 
 
-def test_a_cached_result_of_a_deleted_run_is_no_guess(
+def test_a_cached_result_of_a_deleted_run_is_not_guessed(
     server: Kubeflow, uploads: Uploads, tmp_path: Path
 ) -> None:
     start(tmp_path)
@@ -132,7 +132,7 @@ def test_a_pod_that_cannot_start_says_what_to_do(
     assert len(re.findall(rf"^        build TFRecords: waits: {said}", stderr, re.MULTILINE)) == 1
 
 
-def test_a_step_that_waits_for_another_ones_gpu_needs_nothing(
+def test_a_step_that_waits_for_another_ones_gpu_needs_no_action(
     server: Kubeflow,
     uploads: Uploads,
     tmp_path: Path,
@@ -147,7 +147,7 @@ def test_a_step_that_waits_for_another_ones_gpu_needs_nothing(
     assert "add one" not in stderr
 
 
-def test_a_long_wait_for_no_known_reason_names_the_command_that_says_it(
+def test_a_long_wait_without_a_reason_names_the_command_to_find_it(
     server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.faults["ingest"] = Fault("PodInitializing", waits=3)
@@ -155,7 +155,7 @@ def test_a_long_wait_for_no_known_reason_names_the_command_that_says_it(
     [play] = server.plays.values()
     pods = [node for node in play.nodes().values() if node["name"].endswith(".ingest(0).executor(0)")]
     pod = f"{play.name}-retry-system-container-impl-{pods[0]['id'].rsplit('-', 1)[-1]}"
-    # The stand-in's clock began long ago.
+    # The stand-in's clock started long ago.
     assert (
         f"ingest: pending for 5 minutes; kubectl describe pod -n kubeflow {pod} says why"
         in capsys.readouterr().err
@@ -192,7 +192,7 @@ def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path
         ("pod deleted", None, r"pod deleted; kubectl logs -c main -n kubeflow brain-tumor-\S+-\d+ may have"),
     ],
 )
-def test_a_step_that_was_ended_says_why(
+def test_a_killed_step_says_why(
     server: Kubeflow, tmp_path: Path, message: str, log: str | None, said: str
 ) -> None:
     server.faults["train-3"] = Fault(message, fails=True, log=log)
@@ -208,7 +208,7 @@ def test_a_terminated_run_says_so(server: Kubeflow, tmp_path: Path) -> None:
         start(tmp_path)
 
 
-def test_an_interrupted_run_goes_on_and_is_followed_to_the_same_end(
+def test_an_interrupted_run_continues_and_is_followed_to_the_same_end(
     server: Kubeflow, uploads: Uploads, tmp_path: Path
 ) -> None:
     server.faults["ingest"] = Fault("PodInitializing", waits=10_000)
@@ -249,7 +249,7 @@ def test_a_run_is_found_by_its_id_and_by_its_name(
         conclude(found, *watch(found, runner), started)
         again = capsys.readouterr().out
         assert again.partition("Report:")[0] == first.partition("Report:")[0]
-        # By the server's clock, whenever it is looked at.
+        # By the server's clock, independent of the time of the request.
         assert f", {play.moment * 10:.1f} s" in again
     for key in ("other", "01234567-0123-0123-0123-0123456789ab"):
         with pytest.raises(InputError, match=f"There is no run {key} in Kubeflow Pipelines at"):

@@ -1,4 +1,4 @@
-"""Who asks Kubeflow Pipelines, and what it refuses, with a stand-in for it (`kubeflow_standin.py`)."""
+"""Credentials for Kubeflow Pipelines, and its error responses, with a stand-in (`kubeflow_standin.py`)."""
 
 import re
 import socket
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("compiled")
         ("POST .*runs", 400, "does not take this (400: Failed with 400); correct it."),
     ],
 )
-def test_a_refusal_before_anything_ran_is_one_sentence(
+def test_an_error_before_anything_ran_is_one_sentence(
     server: Kubeflow, tmp_path: Path, pattern: str, status: int, said: str
 ) -> None:
     server.refusals[pattern] = [status] * 9
@@ -40,7 +40,7 @@ def test_a_refusal_before_anything_ran_is_one_sentence(
     assert not server.plays
 
 
-def test_an_experiment_that_another_makes_meanwhile_is_taken(
+def test_an_experiment_created_by_another_client_meanwhile_is_used(
     server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = KubeflowRunner._find_experiment
@@ -62,7 +62,7 @@ def test_an_experiment_that_another_makes_meanwhile_is_taken(
     assert play.body["experiment_id"] == "another's"
 
 
-def test_nobody_at_the_address_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_address_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(socket.socket()) as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -86,7 +86,7 @@ def test_an_address_is_needed(tmp_path: Path, host: str, said: str) -> None:
         run([], tmp_path, target)
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for(
+def test_a_temporarily_unavailable_server_is_waited_for(
     server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.refusals["GET /apis/v2beta1/runs/"] = [503] * 3
@@ -148,7 +148,7 @@ def test_a_command_that_gives_no_token_is_named(
     assert said.split("(")[1] in str(caught.value)
 
 
-def test_a_token_of_a_file_and_a_cookie(
+def test_a_token_from_a_file_and_a_cookie(
     server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.token, server.login, server.terminate_at = "of-a-file", True, 3

@@ -24,7 +24,7 @@ TIME = datetime(2026, 5, 4, 13, 2, 1)
         (["dataset=bucket", "dataset.uri=s3://bucket/a/export.zip"], "dataset=bucket-uri=export.zip"),
     ],
 )
-def test_a_name_says_what_a_run_changes(overrides: list[str], words: str) -> None:
+def test_a_run_is_named_after_its_overrides(overrides: list[str], words: str) -> None:
     name = run_name(overrides, TIME)
     assert name.startswith(words)
     assert name.endswith("-0504-130201")
@@ -32,5 +32,5 @@ def test_a_name_says_what_a_run_changes(overrides: list[str], words: str) -> Non
     assert not set(name) & set(" /[]{},:'\"*?\\")
 
 
-def test_a_later_run_of_the_same_has_another_name() -> None:
+def test_a_later_run_with_the_same_overrides_has_another_name() -> None:
     assert run_name([], TIME) != run_name([], TIME.replace(second=2))

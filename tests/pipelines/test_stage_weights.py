@@ -1,4 +1,4 @@
-"""The ImageNet weights of a backbone travel through a bucket."""
+"""Staging a backbone's ImageNet weights in a bucket."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ CONFIG = ModelConfig(backbone="resnet50", image_size=32)
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[keras.Model]:
-    """What Keras built with ImageNet's weights; a test downloads nothing, so they are random ones here."""
+    """The models that Keras built with ImageNet weights; to avoid a download, the weights are random here."""
     known, built = backbones.BACKBONES["resnet50"], []
 
     def constructor(weights: str | None, **options: Any) -> keras.Model:
@@ -44,10 +44,10 @@ def test_staged_weights_are_the_start_of_a_model(s3_bucket: S3Bucket, fetched: l
     [original] = fetched
     for ours, theirs in zip(build_backbone(model).get_weights(), original.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert len(fetched) == 1, "nothing was fetched again"
+    assert len(fetched) == 1, "weights were downloaded only once"
 
 
-def test_a_bucket_that_cannot_be_written_is_found_out_before_anything_is_fetched(
+def test_a_bucket_without_write_access_is_detected_before_the_download(
     s3_bucket: S3Bucket, fetched: list[keras.Model]
 ) -> None:
     with pytest.raises(InputError, match=r"s3://nobodys-bucket"):

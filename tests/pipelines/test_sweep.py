@@ -1,4 +1,4 @@
-"""Sweeps: which runs they are, what they are called, and what becomes of them. All but one have stand-ins."""
+"""Sweeps: their runs, the runs' names, and their results. All tests but one use stand-ins for runs."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ TIME = datetime(2026, 5, 4, 13, 2, 1)
         ),
         (["seed=range(0,3)"], [], [["seed=0"], ["seed=1"], ["seed=2"]]),
         (["model=glob(resnet101*)"], [], [["model=resnet101"], ["model=resnet101v2"]]),
-        # A list is one value, and so is a text that Hydra cannot read.
+        # A list is one value, and so is a string that Hydra cannot parse.
         (
             ["dataset.labels=[a,b]", "dataset.path=/data/my export (1)", "seed=1,2"],
             ["dataset.labels=[a,b]", "dataset.path=/data/my export (1)"],
@@ -60,12 +60,12 @@ def test_the_runs_are_the_combinations_of_the_values(
         (["seed=interval(0,1)"], "cannot be listed"),
     ],
 )
-def test_what_is_no_sweep_is_refused(overrides: list[str], words: str) -> None:
+def test_overrides_that_are_not_a_sweep_are_refused(overrides: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         split_overrides(overrides)
 
 
-def test_a_run_is_named_by_what_it_changes_and_no_two_alike() -> None:
+def test_runs_have_unique_names_from_their_overrides() -> None:
     changes = [["phases.joint.learning_rate=0.001"], ["phases.joint.learning_rate=0.01"]]
     assert sweep_names(changes, ["phases=joint"], TIME) == [
         "joint-lr=0.001-joint-0504-130201",
@@ -75,7 +75,7 @@ def test_a_run_is_named_by_what_it_changes_and_no_two_alike() -> None:
     assert sweep_names(paths, [], TIME) == ["path=export-0504-130201-1", "path=export-0504-130201-2"]
 
 
-def test_a_bad_value_is_found_before_anything_runs(tmp_path: Path) -> None:
+def test_a_bad_value_is_detected_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="final_width"):
         Sweep(["seed=1,2", "model.final_width=3"], tmp_path, load_target("local"))
     with pytest.raises(InputError, match="batch_size"):
@@ -84,7 +84,7 @@ def test_a_bad_value_is_found_before_anything_runs(tmp_path: Path) -> None:
 
 
 class StandInRuns:
-    """In place of running a job: writes what a run leaves, or fails."""
+    """Writes a run's files instead of running a job, or fails."""
 
     def __init__(self, failing: str = "") -> None:
         self.failing = failing
@@ -121,7 +121,7 @@ def test_all_runs_are_compared_with_the_first(
     assert list(rows) == names
     assert rows[names[2]][0] == "seed=3"
     assert all(0 < float(cell) < 1 for cell in rows[names[2]][1:])
-    # Six fit into one comparison.
+    # A comparison is limited to six runs.
     pages = sorted((tmp_path / "reports").glob("compare-*.html"))
     assert len(pages) == 2
     assert all(names[0] in page.read_text() for page in pages)
@@ -130,7 +130,7 @@ def test_all_runs_are_compared_with_the_first(
     assert f"C  {names[7]} (seed=8)" in printed
 
 
-def test_a_run_that_fails_stops_none_of_the_others(
+def test_a_failed_run_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "carry_out", StandInRuns(failing="seed=2"))
@@ -146,7 +146,7 @@ def test_a_run_that_fails_stops_none_of_the_others(
     assert f"B  {third} (seed=3)" in printed.out
 
 
-def test_of_a_single_success_there_is_no_comparison(
+def test_with_a_single_success_there_is_no_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "carry_out", StandInRuns(failing="seed=2"))
@@ -185,7 +185,7 @@ def test_an_interrupt_keeps_what_is_finished(
 
 @pytest.mark.campaign
 def test_a_sweep_for_real(tmp_path: Path) -> None:
-    """Two runs, of which the second repeats what the rate changes, and a third that is all cached."""
+    """Two runs, the second of which repeats what depends on the learning rate, and a fully cached third."""
     overrides = [*JOINT, "phases.joint.learning_rate=1e-3,1e-4"]
     outcome = finish(
         start(["-m", "tests.programs.in_folder", "pipelines.sweep", str(tmp_path), *overrides]), tmp_path

@@ -44,7 +44,7 @@ placement:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is compiled for a target that uses all there is: the pipeline, and what is Kubernetes's."""
+    """The compiled documents of a target with all settings: the pipeline, and the Kubernetes settings."""
     folder = tmp_path_factory.mktemp("targets")
     (folder / "cluster.yaml").write_text(CLUSTER)
     target = load_target("cluster", folder)
@@ -58,7 +58,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], d
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in TARGETS.glob("*.yaml")))
-def test_a_targets_file_is_one_of_the_schema(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_targets_file_matches_the_schema(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in GIVEN.get(name, {}).items():
         monkeypatch.setenv(variable, value)
     target = load_target(name)
@@ -67,7 +67,7 @@ def test_a_targets_file_is_one_of_the_schema(name: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", sorted(GIVEN))
-def test_a_target_says_what_it_must_be_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_names_missing_environment_variables(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in GIVEN[name]:
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(
@@ -81,7 +81,7 @@ def test_the_kinds_of_step_are_the_components() -> None:
     assert set(TITLES) == {path.stem for path in (ROOT / "components").glob("*.py")} - {"__init__"}
 
 
-def test_every_step_gets_what_the_target_says_of_all(cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_every_step_gets_the_targets_common_settings(cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
     executors, platform = cluster
     assert len(executors) == 12
     for executor in executors.values():
@@ -97,7 +97,7 @@ def test_every_step_gets_what_the_target_says_of_all(cluster: tuple[dict[str, An
         assert own["fieldPathAsEnv"] == [{"name": "RUN", "fieldPath": "metadata.labels['pipeline/runid']"}]
 
 
-def test_a_folder_of_images_is_mounted_where_it_is_read_alone(
+def test_a_folder_of_images_is_mounted_only_where_it_is_read(
     cluster: tuple[dict[str, Any], dict[str, Any]],
 ) -> None:
     mounts = {name: own["pvcMount"] for name, own in cluster[1].items() if "pvcMount" in own}
@@ -147,7 +147,7 @@ def test_a_kind_of_step_gets_its_machine(cluster: tuple[dict[str, Any], dict[str
     ],
 )
 @pytest.mark.parametrize("name", ["kubeflow", "vertex"])
-def test_what_only_this_machine_has_is_refused_for_a_cluster(
+def test_local_paths_are_refused_for_a_cluster(
     name: str, overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in GIVEN[name].items():
@@ -162,7 +162,7 @@ def test_what_only_this_machine_has_is_refused_for_a_cluster(
     compile_pipeline(load_target("docker"), "0", configs, tmp_path / "p.yaml")
 
 
-def test_retries_and_caching_are_the_targets(tmp_path: Path) -> None:
+def test_the_target_sets_retries_and_caching(tmp_path: Path) -> None:
     target = Target(runner="local", image="i:{tag}", caching=False, retries=2)
     compile_pipeline(target, "0", configure([]), tmp_path / "p.yaml")
     tasks = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]["dag"]["tasks"].values()
@@ -192,7 +192,7 @@ def test_retries_and_caching_are_the_targets(tmp_path: Path) -> None:
         ("runner: [", r"mine\.yaml is not YAML at line 1"),
     ],
 )
-def test_a_file_that_is_none_of_the_schema_is_one_sentence(
+def test_a_file_that_does_not_match_the_schema_is_one_sentence(
     content: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.yaml").write_text(content)
@@ -202,7 +202,7 @@ def test_a_file_that_is_none_of_the_schema_is_one_sentence(
 
 
 @pytest.mark.parametrize("module", ["run", "compile", "plan"])
-def test_an_unknown_target_is_refused_and_told_what_exists(module: str) -> None:
+def test_an_unknown_target_is_refused_with_a_list_of_targets(module: str) -> None:
     command = [sys.executable, "-m", f"pipelines.{module}", "--target", "lokal"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2

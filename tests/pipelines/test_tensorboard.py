@@ -39,7 +39,7 @@ def test_a_bucket_without_event_files_is_one_sentence(s3_bucket: S3Bucket) -> No
 
 
 def test_tensorboard_shows_a_bucket(s3_bucket: S3Bucket, tmp_path: Path) -> None:
-    # One scalar, as TensorBoard's own writer writes it.
+    # One scalar, written by TensorBoard's own writer.
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -63,7 +63,7 @@ def test_tensorboard_shows_a_bucket(s3_bucket: S3Bucket, tmp_path: Path) -> None
 
 
 def _runs(address: str, process: subprocess.Popen[bytes]) -> list[str]:
-    """The names that TensorBoard has loaded, once it has any."""
+    """The names of the runs that TensorBoard has loaded, as soon as there are any."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:

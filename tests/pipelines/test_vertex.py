@@ -1,6 +1,6 @@
 """Runs on Vertex AI: submitted and followed by Google's own library, with a stand-in for the service
-(`vertex_standin.py`) and an emulator of its storage. Where the library is not installed, all but one test of
-this is skipped: requirements/vertex.txt."""
+(`vertex_standin.py`) and an emulator of its storage. Without the library (requirements/vertex.txt), all tests
+here but one are skipped."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from tests.pipelines.local_run import STEPS
 from tests.pipelines.renew_golden import golden
 from tests.unit.buckets import GoogleBucket
 
-if TYPE_CHECKING:  # it needs the library
+if TYPE_CHECKING:  # these imports need the library
     from tests.pipelines.vertex_standin import Vertex
 
 OVERRIDE = "phases.phase3_finetune.learning_rate=1e-4"
@@ -35,7 +35,7 @@ CONSOLE = (
 
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiles nothing: below pytest it takes seconds (kfp reads stacks)."""
+    """Replaces compiling by a copy: under pytest it takes seconds (kfp reads stacks)."""
 
     def copy(*given: object) -> None:
         path = Path(str(given[-1]))
@@ -60,7 +60,7 @@ def service(
     tiny_dataset: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator["Vertex"]:
-    """The stand-in, which Google's library is told of; its steps upload to `google_bucket`."""
+    """The stand-in, to which Google's library connects; its steps upload to `google_bucket`."""
     aiplatform = pytest.importorskip("google.cloud.aiplatform")
     from google.oauth2.credentials import Credentials
 
@@ -76,7 +76,7 @@ def service(
                 google_bucket.put(address.removeprefix("gs://bucket/") + name, content)
 
     monkeypatch.setattr(vertex, "POLL", 0.002)
-    # It asks Google whose the bucket is.
+    # The library asks Google for the bucket's owner.
     made = "create_gcs_bucket_for_pipeline_artifacts_if_it_does_not_exist"
     monkeypatch.setattr(aiplatform.utils.gcs_utils, made, lambda **given: None)
     with serve_vertex() as service:
@@ -107,7 +107,7 @@ def test_a_run_ends_as_a_local_one(
     assert (record["target"], record["run_id"]) == ("vertex", name)
     assert record["addresses"]["evaluation"] == service.addresses["evaluation"]
 
-    # Again: all from the cache, and the first run by its name.
+    # Again: everything from the cache, and the first run by its name.
     again = run([OVERRIDE], tmp_path, target)
     assert hash_files(again["evaluation"]) == hash_files(service.results / "evaluation")
     assert f": 0 steps run, {len(STEPS)} cached" in capsys.readouterr().out
@@ -147,7 +147,7 @@ def test_a_cancelled_run_says_so(service: "Vertex", target: Target, tmp_path: Pa
         (500, r"Vertex AI does not answer \(InternalServerError\); try again\."),
     ],
 )
-def test_a_refusal_before_anything_ran_is_one_sentence(
+def test_an_error_before_anything_ran_is_one_sentence(
     service: "Vertex", target: Target, tmp_path: Path, status: int, said: str
 ) -> None:
     service.refusals["POST"] = [status]
@@ -156,14 +156,14 @@ def test_a_refusal_before_anything_ran_is_one_sentence(
     assert not service.jobs
 
 
-def test_a_service_that_is_away_for_a_while_is_waited_for(
+def test_a_temporarily_unavailable_service_is_waited_for(
     service: "Vertex",
     target: Target,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # Of other failures the library asks again by itself, for two minutes.
+    # After other failures the library itself retries for two minutes.
     service.refusals["GET"] = [504, 504]
     service.cancel_at = 4
     with pytest.raises(RunError, match="cancelled"):
@@ -175,7 +175,7 @@ def test_a_service_that_is_away_for_a_while_is_waited_for(
         run([], tmp_path, target)
 
 
-def test_a_run_that_there_is_not_is_named(service: "Vertex", target: Target, tmp_path: Path) -> None:
+def test_an_unknown_run_is_named(service: "Vertex", target: Target, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no run other in Vertex AI"):
         VertexRunner().attach("other", target, tmp_path)
 

@@ -1,8 +1,8 @@
 """A stand-in for Vertex AI Pipelines on loopback, since tests have no account.
 
-It speaks the REST form of the service's API, strictly, by the messages of Google's own library; what its runs
-do is in `argo_standin.py`, since a run's steps go through the same stages there. How the real service words
-its errors is not known here.
+It implements the REST form of the service's API strictly, with the messages of Google's own library. Its runs
+are in `argo_standin.py`, since a run's steps pass through the same stages there. The wording of the real
+service's errors is unknown.
 """
 
 import json
@@ -31,12 +31,12 @@ class Vertex:
 
     Attributes:
         address: Its address.
-        jobs: The requests for its runs, by the runs' names, with the runs.
-        faults: What is wrong with steps of runs to come.
-        refusals: Statuses that it answers with in place of what was asked, by the method.
-        cancel_at: At which moment somebody cancels runs to come.
-        results: The folder with the outputs of its runs, and
-        addresses: where they were uploaded to.
+        jobs: The requests for its runs with the runs, by the runs' names.
+        faults: Faults of steps of future runs.
+        refusals: Error statuses to respond with, by method.
+        cancel_at: The moment at which future runs are cancelled.
+        results: The folder with the outputs of its runs.
+        addresses: The addresses to which they were uploaded.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Vertex:
 
 @contextmanager
 def serve_vertex() -> Iterator[Vertex]:
-    """The stand-in, at its address."""
+    """Runs the stand-in."""
     vertex = Vertex()
     with serve(vertex.serve) as vertex.address:
         yield vertex

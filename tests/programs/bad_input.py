@@ -1,4 +1,4 @@
-"""A step that ends by bad input, or by a bug. Arguments: the pod's termination log, and `bad` or `bug`."""
+"""A step that fails on bad input or a bug. Arguments: the pod's termination log, and `bad` or `bug`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Prints what the input pipeline keeps on disk. Argument: the temporary folder."""
+"""Prints the files of the input pipeline's cache. Argument: the temporary folder."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""A command of `pipelines` in a folder of its own. Arguments: its module, the folder, and its arguments."""
+"""Runs a command of `pipelines` in a folder. Arguments: its module, the folder, and its arguments."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Trains, and is killed at a moment. Arguments: the moment, the config, the records, and the output."""
+"""Trains, and is killed at a given moment. Arguments: the moment, the config, the records, and the output."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ with step():
         def hooked(self, now, logs=None):
             begin(self, now, logs)
             if (self._epoch + 1, now + 1) == (epoch, batch):
-                # Nobody knows how far the thread is that writes it.
+                # The progress of the thread that writes it is unknown.
                 while number == signal.SIGKILL and not written(epoch - 1):
                     time.sleep(0.01)
                 os.kill(os.getpid(), number)
@@ -47,6 +47,6 @@ with step():
     elif moment == "preemption":
         at_batch(3, 2, signal.SIGTERM)
     else:
-        # The model's file is written, its description is not.
+        # The model's file is written, but not its description.
         model.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     train(from_json(TrainConfig, config, "training"), open_records(records), Path(output))

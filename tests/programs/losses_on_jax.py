@@ -1,4 +1,4 @@
-"""Computes the box losses and their gradients by JAX. Arguments: files with the boxes and for the results."""
+"""Computes the box losses and their gradients with JAX. Arguments: files of the boxes and of the results."""
 
 import sys
 

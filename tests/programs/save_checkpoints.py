@@ -1,4 +1,4 @@
-"""Saves and loads 59 checkpoints. Arguments: their address, and after how many epochs there is a new best."""
+"""Saves and loads 59 checkpoints. Arguments: their address, and the number of epochs between new bests."""
 
 import sys
 

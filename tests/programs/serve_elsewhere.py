@@ -1,6 +1,6 @@
-"""Asks a logged model for answers where brain_tumor is not installed.
+"""Predicts with a logged model in a process without brain_tumor.
 
-Arguments: its URI, and files with the images and for the answers.
+Arguments: its URI, and files of the images and of the predictions.
 """
 
 import sys

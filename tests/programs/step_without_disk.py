@@ -1,4 +1,4 @@
-"""Runs a step that can write files of 500 bytes at most. Arguments: its name, its config, and paths."""
+"""Runs a step with a file size limit of 500 bytes. Arguments: its name, its config, and paths."""
 
 import resource
 import sys

@@ -44,7 +44,7 @@ for model in models:
     ]
     assert norms and not any(norm.synchronized for norm in norms)
 pairs = zip(models[0].get_weights(), models[1].get_weights(), strict=True)
-# Of those above 1, which moving variances are, as a share.
+# Relative difference for values above 1, such as moving variances.
 print("weights", max(float((np.abs(a - b) / np.maximum(1, np.abs(a))).max()) for a, b in pairs))
 pairs = [(value, epochs[1][name]) for name, value in epochs[0].items() if name != "seconds"]
 print("figures", max(abs(value - other) for value, other in pairs))

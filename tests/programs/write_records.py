@@ -1,4 +1,4 @@
-"""Writes records by two processes. Arguments: the dataset, and the records."""
+"""Writes records with two processes. Arguments: the dataset, and the records."""
 
 import signal
 import sys

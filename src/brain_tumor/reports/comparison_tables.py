@@ -22,9 +22,9 @@ WIDTH = 100  # of a paragraph in the terminal, in characters
 MOST_LINES = 12  # of differences in the terminal; the page has all
 # Non-breaking spaces keep the symbol with its word in a narrow column.
 SYMBOLS = {
-    "better": "\\u25b2\\u00a0better",
-    "worse": "\\u25bc\\u00a0worse",
-    "cannot tell": "=\\u00a0cannot tell",
+    "better": "\u25b2\u00a0better",
+    "worse": "\u25bc\u00a0worse",
+    "cannot tell": "=\u00a0cannot tell",
     "": DASH,
 }
 ABOUT_VERDICTS = (
