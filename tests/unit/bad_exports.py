@@ -1,4 +1,4 @@
-"""A good export in every format whose files tests make bad, and what they ask of the outcome."""
+"""A good export in every format, whose files tests damage, and checks of the outcome."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ RECORDS = "train/project.tfrecord"
 
 
 def write_good_exports(parent: Path) -> dict[str, dict[str, bytes]]:
-    """By format, the bytes of a good export's files by path; they are below a folder for each."""
+    """Writes a good export per format to a folder; returns the files' bytes by path, by format."""
     contents = {}
     for name, write in WRITERS.items():
         folder = parent / name
@@ -36,9 +36,9 @@ def write_good_exports(parent: Path) -> dict[str, dict[str, bytes]]:
 
 
 def listing(folder: Path) -> dict[str, bytes]:
-    """What is below a folder."""
+    """The content of a folder."""
     paths = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    # A link that leads nowhere counts as what it says.
+    # A broken link counts by its target.
     return {
         str(path.relative_to(folder)): path.read_bytes()
         if os.path.exists(path)

@@ -1,4 +1,4 @@
-"""Values that nobody expects in an annotation file, drawn by Hypothesis."""
+"""Unexpected values in an annotation file, drawn by Hypothesis."""
 
 from hypothesis import strategies as st
 
@@ -37,7 +37,7 @@ ENCODINGS = ["utf-8", "utf-8-sig", "latin-1", "utf-16", "utf-32", "cp037"]
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """The content cut, or with a few bytes replaced."""
+    """The content truncated, or with a few bytes replaced."""
     cut = st.integers(0, len(content)).map(lambda end: content[:end])
     places = st.tuples(st.integers(0, len(content)), st.integers(0, 8), st.binary(max_size=8))
     replaced = places.map(lambda p: content[: p[0]] + p[2] + content[p[0] + p[1] :])

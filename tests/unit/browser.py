@@ -1,4 +1,4 @@
-"""A headless Chromium that says what a page asks for and complains of."""
+"""A headless Chromium that reports a page's requests and errors."""
 
 import base64
 import itertools
@@ -26,13 +26,13 @@ SWITCHES = (
 
 @dataclass
 class Seen:
-    """What came of opening a page.
+    """The result of opening a page.
 
     Attributes:
-        requests: The addresses that it asked for, but for its own and data in it.
-        complaints: What the console says, and what was thrown.
-        width: How wide the page is, in pixels; more than the window's is cut.
-        image: A screenshot of all of it, PNG.
+        requests: The addresses that it requested, except for its own and data URIs.
+        complaints: Console messages and exceptions.
+        width: The page's width in pixels; a page wider than the window is cut off.
+        image: A screenshot of the whole page, PNG.
         colors: The body's text and background colors.
     """
 
@@ -54,7 +54,7 @@ class Browser:
             self._call(f"{domain}.enable")
 
     def open(self, page: Path, width: int, dark: bool = False) -> Seen:
-        """Opens a page in a window so wide, and waits until it has loaded."""
+        """Opens a page in a window of this width, and waits until it has loaded."""
         media = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._call("Emulation.setEmulatedMedia", features=media)
         size = {"width": width, "height": 600, "deviceScaleFactor": 1, "mobile": False}
@@ -96,7 +96,7 @@ COLORS = ("color", "backgroundColor")
 
 @contextmanager
 def browse() -> Iterator[Browser]:
-    """Starts Chromium with a profile of its own, and ends it."""
+    """Starts Chromium with a new profile, and ends it."""
     assert CHROMIUM
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(

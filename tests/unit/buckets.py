@@ -1,4 +1,4 @@
-"""Buckets for the tests, one of each store, and what tests look up and break in them."""
+"""Buckets for the tests, one of each store, with methods to inspect and damage them."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ READY_SECONDS = 60
 
 
 class Bucket(Protocol):
-    """What a test can do to either."""
+    """The operations that both have."""
 
     address: str
 
@@ -42,7 +42,7 @@ class Bucket(Protocol):
 
 
 class GoogleBucket:
-    """A bucket of an emulator, whose inside is at hand."""
+    """A bucket of an emulator, whose internals are accessible."""
 
     address = f"gs://{NAME}"
 
@@ -70,21 +70,21 @@ class GoogleBucket:
         self.storage.delete_file(NAME, name)
 
     def names_by_age(self) -> list[str]:
-        """The objects' names in the order in which they appeared."""
+        """The objects' names in order of creation."""
         return list(self.storage.objects.get(NAME, {}))
 
     def damage(self, name: str) -> None:
-        """Changes an object's first byte, not its checksum, as a failing disk does."""
+        """Changes an object's first byte but not its checksum, like a failing disk."""
         content = self.read(name)
         self.storage._store.write_bytes(f"{NAME}/{name}", bytes([content[0] ^ 1]) + content[1:])
 
     def forget_contents(self) -> None:
-        """Leaves of the objects what the listing says, and no bytes."""
+        """Deletes the objects' bytes, but keeps their listing."""
         for name in self.names():
             self.storage._store.remove_file(f"{NAME}/{name}")
 
     def add_name(self, name: str, like: str) -> None:
-        """Lists an object under a name that the emulator would refuse, and the real service does not."""
+        """Lists an object under a name that the emulator rejects but the real service accepts."""
         objects = self.storage.objects[NAME]
         objects[name] = {**objects[like], "name": name}
 
@@ -106,7 +106,7 @@ class S3Bucket:
         )
 
     def environment(self) -> dict[str, str]:
-        """What a user sets to use it."""
+        """The environment variables to use it."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.key,
@@ -135,7 +135,7 @@ class S3Bucket:
 @contextmanager
 def serve_google() -> Iterator[GoogleBucket]:
     """Google Cloud Storage, emulated in memory."""
-    # It logs each request in a thread of its own, to whatever a test's log went to that is closed by then.
+    # It logs each request in a separate thread, to a stream of a test that may be closed by then.
     logging.getLogger("gcp_storage_emulator").setLevel(logging.WARNING)
     [port] = free_ports(1)
     with create_server("127.0.0.1", port, in_memory=True, default_bucket=NAME) as server:
@@ -144,7 +144,7 @@ def serve_google() -> Iterator[GoogleBucket]:
 
 @contextmanager
 def serve_s3(folder: Path) -> Iterator[S3Bucket]:
-    """SeaweedFS, with one user who may do everything and one who may read."""
+    """SeaweedFS, with one user with all rights and one who may only read."""
     users = [
         (S3Bucket.key, S3Bucket.secret, ["Admin", "Read", "Write", "List"]),
         (S3Bucket.reader_key, S3Bucket.reader_secret, ["Read", "List"]),
@@ -165,7 +165,7 @@ def serve_s3(folder: Path) -> Iterator[S3Bucket]:
         "s3.config": folder / "s3.json",
         "s3.iam": "false",
         "master.volumeSizeLimitMB": 64,
-        # Deleted objects keep their place, and some of the tests' models are 100 MB.
+        # Deleted objects still take space, and some of the tests' models have 100 MB.
         "volume.max": 100,
     }
     command = [Path(sys.executable).with_name("weed"), "server", "-filer", "-s3"]
@@ -181,7 +181,7 @@ def serve_s3(folder: Path) -> Iterator[S3Bucket]:
         bucket.client.create_bucket(Bucket=NAME)
         yield bucket
     finally:
-        # It would take ten seconds to end in peace, and its data are nobody's.
+        # A clean shutdown would take ten seconds, and the data are not needed.
         process.kill()
         process.wait()
         for port in ports.values():
@@ -192,10 +192,10 @@ def serve_s3(folder: Path) -> Iterator[S3Bucket]:
 def wait_for(
     address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = READY_SECONDS
 ) -> None:
-    """Waits until a server answers.
+    """Waits until a server responds.
 
     Raises:
-        RuntimeError: It ended, or does not answer in that time.
+        RuntimeError: It ended, or does not respond in time.
     """
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
@@ -208,7 +208,7 @@ def wait_for(
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now."""
+    """Free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

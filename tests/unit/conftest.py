@@ -1,4 +1,4 @@
-"""What tests of several rooms share: small records, a folder for caches."""
+"""Shared fixtures: small records, a folder for caches."""
 
 import shutil
 import tempfile
@@ -9,14 +9,14 @@ import pytest
 
 from tests.unit.exports import write_export
 
-if TYPE_CHECKING:  # their rooms import what takes seconds, which few tests need
+if TYPE_CHECKING:  # these imports take seconds, and only a few tests need them
     from brain_tumor.artifacts.dataset import Dataset
     from brain_tumor.artifacts.records import Records
 
 
 @pytest.fixture(scope="session")
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> "Dataset":
-    """A dataset artifact of 6, 3 and 3 images, with boxes and without. Not to be changed."""
+    """A dataset artifact of 6, 3 and 3 images, with boxes and without. Do not modify."""
     from tests.unit.small_records import make_dataset
 
     train = [
@@ -31,7 +31,7 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> "Dataset":
 
 @pytest.fixture(scope="session")
 def small_records(small_dataset: "Dataset") -> "Records":
-    """Its records artifact. Not to be changed."""
+    """Its records artifact. Do not modify."""
     from brain_tumor.records.build import build_tfrecords
     from tests.unit.small_records import CONFIG
 
@@ -54,7 +54,7 @@ def own_shards(small_records: "Records", tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where caches that do not fit into memory are written."""
+    """The folder for caches that do not fit into memory."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

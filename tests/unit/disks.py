@@ -1,4 +1,4 @@
-"""Disks for the tests: small ones that are soon full, and those that may not be written to."""
+"""Disks for the tests: small ones that fill up quickly, and read-only ones."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 @contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """Mounts a disk of so many KiB at a new folder, or skips the test where this user may not."""
+    """Mounts a disk of this size in KiB at a new folder, or skips the test if the user may not mount."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     try:
@@ -24,12 +24,12 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 
 def make_read_only(folder: Path) -> None:
-    """Lets a small disk be read only."""
+    """Makes a small disk read-only."""
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
 
 
 def fill(folder: Path, but_for: int = 0) -> None:
-    """Fills a small disk but for so many KiB."""
+    """Fills a small disk except for this many KiB."""
     path = folder / "filler"
     with open(path, "wb", buffering=0) as file, suppress(OSError):
         while True:

@@ -1,4 +1,4 @@
-"""Small exports on disk, whole and broken, for the tests of ingest."""
+"""Small exports on disk, valid and broken, for the tests of ingest."""
 
 import shutil
 import zlib
@@ -18,7 +18,7 @@ SLICES = 3
 
 
 def write_image(path: Path, width: int = WIDTH, height: int = HEIGHT) -> None:
-    """A grey JPEG whose pixels follow from its path's last two parts, so that no two images are the same."""
+    """A grey JPEG with pixels derived from the last two parts of its path, so that no two are the same."""
     rng = np.random.default_rng(zlib.crc32("/".join(path.parts[-2:]).encode()))
     Image.fromarray(rng.integers(0, 256, (height, width), dtype=np.uint8)).save(path, "JPEG")
 
@@ -29,7 +29,7 @@ def write_rows(folder: Path, split: str, rows: list[str]) -> None:
 
 
 def write_export(folder: Path, **rows: list[str]) -> Path:
-    """An export of `volume_<patient>_slice_<1..3>.jpg`, 40 x 30 pixels; rows by split."""
+    """Writes an export of `volume_<patient>_slice_<1..3>.jpg`, 40 x 30 pixels; rows by split."""
     for split in SPLITS:
         (folder / split).mkdir(parents=True)
         for patient in PATIENTS[split]:
@@ -40,7 +40,7 @@ def write_export(folder: Path, **rows: list[str]) -> Path:
 
 
 def directory_config(folder: Path, **changes: Any) -> DirectoryDataset:
-    """The config that reads such an export; it takes any number of bad images."""
+    """The config for such an export; it accepts any number of bad images."""
     values: dict[str, Any] = {"source": "directory", "path": str(folder), "max_bad_fraction": 1.0}
     values["labels"] = ["label0", "label1", "label2"]
     return DirectoryDataset.model_validate(values | changes)
@@ -68,7 +68,7 @@ def _csv(content: bytes) -> Callable[[Path], object]:
     return replace
 
 
-# What breaks an export's structure: how, and words that the sentence about it must have.
+# Structural defects of an export, by name: how to make one, and words that its message must contain.
 FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "folder missing": (shutil.rmtree, ["export", "does not exist"]),
     "folder is a file": (_file_in_place_of_folder, ["export", "is a file"]),

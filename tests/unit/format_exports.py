@@ -1,4 +1,4 @@
-"""Exports in every format, read and spoiled, for the tests of the formats."""
+"""Reading and damaging exports in every format, for the tests of the formats."""
 
 import json
 from collections.abc import Callable
@@ -30,14 +30,14 @@ def splits_of(labels: list[str]) -> Splits:
 
 
 def write(folder: Path, name: str, splits: Splits | None = None, labels: list[str] = FIVE_LABELS) -> Path:
-    """An export in a format."""
+    """Writes an export in a format."""
     folder = folder / "export"
     WRITERS[name](folder, splits or splits_of(labels), labels)
     return folder
 
 
 def read(folder: Path) -> Export:
-    """Reads an export; images inside of its files go to `scratch` beside it."""
+    """Reads an export; images embedded in its files are extracted to `scratch` beside it."""
     scratch = folder.parent / "scratch"
     scratch.mkdir()
     return read_export(folder, scratch)
@@ -62,7 +62,7 @@ def edit_json(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def replace_text(path: str, old: str, new: str) -> Callable[[Path], object]:
-    """Replaces a text, once, in a file of the export."""
+    """Replaces a text once in a file of the export."""
 
     def change(folder: Path) -> None:
         content = (folder / path).read_text(encoding="utf-8")
@@ -88,7 +88,7 @@ def edit_image(**values: object) -> Callable[[Path], object]:
 
 
 def edit_record(**values: object) -> Callable[[Path], object]:
-    """Replaces features of the first record; without a value, it is not a record at all."""
+    """Replaces features of the first record; without values the record becomes invalid."""
 
     def change(folder: Path) -> None:
         import tensorflow as tf

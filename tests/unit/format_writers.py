@@ -1,4 +1,4 @@
-"""One set of images and boxes, written as Roboflow exports it in each of the formats."""
+"""Writers of one set of images and boxes in each format, as exported by Roboflow."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ class Picture:
     height: int = 30
 
     def jpeg(self) -> bytes:
-        """Its bytes, which follow from its name."""
+        """Its bytes, derived from its name."""
         rng = np.random.default_rng(zlib.crc32(self.name.encode()))
         buffer = io.BytesIO()
         pixels = rng.integers(0, 256, (self.height, self.width), dtype=np.uint8)

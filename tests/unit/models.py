@@ -1,4 +1,4 @@
-"""What tests of the model share: small detectors, and what they answer."""
+"""Shared by tests of the model: small detectors and their predictions."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ def model_config(**changes: Any) -> ModelConfig:
 
 
 def small_detector(**changes: Any) -> keras.Model:
-    """Its detector with both heads."""
+    """A detector with both heads for this config."""
     keras.utils.set_random_seed(0)
     return build_detector(model_config(**changes), CLASSES, BOTH)
 
 
 def answer(model: keras.Model, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """A model's answers by head. A plain call: `predict` would trace a graph first."""
+    """A model's predictions by head. A direct call, since `predict` would trace a graph first."""
     return {head: values.numpy() for head, values in model(inputs, training=False).items()}
 
 
@@ -34,7 +34,7 @@ def images(count: int, size: int = 32) -> np.ndarray:
 
 
 def check_boxes(boxes: np.ndarray) -> None:
-    """Valid: 0 <= xmin <= xmax <= 1, likewise y."""
+    """Checks that boxes are valid: 0 <= xmin <= xmax <= 1, and the same for y."""
     assert np.isfinite(boxes).all()
     assert (boxes >= 0).all() and (boxes <= 1).all()
     assert (boxes[..., :2] <= boxes[..., 2:]).all()

@@ -1,4 +1,4 @@
-"""Where the programs are that tests run as processes of their own."""
+"""The folder of the programs that tests run as new processes."""
 
 from pathlib import Path
 

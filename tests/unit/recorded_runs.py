@@ -1,4 +1,4 @@
-"""What tests of comparisons share: runs with a record and real artifacts, but made-up answers."""
+"""Shared by tests of comparisons: runs with records and real artifacts, but artificial predictions."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -34,13 +34,13 @@ def make_answers(
     first: int = 0,
     labels: list[str] = LABELS,
 ) -> pd.DataFrame:
-    """The final model's rows. The truth of an image is the same however well the model answers.
+    """Makes the final model's rows. The ground truth does not depend on the model's quality.
 
     Args:
-        patients: How many patients.
-        slices: How many images of each.
-        noise: By how many pixels boxes are off (standard deviation).
-        skill: How far the probabilities of present labels lie above the others.
+        patients: The number of patients.
+        slices: The number of images per patient.
+        noise: The standard deviation of box errors, in pixels.
+        skill: How much higher the probabilities of present labels are than the others.
         first: The first patient's number.
         labels: The labels.
     """
@@ -83,18 +83,18 @@ def write_run(
     of: str = "",
     **record: Any,
 ) -> dict[str, Any]:
-    """Writes a run's record, and its predictions and evaluation if there are answers.
+    """Writes a run's record, and its predictions and evaluation if predictions are given.
 
     Args:
         runs: The folder of the runs.
         name: The run's name.
         answers: The final model's rows.
-        minute: When it started.
+        minute: The minute of its start.
         trainings: The epochs of its trainings.
-        labels: The labels of the answers.
-        config: How they are judged.
-        of: The model artifact that they are of, see `artifact_id`.
-        record: What else the record says.
+        labels: The labels of the predictions.
+        config: The config of the evaluation.
+        of: The model artifact that made the predictions, see `artifact_id`.
+        record: Further fields of the record.
 
     Returns:
         The record.

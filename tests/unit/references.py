@@ -1,4 +1,4 @@
-"""What tests of losses share: their definitions, in NumPy and double precision, and how a loss is asked."""
+"""Shared by tests of losses: reference definitions in NumPy with double precision, and helpers."""
 
 import math
 from typing import Any
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-SMALLEST = 1e-7  # what a smaller area or squared length counts as, where one divides by it
+SMALLEST = 1e-7  # the lower limit of an area or squared length in a denominator
 
 
 def cost(name: str, truth: Array, predicted: Array) -> Array:
-    """What pairs of boxes (n, 4) cost, as the papers define it: one value a pair."""
+    """The loss of pairs of boxes (n, 4) as defined in the papers: one value per pair."""
     truth, predicted = truth.astype(np.float64), predicted.astype(np.float64)
     corners = np.concatenate([truth.reshape(-1, 2, 2), predicted.reshape(-1, 2, 2)], axis=1)
     low, high = corners.min(axis=1), corners.max(axis=1)
@@ -55,7 +55,7 @@ def value(loss: keras.losses.Loss, truth: object, predicted: object) -> float:
 
 
 def gradient(loss: keras.losses.Loss, truth: Array, predicted: Array) -> Array:
-    """Of a loss, by what is predicted."""
+    """The gradient of a loss with respect to the predictions."""
     variable = tf.Variable(predicted, dtype=tf.float32)
     with tf.GradientTape() as tape:
         result = loss(tf.constant(truth, tf.float32), variable)

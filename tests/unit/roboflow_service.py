@@ -1,4 +1,4 @@
-"""A service on loopback that speaks as Roboflow's does, and fails as it is told to."""
+"""A service on loopback with Roboflow's API, which fails as requested."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the question for an export's link, and the download behind that link."""
+    """Responds to requests for an export's link, and for the download at that link."""
 
     server: "Service"
 
@@ -37,16 +37,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing: what appears in a test's output shall be the client's."""
+        """Logs nothing, so that a test's output is only the client's."""
 
 
 class Service(ThreadingHTTPServer):
     """The service.
 
     Attributes:
-        on_question: What it answers to the first, second, ... question for the link; the last one stays.
+        on_question: The responses to the first, second, ... request for the link; the last one is repeated.
         on_download: The same for downloads.
-        questions: Path and query of each question.
+        questions: Path and query of each request for the link.
         downloads: Query of each download.
     """
 
@@ -76,14 +76,14 @@ def link(handler: Handler) -> None:
 
 
 def status(code: int) -> Answer:
-    """A refusal, which repeats what was asked as a careless service does."""
+    """An error response, which repeats the request as a careless service does."""
     return lambda handler: handler.send(
         code, json.dumps({"error": {"message": f"{code} {handler.path}"}}).encode()
     )
 
 
 def text(content: str) -> Answer:
-    """Something else, with status 200."""
+    """Another response, with status 200."""
     return lambda handler: handler.send(200, content.encode(), Content_Type="text/html")
 
 
@@ -93,7 +93,7 @@ def whole(content: bytes) -> Answer:
 
 
 def hashed(content: bytes, told: str) -> Answer:
-    """A file, with the checksums that Google's storage tells."""
+    """A file, with the checksum headers of Google's storage."""
     return lambda handler: handler.send(200, content, x_goog_hash=told)
 
 
@@ -108,7 +108,7 @@ def cut(content: bytes) -> Answer:
 
 
 def cut_chunked(content: bytes) -> Answer:
-    """The same where no length was announced."""
+    """The same without an announced length."""
 
     def answer(handler: Handler) -> None:
         handler.protocol_version = "HTTP/1.1"
@@ -122,17 +122,17 @@ def cut_chunked(content: bytes) -> Answer:
 
 
 def redirect(address: str) -> Answer:
-    """Sends the client elsewhere."""
+    """Redirects the client."""
     return lambda handler: handler.send(302, b"", Location=address)
 
 
 def hang_up(handler: Handler) -> None:
-    """No answer at all."""
+    """No response at all."""
     handler.close_connection = True
 
 
 def malformed_headers(answer: Answer) -> Answer:
-    """A whole answer with a broken header, of which urllib3 warns with the address."""
+    """A complete response with a broken header, about which urllib3 logs a warning with the address."""
 
     def broken(handler: Handler) -> None:
         handler.send_response(200)

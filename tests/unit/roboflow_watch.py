@@ -1,4 +1,4 @@
-"""The Roboflow source at work on the loopback service, watched for secrets that get out."""
+"""Runs the Roboflow source on the loopback service, and checks for leaked secrets."""
 
 import functools
 import io
@@ -31,14 +31,14 @@ PATH = "/yousef-ghanem-jzj4y/brain-tumor-detection-fpf1f/2/tensorflow"
 
 
 def write_roboflow_export(folder: Path) -> Path:
-    """An export as Roboflow packs it."""
+    """An export with Roboflow's layout."""
     write_export(folder, **ROWS)
     (folder / "README.roboflow.txt").write_text("Brain tumor detection - v2\n")
     return folder
 
 
 def pack(folder: Path, **more: bytes) -> bytes:
-    """A folder as a zip archive, with more files in it."""
+    """A folder as a zip archive, with additional files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(folder.rglob("*")):
@@ -78,13 +78,13 @@ def make_config(*overrides: str) -> AnyDataset:
 
 
 class Watch:
-    """Runs the ingest step, and looks whether a secret got out."""
+    """Runs the ingest step, and checks that no secret leaks."""
 
     def __init__(
         self, folder: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
     ) -> None:
         self.folder, self.caplog, self.capfd = folder, caplog, capfd
-        caplog.set_level(logging.DEBUG)  # at this level urllib3 logs each address
+        caplog.set_level(logging.DEBUG)  # urllib3 logs each address at this level
 
     def ingest(self, *overrides: str) -> Dataset:
         """Ingests, and opens the dataset."""
@@ -98,7 +98,7 @@ class Watch:
         scratch.mkdir()
         export = fetch(make_config(*overrides), scratch)
         names = {path.relative_to(export).as_posix() for path in export.rglob("*") if path.is_file()}
-        assert [path for path in scratch.iterdir() if path.is_file()] == [], "the archive is gone"
+        assert [path for path in scratch.iterdir() if path.is_file()] == [], "the archive is deleted"
         self.check_secrets("")
         shutil.rmtree(scratch)
         return names
@@ -115,7 +115,7 @@ class Watch:
         return str(raised.value)
 
     def check_secrets(self, said: str) -> None:
-        """Looks for a secret in what was said, logged, printed or written."""
+        """Searches for a secret in messages, logs, output and files."""
         said += self.caplog.text + "".join(self.capfd.readouterr())
         for path in self.folder.rglob("*"):
             if path.is_file():
@@ -125,7 +125,7 @@ class Watch:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and all that stands behind it, printed or not."""
+    """An error and all its causes and contexts."""
     yield error
     for behind in (error.__cause__, error.__context__):
         if behind:

@@ -1,4 +1,4 @@
-"""A small predictions artifact, whose figures can be told in advance."""
+"""A small predictions artifact with known figures."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ NOTICE = "These figures are about synthetic patients."
 
 
 def make_predictions(path: Path, patients: int, notice: str = "") -> Predictions:
-    """Three slices a patient: label0 in the first, label1 in all. The final model's boxes are 10 px aside."""
+    """Three slices per patient: label0 in the first, label1 in all; the final model's boxes are 10 px off."""
     rows = []
     for model in TITLES:
         for patient in range(patients):

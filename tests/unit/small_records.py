@@ -1,4 +1,4 @@
-"""A small dataset and its records, for the tests of the records room."""
+"""A small dataset and its records, for the tests of records."""
 
 import struct
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def read(records: Records, split: Any, num_classes: int = 3) -> dict[str, dict[s
 
 
 def plain_records(path: str | Path) -> Iterator[bytes]:
-    """A TFRecord file's records, by its format: length, its checksum, content, its checksum."""
+    """Parses a TFRecord file: length, checksum of the length, content, checksum of the content."""
     content = Path(path).read_bytes()
     while content:
         (length,) = struct.unpack_from("<Q", content)

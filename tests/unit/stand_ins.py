@@ -1,4 +1,4 @@
-"""Models that stand in for trained ones: they give every image the same answers."""
+"""Stand-ins for trained models: they have the same predictions for every image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ EPOCHS = [{"epoch": 1.0, "loss": 0.5}]
 def describe(
     phase: TrainedPhase, heads: Sequence[Head], size: int, labels: list[str], **changed: Any
 ) -> ModelDescription:
-    """What a model says of itself that went through one training; `changed` are its other fields."""
+    """The description of a model after one training; `changed` replaces fields."""
     fields: dict[str, Any] = {
         "title": f"stand-in with {' and '.join(heads)}",
         "labels": labels,
@@ -48,7 +48,7 @@ def describe(
 def write_stand_in(
     folder: Path, heads: Sequence[Head], labels: Sequence[str] = LABELS, scored: bool = False
 ) -> Model:
-    """A model that gives every image the answers above, whatever it shows."""
+    """Writes a model with the predictions above for every image."""
     image = keras.Input((SIZE, SIZE, None), name="image")
     pooled = keras.layers.GlobalAveragePooling2D()(Rgb()(image))
     outputs = {}

@@ -1,4 +1,4 @@
-"""What tests of batches share: how a stream of them is read and compared."""
+"""Shared by tests of batches: reading and comparing streams of batches."""
 
 import itertools
 from collections.abc import Iterable

@@ -88,7 +88,7 @@ def test_an_archive_without_an_export_is_refused(tmp_path: Path, names: list[str
     "name",
     ["../evil", "train/../../evil", "/evil", "..\\evil", "\\evil", "train/..", "../folder/", "a/../b.jpg"],
 )
-def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_outside_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "in" / "side"
     folder.mkdir(parents=True)
     with pytest.raises(InputError, match=r"The archive holds .*, a path outside of its folder"):
@@ -107,7 +107,7 @@ def cut(content: bytes) -> bytes:
 
 
 def flip(content: bytes) -> bytes:
-    place = content.index(b"train/a.jpg") + 15  # amid the packed bytes
+    place = content.index(b"train/a.jpg") + 15  # within the compressed bytes
     return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
 
 
@@ -119,8 +119,8 @@ def test_a_broken_archive_has_its_own_error(tmp_path: Path, spoil: Callable[[byt
         unpack_bytes(tmp_path, spoil(WHOLE))
 
 
-def test_an_archive_with_a_password_or_a_strange_compression_is_refused(tmp_path: Path) -> None:
-    # The flag and the method of both headers, local and central.
+def test_an_archive_with_a_password_or_unknown_compression_is_refused(tmp_path: Path) -> None:
+    # The flag and the compression method in both headers, local and central.
     packed = bytearray(pack({"a.jpg": b"a"}, zipfile.ZIP_STORED))
     for header, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         packed[packed.index(header) + at] |= 1
@@ -135,7 +135,7 @@ def test_an_archive_with_a_password_or_a_strange_compression_is_refused(tmp_path
 
 
 @pytest.mark.parametrize("names", [["a", "a/b"], ["n" * 300]])
-def test_names_that_no_disk_takes_are_one_sentence(tmp_path: Path, names: list[str]) -> None:
+def test_invalid_file_names_are_one_sentence(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(InputError, match=r"The archive: .*; give a (shorter name|folder)"):
         unpack_bytes(tmp_path, pack(dict.fromkeys(names, b"x")))
 

@@ -18,7 +18,7 @@ from tests.unit.programs import PROGRAMS
 
 
 class Counted(Manifest):
-    """A manifest that says more than every artifact's."""
+    """A manifest with an additional field."""
 
     kind: Literal["counted"] = "counted"
     count: int
@@ -31,7 +31,7 @@ def make_artifact(path: Path, content: str = "content") -> Path:
     return path
 
 
-def test_an_artifact_appears_whole(tmp_path: Path) -> None:
+def test_an_artifact_is_published_atomically(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "artifact"
 
     with publish(path) as draft:
@@ -65,7 +65,7 @@ def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_artifact_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
+def test_an_artifact_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
     path = make_artifact(tmp_path / "artifact", "old")
 
     def fail() -> None:
@@ -100,7 +100,7 @@ def test_a_killed_process_leaves_no_artifact(tmp_path: Path, moment: str) -> Non
         read_manifest(path, ModelManifest)
     [left] = tmp_path.iterdir()
     assert is_draft(left.name)
-    make_artifact(path)  # what the dead process left does not stand in the way, and goes
+    make_artifact(path)  # the killed process's files do not interfere, and are deleted
     assert read_manifest(path, ModelManifest).kind == "model"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -118,7 +118,7 @@ def test_processes_that_write_the_same_artifact_do_not_disturb_each_other(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
 
 
-def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+def test_files_of_a_running_process_are_kept(tmp_path: Path) -> None:
     with publish(tmp_path / "artifact") as first:
         (first.path / "file.txt").write_text("first")
         make_artifact(tmp_path / "artifact", "second")
@@ -128,10 +128,10 @@ def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
 
 
-def test_a_process_killed_while_it_deletes_the_old_artifact_leaves_no_half(tmp_path: Path) -> None:
+def test_a_process_killed_while_deleting_the_old_artifact_leaves_no_partial_one(tmp_path: Path) -> None:
     path = make_artifact(tmp_path / "artifact", "old")
 
-    # The first deletion of something takes one file away and dies, as a process killed amid many files.
+    # The first deletion removes one file and dies, like a process killed while deleting many files.
     run_and_die(path, "deletion")
 
     assert (path / "file.txt").read_text() == "new"
@@ -161,13 +161,13 @@ def test_a_folder_without_manifest_is_not_an_artifact(tmp_path: Path) -> None:
         '{"kind": "counted", "count": 2, "more": 1}',
     ],
 )
-def test_a_manifest_that_is_cut_or_anothers_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_truncated_or_wrong_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json is damaged, or another version wrote it; run the"):
         read_manifest(tmp_path, Counted)
 
 
-def test_a_file_that_is_not_the_manifests_is_found(tmp_path: Path) -> None:
+def test_a_file_that_does_not_match_the_manifest_is_found(tmp_path: Path) -> None:
     path = make_artifact(tmp_path / "artifact")
     manifest = read_manifest(path, ModelManifest)
     check_files(path, manifest)

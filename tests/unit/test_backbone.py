@@ -32,7 +32,7 @@ def saved(detector: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def test_preprocessing_is_keras_s_own(detector: keras.Model) -> None:
+def test_preprocessing_equals_that_of_keras(detector: keras.Model) -> None:
     preprocessing = keras.Model(detector.input, detector.get_layer("preprocessing").output)
     x = images(2)
     expected = keras.applications.resnet.preprocess_input(x.copy())
@@ -51,7 +51,7 @@ def test_a_second_resnet_has_its_own_preprocessing() -> None:
 @pytest.mark.parametrize("name", ["detector.keras", "backbone.weights.h5"])
 def test_start_weights_come_from_a_file(detector: keras.Model, saved: Path, name: str) -> None:
     keras.utils.set_random_seed(1)
-    # At another size: the backbone's weights do not know it.
+    # At another size, on which the backbone's weights do not depend.
     model = build_detector(model_config(weights=str(saved / name), image_size=48), CLASSES, ["labels"])
     pairs = zip(
         model.get_layer("backbone").get_weights(), detector.get_layer("backbone").get_weights(), strict=True
@@ -87,7 +87,7 @@ def test_weights_that_do_not_fit_are_refused(saved: Path, tmp_path: Path) -> Non
 def test_a_backbone_is_that_of_keras(
     monkeypatch: pytest.MonkeyPatch, name: str, weights: str, asked: str | None
 ) -> None:
-    """Its constructor is intercepted, since a test downloads nothing: it builds without weights."""
+    """The constructor is replaced to avoid a download: it builds without weights."""
     known = backbones.BACKBONES[name]
     calls, built = [], []
 
@@ -110,7 +110,7 @@ def test_a_backbone_is_that_of_keras(
         (1, 2, 2, 2048),
     ]
     for features in maps:
-        assert features.numpy().min() == 0 < features.numpy().max(), "it is activated"
+        assert features.numpy().min() == 0 < features.numpy().max(), "the activation is applied"
 
 
 def test_the_backbones_of_the_configuration_are_those_of_the_library() -> None:

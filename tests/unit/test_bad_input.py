@@ -1,4 +1,4 @@
-"""Whatever an annotation file holds: a sentence or findings, nothing written elsewhere, nothing good lost."""
+"""Arbitrary annotation files: one sentence or findings, nothing written elsewhere, no good data lost."""
 
 import io
 import json
@@ -50,7 +50,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, byt
 
 
 def read(files: dict[str, bytes]) -> Export | None:
-    """Reads an export of these files; None if it is refused. Its writing and its findings are checked."""
+    """Reads an export of these files; None if it is refused. Checks written files and findings."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "a" / "b" / "export"
         write_files(folder, files)
@@ -72,14 +72,14 @@ def read(files: dict[str, bytes]) -> Export | None:
             for finding in split.findings:
                 assert finding.message.isprintable(), finding.message
                 assert (finding.action == QUARANTINED) == (finding.file in split.images)
-            # As the artifact's tables will be written.
+            # Written like the artifact's tables.
             split.boxes.to_parquet(io.BytesIO())
             "".join(finding.file for finding in split.findings).encode()
     return export
 
 
 def check_good(export: Export | None) -> None:
-    """The good image is there with all its boxes and nothing else, and no image is missing."""
+    """Checks that the good image has exactly its boxes, and that no image is missing."""
     assert export is not None
     train = export.splits[0]
     assert {GOOD.name, VICTIM.name} <= set(train.images)
@@ -103,7 +103,7 @@ def good_csv(rows: dict[str, bytes]) -> tuple[str, str]:
     before=st.lists(st.lists(cells, max_size=9), max_size=3),
     after=st.lists(st.lists(cells, min_size=8, max_size=8), max_size=3),
 )
-def test_bad_cells_cost_no_other_row(
+def test_bad_cells_do_not_affect_other_rows(
     exports: dict[str, dict[str, bytes]], before: list[list[str]], after: list[list[str]]
 ) -> None:
     header, good = good_csv(exports["tensorflow"])
@@ -115,7 +115,7 @@ def test_bad_cells_cost_no_other_row(
 
 @quick
 @given(lines=st.lists(texts, max_size=4), place=st.integers(0, 4), encoding=st.sampled_from(ENCODINGS))
-def test_a_csv_of_any_lines_is_refused_or_keeps_the_good_rows(
+def test_a_csv_of_arbitrary_lines_is_refused_or_keeps_the_good_rows(
     exports: dict[str, dict[str, bytes]], lines: list[str], place: int, encoding: str
 ) -> None:
     header, good = good_csv(exports["tensorflow"])
@@ -152,7 +152,7 @@ def test_thousands_of_columns_are_read(exports: dict[str, dict[str, bytes]]) -> 
 
 
 def entries(*keys: str) -> st.SearchStrategy[Any]:
-    """Anything, or an object with these keys."""
+    """An arbitrary value, or an object with these keys."""
     return trees | st.fixed_dictionaries({}, optional=dict.fromkeys(keys, trees))
 
 
@@ -162,11 +162,11 @@ def entries(*keys: str) -> st.SearchStrategy[Any]:
     annotations=st.lists(entries("image_id", "category_id", "bbox", "iscrowd"), max_size=3),
     extra=trees,
 )
-def test_bad_coco_entries_cost_no_other(
+def test_bad_coco_entries_do_not_affect_others(
     exports: dict[str, dict[str, bytes]], images: list[Any], annotations: list[Any], extra: Any
 ) -> None:
     content = json.loads(exports["coco"][JSON])
-    # An id that no other entry will have by chance.
+    # An id that no other entry has by chance.
     for annotation in content["annotations"]:
         annotation["image_id"] = f"image {annotation['image_id']}"
     for image in content["images"]:
@@ -180,7 +180,7 @@ def test_bad_coco_entries_cost_no_other(
 
 @quick
 @given(key=st.sampled_from(["images", "annotations", "categories", None]), tree=trees, data=st.data())
-def test_a_coco_file_of_anything_is_refused_or_read(
+def test_an_arbitrary_coco_file_is_refused_or_read(
     exports: dict[str, dict[str, bytes]], key: str | None, tree: Any, data: st.DataObject
 ) -> None:
     content = json.loads(exports["coco"][JSON])
@@ -197,7 +197,7 @@ def test_a_coco_file_of_anything_is_refused_or_read(
 
 @quick
 @given(content=st.binary(max_size=40) | st.lists(st.lists(cells, max_size=8), max_size=4))
-def test_a_bad_yolo_file_costs_no_other_image(
+def test_a_bad_yolo_file_does_not_affect_other_images(
     exports: dict[str, dict[str, bytes]], content: bytes | list[list[str]]
 ) -> None:
     if not isinstance(content, bytes):
@@ -212,7 +212,7 @@ def test_a_bad_yolo_file_costs_no_other_image(
     | texts.map(lambda text: f"names: [{text}]".encode(errors="replace"))
     | trees.map(lambda tree: yaml.safe_dump({"names": tree}).encode(errors="replace"))
 )
-def test_a_data_yaml_of_anything_is_refused_or_read(
+def test_an_arbitrary_data_yaml_is_refused_or_read(
     exports: dict[str, dict[str, bytes]], content: bytes
 ) -> None:
     read(exports["yolo"] | {"data.yaml": content})
@@ -223,7 +223,7 @@ def test_a_data_yaml_of_anything_is_refused_or_read(
 
 @quick
 @given(data=st.data())
-def test_a_bad_voc_file_costs_no_other_image(
+def test_a_bad_voc_file_does_not_affect_other_images(
     exports: dict[str, dict[str, bytes]], data: st.DataObject
 ) -> None:
     content = exports["voc"][XML]
@@ -261,7 +261,7 @@ feature_lists = (
     ),
     place=st.integers(0, 3),
 )
-def test_bad_records_cost_no_other(
+def test_bad_records_do_not_affect_others(
     exports: dict[str, dict[str, bytes]], tmp_path: Path, bad: list[bytes], place: int
 ) -> None:
     good = [example(GOOD, LABELS)]

@@ -1,4 +1,4 @@
-"""The whole step on bad annotations: they are set aside, or it refuses and writes nothing."""
+"""The whole step on bad annotations: images are quarantined, or the step fails and writes nothing."""
 
 import json
 import tempfile
@@ -85,7 +85,7 @@ SPOILERS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 
 def ingest_bad(parent: Path, files: dict[str, bytes]) -> None:
-    """Ingests into `out/`, and checks that nothing else around it has changed."""
+    """Ingests to `out/`, and checks that nothing else has changed."""
     folder = parent / "a" / "export"
     write_files(folder, files)
     (parent / "a" / "outside.jpg").write_bytes(b"precious")
@@ -101,7 +101,7 @@ def ingest_bad(parent: Path, files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", SPOILERS)
-def test_ingest_sets_bad_annotations_aside(
+def test_ingest_quarantines_images_with_bad_annotations(
     tmp_path: Path, exports: dict[str, dict[str, bytes]], name: str
 ) -> None:
     path, spoil = SPOILERS[name]
@@ -114,7 +114,7 @@ def test_ingest_sets_bad_annotations_aside(
     boxes = dataset.annotations[dataset.annotations["filename"] == GOOD.name]
     assert sorted(boxes[["label", *COORDINATES]].itertuples(index=False, name=None)) == sorted(GOOD.boxes)
     assert (dataset.image_folder / "train" / GOOD.name).read_bytes() == GOOD.jpeg()
-    # Each image is kept or set aside, and what is bad is listed.
+    # Each image is kept or quarantined, and bad ones are listed.
     kept = {file.name for file in dataset.path.glob("*/train/*")}
     assert {GOOD.name, VICTIM.name} <= kept
     if name != "tfrecord":
@@ -126,7 +126,7 @@ def test_ingest_sets_bad_annotations_aside(
     ("name", "path"),
     [("tensorflow", CSV), ("coco", JSON), ("yolo", "data.yaml"), ("tfrecord", RECORDS)],
 )
-def test_ingest_writes_nothing_when_it_refuses(
+def test_ingest_writes_nothing_when_it_fails(
     tmp_path: Path, exports: dict[str, dict[str, bytes]], name: str, path: str
 ) -> None:
     with pytest.raises(InputError) as caught:

@@ -46,7 +46,7 @@ def examples(tiny_records: Path) -> tf.data.Dataset:
     return load_split(open_records(tiny_records), "train", SIZE)
 
 
-def test_each_epoch_has_another_order_and_the_seed_fixes_them(examples: tf.data.Dataset) -> None:
+def test_epochs_have_different_orders_which_the_seed_determines(examples: tf.data.Dataset) -> None:
     batches = training_batches(examples, 8, HEADS, None, seed=1)
     first, second = order(take(batches)), order(take(batches, skip=STEPS))
     assert first != second
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_changes(examples: tf.data.Dataset) -> None
 
 
 @pytest.mark.parametrize("memory_cache_gb", [1.0, IN_A_FILE])
-def test_a_stream_that_begins_at_an_epoch_equals_the_rest_of_the_whole_one(
+def test_a_stream_that_starts_at_an_epoch_equals_the_rest_of_the_whole_one(
     examples: tf.data.Dataset, cache_folder: Path, memory_cache_gb: float
 ) -> None:
     options: dict[str, Any] = {"seed": 1, "memory_cache_gb": memory_cache_gb}
@@ -96,7 +96,7 @@ def test_no_epoch_sees_the_same_picture_twice(examples: tf.data.Dataset) -> None
     assert len(set(images)) == 3 * 32
 
 
-def test_targets_are_those_of_their_image(examples: tf.data.Dataset) -> None:
+def test_targets_belong_to_their_image(examples: tf.data.Dataset) -> None:
     truth = {example["image"].tobytes(): example for example in examples.as_numpy_iterator()}
     for images, boxes, labels in take(training_batches(examples, 8, HEADS, None, seed=1)):
         assert images.dtype == np.uint8 and images.shape == (8, SIZE, SIZE, 1)
@@ -122,7 +122,7 @@ def test_a_batch_has_the_truth_of_each_output(
                 np.testing.assert_array_equal(truth, targets["boxes"])
 
 
-def test_an_image_weighs_one_over_what_the_whole_batch_has() -> None:
+def test_an_images_weight_is_one_over_the_count_in_the_whole_batch() -> None:
     boxes = np.zeros((4, 3, 4), np.float32)
     boxes[[0, 0, 2, 3, 3], [0, 1, 2, 0, 2]] = [0.1, 0.2, 0.3, 0.4]
     targets = {"labels": boxes.any(axis=-1).astype(np.float32), "boxes": boxes, "boxes_map": boxes}
@@ -142,15 +142,15 @@ def test_a_last_smaller_batch_is_left_out_unless_it_is_the_only_one(
     batches = take(training_batches(examples, batch_size, HEADS, CHANGED, seed=1), 2 * steps)
     assert {len(images) for images, *_ in batches} == {size}
     for epoch in (batches[:steps], batches[steps:]):
-        assert len(set(order(epoch))) == size * steps, "the next batch begins another epoch"
+        assert len(set(order(epoch))) == size * steps, "the next batch starts another epoch"
 
 
-def test_the_stream_has_no_end(examples: tf.data.Dataset) -> None:
+def test_the_stream_is_infinite(examples: tf.data.Dataset) -> None:
     batches = training_batches(examples, 8, HEADS, CHANGED, seed=1)
     assert int(batches.cardinality()) == tf.data.INFINITE_CARDINALITY
 
 
-def test_no_stream_waits_for_the_autotuner_at_its_end(examples: tf.data.Dataset) -> None:
+def test_ending_a_stream_does_not_wait_for_the_autotuner(examples: tf.data.Dataset) -> None:
     for stream in (
         training_batches(examples, 8, HEADS, CHANGED, seed=1),
         evaluation_batches(examples, 8, HEADS),
@@ -184,20 +184,22 @@ def test_images_are_decoded_once(
     assert len(decoded) == 32
 
 
-def test_a_cache_is_a_file_where_memory_is_too_small(examples: tf.data.Dataset, cache_folder: Path) -> None:
+def test_a_cache_is_a_file_if_memory_is_too_small(examples: tf.data.Dataset, cache_folder: Path) -> None:
     size = 32 * (SIZE * SIZE + 4 * (3 + 12))
     kept = training_batches(examples, 8, HEADS, CHANGED, 1, memory_cache_gb=size / 1e9)
     in_memory = take(kept, 2 * STEPS)
     assert not list(cache_folder.iterdir())
 
     written = training_batches(examples, 8, HEADS, CHANGED, 1, memory_cache_gb=(size - 1) / 1e9)
-    # The window that is shuffled has at least 16 batches, here the whole split.
+    # The shuffle window has at least 16 batches, here the whole split.
     assert_same(take(written, 2 * STEPS), in_memory)
     files = list(cache_folder.rglob("*.data*"))
-    assert sum(file.stat().st_size for file in files) == pytest.approx(size, rel=0.05), "it holds bytes"
+    assert sum(file.stat().st_size for file in files) == pytest.approx(size, rel=0.05), (
+        "it contains uint8 images"
+    )
 
 
-def test_a_window_of_a_large_split_still_gives_each_image_once(cache_folder: Path) -> None:
+def test_shuffling_a_large_split_in_windows_yields_each_image_once(cache_folder: Path) -> None:
     count = 100
     numbers = np.arange(count, dtype=np.uint8)
     examples = tf.data.Dataset.from_tensor_slices(
@@ -215,14 +217,14 @@ def test_a_window_of_a_large_split_still_gives_each_image_once(cache_folder: Pat
     assert not np.array_equal(*seen)
 
 
-def test_a_cache_file_goes_with_its_process(tmp_path: Path) -> None:
+def test_a_cache_file_is_deleted_with_its_process(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, PROGRAMS / "cache_on_disk.py", str(tmp_path)],
         check=True,
         text=True,
         stdout=subprocess.PIPE,
     )
-    assert "examples" in done.stdout, "it was there"
+    assert "examples" in done.stdout, "it existed"
     assert not list(tmp_path.glob("brain-tumor-cache-*"))
 
 
@@ -248,11 +250,11 @@ def test_evaluation_has_each_image_once_in_order(tiny_records: Path) -> None:
     np.testing.assert_array_equal(labels, [example["labels"] for example in expected])
 
 
-def test_one_channel_gives_what_three_equal_ones_give(examples: tf.data.Dataset) -> None:
+def test_one_channel_is_equivalent_to_three_equal_ones(examples: tf.data.Dataset) -> None:
     grey = take(training_batches(examples, 8, HEADS, CHANGED, seed=1))
     color = take(training_batches(in_color(examples), 8, HEADS, CHANGED, seed=1))
     for (images, *targets), (others, *same) in zip(grey, color, strict=True):
         assert others.shape == (8, SIZE, SIZE, 3)
-        # A mean over three times as many pixels may round another way, by one level.
+        # A mean over three times as many pixels may be rounded differently, by one level.
         assert np.abs(images.astype(int) - others).max() <= 1
         assert_same([targets], [same])

@@ -56,7 +56,7 @@ def test_a_bad_row_makes_its_image_bad(tmp_path: Path, values: str, kind: str, w
     assert boxes_of(result) == [["volume_1_slice_1.jpg", "label0", 5, 5, 10, 20]]
 
 
-def test_a_box_is_judged_by_the_actual_size_not_the_rows(tmp_path: Path) -> None:
+def test_a_box_is_checked_against_the_actual_size_not_the_rows(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", train=[f"{BAD},400,300,label1,5,5,100,20"])
 
     kinds = [finding.kind for finding in check(folder).findings]
@@ -120,7 +120,7 @@ def test_a_box_a_pixel_over_the_edge_is_clipped_and_counted(
     assert boxes_of(result) == [[BAD, "label1", *clipped]]
 
 
-def test_the_rounding_of_a_text_file_is_clipped_without_a_word(tmp_path: Path) -> None:
+def test_rounding_errors_of_a_text_file_are_clipped_silently(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", train=[f"{BAD},40,30,label1,-0.00001,0,40.00001,30"])
 
     result = check(folder)
@@ -129,8 +129,8 @@ def test_the_rounding_of_a_text_file_is_clipped_without_a_word(tmp_path: Path) -
     assert boxes_of(result) == [[BAD, "label1", 0, 0, 40, 30]]
 
 
-def test_an_annotation_without_size_and_row_is_judged_too(tmp_path: Path) -> None:
-    """Some formats say neither; then the message names the file alone."""
+def test_an_annotation_without_size_and_row_is_checked_too(tmp_path: Path) -> None:
+    """Some formats have neither; then the message names only the file."""
     folder = write_export(tmp_path / "export")
     rows = [("volume_1_slice_1.jpg", "label0", 5.0), (BAD, "tumor", 5.0), (BAD, "label0", 5.0)]
     boxes = pd.DataFrame(

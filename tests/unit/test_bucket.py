@@ -18,7 +18,7 @@ from tests.unit.exports import write_export
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20"], "test": []}
 
-# Without names, labels are read from the bucket.
+# Without given names, labels are read from the bucket.
 NAMED = "dataset.labels=[label0,label1,label2]"
 
 
@@ -29,7 +29,7 @@ def config_at(uri: str) -> BucketDataset:
 
 
 def fingerprint_of(uri: str) -> str:
-    """What a run's config says of the content behind an address."""
+    """The fingerprint of an address's content in a run's config."""
     config = configure(["dataset=bucket", f"dataset.uri={uri}", NAMED]).dataset
     assert isinstance(config, BucketDataset)
     return config.fingerprint
@@ -68,8 +68,8 @@ def test_a_folder_and_an_archive_of_it_are_the_same_data_set(
     bucket: Bucket, export: Path, tmp_path: Path
 ) -> None:
     put_folder(bucket, export, "data/export/")
-    bucket.put("data/export/empty/", b"")  # how a console marks a folder
-    bucket.put("data/export-2/other.txt", b"another folder, whose name begins alike")
+    bucket.put("data/export/empty/", b"")  # the web console's marker of a folder
+    bucket.put("data/export-2/other.txt", b"another folder with the same prefix")
     bucket.put("data/export.zip", pack(export, tmp_path / "export.zip"))
 
     datasets: list[Dataset] = []
@@ -92,7 +92,7 @@ def test_a_whole_bucket_can_be_the_folder(bucket: Bucket, export: Path, tmp_path
     assert contents(fetch_from(bucket.address, tmp_path / "scratch")) == contents(export)
 
 
-def test_the_config_follows_the_content_behind_the_address(bucket: Bucket) -> None:
+def test_the_config_depends_on_the_content_at_the_address(bucket: Bucket) -> None:
     bucket.put("a/train/x.jpg", b"x")
     bucket.put("a/train/y.jpg", b"y")
     seen = [fingerprint_of(f"{bucket.address}/a")]
@@ -114,7 +114,7 @@ def test_the_config_follows_the_content_behind_the_address(bucket: Bucket) -> No
     assert all(seen)
 
 
-def test_a_damaged_object_is_noticed(google_bucket: GoogleBucket, export: Path, tmp_path: Path) -> None:
+def test_a_damaged_object_is_detected(google_bucket: GoogleBucket, export: Path, tmp_path: Path) -> None:
     put_folder(google_bucket, export, "export/")
     google_bucket.put("export.zip", pack(export, tmp_path / "export.zip"))
     google_bucket.damage("export/train/volume_1_slice_2.jpg")
@@ -127,7 +127,7 @@ def test_a_damaged_object_is_noticed(google_bucket: GoogleBucket, export: Path, 
 
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "train/../../evil.jpg", "/evil.jpg", "train/.."])
-def test_an_object_whose_name_leaves_the_folder_is_refused(
+def test_an_object_with_a_path_outside_the_folder_is_refused(
     google_bucket: GoogleBucket, tmp_path: Path, name: str
 ) -> None:
     google_bucket.put("export/train/good.jpg", b"good")
@@ -137,7 +137,7 @@ def test_an_object_whose_name_leaves_the_folder_is_refused(
     assert contents(tmp_path) == {}
 
 
-def test_an_object_and_a_folder_of_one_name_are_one_sentence(
+def test_an_object_and_a_folder_of_the_same_name_are_one_sentence(
     google_bucket: GoogleBucket, tmp_path: Path
 ) -> None:
     google_bucket.put("export/train", b"a file")
@@ -157,7 +157,7 @@ def test_an_object_and_a_folder_of_one_name_are_one_sentence(
         ("SCHEME://bucket/../b", r"/\.\./b is not a bucket address"),
     ],
 )
-def test_an_address_that_gives_no_export_is_one_sentence(
+def test_an_address_without_an_export_is_one_sentence(
     bucket: Bucket, tmp_path: Path, uri: str, message: str
 ) -> None:
     bucket.put("broken.zip", b"no zip")
@@ -181,7 +181,7 @@ def test_nothing_is_written_to_the_bucket(bucket: Bucket, export: Path, tmp_path
     ],
     ids=["configure", "checkpoints", "locations"],
 )
-def test_the_clients_of_remote_sources_are_imported_only_for_them(script: str) -> None:
+def test_clients_of_remote_sources_are_imported_only_if_used(script: str) -> None:
     names = "{'google.cloud.storage', 'boto3', 'cloudpathlib', 'roboflow'}"
     script = f"{script}; import sys; print(*sorted({names} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)

@@ -1,4 +1,4 @@
-"""What a store refuses is one sentence that names the address and says what to do, and nothing secret."""
+"""Errors of a store are one sentence with the address and what to do, without secrets."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ SECRET = "https://storage.example/object?signature=secret"
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """The sentence of a refusal, in whose traceback nothing secret is."""
+    """The message of an error, whose traceback must not contain a secret."""
     with pytest.raises(InputError) as caught:
         call()
     assert "\n" not in str(caught.value)
@@ -41,7 +41,7 @@ def test_without_google_credentials_a_sentence_says_how_to_get_them(
 ) -> None:
     for other in ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"):
         monkeypatch.delenv(other, raising=False)
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no look for Google's own machines
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no check for Google's own machines
     monkeypatch.setenv("HOME", str(tmp_path))
     if name:
         (tmp_path / "key.json").write_text("no key")
@@ -80,7 +80,7 @@ def test_a_wrong_key_is_refused(
         assert said.startswith(f"s3://bucket/data.zip: S3 does not accept these credentials ({code}); check")
 
 
-def test_a_service_that_is_down_or_unknown_is_reported(
+def test_an_unreachable_or_unknown_service_is_reported(
     s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [port] = free_ports(1)
@@ -141,7 +141,7 @@ def test_a_full_disk_is_reported(address: str, place: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_mistake_of_our_own_stays_one() -> None:
+def test_a_programming_error_is_not_hidden() -> None:
     for address in ("gs://b/a", "s3://b/a", "/a"):
         with pytest.raises(KeyError), explain_errors(address):
             raise KeyError("name")
@@ -155,10 +155,10 @@ def test_the_reason_of_a_failed_upload_is_reported(bucket: Bucket, tmp_path: Pat
     assert said.startswith(f"{nowhere}: there is no such bucket")
 
 
-def test_an_upload_is_refused_to_a_reader(
+def test_an_upload_without_write_access_is_refused(
     s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """boto3 raises another error for an upload than for all else."""
+    """boto3 raises a different error for an upload than for other operations."""
     (tmp_path / "file").write_bytes(b"1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_bucket.reader_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_bucket.reader_secret)

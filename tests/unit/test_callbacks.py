@@ -17,14 +17,14 @@ pytestmark = pytest.mark.slow
 
 
 def endless_batches(broken: int) -> tf.data.Dataset:
-    """Batches without end, of which one (from 0) has an infinite target."""
+    """An infinite stream of batches, of which one (counted from 0) has an infinite target."""
     return tf.data.Dataset.counter().map(
         lambda index: (tf.ones([2, 1]), tf.where(index == broken, np.inf, 1.0) * tf.ones([2, 1]))
     )
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_at_its_batch(tmp_path: Path) -> None:
-    """And leaves the last good checkpoint."""
+    """The last good checkpoint is kept."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     metrics = [keras.metrics.MeanSquaredError(name="boxes_iou")]
     model.compile("sgd", loss="mse", metrics=metrics)
@@ -70,7 +70,7 @@ SCORES = [0.2, 0.1, 0.3, 0.3, 0.25, 0.3, 0.1, 0.2]
 
 @pytest.mark.parametrize("killed_after", range(1, 8))
 def test_schedule_and_early_stopping_resume(killed_after: int) -> None:
-    """The rate is halved after two epochs that are not better, the training ends after four."""
+    """The rate is halved after two epochs without improvement; the training ends after four."""
     phase = PhaseConfig(learning_rate=1.0, reduce_rate_patience=2, early_stopping_patience=4)
 
     def begin() -> tuple[keras.Model, BestEpoch]:
@@ -111,8 +111,8 @@ def a_model() -> keras.Model:
 
 
 @pytest.mark.parametrize("monitor", ["val_boxes_iou", "val_both"])
-def test_a_start_model_that_no_epoch_betters_is_handed_on(monitor: Any) -> None:
-    """Also by a process that goes on after an epoch."""
+def test_a_start_model_that_no_epoch_improves_is_the_result(monitor: Any) -> None:
+    """Also for a process that resumes after an epoch."""
     phase = PhaseConfig(start="phase0", monitor=monitor, reduce_rate_patience=9, early_stopping_patience=3)
     model = a_model()
     started = model.get_weights()
@@ -120,7 +120,7 @@ def test_a_start_model_that_no_epoch_betters_is_handed_on(monitor: Any) -> None:
     progress.set_model(model)
     progress.begin({"val_boxes_iou": 0.5, "val_labels_auc": 0.8})
     write(model.weights, [np.ones((1, 1)), np.ones(1)])
-    # Neither a figure as good as the start model's is better, nor one alone where both count.
+    # Equal to the start model is not better, and neither is one better figure if both count.
     progress.on_epoch_end(0, {"val_boxes_iou": 0.5, "val_labels_auc": 0.8})
     other = BestEpoch(phase, model.weights)
     other.set_model(model)
@@ -133,7 +133,7 @@ def test_a_start_model_that_no_epoch_betters_is_handed_on(monitor: Any) -> None:
     assert all(np.array_equal(weight, old) for weight, old in zip(model.get_weights(), started, strict=True))
 
 
-def test_both_figures_count_alike_where_a_phase_monitors_both() -> None:
+def test_both_figures_have_equal_weight_if_a_phase_monitors_both() -> None:
     phase = PhaseConfig(monitor="val_both")
     assert phase.judge({"val_boxes_iou": 0.5, "val_labels_auc": 0.75, "val_loss": 9.0}) == 0.625
     assert PhaseConfig().judge({"val_boxes_iou": 0.5, "val_labels_auc": 0.75}) == 0.5

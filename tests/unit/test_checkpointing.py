@@ -1,4 +1,4 @@
-"""Checkpoints that are written beside the training."""
+"""Checkpoints that are written while training continues."""
 
 import logging
 import os
@@ -27,10 +27,10 @@ FIGURES = {"val_boxes_iou": 0.5, "val_labels_auc": 0.8}
 
 
 class Training:
-    """A model of two weights, and what surrounds its epochs.
+    """A training of a model with two weights.
 
     Args:
-        folder: Where its checkpoints are.
+        folder: The folder of its checkpoints.
         scores: The monitored figure of each epoch.
     """
 
@@ -47,7 +47,7 @@ class Training:
         """After each epoch."""
 
     def run(self, *others: keras.callbacks.Callback) -> None:
-        """Runs the epochs that are not done yet."""
+        """Runs the remaining epochs."""
         with self.checkpointer:
             self.model.fit(
                 np.ones((6, 1)),
@@ -66,7 +66,7 @@ class Training:
 
 
 class Score(keras.callbacks.Callback):
-    """Gives an epoch its figure, and remembers the weights after it."""
+    """Sets an epoch's figure, and stores the weights after it."""
 
     def __init__(self, training: Training) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Score(keras.callbacks.Callback):
 
 
 class At(keras.callbacks.Callback):
-    """Does something before a batch of an epoch, both from 1."""
+    """Calls a function before a batch of an epoch, both counted from 1."""
 
     def __init__(self, epoch: int, batch: int, what: Callable[[], object]) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class At(keras.callbacks.Callback):
 def replace_save(
     monkeypatch: pytest.MonkeyPatch, epoch: int, before: Callable[[], object]
 ) -> list[threading.Thread]:
-    """Lets something happen before an epoch's checkpoint is written. Returns the threads of all writing."""
+    """Calls a function before an epoch's checkpoint is written. Returns the threads of all writes."""
     save, threads = Checkpoints.save, []
 
     def hooked(self: Checkpoints, now: int, checkpoint: Checkpoint) -> None:
@@ -116,10 +116,10 @@ def fail(error: BaseException) -> Callable[[], None]:
     return raise_it
 
 
-def test_an_epoch_learns_while_the_one_before_it_is_written(
+def test_an_epoch_is_trained_while_the_previous_one_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what is written is what was there at its end."""
+    """The checkpoint has the state at the end of its epoch."""
     training, learned = Training(tmp_path, [0.1, 0.2]), threading.Event()
     threads = replace_save(monkeypatch, 1, lambda: learned.wait(60))
     training.run(At(2, 3, learned.set))
@@ -132,10 +132,8 @@ def test_an_epoch_learns_while_the_one_before_it_is_written(
             np.testing.assert_array_equal(array, weight)
 
 
-def test_an_epochs_end_waits_for_what_the_one_before_it_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that one copy of the arrays is in memory at a time."""
+def test_an_epochs_end_waits_for_the_previous_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that only one copy of the arrays is in memory at a time."""
     training, may_write = Training(tmp_path, [0.1, 0.2, 0.3]), threading.Event()
     threads = replace_save(monkeypatch, 1, lambda: may_write.wait(60))
     seen: list[int] = []
@@ -155,7 +153,7 @@ def test_an_epochs_end_waits_for_what_the_one_before_it_writes(
 
 @pytest.mark.parametrize("error", [OSError("No space left on device"), InputError("no credentials")])
 @pytest.mark.parametrize(("failing", "ends_after"), [(1, 2), (3, 3)], ids=["next epoch", "end"])
-def test_what_goes_wrong_while_writing_ends_the_training(
+def test_an_error_while_writing_ends_the_training(
     error: Exception, failing: int, ends_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = Training(tmp_path, [0.1, 0.2, 0.3])
@@ -166,7 +164,7 @@ def test_what_goes_wrong_while_writing_ends_the_training(
     assert training.kept == ([] if failing == 1 else ["epoch-00001", "epoch-00002"])
 
 
-def test_what_goes_wrong_beside_another_error_is_logged(
+def test_a_write_error_in_addition_to_another_error_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     training = Training(tmp_path, [0.1, 0.2])
@@ -177,7 +175,7 @@ def test_what_goes_wrong_beside_another_error_is_logged(
     assert record.getMessage() == "The last checkpoint could not be written: disk full"
 
 
-def test_what_ended_the_training_is_not_logged_besides(
+def test_the_error_that_ended_the_training_is_not_logged_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     training = Training(tmp_path, [0.1, 0.2])
@@ -187,7 +185,7 @@ def test_what_ended_the_training_is_not_logged_besides(
     assert not [each for each in caplog.records if each.levelname == "ERROR"]
 
 
-def test_sigterm_waits_for_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_waits_for_a_write_in_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training, asked = Training(tmp_path, [0.1, 0.2, 0.3]), threading.Event()
 
     def write_late() -> None:
@@ -202,7 +200,7 @@ def test_sigterm_waits_for_what_is_being_written(tmp_path: Path, monkeypatch: py
 
 
 def test_a_training_resumes_bit_identically(tmp_path: Path) -> None:
-    """Weights, optimizer, and the best epoch's weights, which its own checkpoint alone holds."""
+    """Weights, optimizer, and the best epoch's weights, which only its own checkpoint contains."""
     scores = [0.2, 0.5, 0.4, 0.3, 0.1]
     whole = Training(tmp_path / "whole", scores)
     started = read(whole.model.weights)
@@ -229,10 +227,12 @@ def test_a_training_resumes_bit_identically(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_the_start_models_figures_are_no_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """They are logged and kept as epoch 0, and a training that goes on counts from the last one done.
+def test_the_start_models_figures_do_not_count_as_an_epoch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are logged and stored as epoch 0, and a resumed training counts from the last finished epoch.
 
-    The start model's weights are no part of a checkpoint: a process that goes on starts with them too.
+    Checkpoints do not contain the start model's weights, since a resumed process also starts with them.
     """
     with caplog.at_level(logging.INFO):
         for done in (0, 1, 2):

@@ -1,4 +1,4 @@
-"""Where a training's checkpoints are, and what is found there."""
+"""Storing and loading a training's checkpoints."""
 
 import errno
 import hashlib
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 
 def checkpoint(epoch: int, best: int | None = None, **arrays: list[np.ndarray]) -> Checkpoint:
-    """A checkpoint whose best epoch is its own, if not another."""
+    """A checkpoint whose best epoch is its own by default."""
     best = epoch if best is None else best
     progress = ProgressState(best_epoch=best, score=0.1 * best, waited=epoch - best, rate_waited=0)
     epochs = [{"epoch": number, "loss": 0.1 / number} for number in range(1, epoch + 1)]
@@ -46,15 +46,15 @@ def checkpoint(epoch: int, best: int | None = None, **arrays: list[np.ndarray]) 
 
 
 def found_epoch(checkpoints: Checkpoints) -> int:
-    """The epoch after which a training would go on."""
+    """The epoch after which a training would resume."""
     found = checkpoints.load()
     assert found is not None
     epoch = len(found.state.epochs)
-    assert found.state == checkpoint(epoch, found.state.progress.best_epoch).state, "to the last digit"
+    assert found.state == checkpoint(epoch, found.state.progress.best_epoch).state, "exactly"
     return len(found.state.epochs)
 
 
-def test_other_input_is_another_training(
+def test_a_changed_input_is_another_training(
     tiny_overrides: list[str], tiny_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def place(config: TrainConfig, records: Records, start: Model | None, image: str) -> str:
@@ -81,10 +81,10 @@ def test_other_input_is_another_training(
     assert places[0] == place(config, records, None, "a")
 
 
-def test_a_default_that_changes_is_another_training(
+def test_a_changed_default_is_another_training(
     tiny_overrides: list[str], tiny_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A config's JSON leaves defaults out, so it would be the same text."""
+    """The JSON of a config omits defaults, so it would be the same."""
 
     class LaterConfig(TrainConfig):
         memory_cache_gb: float = 8.0
@@ -119,9 +119,9 @@ def test_any_damage_is_found(
 
     assert found is not None and len(found.state.epochs) == 2
     np.testing.assert_array_equal(found.arrays["weights"][0], np.full(99, 2))
-    # Without its manifest it is none that was ever whole.
+    # Without a manifest it was never complete.
     assert ("epoch-00003 is damaged" in caplog.text) == ((file, damage) != ("manifest.json", "gone"))
-    # The epoch that is trained again takes the damaged one's place.
+    # The retrained epoch replaces the damaged one.
     checkpoints.save(3, checkpoint(3))
     assert found_epoch(checkpoints) == 3
 
@@ -143,10 +143,10 @@ def test_checkpoints_are_kept_in_a_bucket(
     assert found_epoch(checkpoints) == 2
     assert f"{bucket.address}/{place}3 is damaged" in caplog.text
     checkpoints.save(3, checkpoint(3))
-    assert f"{place}3/weights.npz" not in bucket.names(), "nothing of the damaged one is left"
+    assert f"{place}3/weights.npz" not in bucket.names(), "the damaged one is deleted"
     assert found_epoch(checkpoints) == 3
 
-    # What a killed upload leaves: the files without the manifest.
+    # A killed upload leaves files without a manifest.
     bucket.put(f"{place}4/weights.npz", b"half")
     assert found_epoch(checkpoints) == 3
 
@@ -154,7 +154,7 @@ def test_checkpoints_are_kept_in_a_bucket(
     model = finished(tmp_path / "model")
     checkpoints.keep_model(model)
     names = bucket.names()
-    assert {name.split("/")[2] for name in names} == {"model"}, "of the half upload nothing is left either"
+    assert {name.split("/")[2] for name in names} == {"model"}, "the partial upload is deleted, too"
     assert checkpoints.load() is None
     assert checkpoints.restore_model(tmp_path / "again")
     check_files(tmp_path / "again", open_model(model).manifest)
@@ -162,7 +162,7 @@ def test_checkpoints_are_kept_in_a_bucket(
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a training's checkpoints are: a folder, or an address in a bucket."""
+    """The location of a training's checkpoints: a folder, or an address in a bucket."""
     kind = request.param
     return str(tmp_path / "place") if kind == "folder" else f"{request.getfixturevalue(kind).address}/place"
 
@@ -172,14 +172,14 @@ def save(checkpoints: Checkpoints, epoch: int, best: int) -> None:
 
 
 def kept(checkpoints: Checkpoints) -> list[int]:
-    """The epochs whose checkpoints are there."""
+    """The epochs that have checkpoints."""
     names = {facts.name.split("/")[0] for facts in list_files(checkpoints.folder)}
     return sorted(int(name.removeprefix("epoch-")) for name in names)
 
 
 @pytest.mark.parametrize("place", ["folder", "google_bucket", "s3_bucket"], indirect=True)
 def test_the_best_epoch_is_kept_as_long_as_one_refers_to_it(place: str, tmp_path: Path) -> None:
-    """Its weights are not written again, also not by a process that goes on."""
+    """Its weights are not written again, not even by a resumed process."""
     bests = {1: 1, 2: 1, 3: 1, 4: 1, 5: 5, 6: 5, 7: 7}
     left = {1: [1], 2: [1, 2], 3: [1, 2, 3], 4: [1, 3, 4], 5: [1, 4, 5], 6: [5, 6], 7: [5, 6, 7]}
     for epoch, best in bests.items():
@@ -210,13 +210,13 @@ def test_an_epoch_whose_best_is_damaged_is_damaged(
 
     assert "epoch-00004 is damaged" in caplog.text and "epoch-00003 is damaged" in caplog.text
     assert caplog.messages[-1] == f"No checkpoint in {tmp_path} is complete, the training starts over."
-    # What was passed over is not kept in the place of what is whole.
+    # Damaged checkpoints are not kept instead of complete ones.
     save(checkpoints, 1, 1)
     assert kept(checkpoints) == [1]
     assert found_epoch(checkpoints) == 1
 
 
-def test_a_training_resumes_from_a_best_epoch_alone(tmp_path: Path) -> None:
+def test_a_training_resumes_from_only_a_best_epoch(tmp_path: Path) -> None:
     checkpoints = Checkpoints(str(tmp_path))
     for epoch, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
         save(checkpoints, epoch, best)
@@ -236,7 +236,7 @@ def test_the_start_model_is_not_a_checkpoint(tmp_path: Path) -> None:
     assert found is not None and found.best is None
 
 
-def test_a_checkpoint_in_a_bucket_comes_and_goes_by_its_manifest(
+def test_in_a_bucket_the_manifest_is_written_last_and_deleted_first(
     google_bucket: GoogleBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = Checkpoints("gs://bucket/root")
@@ -266,7 +266,7 @@ def finished(folder: Path) -> Path:
     return folder
 
 
-def test_a_finished_model_takes_the_epochs_place(tmp_path: Path) -> None:
+def test_a_finished_model_replaces_the_epochs(tmp_path: Path) -> None:
     checkpoints = Checkpoints(str(tmp_path / "place"))
     assert not checkpoints.restore_model(tmp_path / "again")
     checkpoints.save(1, checkpoint(1))
@@ -281,7 +281,7 @@ def test_a_finished_model_takes_the_epochs_place(tmp_path: Path) -> None:
     assert os.path.samefile(tmp_path / "again" / "model.keras", model / "model.keras"), "no second copy"
 
 
-def test_a_damaged_model_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_model_is_retrained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoints = Checkpoints(str(tmp_path / "place"))
     checkpoints.keep_model(finished(tmp_path / "model"))
     (tmp_path / "place" / "model" / "model.keras").write_bytes(b"w")
@@ -290,7 +290,7 @@ def test_a_damaged_model_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
     assert not (tmp_path / "again").exists()
 
 
-def test_what_cannot_be_written_says_nothing_of_the_finished_model(
+def test_a_write_error_does_not_count_as_damage_of_the_finished_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = Checkpoints(str(tmp_path / "place"))
@@ -305,13 +305,11 @@ def test_what_cannot_be_written_says_nothing_of_the_finished_model(
         checkpoints.restore_model(tmp_path / "again")
     monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "place"]
-    assert checkpoints.restore_model(tmp_path / "again"), "it is as good as before"
+    assert checkpoints.restore_model(tmp_path / "again"), "it is unchanged"
 
 
-def test_what_cannot_be_read_is_not_taken_for_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or a training would begin anew, and delete what another right would have let it read."""
+def test_unreadable_files_are_not_treated_as_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a training would start over, and delete files that it only lacks permission to read."""
     checkpoints = Checkpoints(str(tmp_path))
     save(checkpoints, 1, 1)
     digest = hashlib.file_digest
@@ -328,7 +326,7 @@ def test_what_cannot_be_read_is_not_taken_for_damaged(
     assert found_epoch(checkpoints) == 1
 
 
-def test_two_trainings_in_one_place_delete_no_draft_of_the_other(tmp_path: Path) -> None:
+def test_two_trainings_in_one_folder_do_not_delete_each_others_drafts(tmp_path: Path) -> None:
     one, other = (Checkpoints(str(tmp_path)) for _ in range(2))
     with publish(tmp_path / "epoch-00002") as draft:
         (draft.path / "variables.npz").write_bytes(b"half")
@@ -357,7 +355,7 @@ def test_two_processes_of_a_training_do_not_end_each_other(tmp_path: Path) -> No
 
 @pytest.fixture
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where the checkpoints of several trainings are: a folder, or an address in a bucket."""
+    """The location of several trainings' checkpoints: a folder, or an address in a bucket."""
     kind = request.param
     return str(tmp_path / "root") if kind == "folder" else f"{request.getfixturevalue(kind).address}/root"
 
@@ -373,7 +371,7 @@ def test_old_checkpoints_are_those_whose_newest_file_is_old(root: str, tmp_path:
     for other in ("note.txt", "data-0123456789abcdef/train/note.txt", "models/epoch-00001/manifest.json"):
         upload_file(note, folder / other)
     before = max(facts.changed for facts in list_files(folder)) + 0.5
-    time.sleep(1.1)  # a bucket's clock knows whole seconds
+    time.sleep(1.1)  # a bucket's timestamps have whole seconds
     Checkpoints(f"{root}/{going_on}").save(2, checkpoint(2))
     Checkpoints(f"{root}/{finished_late}").keep_model(finished(tmp_path / "model"))
 

@@ -1,4 +1,4 @@
-"""The COCO figures, by hand and against each other."""
+"""The COCO figures, against hand-computed values and each other."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ Box = list[float]
 
 
 def make_rows(rows: list[tuple[Box | None, Box, float]]) -> pd.DataFrame:
-    """An image each: the true box, if there is one, the predicted one and its score."""
+    """One image per row: the true box if there is one, the predicted box, and its score."""
     nothing = [np.nan] * 4
     table = pd.DataFrame({"present": [truth is not None for truth, _, _ in rows]})
     table[TRUE_BOX] = np.array([truth or nothing for truth, _, _ in rows], float)
@@ -42,7 +42,7 @@ ASIDE = [60.0, 60.0, 90.0, 90.0]
 
 def test_all_found_is_1_and_none_is_0() -> None:
     found = coco_figures(make_rows([(BOX, BOX, 0.9), (BOX, BOX, 0.2), (None, BOX, 0.1)]))
-    # All true boxes are 40 x 40: no size but the medium one has a figure.
+    # All true boxes are 40 x 40: only the medium size has a figure.
     others = {"box_ap50_small": None, "box_ap50_large": None}
     assert found == {"box_ap50": 1, "box_ap": 1, "box_ap50_medium": 1} | others
     found = coco_figures(make_rows([(BOX, ASIDE, 0.9), (None, BOX, 0.1)]))
@@ -50,19 +50,19 @@ def test_all_found_is_1_and_none_is_0() -> None:
 
 
 def test_figures_by_hand() -> None:
-    """By falling score: found, a false box, found; so half of the recall costs nothing."""
+    """By descending score: found, a false box, found; so precision is 1 for half of the recall."""
     rows = [(BOX, BOX, 0.9), (None, ASIDE, 0.8), (BOX, WIDE, 0.7)]
     # Recalls 0..0.5 are 51 of the 101 with a precision of 1, the others have 2/3.
     at_low = (51 * 1 + 50 * 2 / 3) / 101
-    # From an IoU of 0.85 on the second is not found any more: 3 of 10 thresholds.
+    # At an IoU of 0.85 and above the second is not found: 3 of 10 thresholds.
     at_high = 51 / 101
     found = coco_figures(make_rows(rows))
     assert found["box_ap50"] == pytest.approx(at_low)
     assert found["box_ap"] == pytest.approx((7 * at_low + 3 * at_high) / 10)
 
 
-def test_the_order_of_scores_decides() -> None:
-    """And nothing else of them, nor of the rows."""
+def test_only_the_order_of_scores_matters() -> None:
+    """Neither their values nor the order of the rows does."""
     rows = [(BOX, BOX, 0.9), (BOX, BOX, 0.5), (None, BOX, 0.1)]
     best = coco_figures(make_rows(rows))
     worst = coco_figures(make_rows([(truth, box, 1 - score) for truth, box, score in rows]))
@@ -71,7 +71,7 @@ def test_the_order_of_scores_decides() -> None:
     assert coco_figures(make_rows([(truth, box, score**3 / 7) for truth, box, score in rows[::-1]])) == best
 
 
-def test_a_false_box_costs_as_much_as_it_is_certain() -> None:
+def test_a_false_box_costs_more_with_a_higher_score() -> None:
     sure, unsure = ([(BOX, BOX, 0.5)] * 3 + [(None, ASIDE, score)] * 3 for score in (0.9, 0.1))
     assert coco_figures(make_rows(sure))["box_ap50"] == pytest.approx(0.5)
     assert coco_figures(make_rows(unsure))["box_ap50"] == pytest.approx(1)
@@ -84,14 +84,14 @@ def test_without_a_true_box_or_a_score_there_is_no_figure() -> None:
     assert coco_figures(rows.assign(score=np.nan, **dict.fromkeys(PREDICTED_BOX, np.nan))) == nothing
 
 
-def test_it_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     coco_figures(make_rows([(BOX, BOX, 0.9)]))
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_resample_of_each_row_once_is_the_figure(seed: int, ties: bool) -> None:
+def test_a_resample_with_each_row_once_equals_the_figure(seed: int, ties: bool) -> None:
     rows = random_rows(150, seed, ties)
     found = coco_figures(rows)["box_ap50"]
     assert found is not None and 0.2 < found < 0.95
@@ -99,7 +99,7 @@ def test_a_resample_of_each_row_once_is_the_figure(seed: int, ties: bool) -> Non
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_a_row_that_counts_more_than_once_is_as_good_as_repeated(ties: bool) -> None:
+def test_a_row_with_a_higher_count_equals_repeated_rows(ties: bool) -> None:
     rows = random_rows(60, 5, ties)
     counts = np.random.default_rng(0).integers(0, 4, (8, 60))
     found = resampled_ap50(rows, counts.astype(float))

@@ -1,4 +1,4 @@
-"""Runs side by side: which they are, what differed, and what that made of the figures."""
+"""Comparing runs: finding them, their differences, and their figures."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three runs on the same images, the third with better boxes. Not to be changed."""
+    """Three runs on the same images, the third with better boxes. Do not modify."""
     folder = tmp_path_factory.mktemp("project") / "runs"
     write_run(folder, "one", make_answers(**BLURRED), 0, mlflow_run_id="a1", kubeflow="k-1")
     write_run(folder, "two", make_answers(**BLURRED), 1, mlflow_run_id="b2")
@@ -42,13 +42,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pair_of(folder: Path, first: pd.DataFrame, other: pd.DataFrame) -> Pair:
-    """Two runs that gave these answers, compared."""
+    """Compares two runs with these predictions."""
     write_run(folder, "first", first)
     write_run(folder, "other", other)
     return compare_pair(open_run(folder, "first"), open_run(folder, "other"))
 
 
-# Which runs.
+# Finding runs.
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def pair_of(folder: Path, first: pd.DataFrame, other: pd.DataFrame) -> Pair:
         (["last", "3"], ["one", "two", "three"]),
     ],
 )
-def test_runs_are_found_by_name_by_any_id_and_by_age(
+def test_runs_are_found_by_name_by_id_and_by_age(
     runs: Path, identifiers: list[str], names: list[str]
 ) -> None:
     assert [run.name for run in open_runs(runs, identifiers)] == names
@@ -84,10 +84,12 @@ def test_runs_are_found_by_name_by_any_id_and_by_age(
         ),
     ],
 )
-def test_what_names_no_two_runs_is_refused(runs: Path, identifiers: list[str], sentence: str) -> None:
+def test_identifiers_that_do_not_name_two_runs_are_refused(
+    runs: Path, identifiers: list[str], sentence: str
+) -> None:
     with pytest.raises(InputError, match=sentence):
         open_runs(runs, identifiers)
-    assert not (runs / "mlflow.db").exists(), "looking for a run makes no store"
+    assert not (runs / "mlflow.db").exists(), "searching for a run creates no store"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": 3}', '{"name": "x", "started": "yesterday"}', ""])
@@ -99,7 +101,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
             open_runs(tmp_path, identifiers)
 
 
-def test_a_damaged_record_is_no_business_of_other_runs(tmp_path: Path) -> None:
+def test_a_damaged_record_does_not_affect_other_runs(tmp_path: Path) -> None:
     write_run(tmp_path, "one", None)
     write_run(tmp_path, "two", None, mlflow_run_id="b2")
     (tmp_path / "history" / "broken.json").write_text("{")
@@ -108,11 +110,11 @@ def test_a_damaged_record_is_no_business_of_other_runs(tmp_path: Path) -> None:
 
 def test_a_damaged_parameter_is_named(tmp_path: Path) -> None:
     write_run(tmp_path, "one", None, parameters={"records": "[1]"})
-    with pytest.raises(InputError, match="the run one has no JSON object as the parameter records"):
+    with pytest.raises(InputError, match="of the run one the parameter records is not a JSON object"):
         open_run(tmp_path, "one")
 
 
-def test_what_is_gone_or_damaged_is_said(tmp_path: Path) -> None:
+def test_missing_or_damaged_artifacts_are_reported(tmp_path: Path) -> None:
     record = write_run(tmp_path, "one", make_answers(patients=2), artifacts={"joint": tmp_path / "nowhere"})
     manifest = Path(record["artifacts"]["evaluation"]) / "manifest.json"
     manifest.write_text("{")
@@ -123,7 +125,7 @@ def test_what_is_gone_or_damaged_is_said(tmp_path: Path) -> None:
     assert gone.startswith("Its artifacts joint do not exist: `make clean-runs` deleted them")
 
 
-def test_the_run_before_is_the_one_before_that_which_made_the_evaluation(runs: Path) -> None:
+def test_the_previous_run_is_the_one_before_the_run_that_made_the_evaluation(runs: Path) -> None:
     made = {run.name: run.artifacts["evaluation"] for run in open_runs(runs, ["last", "3"])}
     assert record_before(runs, made["one"]) is None
     found = record_before(runs, made["three"])
@@ -135,7 +137,7 @@ def test_the_run_before_is_the_one_before_that_which_made_the_evaluation(runs: P
 
 
 def test_every_figure_has_the_paired_interval_of_its_difference(runs: Path) -> None:
-    """Figures are those of the evaluations, and each interval is that of the two models in one table."""
+    """Figures equal those of the evaluations, and intervals those of both models in one table."""
     first, other = open_run(runs, "one"), open_run(runs, "three")
     pair = compare_pair(first, other)
     found = {(row.part, row.figure): row for row in pair.rows}
@@ -145,7 +147,7 @@ def test_every_figure_has_the_paired_interval_of_its_difference(runs: Path) -> N
         expected = {(ALL, name): value for name, value in model.figures.items()}
         for label, figures in model.labels.items():
             expected |= {(label, name): value for name, value in figures.items()}
-        # Those that an interval can be computed of.
+        # The figures that can have an interval.
         compared = {key: each for key, each in expected.items() if MEAN_OF.get(key[1], key[1]) in FIGURES}
         assert {key: getattr(row, side) for key, row in found.items()} == pytest.approx(compared)
 
@@ -156,11 +158,11 @@ def test_every_figure_has_the_paired_interval_of_its_difference(runs: Path) -> N
     own = table[table["label"] == "label1"]
     assert found["label1", "f1"].difference == difference(own, "three", "one", "macro_f1", config)
     assert all(row.difference.low is not None for row in pair.rows)
-    assert pair.about == "Both runs were judged on the same 42 images (by name)."
+    assert pair.about == "Both runs were evaluated on the same 42 images (by name)."
 
 
 def test_verdicts(runs: Path) -> None:
-    """Sharper boxes are better by IoU, of which more is better, and by errors, of which less is."""
+    """Better boxes have a higher IoU, where higher is better, and lower errors, where lower is better."""
     one, two, three = open_runs(runs, ["one", "two", "three"])
     boxes = ("mean_iou", "box_ap50", "coordinate_mae", "coordinate_mse", "recall_at_75")
     for first, other, word in ((one, three, "better"), (three, one, "worse"), (one, two, "cannot tell")):
@@ -168,13 +170,13 @@ def test_verdicts(runs: Path) -> None:
         assert verdicts == dict.fromkeys(boxes, word)
 
 
-def test_too_few_patients_make_no_verdict(tmp_path: Path) -> None:
+def test_too_few_patients_give_no_verdict(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, make_answers(patients=3, **BLURRED), make_answers(patients=3, **SHARP))
     assert {row.verdict for row in pair.rows} == {"cannot tell"}
     assert all("only 3 patients" in row.difference.reason for row in pair.rows)
 
 
-def test_figures_are_over_the_common_images_alone(tmp_path: Path) -> None:
+def test_figures_are_over_the_common_images_only(tmp_path: Path) -> None:
     first, other = make_answers(patients=14, first=0), make_answers(patients=16, first=4)
     pair = pair_of(tmp_path, first, other)
     assert pair.about.startswith(
@@ -197,7 +199,7 @@ def test_without_a_common_image_there_is_no_verdict(tmp_path: Path) -> None:
     assert row.first is not None and row.other is not None and row.difference.value is None
 
 
-def test_images_with_another_truth_are_left_out(tmp_path: Path) -> None:
+def test_images_with_different_truth_are_left_out(tmp_path: Path) -> None:
     first, other = make_answers(), make_answers()
     moved, *_, last = other.index[other["present"]]
     other.loc[moved, TRUE_BOX[0]] -= 5
@@ -213,11 +215,11 @@ def test_only_common_labels_are_compared(tmp_path: Path) -> None:
     write_run(tmp_path, "other", answers[answers["label"] == "label1"], labels=["label1"])
     pair = compare_pair(open_run(tmp_path, "first"), open_run(tmp_path, "other"))
     assert pair.labels == ["label1"] and {row.part for row in pair.rows} == {ALL, "label1"}
-    assert "Only labels that both know are compared." in pair.about
+    assert "Only labels that both have are compared." in pair.about
 
 
 def test_images_are_the_same_by_checksum_whatever_their_names(tmp_path: Path) -> None:
-    """Roboflow names a picture anew in each version. A picture that is twice in a run counts once."""
+    """Roboflow renames pictures in each version. A picture that is twice in a run counts once."""
     export = write_export(tmp_path / "export")
     again = shutil.copytree(export, tmp_path / "again")
     for path in (again / "test").glob("*.jpg"):
@@ -232,13 +234,13 @@ def test_images_are_the_same_by_checksum_whatever_their_names(tmp_path: Path) ->
         write_run(tmp_path, name, answers, artifacts={"dataset": dataset.path})
         pairs[name] = open_run(tmp_path, name)
     pair = compare_pair(pairs["first"], pairs["other"])
-    assert pair.about == "Both runs were judged on the same 3 images (by checksum)."
+    assert pair.about == "Both runs were evaluated on the same 3 images (by checksum)."
     shutil.rmtree(tmp_path / "dataset-other")
     pair = compare_pair(pairs["first"], open_run(tmp_path, "other"))
     assert pair.about.startswith("first (3) and other (3) have no test image in common, by name")
 
 
-def test_disagreements_are_those_of_probability_or_of_overlap(tmp_path: Path) -> None:
+def test_disagreements_are_in_probability_or_overlap(tmp_path: Path) -> None:
     first, other = make_answers(), make_answers()
     [here] = first.index[(first["source_id"] == "test/volume_3_slice_1.jpg") & (first["label"] == "label0")]
     first.loc[here, "probability"], other.loc[here, "probability"] = 0.99, 0.01
@@ -253,10 +255,10 @@ def test_disagreements_are_those_of_probability_or_of_overlap(tmp_path: Path) ->
     assert set(pair.table["model"]) == {FIRST, OTHER}
 
 
-# What differed.
+# Differences.
 
 
-def test_settings_of_trainings_that_change_alike_are_one_line() -> None:
+def test_equal_changes_of_several_trainings_are_one_line() -> None:
     shared = {"model.image_size": "64", "phase.epochs": "3"}
     one = ComparedRun("one", given={"dataset": {"seed": "1"}, "a": shared, "b": shared, "evaluate": {}})
     changed = {"model.image_size": "96", "phase.epochs": "3"}
@@ -271,7 +273,7 @@ def test_settings_of_trainings_that_change_alike_are_one_line() -> None:
     }
 
 
-def test_defaults_are_told_where_the_artifacts_tell_them() -> None:
+def test_defaults_are_shown_if_the_artifacts_have_them() -> None:
     one = ComparedRun("one", given={"a": {"rate": "0.1"}}, whole={"a": {"rate": "0.1", "seed": "0"}})
     two = ComparedRun("two", given={"a": {}}, whole={"a": {"rate": "0.01", "seed": "0"}})
     assert [change.values for change in settings_changes([one, two])] == [["0.1", "0.01"]]
@@ -279,12 +281,12 @@ def test_defaults_are_told_where_the_artifacts_tell_them() -> None:
     assert [change.values for change in settings_changes([one, two])] == [["0.1", "default"]]
 
 
-def test_a_phase_that_one_run_lacks_is_told() -> None:
+def test_a_phase_that_one_run_lacks_is_shown() -> None:
     one = ComparedRun("one", given={"a": {}, "b": {}})
     two = ComparedRun("two", given={"a": {}})
     [change] = settings_changes([one, two])
     assert (change.what, change.values) == ("b", ["present", "absent"])
-    # MLflow has the trainings alone that a run did itself.
+    # MLflow has only the trainings that a run executed itself.
     assert settings_changes([one, ComparedRun("three", whole={"a": {}})]) == []
 
 

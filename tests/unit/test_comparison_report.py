@@ -1,4 +1,4 @@
-"""The page, the Markdown and the lines of a comparison, and the command that writes them."""
+"""The page, the Markdown and the terminal output of a comparison, and the command that writes them."""
 
 import base64
 import io
@@ -44,7 +44,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def real_answers(dataset: Path, noise: float) -> pd.DataFrame:
-    """Made-up answers on the test images of a dataset."""
+    """Artificial predictions for the test images of a dataset."""
     images = open_dataset(dataset).images
     images = images[images["split"] == "test"]
     answers = make_answers(patients=2, slices=len(images) // 2, noise=noise)
@@ -55,7 +55,7 @@ def real_answers(dataset: Path, noise: float) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def runs(tiny_dataset: Path, tiny_records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs on real images. Not to be changed."""
+    """Two runs on real images. Do not modify."""
     folder = tmp_path_factory.mktemp("project") / "runs"
     artifacts = {"dataset": tiny_dataset, "records": tiny_records}
     for minute, (name, noise) in enumerate((("blurred-0504", 12.0), ("lr=<b>-0504", 3.0))):
@@ -66,7 +66,7 @@ def runs(tiny_dataset: Path, tiny_records: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def written(runs: Path) -> tuple[str, str]:
-    """The page and the Markdown of these two."""
+    """The page and the Markdown of these two runs."""
     main(["compare", "last", "2", "--runs", str(runs)])
     [page], [text] = (list((runs / "reports").glob(f"*.{suffix}")) for suffix in ("html", "md"))
     assert page.stem == text.stem == "compare-blurred-0504-lr=_b_-0504"
@@ -74,16 +74,16 @@ def written(runs: Path) -> tuple[str, str]:
     return page.read_text(), text.read_text()
 
 
-def test_the_page_needs_nothing_else(written: tuple[str, str]) -> None:
+def test_the_page_is_self_contained(written: tuple[str, str]) -> None:
     page, _ = written
     assert "http:" not in page and "https:" not in page and "url(" not in page and "<script" not in page
     assert all(value.startswith("data:") for value in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page
-    assert "<b>" not in page, "a run's name is text"
-    assert all(re.findall(r'<img alt="(.*?)"', page)), "who sees no picture is told what it shows"
+    assert "<b>" not in page, "a run's name is escaped"
+    assert all(re.findall(r'<img alt="(.*?)"', page)), "pictures have an alt text"
 
 
-def test_the_page_shows_what_differs(written: tuple[str, str]) -> None:
+def test_the_page_shows_the_differences(written: tuple[str, str]) -> None:
     page, text = written
     assert NOTICE in page and NOTICE in text
     headings = re.findall(r"<h2>(.*?)</h2>", page)
@@ -93,7 +93,7 @@ def test_the_page_shows_what_differs(written: tuple[str, str]) -> None:
         *("Figures of each label: B and A", "Artifacts, compared with A&#39;s"),
     ]
     for content in (page, text):
-        assert "Both runs were judged on the same 16 images (by checksum)." in content
+        assert "Both runs were evaluated on the same 16 images (by checksum)." in content
         assert "All runs have seed=1." in content and "x=0" in content
         assert "only 2 patients, 10 are needed" in content and "=\u00a0cannot tell" in content
         assert "The same images and boxes, by checksum, in the same splits." in content
@@ -106,7 +106,7 @@ def test_the_page_shows_what_differs(written: tuple[str, str]) -> None:
         assert min(image.size) > 200 and np.asarray(image.convert("L")).std() > 5
 
 
-def test_the_command_says_it_in_the_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_it_in_the_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["compare", "blurred-0504", "lr=<b>-0504", "--runs", str(runs)])
     said = capsys.readouterr().out
     assert said.startswith("A  blurred-0504 (x=0)\nB  lr=<b>-0504 (x=1)\n\nConfiguration: ")
@@ -139,7 +139,7 @@ def test_it_needs_no_tensorflow(runs: Path) -> None:
     assert done.stderr == ""
 
 
-def test_images_come_from_the_records_where_the_dataset_is_gone(
+def test_images_come_from_the_records_if_the_dataset_is_deleted(
     runs: Path, tiny_dataset: Path, tiny_records: Path, tmp_path: Path
 ) -> None:
     run = open_run(runs, "blurred-0504")
@@ -173,10 +173,12 @@ def test_without_images_the_page_says_so(runs: Path, tmp_path: Path) -> None:
         (tmp_path / "history" / path.name).write_text(json.dumps(record))
     main(["compare", "last", "2", "--runs", str(tmp_path)])
     [page] = (tmp_path / "reports").glob("*.html")
-    assert "12 of them are not shown, since neither run&#39;s dataset or records" in page.read_text()
+    assert (
+        "12 of them are not shown, since they are in neither run&#39;s dataset or records" in page.read_text()
+    )
 
 
-def test_models_that_answer_alike_have_no_gallery(tmp_path: Path) -> None:
+def test_models_with_equal_predictions_have_no_gallery(tmp_path: Path) -> None:
     for minute, name in enumerate(("one", "two")):
         write_run(tmp_path, name, make_answers(patients=2), minute)
     page, _ = write_comparison(tmp_path, compare(tmp_path, ["last", "2"]))
@@ -192,10 +194,10 @@ def test_a_page_that_would_be_too_large_has_fewer_slices(
     page, _ = write_comparison(tmp_path, compare(runs, ["last", "2"]))
     content = page.read_text()
     assert len(content.encode()) <= limit
-    assert 0 < content.count("data:image/webp") < 12 and content.count("left out, so that the page") == 1
+    assert 0 < content.count("data:image/webp") < 12 and content.count("left out to keep the page") == 1
 
 
-def test_a_slice_shows_the_truth_and_both_answers_in_pixels(runs: Path) -> None:
+def test_a_slice_shows_the_truth_and_both_predictions_in_pixels(runs: Path) -> None:
     pair = compare_pair(open_run(runs, "blurred-0504"), open_run(runs, "lr=<b>-0504"))
     rows = disagreements(pair, 16)
     row = rows[rows["present"]].iloc[0]
@@ -215,7 +217,7 @@ def test_a_slice_shows_the_truth_and_both_answers_in_pixels(runs: Path) -> None:
     assert texts[0] == f"{row['label']}: present"
     yes = "yes" if row["probability"] >= 0.5 else "no"
     assert texts[1] == f"A: {row['probability']:.2f}, {yes}; IoU {row['iou']:.2f}"
-    # Of an absent label, only an answer that says it is there has a box.
+    # For an absent label, a box is drawn only if the label is predicted.
     absent = row.copy()
     absent["present"], absent["predicted"], absent["predicted_other"] = False, False, True
     assert len(slice_picture(absent, content, ["A", "B"]).axes[0].patches) == 1
@@ -230,7 +232,7 @@ def test_curves_have_every_point() -> None:
     assert roc
     _, first, second = roc.axes[0].lines
     fpr, tpr = map(np.asarray, first.get_data())
-    assert len(fpr) == len(rows) + 1, "no probability is thinned out"
+    assert len(fpr) == len(rows) + 1, "no point is left out"
     assert all((np.diff(fpr) == 0) | (np.diff(tpr) == 0)), "without ties there are only steps"
     assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(present, probability))
     assert first.get_color() != second.get_color() and first.get_linestyle() != second.get_linestyle()
@@ -262,10 +264,10 @@ def test_a_long_file_name_is_cut() -> None:
     assert len(name) < LONGEST_NAME and name != file_name(["x" * 90, "y" * 90, "w"])
 
 
-# What the end of a run says.
+# The line at the end of a run.
 
 
-def test_a_run_names_the_one_before_and_how_it_differs(
+def test_a_run_names_the_previous_one_and_the_differences(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = write_run(tmp_path, "one", make_answers(noise=12.0), 0, overrides=["seed=1"])
@@ -280,7 +282,7 @@ def test_a_run_names_the_one_before_and_how_it_differs(
     assert re.search(r"mean_iou \+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\) better, recall_at_50", line)
 
 
-def test_a_damaged_record_of_another_run_fails_no_run(
+def test_a_damaged_record_of_another_run_does_not_fail_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = write_run(tmp_path, "one", make_answers(patients=1))
@@ -290,13 +292,13 @@ def test_a_damaged_record_of_another_run_fails_no_run(
     assert said.startswith("Before: not compared. ") and "broken.json is not a valid run record" in said
 
 
-# What MLflow alone holds.
+# Runs that only MLflow has.
 
 
-def test_a_run_without_a_record_is_what_mlflow_holds(
+def test_a_run_without_a_record_is_read_from_mlflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Such as one that `make clean-runs` has deleted: figures without a verdict, settings and curves."""
+    """For example one deleted by `make clean-runs`: figures without a verdict, settings and curves."""
     ids = []
     for number, rate in enumerate((0.1, 0.01)):
         monkeypatch.setenv("BRAIN_TUMOR_MLFLOW", str(tmp_path))
@@ -316,7 +318,7 @@ def test_a_run_without_a_record_is_what_mlflow_holds(
     # By its name, and by the id of one of its trainings.
     main(["compare", "cleaned-0", ids[1][1], "--runs", str(tmp_path)])
     said = capsys.readouterr().out
-    assert said.startswith("A  cleaned-0 (rate=0.1)\nB  cleaned-1 (rate=0.01)\n\nA: There is no record of it")
+    assert said.startswith("A  cleaned-0 (rate=0.1)\nB  cleaned-1 (rate=0.01)\n\nA: It has no record here")
     assert "A: MLflow has no predictions of it: it was not evaluated, or by an earlier version." in said
     assert "    phase1_box: phase.learning_rate: 0.1 -> 0.01\n" in said and "epochs" not in said
     assert re.search(r"^mean_iou +\u2013 +\u2013 +0\.500 +0\.500$", said, re.MULTILINE)
@@ -327,17 +329,17 @@ def test_a_run_without_a_record_is_what_mlflow_holds(
     assert "<td>a_label</td>" in content and "phase1_box: IoU on validation" in content
     assert ids[0][0] in content and ids[1][0] in content
 
-    # What has a record, but no artifacts any more, has its figures from there too.
+    # A run with a record but without artifacts also gets its figures from there.
     write_run(tmp_path, "cleaned-0", None, artifacts={"evaluation": tmp_path / "gone"})
     run = open_run(tmp_path, ids[0][0])
     assert run.name == "cleaned-0" and run.image == "1f" and run.figures["mean_iou"] == 0.5
     assert run.whole["phase1_box"]["phase.learning_rate"] == "0.1"
 
 
-def test_predictions_that_mlflow_holds_give_a_verdict(
+def test_predictions_in_mlflow_give_a_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By a machine that has neither a record nor an artifact; or the record alone."""
+    """On a machine without records and artifacts, or with only the record."""
     for name, noise in (("blurred", 12.0), ("sharp", 3.0)):
         monkeypatch.setenv("BRAIN_TUMOR_MLFLOW", str(tmp_path))
         monkeypatch.setenv("BRAIN_TUMOR_RUN", name)
@@ -349,11 +351,11 @@ def test_predictions_that_mlflow_holds_give_a_verdict(
     monkeypatch.delenv("BRAIN_TUMOR_RUN")
     write_run(tmp_path, "sharp", None, artifacts={"evaluation": tmp_path / "gone"})
 
-    for _ in range(2):  # the second time the copies are there
+    for _ in range(2):  # the second time the copies exist
         main(["compare", "blurred", "sharp", "--runs", str(tmp_path)])
         said = capsys.readouterr().out
         assert "A: Its predictions are from MLflow." in said and "B: Its predictions" in said
-        assert "Both runs were judged on the same 42 images (by name)." in " ".join(said.split())
+        assert "Both runs were evaluated on the same 42 images (by name)." in " ".join(said.split())
         assert re.search(r"^mean_iou .*\sbetter ", said, re.MULTILINE)
     copies = tmp_path / "artifacts" / "blurred" / "mlflow"
     assert sorted(path.name for path in copies.iterdir()) == ["evaluation", "predictions"]

@@ -18,7 +18,7 @@ CLASS_WEIGHTS = {"core": 1.0, "edema (old)": 2.0, "rim": 3.0}
 
 
 def heads_alone(dense: bool, heads: list[Head]) -> keras.Model:
-    """What `training_model` gives, without a backbone."""
+    """The result of `training_model`, without a backbone."""
     keras.utils.set_random_seed(0)
     features = keras.Input((4, 4, 8))
     outputs = {}
@@ -94,8 +94,8 @@ def test_metrics_are_named_by_head_and_label(dense: bool, heads: list[Head]) -> 
     assert set(figures) == expected
 
 
-def test_a_label_that_validation_does_not_show_has_no_box_metric() -> None:
-    """It would be 0, as if all its boxes were wrong."""
+def test_a_label_missing_in_validation_has_no_box_metric() -> None:
+    """Otherwise it would be 0, as if all its boxes were wrong."""
     model = heads_alone(True, list(HEADS))
     compile_model(model, PhaseConfig(), CLASS_WEIGHTS, 10, watched=["core", "rim"])
     figures = model.evaluate(np.ones((5, 4, 4, 8)), truth_for(model), verbose=0, return_dict=True)
@@ -105,7 +105,7 @@ def test_a_label_that_validation_does_not_show_has_no_box_metric() -> None:
 
 @pytest.mark.parametrize("one_graph", [True, False])
 def test_a_step_is_traced_once(one_graph: bool) -> None:
-    """Keras would trace it twice if the first trace created a variable, of the optimizer or a metric."""
+    """Keras would trace it twice if the first trace created a variable of the optimizer or a metric."""
     config = ModelConfig(backbone="resnet50", weights="none", image_size=32, head_width=16)
     detector = build_detector(config, 3, list(HEADS))
     freeze(detector, list(HEADS), 20)

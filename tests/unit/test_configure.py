@@ -27,7 +27,7 @@ PHASES = {
     "phase3_finetune",
 }
 STEPS = {"dataset", "records", "evaluate", "visualize", "gate"} | PHASES
-# Without names, labels are read from the folder.
+# Without given names, labels are read from the folder.
 NAMED = "dataset.labels=[label0,label1,label2]"
 
 
@@ -36,7 +36,7 @@ def configs(*overrides: str) -> dict[str, str]:
 
 
 def refusal(*overrides: str) -> str:
-    """The one line that overrides are refused with."""
+    """The one-line error message for overrides."""
     with pytest.raises(InputError) as caught:
         configure(list(overrides))
     message = str(caught.value)
@@ -76,13 +76,13 @@ def test_every_step_has_its_section(default: dict[str, str]) -> None:
         ("~training.batchsize", ["training has no 'batchsize'"]),
     ],
 )
-def test_a_misspelt_override_is_refused_and_told_what_exists(override: str, words: list[str]) -> None:
+def test_a_misspelt_override_is_refused_with_the_valid_names(override: str, words: list[str]) -> None:
     message = refusal(override)
     for word in words:
         assert word in message
 
 
-def test_only_what_can_be_chosen_is_offered() -> None:
+def test_only_valid_choices_are_offered() -> None:
     assert refusal("dataset=direktory").endswith("names bucket, directory, roboflow, synthetic.")
 
 
@@ -132,7 +132,7 @@ def test_an_unusable_value_is_refused(overrides: list[str], sentence: str) -> No
         ("evaluate.split=validation", "train, valid, test"),
     ],
 )
-def test_an_unknown_choice_is_refused_and_told_the_others(override: str, choices: str) -> None:
+def test_an_unknown_choice_is_refused_with_the_valid_ones(override: str, choices: str) -> None:
     assert refusal(override).endswith(f"; give one of {choices}.")
 
 
@@ -176,12 +176,12 @@ def test_a_number_out_of_range_is_refused_before_any_step(override: str, sentenc
     "override",
     ["training.seed=4294967295", "training.memory_cache_gb=0", "phases.phase3_finetune.clip_norm=null"],
 )
-def test_a_number_at_its_limit_is_taken(override: str) -> None:
+def test_a_number_at_its_limit_is_accepted(override: str) -> None:
     configs(override)
 
 
 def numbers(kind: Any) -> list[Any]:
-    """The numbers of a type, each with its limits."""
+    """The number types in a type, each with its limits."""
     if get_origin(kind) is Annotated:
         inner, *limits = get_args(kind)
         limits = [limit for limit in limits if isinstance(limit, FieldInfo)]
@@ -218,7 +218,7 @@ def test_every_number_of_the_configuration_has_its_limits() -> None:
         ("[true]", "dataset.labels.0 is true; give a text."),
     ],
 )
-def test_a_label_that_no_table_could_show_is_refused(labels: str, words: str) -> None:
+def test_a_label_unsuitable_for_tables_is_refused(labels: str, words: str) -> None:
     assert words in refusal(f"dataset.labels={labels}")
 
 
@@ -247,11 +247,11 @@ def test_labels_can_have_any_script_and_be_numbers() -> None:
         (["dataset=roboflow", "dataset.mirror=/data"], "dataset.mirror is '/data'; give an address"),
     ],
 )
-def test_what_no_step_could_use_is_refused(overrides: list[str], words: str) -> None:
+def test_values_that_no_step_could_use_are_refused(overrides: list[str], words: str) -> None:
     assert words in refusal(*overrides)
 
 
-def test_a_key_that_no_file_names_can_be_given() -> None:
+def test_a_key_that_is_in_no_yaml_file_can_be_given() -> None:
     steps = configure(
         ["phases.phase1_box.schedule=cosine", "model.dropout=0.5", "dataset.max_bad_fraction=1"]
     )
@@ -272,7 +272,7 @@ def test_a_key_that_no_file_names_can_be_given() -> None:
         "'/data/quoted, as Hydra wants it'",
     ],
 )
-def test_a_path_is_taken_as_it_stands(path: str) -> None:
+def test_a_path_needs_no_quoting(path: str) -> None:
     config = configure(["dataset=directory", f"dataset.path={path}", NAMED]).dataset
     assert isinstance(config, DirectoryDataset)
     assert config.path == path.strip("'") if path.startswith("'") else path
@@ -289,13 +289,13 @@ def test_a_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_error_about_a_path_with_a_space_says_how_to_quote() -> None:
-    # What a shell makes of OVERRIDES="dataset.path=/data/my export".
+    # The arguments that a shell makes of OVERRIDES="dataset.path=/data/my export".
     message = refusal("dataset=directory", "dataset.path=/data/my", "export")
     assert "'export' has no value" in message
     assert "OVERRIDES=\"'dataset.path=/data/my export'\"" in message
 
 
-def test_a_phase_s_learning_rate_is_that_phase_s_alone(default: dict[str, str]) -> None:
+def test_a_phases_learning_rate_affects_only_that_phase(default: dict[str, str]) -> None:
     after = configs("phases.phase3_finetune.learning_rate=1e-6")
     assert changed(default, after) == {"phase3_finetune"}
     assert json.loads(after["phase3_finetune"])["phase"]["learning_rate"] == 1e-6
@@ -319,7 +319,7 @@ def test_a_value_changes_only_the_steps_that_read_it(
     assert changed(default, configs(override)) == expected
 
 
-def test_other_files_behind_the_same_folder_are_other_input(tmp_path: Path) -> None:
+def test_changed_files_in_the_same_folder_are_another_input(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.jpg").write_bytes(b"1")
     overrides = ["dataset=directory", f"dataset.path={tmp_path}", NAMED]
@@ -338,7 +338,7 @@ def test_a_relative_path_is_the_same_input(tmp_path: Path, monkeypatch: pytest.M
     assert configs("dataset=directory", "dataset.path=data", NAMED) == absolute
 
 
-def test_another_weights_file_under_the_same_name_changes_the_trainings_alone(tmp_path: Path) -> None:
+def test_a_changed_weights_file_changes_only_the_trainings(tmp_path: Path) -> None:
     file = tmp_path / "backbone.weights.h5"
     file.write_bytes(b"1")
     before = configs(f"model.weights={file}")
@@ -349,13 +349,13 @@ def test_another_weights_file_under_the_same_name_changes_the_trainings_alone(tm
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
-def test_words_for_weights_are_no_paths(weights: str) -> None:
+def test_names_of_weights_are_not_paths(weights: str) -> None:
     model = json.loads(configs(f"model.weights={weights}", "model.image_size=32")["phase1_box"])["model"]
     assert model.get("weights", "imagenet") == weights
     assert "weights_fingerprint" not in model
 
 
-def test_equal_configs_are_equal_texts(default: dict[str, str]) -> None:
+def test_equal_configs_have_equal_json(default: dict[str, str]) -> None:
     text = default["phase1_box"]
     assert text == json.dumps(json.loads(text), sort_keys=True, allow_nan=False)
     assert to_json(from_json(TrainConfig, text, "phase1_box")) == text
@@ -366,7 +366,7 @@ def test_equal_configs_are_equal_texts(default: dict[str, str]) -> None:
     assert configs("profile=quick", "dataset=synthetic") == default
 
 
-def test_a_text_holds_only_what_differs_from_the_defaults() -> None:
+def test_json_omits_defaults() -> None:
     assert json.loads(configs("evaluate.threshold=0.4")["evaluate"]) == {"threshold": 0.4}
     full = configs("profile=full", "phases.phase1_box.learning_rate=1e-3")
     assert (full["records"], full["visualize"]) == ("{}", "{}")
@@ -385,12 +385,12 @@ def test_a_text_holds_only_what_differs_from_the_defaults() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[1]", "null", '{"split":"test","unknown":1}', '{"threshold":NaN}']
 )
-def test_a_text_that_is_not_a_config_is_refused(text: str) -> None:
+def test_json_that_is_not_a_config_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"^evaluate"):
         from_json(EvaluateConfig, text, "evaluate")
 
 
-def test_where_a_model_is_published_is_an_absolute_path_or_stays_an_address(
+def test_publish_to_becomes_an_absolute_path_or_stays_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""ROC curves and confusion matrices in plain numbers."""
+"""ROC curves and confusion matrices as plain numbers."""
 
 import json
 
@@ -26,7 +26,7 @@ def test_by_hand() -> None:
     assert curves.roc.thresholds == [1.0, 0.9, 0.8, 0.5, 0.2, 0.1]
 
 
-def test_many_points_are_thinned_and_the_curve_stays() -> None:
+def test_many_points_are_thinned_without_changing_the_curve() -> None:
     rng = np.random.default_rng(0)
     present = rng.random(5000) < 0.5
     probability = np.clip(0.25 * present + 0.75 * rng.random(5000), 0, 1)
@@ -49,14 +49,14 @@ def test_numbers_are_plain_and_finite() -> None:
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_one_class_alone_has_no_roc_curve(present: bool) -> None:
+def test_a_single_class_has_no_roc_curve(present: bool) -> None:
     curves = label_curves(make_rows([present] * 3, [0.9, 0.6, 0.1]), 0.5)
     assert curves.roc is None
     assert curves.confusion_matrix == ([[0, 0], [1, 2]] if present else [[1, 2], [0, 0]])
 
 
-def test_a_dashboard_s_spline_is_told_the_true_steps() -> None:
-    """Strictly rising rates within the axis, each point as good as where it was."""
+def test_a_dashboards_spline_shows_the_true_steps() -> None:
+    """Rates rise strictly within the axis, and each point stays almost where it was."""
     rng = np.random.default_rng(1)
     present = rng.random(900) < 0.5
     rows = make_rows(present.tolist(), np.clip(0.4 * present + 0.6 * rng.random(900), 0, 1).tolist())

@@ -1,4 +1,4 @@
-"""The data report, from real exports through ingest."""
+"""The data report on real exports after ingest."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from brain_tumor.reports.data_report import write_data_report
 from brain_tumor.steps import ingest as ingest_step
 from tests.unit.exports import directory_config, write_export, write_rows
 
-LARGEST_PAGE = 2_000_000  # bytes; the dashboard shows no larger one
+LARGEST_PAGE = 2_000_000  # bytes; the dashboard does not show larger pages
 ROWS = {
     "train": [
         "volume_1_slice_1.jpg,40,30,label0,5,6,25,26",
@@ -33,12 +33,12 @@ ROWS = {
 
 
 def report_of(folder: Path, **config: Any) -> str:
-    """The report on an export. Whatever warns (a letter that no font has, an empty panel) fails."""
+    """The report on an export. Warnings (a letter missing in the font, an empty panel) are errors."""
     path = folder.with_name("report.html")
     write_data_report(path, ingest(directory_config(folder, **config), folder.with_name("dataset")))
     assert path.stat().st_size < LARGEST_PAGE
     page = path.read_text()
-    # Nothing to fetch: no address, no file beside it.
+    # Nothing to download: no addresses, no other files.
     assert "http://" not in page and "https://" not in page and "url(" not in page
     assert all(value.startswith("data:") for value in re.findall(r'(?:src|href)="([^"]*)"', page))
     return page
@@ -62,7 +62,7 @@ def images_of(page: str) -> list[Image.Image]:
 pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 
 
-def test_the_page_shows_what_a_first_look_needs(tmp_path: Path) -> None:
+def test_the_page_has_all_sections(tmp_path: Path) -> None:
     sections = sections_of(report_of(write_export(tmp_path / "export", **ROWS)))
 
     assert list(sections) == [
@@ -115,14 +115,14 @@ def test_the_page_shows_what_a_first_look_needs(tmp_path: Path) -> None:
     assert all(re.match(r"patient \d, slice \d<br>", caption) for caption in captions)
 
 
-def test_splits_by_patient_stand_beside_the_provided_ones(tmp_path: Path) -> None:
+def test_splits_by_patient_are_shown_with_the_provided_ones(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", **ROWS)
-    name = "volume_1_slice_9.jpg"  # a slice of a patient of train, and the bytes of another one
+    name = "volume_1_slice_9.jpg"  # a patient of train, with the bytes of another slice
     (folder / "test" / name).write_bytes((folder / "train" / "volume_1_slice_1.jpg").read_bytes())
 
     sections = sections_of(report_of(folder, split="patient"))
 
-    assert "made anew, by patient" in sections["Images"]
+    assert "split again, by patient" in sections["Images"]
     rows = table_of(sections["Leakage between splits"])
     assert [row[2] for row in rows if row[0] == "used"] == ["0", "0", "0"]
     assert ["provided", "train / test", "1", "1", "1", "1"] in rows
@@ -150,7 +150,7 @@ def test_any_label_names_and_many_labels(tmp_path: Path) -> None:
 
 
 def test_large_noisy_color_images_stay_under_the_limit(tmp_path: Path) -> None:
-    """Noise packs worst."""
+    """Noise is the worst case for compression."""
     folder = write_export(tmp_path / "export")
     rng = np.random.default_rng(0)
     for path in folder.glob("*/*.jpg"):
@@ -176,11 +176,11 @@ def test_names_that_the_pattern_does_not_match(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", **ROWS)
     sections = sections_of(report_of(folder, filename_pattern="(?P<patient>a)(?P<slice>b)"))
     assert "the names of 12 of 12 images: their patients are unknown" in sections["Slices per patient"]
-    assert "nobody can tell whether splits share them" in sections["Leakage between splits"]
+    assert "it is unknown whether splits share them" in sections["Leakage between splits"]
     assert "patients</th>" in sections["Images"] and "<td>unknown</td>" in sections["Images"]
 
 
-def test_the_first_findings_are_listed_and_it_says_where_the_rest_is(tmp_path: Path) -> None:
+def test_the_first_findings_are_listed_with_a_reference_to_the_others(tmp_path: Path) -> None:
     names = [f"<b>{index:03}.jpg" for index in range(203)]
     folder = write_export(tmp_path / "export")
     write_rows(folder, "train", [f"{name},40,30,label0,1,1,2,2" for name in names])

@@ -1,4 +1,4 @@
-"""What Pillow reads and TensorFlow does not is known before a training."""
+"""Images that Pillow decodes but TensorFlow does not are detected before training."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ ROWS = {
 
 
 def damage(path: Path) -> None:
-    """A segment that is not a picture begins amid the pixels: Pillow reads on, TensorFlow refuses."""
+    """Inserts an invalid segment in the pixel data: Pillow continues reading, TensorFlow fails."""
     content = bytearray(path.read_bytes())
     content[868:870] = b"\xff\xea"
     path.write_bytes(content)
@@ -30,7 +30,7 @@ def damage(path: Path) -> None:
         tf.image.decode_jpeg(bytes(content), channels=1)
 
 
-def test_an_image_that_only_pillow_reads_is_left_out_of_the_records(
+def test_an_image_that_only_pillow_decodes_is_left_out_of_the_records(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     export = write_export(tmp_path / "export", **ROWS)
@@ -47,7 +47,7 @@ def test_an_image_that_only_pillow_reads_is_left_out_of_the_records(
         "volume_1_slice_3.jpg",
         *(f"volume_2_slice_{number}.jpg" for number in (1, 2, 3)),
     ]
-    # Nothing else counts it any more.
+    # It is not counted anywhere else.
     assert (records.manifest.splits["train"].images, records.manifest.splits["train"].boxes) == (5, 2)
     assert records.statistics.class_counts["train"] == {"label0": 1, "label1": 1, "label2": 0}
     assert records.statistics.mean_boxes["label0"] == pytest.approx([1 / 40, 1 / 30, 19 / 40, 19 / 30])
@@ -66,7 +66,7 @@ def test_too_many_of_them_stop_the_step(tmp_path: Path) -> None:
     assert not (tmp_path / "records").exists()
 
 
-def test_a_split_that_is_left_empty_is_named(tmp_path: Path) -> None:
+def test_a_split_without_usable_images_is_named(tmp_path: Path) -> None:
     export = write_export(tmp_path / "export", **ROWS)
     for path in (export / "test").glob("*.jpg"):
         damage(path)

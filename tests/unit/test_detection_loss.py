@@ -1,4 +1,4 @@
-"""The loss of all positions' answers, against its definition in NumPy, and where numbers are extreme."""
+"""The detection loss, compared with its definition in NumPy, and for extreme numbers."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ BOX_WEIGHT, SCORE_WEIGHT = 4.0, 2.0
 
 
 def middles(rows: int, columns: int) -> Array:
-    """The cells' middles, (rows, columns, 2), x before y."""
+    """The cells' centers, (rows, columns, 2), x before y."""
     return np.array([[[(x + 0.5) / columns, (y + 0.5) / rows] for x in range(columns)] for y in range(rows)])
 
 
 def answers_for(box: Array, rows: int, columns: int) -> Array:
-    """By the definition, cell by cell: which positions (rows, columns) answer for a box."""
+    """Which positions (rows, columns) are assigned to a box, by definition, cell by cell."""
     cells = np.array([columns, rows])
     center = (box[:2] + box[2:]) / 2
     own = np.floor(np.clip(center, 0, 1 - 1e-6) * cells)
@@ -45,7 +45,7 @@ def focal(quality: Array, logits: Array) -> Array:
 
 
 def expected_loss(name: str, truth: Array, answers: Array, quality: Array | None = None) -> float:
-    """The loss by its definition, in double precision; `quality` in place of the scores' own targets."""
+    """The loss by definition, in double precision; `quality` replaces the scores' targets."""
     truth, answers = truth.astype(np.float64), answers.astype(np.float64)
     images, rows, columns, classes = answers.shape[:4]
     total = 0.0
@@ -63,7 +63,7 @@ def expected_loss(name: str, truth: Array, answers: Array, quality: Array | None
 
 
 def random_batch(seed: int, images: int, rows: int, columns: int, classes: int) -> tuple[Array, Array]:
-    """True boxes, some of them absent, and answers of all positions, all in single precision."""
+    """True boxes, some of them absent, and predictions at all positions, in single precision."""
     rng = np.random.default_rng(seed)
     truth = random_boxes(rng, images * classes).reshape(images, classes, 4).astype(np.float32)
     truth[rng.random((images, classes)) < 0.4] = 0
@@ -75,7 +75,7 @@ def random_batch(seed: int, images: int, rows: int, columns: int, classes: int) 
 
 
 def is_decided(truth: Array, rows: int, columns: int) -> bool:
-    """Whether it is beyond rounding errors which positions answer."""
+    """Whether the assignment of positions is independent of rounding errors."""
     boxes = truth[(truth > 0).any(axis=-1)].astype(np.float64)
     cells = np.array([columns, rows])
     places, centers = middles(rows, columns).reshape(-1, 1, 2), (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -91,13 +91,13 @@ def is_decided(truth: Array, rows: int, columns: int) -> bool:
 sides = st.integers(1, 9) | st.sampled_from([15, 30])
 
 
-def test_positions_are_the_middles_of_cells() -> None:
+def test_positions_are_the_centers_of_cells() -> None:
     np.testing.assert_allclose(positions(2, 4)[..., 0], [[0.125, 0.375, 0.625, 0.875]] * 2)
     np.testing.assert_allclose(positions(2, 4)[..., 1], [[0.25] * 4, [0.75] * 4])
     np.testing.assert_allclose(positions(15, 8), middles(15, 8), atol=1e-7)
 
 
-# On a grid of powers of two all of this is exact in single precision, so that ties are decided alike.
+# On a grid of powers of two all of this is exact in single precision, so that ties are resolved equally.
 @given(
     corners=st.lists(st.integers(0, 64), min_size=4, max_size=4),
     rows=st.sampled_from([1, 2, 4, 8, 16]),
@@ -108,7 +108,7 @@ def test_positions_are_the_middles_of_cells() -> None:
 @example(corners=[64, 64, 64, 64], rows=4, columns=4)
 @example(corners=[0, 0, 0, 0], rows=4, columns=4)
 @settings(max_examples=60, deadline=None)
-def test_which_positions_answer(corners: list[int], rows: int, columns: int) -> None:
+def test_which_positions_are_assigned(corners: list[int], rows: int, columns: int) -> None:
     low, high = np.sort(np.reshape(corners, (2, 2)), axis=0) / 64
     box = np.concatenate([low, high])
     found = answering_positions(tf.constant(box[None, None], tf.float32), positions(rows, columns))
@@ -144,7 +144,7 @@ def test_a_box_smaller_than_a_cell_has_one_position(seed: int, rows: int, column
     ],
 )
 def test_positions_by_hand(box: list[float], expected: list[tuple[int, int]]) -> None:
-    """On five rows and five columns: the middle is a position, and the edges belong to the outer cells."""
+    """On five rows and columns: the center is a position, and the edges belong to the outer cells."""
     found = answering_positions(tf.constant([[box]]), positions(5, 5))
     assert [tuple(place) for place in np.argwhere(found[0, :, :, 0]).tolist()] == expected
 
@@ -153,12 +153,12 @@ def test_positions_by_hand(box: list[float], expected: list[tuple[int, int]]) ->
 @example(quality=1.0, logit=30.0)
 @example(quality=0.0, logit=-30.0)
 @settings(max_examples=100, deadline=None)
-def test_the_cost_of_a_score(quality: float, logit: float) -> None:
+def test_the_loss_of_a_score(quality: float, logit: float) -> None:
     found = float(quality_focal_loss(tf.constant(quality), tf.constant(logit)))
     assert found == pytest.approx(float(focal(np.array(quality), np.array(logit))), rel=1e-4, abs=1e-6)
 
 
-def test_the_cost_of_a_score_by_hand() -> None:
+def test_the_loss_of_a_score_by_hand() -> None:
     # At a logit of 0 the score is 0.5 and the cross-entropy ln 2, whatever the target.
     quality = tf.constant([0.0, 0.5, 1.0, 0.8])
     expected = np.log(2) * np.array([0.25, 0, 0.25, 0.09])
@@ -170,7 +170,7 @@ def test_the_cost_of_a_score_by_hand() -> None:
     seed=st.integers(0, 10**6), images=st.integers(1, 3), rows=sides, columns=sides, classes=st.integers(1, 3)
 )
 @settings(max_examples=15, deadline=None)
-def test_the_loss_is_its_definition(
+def test_the_loss_equals_its_definition(
     name: str, seed: int, images: int, rows: int, columns: int, classes: int
 ) -> None:
     truth, answers = random_batch(seed, images, rows, columns, classes)
@@ -181,7 +181,7 @@ def test_the_loss_is_its_definition(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_gradient_is_that_of_the_definition(seed: int) -> None:
-    """Where the scores' targets, the IoUs, count as constants."""
+    """The scores' targets, the IoUs, are treated as constants."""
     rows, columns, classes = 3, 4, 2
     truth, answers = random_batch(seed, 2, rows, columns, classes)
     truth[0, 0] = [0.1, 0.05, 0.93, 0.88]
@@ -206,8 +206,8 @@ def test_the_gradient_is_that_of_the_definition(seed: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_two_classes_on_one_place_learn_each_from_its_own() -> None:
-    """The same box, answered well in one slot and badly in the other."""
+def test_two_classes_at_one_position_learn_independently() -> None:
+    """The same box, predicted well in one slot and badly in the other."""
     box = [0.2, 0.2, 0.7, 0.8]
     answers = random_batch(0, 1, 5, 5, 2)[1]
     answers[..., 0, :4] = box
@@ -225,13 +225,13 @@ def test_two_classes_on_one_place_learn_each_from_its_own() -> None:
         other[..., 1 - slot, :] = 7.0
         expected = gradient(loss, alone, other)[..., slot, :]
         np.testing.assert_allclose(gradients[..., slot, :], expected, rtol=1e-4, atol=1e-7)
-    # At a logit of 0, a score of 0.5: the good box's is to rise, the bad one's to fall.
+    # At a logit of 0, a score of 0.5: the good box's score should rise, the bad one's fall.
     answers[..., 4] = 0
     scores = gradient(loss, both, answers)[..., 4]
     assert (scores[found[..., 0], 0] < 0).all() and (scores[found[..., 1], 1] > 0).all()
 
 
-def test_a_batch_without_any_box_teaches_scores_alone() -> None:
+def test_a_batch_without_boxes_trains_only_scores() -> None:
     answers = random_batch(1, 2, 4, 6, 3)[1]
     truth = np.zeros((2, 3, 4), np.float32)
     loss = DetectionLoss("ciou", BOX_WEIGHT, SCORE_WEIGHT)
@@ -239,12 +239,12 @@ def test_a_batch_without_any_box_teaches_scores_alone() -> None:
     gradients = gradient(loss, truth, answers)
     assert np.isfinite(gradients).all()
     assert not gradients[..., :4].any()
-    assert (gradients[..., 4] > 0).all(), "every score is to fall"
+    assert (gradients[..., 4] > 0).all(), "all scores should fall"
 
 
 @pytest.mark.parametrize("name", BOX_LOSSES)
 def test_the_loss_and_its_gradient_are_finite_at_extremes(name: str) -> None:
-    """By the numbers that the head's last convolutions may come to."""
+    """For numbers that the head's last convolutions may reach."""
     rng = np.random.default_rng(3)
     shape = (3, 4, 4, 2)
     scores = tf.Variable(rng.choice([-1e4, -30.0, 0.0, 30.0, 1e4], shape), dtype=tf.float32)
@@ -266,20 +266,20 @@ def test_the_loss_and_its_gradient_are_finite_at_extremes(name: str) -> None:
 
 
 @pytest.mark.parametrize("logit", [30.0, 1e4])
-def test_a_wrong_certainty_still_teaches(logit: float) -> None:
+def test_a_confident_error_still_has_a_gradient(logit: float) -> None:
     truth = np.array([[[0.1, 0.1, 0.9, 0.9]]], np.float32)
     answers = np.zeros((1, 5, 5, 1, 5), np.float32)
     answers[..., :4] = truth[0, 0]
     positive = answers_for(truth[0, 0], 5, 5)
     answers[0, ..., 0, 4] = np.where(positive, -logit, logit)
     scores = gradient(DetectionLoss("ciou", 4.0, 9.0), truth, answers)[0, ..., 0, 4]
-    # The slope of a cross-entropy far on its wrong side, the weight 9 over nine positions.
+    # The slope of the cross-entropy for a confident error, with weight 9 over nine positions.
     np.testing.assert_allclose(scores, np.where(positive, -1.0, 1.0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", BOX_LOSSES)
 def test_parts_of_a_batch_sum_up_to_the_whole(name: str) -> None:
-    """What several devices need: each sees a part, and all divide by the boxes of the whole."""
+    """Needed for several devices: each has a part, and all divide by the boxes of the whole batch."""
     truth, answers = random_batch(4, 6, 4, 5, 3)
     truth[4] = 0
     boxes = truth.any(axis=-1).sum()
@@ -291,14 +291,16 @@ def test_parts_of_a_batch_sum_up_to_the_whole(name: str) -> None:
         for part in (slice(0, 4), slice(4, 5), slice(5, 6))
     ]
 
-    assert parts[1] > 0, "an image without boxes has scores to learn"
+    assert parts[1] > 0, "an image without boxes trains scores"
     assert sum(parts) == pytest.approx(value(DetectionLoss(name), truth, answers), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", BOX_LOSSES)
 def test_xla_gives_the_same_value_and_gradient(name: str) -> None:
     truth, answers = random_batch(5, 3, 7, 4, 2)
-    answers[0, :2, ..., :4] = truth[0]  # as good as can be, where a gradient of a minimum is a choice
+    answers[0, :2, ..., :4] = truth[
+        0
+    ]  # a perfect prediction, at which the gradient of a minimum is ambiguous
     loss, variable = DetectionLoss(name), tf.Variable(answers)
 
     @tf.function(jit_compile=True)
@@ -312,7 +314,7 @@ def test_xla_gives_the_same_value_and_gradient(name: str) -> None:
     np.testing.assert_allclose(gradients, gradient(loss, truth, answers), rtol=1e-3, atol=1e-5)
 
 
-def test_weights_are_those_of_boxes_and_scores() -> None:
+def test_boxes_and_scores_have_separate_weights() -> None:
     truth, answers = random_batch(6, 2, 5, 5, 2)
     boxes, scores = (value(DetectionLoss("giou", *weights), truth, answers) for weights in ((1, 0), (0, 1)))
     assert boxes > 0 and scores > 0

@@ -50,7 +50,7 @@ def test_one_pass_gives_labels_and_boxes_in_class_slots(head: str, request: pyte
     assert answers["boxes"].shape == (6, CLASSES, 4)
     assert ((answers["labels"] > 0) & (answers["labels"] < 1)).all()
     check_boxes(answers["boxes"])
-    # Images and slots have answers of their own.
+    # Images and slots have different predictions.
     assert len(np.unique(answers["boxes"].reshape(-1, 4), axis=0)) == 6 * CLASSES
 
 
@@ -80,13 +80,13 @@ def test_an_image_may_be_grey_or_rgb_bytes_or_floats(
 
 
 def test_an_image_may_have_any_size() -> None:
-    """Whose maps are odd: 9, 5, 3 and 2 positions a side."""
+    """With maps of odd sizes: 9, 5, 3 and 2 positions per side."""
     answers = answer(small_detector(image_size=33), images(2, 33))
     check_boxes(answers["boxes"])
 
 
 @pytest.mark.parametrize("head", ["labels", "boxes"])
-def test_a_model_with_one_head_has_nothing_of_the_other(head: Head) -> None:
+def test_a_model_with_one_head_has_no_layers_of_the_other(head: Head) -> None:
     model = build_detector(model_config(), CLASSES, [head])
     other = {"labels": "boxes", "boxes": "labels"}[head]
     assert set(model.output) == {"labels": {"labels"}, "boxes": {"boxes", "scores"}}[head]
@@ -131,7 +131,7 @@ def test_resnet101_trains_its_top_150_layers_not_all_but_the_first_150() -> None
 @pytest.mark.parametrize("heads", [["labels"], ["boxes"], ["labels", "boxes"], []])
 @pytest.mark.parametrize("layers", [0, 20, 175])
 def test_freeze_leaves_nothing_else_trainable(detector: keras.Model, heads: list[Head], layers: int) -> None:
-    freeze(detector, ["labels", "boxes"], 175)  # what an earlier phase set must not matter
+    freeze(detector, ["labels", "boxes"], 175)  # settings of an earlier phase must not matter
     freeze(detector, heads, layers)
 
     backbone = detector.get_layer("backbone")
@@ -161,16 +161,16 @@ def test_freeze_leaves_nothing_else_trainable(detector: keras.Model, heads: list
         (None, 55 / 345, 55),  # whose product is 54.99999999999999
     ],
 )
-def test_how_many_layers_learn(layers: int | None, fraction: float | None, expected: int) -> None:
+def test_how_many_layers_are_trainable(layers: int | None, fraction: float | None, expected: int) -> None:
     assert count_trainable_layers(345, layers, fraction) == expected
 
 
-def test_more_layers_than_there_are_cannot_learn() -> None:
+def test_more_layers_than_the_backbone_has_are_refused() -> None:
     with pytest.raises(InputError, match="trainable_layers=346 is out of range: the backbone has 345"):
         count_trainable_layers(345, 346, None)
 
 
-def test_a_training_model_shares_the_weights_and_has_no_other_heads_answers(detector: keras.Model) -> None:
+def test_a_training_model_shares_weights_and_has_only_its_heads_outputs(detector: keras.Model) -> None:
     boxes = training_model(detector, ["boxes"])
     assert set(boxes.output) == {"boxes", "boxes_map"}
     assert not [layer.name for layer in boxes.layers if layer.name.startswith("labels")]
@@ -181,7 +181,7 @@ def test_a_training_model_shares_the_weights_and_has_no_other_heads_answers(dete
 
 
 @pytest.mark.parametrize("head", ["detector", "pooled"])
-def test_a_training_model_answers_as_the_detector(head: str, request: pytest.FixtureRequest) -> None:
+def test_a_training_model_predicts_as_the_detector(head: str, request: pytest.FixtureRequest) -> None:
     detector = request.getfixturevalue(head)
     expected = answer(detector, images(3))
     found = answer(training_model(detector, BOTH), images(3))
@@ -236,8 +236,8 @@ def test_a_model_is_the_sum_of_its_parts(
         assert not {weight.path for weight in rest.weights} & backbone_paths(detector.get_layer("backbone"))
 
 
-def test_what_dropout_drops_changes_in_each_epoch(pooled: keras.Model) -> None:
-    """So what lies behind it is not kept, even where nothing there learns."""
+def test_dropout_changes_in_each_epoch(pooled: keras.Model) -> None:
+    """So features after it are not cached, even if everything there is frozen."""
     freeze(pooled, ["boxes"], 0)
     extractor, rest = split_where_learning_begins(training_model(pooled, BOTH))
     kept = [tuple(each.shape[1:]) for each in keras.tree.flatten(extractor.output)]

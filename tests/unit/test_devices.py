@@ -1,4 +1,4 @@
-"""Trainings on other hardware: several devices (here two logical CPUs)."""
+"""Training on several devices (here two logical CPUs)."""
 
 import subprocess
 import sys
@@ -15,12 +15,12 @@ from tests.unit.trainings import make_config
 
 pytestmark = pytest.mark.slow
 
-# One epoch on one device, and the same on two. Adam divides a gradient by its size, which makes
-# rounding errors of the smallest ones into whole steps; a large epsilon leaves them small.
+# One epoch on one device, and the same on two. Adam normalizes gradients, which turns rounding errors of the
+# smallest ones into full steps; a large epsilon keeps them small.
 
 
 def test_two_devices_train_as_one(tiny_overrides: list[str], tiny_records: Path, tmp_path: Path) -> None:
-    # Dropout draws on each device for itself. The norm of 0.1 is one that all steps are clipped to.
+    # Without dropout, which is random on each device. All steps are clipped to the norm of 0.1.
     changes = {"start": "null", "learning_rate": 0.1, "clip_norm": 0.1}
     config = make_config(tiny_overrides, "phase3_finetune", "model.dropout=0.0", **changes)
     done = subprocess.run(
@@ -37,7 +37,7 @@ def test_two_devices_train_as_one(tiny_overrides: list[str], tiny_records: Path,
     assert done.returncode == 0, done.stderr
     differences = {name: float(value) for name, value in map(str.split, done.stdout.splitlines())}
     assert set(differences) == {"weights", "figures"}
-    # A loss that each device divides by its own boxes differs by some 4e-3.
+    # A loss divided by each device's own number of boxes would differ by about 4e-3.
     assert all(0 < value < 1e-5 for value in differences.values()), differences
     assert "on 1 device(s)" in done.stderr and "on 2 device(s)" in done.stderr
 
@@ -48,7 +48,7 @@ def test_auto_is_exact_without_a_gpu() -> None:
     assert choose_precision("bfloat16") == "bfloat16"
 
 
-def test_xla_compiles_for_one_gpu_alone() -> None:
+def test_xla_compiles_only_for_a_single_gpu() -> None:
     assert [choose_jit_compile(devices) for devices in ([], ["GPU:0"], ["GPU:0", "GPU:1"])] == [
         False,
         "auto",

@@ -1,4 +1,4 @@
-"""Drafts of processes that are gone are deleted, and nothing else is."""
+"""Drafts of ended processes are deleted, and nothing else is."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tests.unit.programs import PROGRAMS
 
 
 def leave(folder: Path, name: str) -> str:
-    """Lets a process be killed with a draft. Returns the draft's name."""
+    """Runs a process that is killed while it has a draft. Returns the draft's name."""
     before = set(os.listdir(folder))
     result = subprocess.run(
         [sys.executable, str(PROGRAMS / "killed_draft.py"), str(folder), name], check=False
@@ -31,13 +31,13 @@ def test_a_draft_is_deleted_at_its_end(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_next_start_deletes_what_a_killed_process_left(tmp_path: Path) -> None:
+def test_the_next_start_deletes_drafts_of_a_killed_process(tmp_path: Path) -> None:
     leave(tmp_path, ".model")
     other = leave(tmp_path, ".records")
     with draft_folder(tmp_path, ".model") as draft:
         assert sorted(os.listdir(tmp_path)) == sorted([draft.name, other])
         delete_abandoned(tmp_path)
-        assert os.listdir(tmp_path) == [draft.name], "of any name, but not a living one's"
+        assert os.listdir(tmp_path) == [draft.name], "drafts of any name, but not of a running process"
 
 
 def test_nothing_else_is_deleted(tmp_path: Path) -> None:
@@ -56,10 +56,10 @@ def test_nothing_else_is_deleted(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_folder_without_lock_is_left_to_who_makes_it(
+def test_a_folder_without_a_lock_is_left_to_its_creator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between its making and its lock it is nobody's; when another process deletes it, it is made again."""
+    """Between creation and locking it has no owner; if another process deletes it, it is created again."""
     opened = os.open
 
     def late(path: str, flags: int, *rest: int) -> int:

@@ -1,4 +1,4 @@
-"""What is found of predictions: figures and metrics, the artifact, the terminal table and the Markdown."""
+"""The evaluation of predictions: figures and metrics, the artifact, the terminal table and the Markdown."""
 
 import json
 import re
@@ -38,11 +38,11 @@ CONFIG = EvaluateConfig(bootstrap_samples=200, seed=1)
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    """Of twelve patients."""
+    """The evaluation of twelve patients."""
     return judge(CONFIG, make_predictions(tmp_path_factory.mktemp("run") / "predictions", 12, NOTICE))
 
 
-def test_it_says_what_it_is_about(evaluation: Evaluation) -> None:
+def test_it_has_its_metadata(evaluation: Evaluation) -> None:
     assert (evaluation.split, evaluation.threshold, evaluation.notice) == ("test", 0.5, NOTICE)
     assert (evaluation.patients, evaluation.images, evaluation.boxes) == (12, 36, 48)
     assert {name: model.title for name, model in evaluation.models.items()} == TITLES
@@ -87,7 +87,7 @@ def test_every_model_with_a_class_head_has_curves(evaluation: Evaluation) -> Non
         evaluation.final_curves("label9")
 
 
-def test_the_trainings_of_all_models_stand_in_their_order(evaluation: Evaluation) -> None:
+def test_the_trainings_of_all_models_are_in_order(evaluation: Evaluation) -> None:
     assert list(evaluation.trainings) == ["phase1", "phase2", "baseline_box"]
     assert evaluation.trainings["baseline_box"] == TRAININGS["baseline_box"]["baseline_box"]
 
@@ -98,13 +98,13 @@ def test_metrics_are_flat_sorted_and_finite(evaluation: Evaluation) -> None:
     assert metrics["mean_iou"] == pytest.approx(2 / 3)
     assert metrics["baseline_box/mean_iou"] == 1.0
     assert metrics["final/label0/f1"] == metrics["final/label0/box_ap50"] == 1.0
-    assert metrics["final/label _1_/f1"] == 1.0  # MLflow takes no brackets
+    assert metrics["final/label _1_/f1"] == 1.0  # MLflow does not accept brackets
     assert "baseline_box/macro_f1" not in metrics and "baseline_classification/mean_iou" not in metrics
     assert "final/label _1_/roc_auc" not in metrics  # it is in all slices
     assert {type(value) for value in metrics.values()} == {float}
 
 
-def test_what_is_read_is_what_was_written(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_reading_returns_what_was_written(evaluation: Evaluation, tmp_path: Path) -> None:
     write_evaluation(tmp_path / "evaluation", evaluation)
     found = read_evaluation(tmp_path / "evaluation")
     assert found == evaluation
@@ -145,7 +145,7 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
     assert f"**{NOTICE}**" in markdown
     assert "Split test: 12 patients, 36 images, 48 true boxes." in markdown
     cells = [cell.strip() for cell in find_line(markdown, "| final ").split("|")[1:-1]]
-    # Only label0 is absent somewhere: the ROC AUC is its.
+    # Only label0 is absent in some slices, so the mean ROC AUC is its ROC AUC.
     assert cells == [
         "final",
         "1.000 [1.000, 1.000]",
@@ -171,8 +171,8 @@ def test_markdown_with_intervals(evaluation: Evaluation) -> None:
     assert "nan" not in markdown.lower()
 
 
-def test_a_label_that_the_split_lacks_is_said_to_lack(tmp_path: Path) -> None:
-    """It takes no part in a mean, in a resample, or in a difference."""
+def test_a_label_missing_in_the_split_is_reported(tmp_path: Path) -> None:
+    """It is left out of means, resamples and differences."""
     predictions = make_predictions(tmp_path / "predictions", 12)
     table = predictions.table.copy()
     table.loc[table["label"] == "label0", ["present", *TRUE_BOX, "iou"]] = [False, *[np.nan] * 5]
@@ -186,7 +186,7 @@ def test_a_label_that_the_split_lacks_is_said_to_lack(tmp_path: Path) -> None:
     assert (interval.value, interval.low, interval.high) == (1.0, 1.0, 1.0)
     assert found.differences["constant"]["label0"]["macro_f1"].value is None
     assert "final/label0/f1" not in found.metrics()
-    said = "label0 is in no image of the split test: it has no figures, and the means over labels leave that"
+    said = "label0 is in no image of the split test: it has no figures, and means over labels leave it out"
     assert said in model_card(found) and said in label_table(found)
     assert find_line(model_card(found), "| label0 ").count(DASH) == 12
 
@@ -205,7 +205,7 @@ def test_every_label_has_its_box_figures_in_table_json_and_metrics(evaluation: E
         assert evaluation.model_dump()["models"]["final"]["labels"]["label0"][name] is not None
 
 
-def test_a_label_with_a_bar_takes_one_cell(evaluation: Evaluation) -> None:
+def test_a_label_with_a_pipe_is_one_cell(evaluation: Evaluation) -> None:
     final = evaluation.models["final"]
     labels = {"a|b": final.labels["label0"], "label (1)": final.labels["label (1)"]}
     models = {"final": final.model_copy(update={"labels": labels})}
@@ -235,7 +235,7 @@ def test_a_half_written_artifact_is_refused(tmp_path: Path) -> None:
         open_predictions(tmp_path / "predictions")
 
 
-def test_judging_and_its_reports_need_neither_tensorflow_nor_a_window_system() -> None:
+def test_evaluation_and_reports_need_neither_tensorflow_nor_a_window_system() -> None:
     code = (
         "import sys, brain_tumor.evaluation.judge\n"
         "import brain_tumor.reports.evaluation_tables, brain_tumor.reports.prediction_report\n"
@@ -251,7 +251,7 @@ def find_line(text: str, start: str) -> str:
     return line
 
 
-def test_unknown_patients_are_no_patients(tmp_path: Path) -> None:
+def test_unknown_patients_are_not_counted_as_patients(tmp_path: Path) -> None:
     predictions = make_predictions(tmp_path / "predictions", 12)
     table = predictions.table.assign(patient_id=pd.array([None] * len(predictions.table), "str"))
     unknown = write_predictions(tmp_path / "unknown", table, predictions.manifest)
@@ -318,11 +318,11 @@ def test_every_figure_with_an_interval_is_a_known_one(evaluation: Evaluation) ->
         assert {name: interval.value for name, interval in own.items()} == pytest.approx(
             {name: final.labels[label][name] for name in own}
         )
-    assert final.iou_from_image.value == pytest.approx(0)  # all true boxes are in one place
+    assert final.iou_from_image.value == pytest.approx(0)  # all true boxes have the same position
 
 
-def test_a_figure_is_called_the_same_everywhere(evaluation: Evaluation) -> None:
-    """In the terminal, the model card, JSON, MLflow and the dashboard; the report has a test of its own."""
+def test_a_figure_has_the_same_name_everywhere(evaluation: Evaluation) -> None:
+    """In the terminal, the model card, JSON, MLflow and the dashboard; the report has a separate test."""
     names = {*OVERALL_FIGURES, *LABEL_FIGURES}
     for table in (summary_table(evaluation), difference_table(evaluation), label_table(evaluation)):
         header = re.split(r"\s{2,}", table.splitlines()[0].strip())
@@ -338,7 +338,7 @@ def test_a_figure_is_called_the_same_everywhere(evaluation: Evaluation) -> None:
     assert set(evaluation.summary()) - set(VERSUS) <= set(OVERALL_FIGURES)
 
 
-def test_the_model_card_says_what_one_must_know_and_stays_short(evaluation: Evaluation) -> None:
+def test_the_model_card_has_all_sections_and_is_short(evaluation: Evaluation) -> None:
     final = evaluation.models["final"]
     labels = {f"label {number}": final.labels["label0"] for number in range(500)}
     models = evaluation.models | {"final": final.model_copy(update={"labels": labels})}
@@ -362,5 +362,5 @@ def test_the_model_card_says_what_one_must_know_and_stays_short(evaluation: Eval
     assert "not a medical device" in card and "an export" in card and 'evaluate: {"seed": 1}' in card
     assert find_line(card, "| train and test ") == "| train and test | 4 | 0 | 7 |"
     assert "These are the first 40 of 500 labels." in card
-    # A dashboard shows HTML and pictures from elsewhere as text, or not at all.
+    # A dashboard shows HTML and external pictures as text, or not at all.
     assert not re.search(r"<[a-z/]|!\[|https?://", card)

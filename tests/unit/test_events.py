@@ -25,7 +25,7 @@ def kinds(path: Path) -> list[tuple[str, str, str]]:
     return [(event.kind, event.step, event.text) for event in EventReader(path).read()]
 
 
-def test_a_step_tells_its_begin_messages_and_end(file: Path) -> None:
+def test_a_step_reports_its_begin_messages_and_end(file: Path) -> None:
     with step():
         events.begin("ingest")
         logging.info("%d images", 3)
@@ -34,8 +34,8 @@ def test_a_step_tells_its_begin_messages_and_end(file: Path) -> None:
     assert kinds(file) == [("begin", "ingest", ""), ("message", "ingest", "3 images"), ("end", "ingest", "")]
 
 
-def test_bad_input_tells_its_sentence_once(file: Path) -> None:
-    # A command line surrounds the step that it runs.
+def test_bad_input_reports_its_sentence_once(file: Path) -> None:
+    # A command line is a step around the step that it runs.
     with pytest.raises(SystemExit), step(), step():
         events.begin("ingest")
         raise InputError("data.csv row 3 is not a number; correct it.")
@@ -56,7 +56,7 @@ def test_a_failure_that_the_log_explains_has_no_text(file: Path, error: BaseExce
     assert kinds(file)[1:] == [("failed", "ingest", "")]
 
 
-def test_an_interrupt_is_reported_in_a_word(file: Path) -> None:
+def test_an_interrupt_is_reported_in_one_word(file: Path) -> None:
     with pytest.raises(SystemExit) as end, step():
         events.begin("ingest")
         raise KeyboardInterrupt
@@ -72,7 +72,7 @@ def test_without_a_follower_nothing_is_written(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_takes_whole_lines_as_they_come(tmp_path: Path) -> None:
+def test_a_reader_returns_complete_lines_as_they_are_written(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     reader = EventReader(path)
     assert reader.read() == []
@@ -85,7 +85,7 @@ def test_a_reader_takes_whole_lines_as_they_come(tmp_path: Path) -> None:
     assert reader.read() == []
 
 
-def test_a_process_that_is_killed_leaves_what_it_has_told(file: Path) -> None:
+def test_events_of_a_killed_process_are_kept(file: Path) -> None:
     script = (
         "import os, signal; from brain_tumor.runtime import events; "
         "events.begin('ingest'); os.kill(os.getpid(), signal.SIGKILL)"
@@ -94,7 +94,7 @@ def test_a_process_that_is_killed_leaves_what_it_has_told(file: Path) -> None:
     assert kinds(file) == [("begin", "ingest", "")]
 
 
-def test_something_long_tells_how_far_it_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_work_reports_its_progress(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("brain_tumor.runtime.progress.LIVELY", 0.0)
     events.begin("records")
     with Progress("Writing", 2000, "images") as progress:
@@ -106,14 +106,14 @@ def test_something_long_tells_how_far_it_is(file: Path, monkeypatch: pytest.Monk
     events.end()
 
 
-def test_where_nobody_follows_the_log_says_it_now_and_then(
+def test_without_a_follower_progress_is_logged_from_time_to_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(EVENTS, raising=False)
     caplog.set_level(logging.INFO)
     with Progress("Writing", None, "images") as progress:
         progress.update(1000)
-    assert caplog.text == "", "it was not long"
+    assert caplog.text == "", "it was short"
     monkeypatch.setattr("brain_tumor.runtime.progress.CALM", 0.0)
     with Progress("Writing", None, "images") as progress:
         progress.update(1000)

@@ -55,7 +55,7 @@ def test_features_are_computed_once_and_keep_their_targets(
     assert [small.tobytes() for _, small, _ in seen[:32]] != [small.tobytes() for _, small, _ in seen[32:]]
 
 
-def test_one_feature_map_is_as_good_as_many(examples: tf.data.Dataset) -> None:
+def test_a_single_feature_map_works_like_several(examples: tf.data.Dataset) -> None:
     features = with_features(examples, lambda images: images[:, ::8, ::8], 12)
     assert int(features.cardinality()) == 32
     for batches in (

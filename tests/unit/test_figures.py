@@ -1,4 +1,4 @@
-"""The figures of one model, against numbers made by hand and by scikit-learn."""
+"""The figures of one model, compared with numbers computed by hand and by scikit-learn."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ Table = tuple[np.ndarray, np.ndarray]
 
 
 def make_predictions(present: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
-    """One row an image and label of (images, labels) arrays; boxes are predicted 10 px aside, and ranked as
-    the labels are."""
+    """One row per image and label of (images, labels) arrays; predicted boxes are 10 px off, and ranked like
+    the labels."""
     rows = []
     for image, label in np.ndindex(*present.shape):
         is_present = bool(present[image, label])
@@ -86,27 +86,27 @@ def test_labels_agree_with_scikit_learn(random_table: Table) -> None:
 
 
 def test_label_figures_by_hand() -> None:
-    # label0: a hit, a miss, a false alarm. label1: always present, found twice of four. label2: never there.
+    # label0: a hit, a miss, a false alarm. label1: always present, found in 2 of 4. label2: never present.
     present = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]], bool)
     probability = np.array([[0.9, 0.9, 0.1], [0.2, 0.1, 0.1], [0.5, 0.6, 0.1], [0.1, 0.2, 0.1]])
     found, labels = figures(make_predictions(present, probability))
     assert [labels["label0"][name] for name in ("precision", "recall", "f1")] == [0.5, 0.5, 0.5]
     assert (labels["label1"]["precision"], labels["label1"]["recall"]) == (1.0, 0.5)
-    # Nothing is known of it, and no mean takes it for a failure.
+    # Its figures are undefined, and means leave it out.
     assert {labels["label2"][name] for name in ("precision", "recall", "f1", "roc_auc")} == {None}
     assert found["macro_f1"] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert found["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 3))
-    # Of the third image, which shows one label and is said to show two, half is right; of the last, nothing.
+    # In the third image one of two predicted labels is correct; in the last one nothing is found.
     assert found["samples_precision"] == pytest.approx((1 + 1 + 1 / 2 + 1) / 4)
     assert found["samples_recall"] == pytest.approx((1 + 0 + 1 + 0) / 4)
     assert found["samples_f1"] == pytest.approx((1 + 0 + 2 / 3 + 0) / 4)
     assert found["weighted_f1"] == pytest.approx((2 * 1 / 2 + 4 * 2 / 3) / 6)
-    # Only label0 is there in some slices and not in others.
+    # Only label0 is present in some slices and absent in others.
     assert labels["label1"]["roc_auc"] is None and labels["label2"]["average_precision"] is None
     assert found["macro_roc_auc"] == labels["label0"]["roc_auc"] == 0.75
 
 
-def test_one_label_alone_is_judged_by_its_positives() -> None:
+def test_a_single_label_is_evaluated_by_its_positives() -> None:
     present = np.array([[1], [0], [0], [0]], bool)
     probability = np.array([[0.9], [0.8], [0.1], [0.1]])
     found, labels = figures(make_predictions(present, probability), ["label0"])
@@ -115,16 +115,16 @@ def test_one_label_alone_is_judged_by_its_positives() -> None:
 
 def test_boxes_by_hand() -> None:
     table = make_predictions(np.array([[1, 1, 0], [1, 1, 0]], bool), np.zeros((2, 3)))
-    table.loc[0, PREDICTED_BOX] = [20.0, 20.0, 60.0, 60.0]  # exact; the three others are 10 px aside: 30 / 50
+    table.loc[0, PREDICTED_BOX] = [20.0, 20.0, 60.0, 60.0]  # exact; the three others are 10 px off: 30 / 50
     found, labels = figures(table)
     absent = np.nan
     np.testing.assert_allclose(with_iou(table)["iou"], [1, 0.6, absent, 0.6, 0.6, absent])
     assert found["mean_iou"] == pytest.approx(0.7)
     assert found["median_iou"] == pytest.approx(0.6)
-    # Every true box counts, though no label reaches the threshold.
+    # All true boxes count, although no label reaches the threshold.
     assert found["recall_at_50"] == 1.0
     assert found["recall_at_75"] == 0.25
-    # 10 px of 200 in xmin and xmax, nothing in ymin and ymax, in three of four boxes.
+    # Errors of 10 of 200 px in xmin and xmax, and 0 in ymin and ymax, in three of four boxes.
     assert found["coordinate_mae"] == pytest.approx(0.05 / 2 * 3 / 4)
     assert found["coordinate_mse"] == pytest.approx(0.05**2 / 2 * 3 / 4)
     # A label's own: label0 has the exact one.
@@ -134,9 +134,9 @@ def test_boxes_by_hand() -> None:
     assert {labels["label2"][name] for name in (*names, "box_ap")} == {None}
 
 
-def test_a_false_box_costs_average_precision_alone() -> None:
+def test_a_false_box_affects_only_average_precision() -> None:
     present = np.array([[1, 1, 0], [0, 1, 0], [1, 1, 0]], bool)
-    # label0: found, of an image without it, found; label1: found in all three.
+    # label0: found, a false box, found; label1: found in all three.
     probability = np.array([[0.9, 0.9, 0.0], [0.8, 0.2, 0.0], [0.7, 0.1, 0.0]])
     found, labels = figures(make_predictions(present, probability))
     assert labels["label0"]["recall_at_50"] == labels["label1"]["box_ap50"] == found["recall_at_50"] == 1
@@ -155,7 +155,7 @@ def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(
     no_box_head, alone = figures(table.assign(**no_boxes))
     for own, found, of_labels in ((both, no_class_head, no_box_head), *zip_values(labels, without, alone)):
         assert own.keys() == found.keys() == of_labels.keys()
-        # All true boxes are of one size, and in one place.
+        # All true boxes have the same size and position.
         nowhere = {name for name, value in own.items() if value is None}
         assert {name.rsplit("_", 1)[-1] for name in nowhere} == {"small", "large", "spread"}
         shown = OF_BOXES & own.keys() - nowhere
@@ -182,17 +182,17 @@ def test_without_a_true_box_there_is_no_figure_of_boxes() -> None:
     assert set(found.values()) == {None}
 
 
-def test_a_perfect_classifier_is_perfect_whatever_the_split_lacks() -> None:
+def test_a_perfect_classifier_is_perfect_even_if_the_split_lacks_labels() -> None:
     present = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0]], bool)
     found, _ = figures(make_predictions(present, present.astype(float)))
     assert {found[f"{average}_f1"] for average in ("macro", "micro", "weighted")} == {1.0}
-    # A label that is not there can still be told: its false alarms count in the pot of all decisions.
+    # False alarms of an absent label still count in the micro average.
     alarms, _ = figures(make_predictions(present, np.where([False, False, True], 0.9, present)))
     assert alarms["macro_f1"] == 1.0 and alarms["micro_precision"] == pytest.approx(4 / 7)
 
 
-def test_box_figures_stand_a_label() -> None:
-    """A mean over labels hides the one whose boxes are all wrong."""
+def test_box_figures_are_given_per_label() -> None:
+    """A mean over labels hides a label whose boxes are all wrong."""
     table = make_predictions(np.ones((4, 2), bool), np.ones((4, 2)))
     table.loc[table["label"] == "label1", PREDICTED_BOX] = [100.0, 60.0, 140.0, 100.0]
     found, labels = figures(table, LABELS[:2])
@@ -225,7 +225,7 @@ def test_sensitivity_at_a_specificity_by_hand() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    # Of those told 0.9 half are right, of those told 0.1 none: 0.4 for four of six, 0.1 for two.
+    # Half of those with 0.9 are positive, none of those with 0.1: 0.4 for four of six, 0.1 for two.
     present = np.array([[1], [1], [0], [0], [0], [0]], bool)
     probability = np.array([[0.9], [0.9], [0.9], [0.9], [0.1], [0.1]])
     found, labels = figures(make_predictions(present, probability), ["label0"])

@@ -6,7 +6,7 @@ import pytest
 from brain_tumor.stores.files import write_file, write_json
 
 
-def test_a_file_is_written_whole(tmp_path: Path) -> None:
+def test_a_file_is_written_atomically(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.md"
     write_file(path, "ä\n")
     write_file(path, "ö\n")

@@ -1,4 +1,4 @@
-"""What each format says of a defect of one image's annotation: a finding, and nothing else is lost."""
+"""Defects of one image's annotation in each format: a finding, and nothing else is lost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -118,7 +118,7 @@ DEFECTS: dict[str, tuple[str, Callable[[Path], object], str, int | None, str]] =
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_bad_row_is_a_finding_about_its_image_alone(tmp_path: Path, defect: str) -> None:
+def test_a_bad_row_is_a_finding_only_about_its_image(tmp_path: Path, defect: str) -> None:
     name, spoil, kind, row, words = DEFECTS[defect]
     folder = write(tmp_path, name)
     spoil(folder)
@@ -136,7 +136,7 @@ def test_a_bad_row_is_a_finding_about_its_image_alone(tmp_path: Path, defect: st
     assert other[["xmin", "ymin", "xmax", "ymax"]].to_numpy().tolist() == [[0, 0, 139, 132]]
 
 
-# What belongs to no image: how to make it, and the finding's file and words.
+# Annotations without an image: how to make one, and the finding's file and words.
 
 
 def _extra_image(folder: Path) -> None:
@@ -167,7 +167,7 @@ STRAYS: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
 
 
 @pytest.mark.parametrize("stray", STRAYS)
-def test_what_belongs_to_no_image_is_ignored_with_a_finding(tmp_path: Path, stray: str) -> None:
+def test_annotations_without_an_image_are_ignored_with_a_finding(tmp_path: Path, stray: str) -> None:
     name, spoil, file, words = STRAYS[stray]
     folder = write(tmp_path, name)
     spoil(folder)
@@ -193,7 +193,7 @@ def test_what_belongs_to_no_image_is_ignored_with_a_finding(tmp_path: Path, stra
         (b"image.bmp", "not a JPEG's or PNG's"),
     ],
 )
-def test_a_record_whose_name_is_not_a_files_is_not_written(
+def test_a_record_with_an_invalid_file_name_is_not_written(
     tmp_path: Path, filename: bytes, words: str
 ) -> None:
     folder = write(tmp_path, "tfrecord")
@@ -215,7 +215,7 @@ def test_a_record_whose_name_is_not_a_files_is_not_written(
     )
 
 
-def test_a_record_that_is_none_is_ignored(tmp_path: Path) -> None:
+def test_an_invalid_record_is_ignored(tmp_path: Path) -> None:
     folder = write(tmp_path, "tfrecord")
     edit_record()(folder)
 
@@ -225,7 +225,7 @@ def test_a_record_that_is_none_is_ignored(tmp_path: Path) -> None:
     assert "is not a tf.train.Example" in finding.message
 
 
-def test_two_records_of_one_name_are_a_finding(tmp_path: Path) -> None:
+def test_two_records_of_the_same_name_are_a_finding(tmp_path: Path) -> None:
     folder = write(tmp_path, "tfrecord")
     edit_record(filename=NAME.encode())(folder)
 
@@ -249,7 +249,7 @@ def test_a_coco_image_without_id_is_a_finding_and_so_are_its_annotations(tmp_pat
     ]
 
 
-def test_two_coco_images_of_one_id_are_findings(tmp_path: Path) -> None:
+def test_two_coco_images_with_the_same_id_are_findings(tmp_path: Path) -> None:
     folder = write(tmp_path, "coco")
     edit_json(folder, lambda content: content["images"][0].update(id=content["images"][1]["id"]))
 
@@ -284,7 +284,7 @@ def test_an_unreadable_image_has_no_yolo_boxes(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_text_is_a_finding(tmp_path: Path) -> None:
     folder = write(tmp_path, "tensorflow")
-    # As an archive made under another encoding unpacks.
+    # As unpacked from an archive with another encoding.
     (folder / "train" / "\udcff.jpg").write_bytes(b"")
 
     split = train_of(folder)

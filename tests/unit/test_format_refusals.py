@@ -1,4 +1,4 @@
-"""What each format says of a defect of the whole export: one sentence."""
+"""Defects of the whole export in each format: one sentence."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.unit.format_exports import (
     write,
 )
 
-# A defect of the whole export: how to make it, and words of the sentence about it.
+# Defects of the whole export: how to make one, and words of its message.
 
 
 def _yaml(content: bytes) -> Callable[[Path], object]:
@@ -141,7 +141,7 @@ def _cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_what_cannot_be_read_at_all_is_one_sentence(tmp_path: Path, refusal: str) -> None:
+def test_an_unreadable_export_is_one_sentence(tmp_path: Path, refusal: str) -> None:
     name, spoil, words = REFUSALS[refusal]
     folder = write(tmp_path, name)
     spoil(folder)

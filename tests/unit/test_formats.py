@@ -1,4 +1,4 @@
-"""The formats: all give the same table, and take what other tools write beside Roboflow's layout."""
+"""The formats: all give the same table, and layouts of tools other than Roboflow are accepted."""
 
 import json
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, name: str, labels: li
             ],
             columns=[column for column in BOX_COLUMNS if column not in ROW_COLUMNS],
         )
-        # A format with one file per image has its rows in the files' order.
+        # With one file per image, rows are in the order of the files.
         keys = ["filename", "label"]
         pd.testing.assert_frame_equal(
             split.boxes.drop(columns=ROW_COLUMNS).sort_values(keys, ignore_index=True),
@@ -89,14 +89,14 @@ def test_every_format_gives_the_same_dataset(tmp_path: Path) -> None:
         ("tfrecord", "train/project.tfrecord", 1),
     ],
 )
-def test_a_box_says_where_it_was_read(tmp_path: Path, name: str, source: str, row: int) -> None:
+def test_a_box_has_its_file_and_row(tmp_path: Path, name: str, source: str, row: int) -> None:
     boxes = train_of(write(tmp_path, name)).boxes
 
     second = boxes[(boxes["filename"] == "volume_1_slice_1.jpg") & (boxes["label"] == FIVE_LABELS[1])]
     assert second[ROW_COLUMNS].to_numpy().tolist() == [[source, row]]
 
 
-# What other tools write, by format: the change to Roboflow's export.
+# Variants by other tools, as changes to Roboflow's export, by format.
 
 
 def _validation_folder(folder: Path) -> None:
@@ -173,7 +173,9 @@ def _several_record_files(folder: Path) -> None:
         ("tfrecord", _several_record_files),
     ],
 )
-def test_usual_variants_are_read_alike(tmp_path: Path, name: str, change: Callable[[Path], object]) -> None:
+def test_common_variants_are_read_equally(
+    tmp_path: Path, name: str, change: Callable[[Path], object]
+) -> None:
     expected = read(write(tmp_path / "a", name))
     folder = write(tmp_path / "b", name)
     change(folder)
@@ -188,7 +190,7 @@ def test_usual_variants_are_read_alike(tmp_path: Path, name: str, change: Callab
         )
 
 
-def test_unquoted_names_in_yaml_are_texts(tmp_path: Path) -> None:
+def test_unquoted_names_in_yaml_are_strings(tmp_path: Path) -> None:
     labels = ["no", "1.0", "2024-01-01", "null"]
     folder = write(tmp_path, "yolo", splits_of(labels), labels)
     (folder / "data.yaml").write_text("names: [no, 1.0, 2024-01-01, null]\n")
@@ -196,7 +198,7 @@ def test_unquoted_names_in_yaml_are_texts(tmp_path: Path) -> None:
     assert list(train_of(folder).boxes["label"].unique()) == ["null", *labels[:3]]
 
 
-def test_a_polygon_stands_for_its_bounding_box(tmp_path: Path) -> None:
+def test_a_polygon_is_read_as_its_bounding_box(tmp_path: Path) -> None:
     folder = write(tmp_path, "yolo")
     (folder / "train/labels/volume_1_slice_1.txt").write_text("0 0.5 0.1 0.75 0.5 0.25 0.9")
 
@@ -215,7 +217,7 @@ def test_a_crowd_is_a_box(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["coco", "voc"])
-def test_a_size_that_is_not_said_is_nan(tmp_path: Path, name: str) -> None:
+def test_a_missing_size_is_nan(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path, name)
     if name == "coco":
         edit_json(
@@ -234,7 +236,7 @@ def test_a_size_that_is_not_said_is_nan(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["coco", "voc"])
-def test_an_image_that_complete_annotations_lack_is_remarked_on(tmp_path: Path, name: str) -> None:
+def test_an_image_missing_in_complete_annotations_is_a_finding(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path, name)
     if name == "coco":
         edit_json(folder, lambda content: content["images"].pop())
@@ -253,7 +255,7 @@ POSE = "0 0.5 0.5 0.5 0.4 0.3 0.4 2 0.7 0.6 1"
 
 
 @pytest.mark.parametrize("shape", ["kpt_shape: [2, 3]\n", ""])
-def test_a_pose_is_the_box_that_it_begins_with_or_a_finding(tmp_path: Path, shape: str) -> None:
+def test_a_pose_is_read_as_its_leading_box_or_is_a_finding(tmp_path: Path, shape: str) -> None:
     folder = write(tmp_path, "yolo")
     (folder / "data.yaml").write_text((folder / "data.yaml").read_text() + shape)
     (folder / "train/labels/volume_1_slice_1.txt").write_text(POSE)
@@ -280,7 +282,7 @@ def test_a_pose_of_another_shape_is_a_finding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["17", "[a, b]", "[1, 2, 3]", "[17]", "{a: b}", "[[1], 2]", "[9999, 2]"])
-def test_a_kpt_shape_that_is_none_is_refused(tmp_path: Path, shape: str) -> None:
+def test_an_invalid_kpt_shape_is_refused(tmp_path: Path, shape: str) -> None:
     folder = write(tmp_path, "yolo")
     (folder / "data.yaml").write_text((folder / "data.yaml").read_text() + f"kpt_shape: {shape}\n")
 
@@ -288,7 +290,7 @@ def test_a_kpt_shape_that_is_none_is_refused(tmp_path: Path, shape: str) -> None
         train_of(folder)
 
 
-POINTS = {  # numbers after the class, of an export's every line
+POINTS = {  # numbers after the class in every line of an export
     "keypoints": ("0.5 0.5 0.5 0.4 0.3 0.4 0.7 0.6", "0.2 0.3 0.4 0.6 0.1 0.1 0.4 0.6"),
     "one is not seen": ("0.5 0.5 0.5 0.4 0.3 0.4 0.7 0.6", "0.2 0.3 0.4 0.6 0.1 0.1 0 0"),
     "polygons": ("0.5 0.5 0.5 0.4 0.3 0.4 0.7 0.6", "0.9 0.9 0.8 0.9 0.8 0.8 0.9 0.7"),
@@ -323,7 +325,9 @@ COMPOSED, APART = "volume_1_slice_7 ü.jpg", "volume_1_slice_7 u\u0308.jpg"
 
 @pytest.mark.parametrize("name", ["tensorflow", "coco", "yolo", "voc"])
 @pytest.mark.parametrize(("annotated", "stored"), [(COMPOSED, APART), (APART, COMPOSED)])
-def test_names_that_look_alike_are_the_same(tmp_path: Path, name: str, annotated: str, stored: str) -> None:
+def test_names_in_different_unicode_forms_are_the_same(
+    tmp_path: Path, name: str, annotated: str, stored: str
+) -> None:
     label = "Ödem"
     pictures = {split: [Picture(f"volume_{split}_slice_1.jpg")] for split in ("valid", "test")}
     folder = write(

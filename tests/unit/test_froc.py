@@ -11,12 +11,12 @@ from brain_tumor.evaluation.image_dependence import dependence_figures, shuffled
 
 
 def make_scores(hits: list[bool], scores: list[float]) -> pd.DataFrame:
-    """A row an image: its true box is met, or there is none."""
+    """One row per image: its true box is found, or it has none."""
     return pd.DataFrame({"iou": np.where(hits, 0.5, np.nan), "score": scores, "present": hits})
 
 
 def test_froc_by_hand() -> None:
-    # Four images, three true boxes. By score: found, false, found, false (a true box badly met).
+    # Four images, three true boxes. By score: found, false, found, false (a true box with a low IoU).
     rows = make_scores([True, False, True, False], [0.9, 0.8, 0.7, 0.6])
     rows.loc[3, ["iou", "present"]] = [0.49, True]
     false_boxes, sensitivity = froc_curve(rows, labels=1)
@@ -28,12 +28,12 @@ def test_froc_by_hand() -> None:
     assert found["froc_score"] == pytest.approx((1 / 3 + 6 * 2 / 3) / 7)
 
 
-def test_boxes_with_equal_scores_are_shown_together() -> None:
+def test_boxes_with_equal_scores_are_one_point() -> None:
     false_boxes, sensitivity = froc_curve(make_scores([True, False], [0.5, 0.5]), labels=1)
     assert (false_boxes.tolist(), sensitivity.tolist()) == ([0, 0.5], [0, 1])
 
 
-def test_rates_are_of_images_and_not_of_rows() -> None:
+def test_rates_are_per_image_and_not_per_row() -> None:
     # Two labels: four rows are two images.
     false_boxes, _ = froc_curve(make_scores([True, False, False, False], [0.9, 0.8, 0.7, 0.6]), labels=2)
     assert false_boxes[-1] == 1.5
@@ -45,7 +45,7 @@ def test_without_a_true_box_or_a_predicted_one_there_is_no_froc() -> None:
 
 
 def make_boxes(follow: float, count: int = 60) -> pd.DataFrame:
-    """Boxes of one size at random places; the predicted ones follow them so far, from the middle."""
+    """Boxes of one size at random positions; predicted offsets from the center are scaled by `follow`."""
     rng = np.random.default_rng(0)
     true = rng.uniform(20, 160, (count, 1, 2))
     predicted = 90 + follow * (true - 90)
@@ -56,17 +56,17 @@ def make_boxes(follow: float, count: int = 60) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("follow", "spread"), [(1.0, 1.0), (0.5, 0.5), (0.0, 0.0)])
-def test_the_spread_of_the_centers_says_how_far_boxes_follow(follow: float, spread: float) -> None:
+def test_the_spread_of_the_centers_measures_how_far_boxes_follow(follow: float, spread: float) -> None:
     assert dependence_figures(make_boxes(follow))["center_spread"] == pytest.approx(spread)
 
 
-def test_boxes_that_are_all_alike_are_no_worse_for_another_image() -> None:
+def test_identical_boxes_are_not_worse_for_another_image() -> None:
     alike, following = make_boxes(0), make_boxes(1)
     np.testing.assert_allclose(shuffled_iou(alike), alike["iou"])
     assert dependence_figures(following)["shuffled_iou"] < 0.1 < following["iou"].mean()
 
 
-def test_other_images_are_those_of_the_same_label() -> None:
+def test_other_images_have_the_same_label() -> None:
     boxes = make_boxes(1, 4)
     boxes.loc[0, "label"] = "b"
     others = shuffled_iou(boxes)

@@ -41,20 +41,20 @@ def test_a_worse_model_is_a_challenger() -> None:
 
 
 @pytest.mark.parametrize(("margin", "alias"), [(0.02, CHAMPION), (0.0, CHALLENGER)])
-def test_an_equal_model_is_not_worse_but_not_better_either(margin: float, alias: str) -> None:
+def test_an_equal_model_is_neither_worse_nor_better(margin: float, alias: str) -> None:
     decision = compare(GOOD, GOOD, margin)
     assert decision.alias == alias
     if alias == CHAMPION:
         assert "not worse than the other by more than 0.02" in decision.why
 
 
-def test_too_few_patients_tell_nothing() -> None:
+def test_too_few_patients_give_no_decision() -> None:
     decision = compare(GOOD, BAD, 0.0, patients=4)
     assert decision.alias == CHALLENGER
     assert "is unknown (only 4 patients" in decision.why
 
 
-def test_the_report_says_what_was_decided_and_why() -> None:
+def test_the_report_has_the_decision_and_its_reason() -> None:
     differences = {"mean_iou": Interval(value=0.05, low=0.01, high=0.09, patients=40)}
     decision = Decision(CHAMPION, "It is not worse.", "the champion, version 2", 0.02, differences)
     text = gate_markdown(Version("brain-tumor", 3, "run", "", 0.0), decision)

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("scale", [1, 100, 10_000])
-def test_boxes_are_valid_whatever_the_dense_layers_say(scale: int) -> None:
+def test_boxes_are_valid_for_any_output_of_the_dense_layers(scale: int) -> None:
     numbers = np.random.default_rng(scale).normal(0, scale, (200, 3 * 4)).astype(np.float32)
     boxes = np.array(BoxFromPlaceAndSize(3)(numbers))
     assert boxes.shape == (200, 3, 4)
@@ -25,7 +25,7 @@ def test_every_valid_box_has_its_four_numbers() -> None:
     np.testing.assert_allclose(BoxFromPlaceAndSize(1)(numbers)[:, 0], boxes, atol=1e-5)
 
 
-def test_a_pooled_head_does_not_see_where_features_are() -> None:
+def test_a_pooled_head_ignores_positions_of_features() -> None:
     rng = np.random.default_rng(0)
     maps = [rng.random((1, size, size, 8), dtype=np.float32) for size in (8, 4, 2)]
     inputs = [keras.Input(values.shape[1:]) for values in maps]
@@ -36,7 +36,7 @@ def test_a_pooled_head_does_not_see_where_features_are() -> None:
         for change in (lambda x: x, lambda x: x[:, :, ::-1], lambda x: x**2)
     )
     np.testing.assert_allclose(before, after, atol=1e-6)
-    assert not np.allclose(before, other, atol=1e-3), "but it sees what they are"
+    assert not np.allclose(before, other, atol=1e-3), "but it depends on their values"
 
 
 def small_label_head(sizes: tuple[int, ...], dropout: float = 0.0) -> keras.Model:
@@ -45,7 +45,7 @@ def small_label_head(sizes: tuple[int, ...], dropout: float = 0.0) -> keras.Mode
     return keras.Model(inputs, label_head(inputs, 3, dropout))
 
 
-def test_labels_are_judged_by_all_vectors() -> None:
+def test_labels_depend_on_all_vectors() -> None:
     head = small_label_head((5, 4, 3))
     vectors = [np.random.default_rng(size).normal(size=(6, size)).astype(np.float32) for size in (5, 4, 3)]
     answers = np.array(head(vectors))
@@ -57,8 +57,8 @@ def test_labels_are_judged_by_all_vectors() -> None:
     np.testing.assert_allclose(answers, 1 / (1 + np.exp(-np.array(logits))), atol=1e-6)
 
 
-def test_the_scale_of_a_vector_does_not_decide_what_it_teaches() -> None:
-    """A large one would learn alone, and the others not."""
+def test_the_scale_of_a_vector_does_not_affect_its_gradient() -> None:
+    """Otherwise only weights of a large vector would be trained."""
     head = small_label_head((5, 4))
     vectors = [np.random.default_rng(size).normal(0, 10, (64, size)).astype(np.float32) for size in (5, 4)]
     expected = np.array(head(vectors, training=True))
@@ -66,7 +66,7 @@ def test_the_scale_of_a_vector_does_not_decide_what_it_teaches() -> None:
     np.testing.assert_allclose(scaled, expected, atol=1e-3)
 
 
-def test_dropout_is_the_configs() -> None:
+def test_dropout_has_the_configured_rate() -> None:
     vector = np.random.default_rng(0).normal(size=(4, 50)).astype(np.float32)
     for dropout in (0.0, 0.5):
         head = small_label_head((50,), dropout)

@@ -19,7 +19,7 @@ from tests.unit.programs import PROGRAMS
 
 
 def refusal(capsys: pytest.CaptureFixture[str], step: Callable[..., object], *arguments: object) -> str:
-    """The one sentence that a step ends with."""
+    """The one-sentence error of a step."""
     with pytest.raises(SystemExit) as caught:
         step(*arguments)
     assert caught.value.code == 2
@@ -125,7 +125,7 @@ def test_ingest_of_an_odd_config(tmp_path: Path, config: str, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("names", [("\udcff", "report.html"), ("out", "\udcff.html")])
-def test_outputs_whose_names_are_no_text(
+def test_outputs_whose_names_are_not_text(
     tmp_path: Path, names: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = to_json(directory_config(write_export(tmp_path / "export")))
@@ -164,7 +164,7 @@ def test_an_xml_file_that_is_a_folder_is_a_finding(tmp_path: Path) -> None:
 
 
 def run_where_no_file_grows(step: str, *arguments: object) -> str:
-    """The sentence that a step ends with where no file can have more than 500 bytes, as on a full disk."""
+    """The error of a step with a file size limit of 500 bytes, which acts like a full disk."""
     command = [sys.executable, str(PROGRAMS / "step_without_disk.py"), step, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
@@ -185,7 +185,7 @@ def test_records_on_a_full_disk(own_dataset: Dataset, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
-def test_a_temporary_folder_that_is_none_is_one_sentence(
+def test_an_invalid_temporary_folder_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = to_json(directory_config(write_export(tmp_path / "export")))

@@ -14,7 +14,7 @@ from tests.unit.exports import write_export, write_image
 from tests.unit.validated import BAD, boxes_of, check, quarantined
 
 
-def test_what_is_measured_of_an_image(tmp_path: Path) -> None:
+def test_measures_of_an_image(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     gradient = np.tile(np.arange(0, 240, 2, dtype=np.uint8), (90, 1))
     for name, pixels in {
@@ -41,14 +41,14 @@ def test_what_is_measured_of_an_image(tmp_path: Path) -> None:
             grey = image.convert("L")
             whole = int(str(imagehash.phash(image)), 16)
         assert row["intensity"] == pytest.approx(np.asarray(grey).mean(), abs=1e-3)
-        # The image is shrunk in two steps before it is hashed: a bit can differ.
+        # The image is shrunk in two steps before hashing, so one bit can differ.
         assert (whole ^ int(row["perceptual_hash"])).bit_count() <= 4, path.name
         histogram += np.bincount(np.asarray(grey).ravel(), minlength=256)
     np.testing.assert_array_equal(result.histogram, histogram)
 
 
 def test_more_images_than_a_task_has(tmp_path: Path) -> None:
-    """Tasks write into one table: each image's row must be its own, the bad ones' between them too."""
+    """Tasks write to one table: each image must have its own row, including bad ones."""
     folder = write_export(tmp_path / "export")
     for index in range(2 * IMAGES_A_TASK + 3):
         write_image(folder / "train" / f"{index:04}.jpg", 20 + index, 20)
@@ -128,9 +128,7 @@ def test_images_of_different_sizes_in_one_export(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("orientation", "turned"), [(1, False), (3, True), (6, True), (8, True)])
-def test_an_image_that_is_turned_by_its_metadata_is_bad(
-    tmp_path: Path, orientation: int, turned: bool
-) -> None:
+def test_an_image_rotated_by_its_metadata_is_bad(tmp_path: Path, orientation: int, turned: bool) -> None:
     folder = write_export(tmp_path / "export")
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -164,7 +162,7 @@ def test_a_png_is_an_image(tmp_path: Path, name: str) -> None:
     assert result.findings == []
     found = result.images.set_index("filename").loc["a.png"]
     assert (found["format"], found["grey"], found["width"]) == ("png", grey, 40)
-    # As training will see it.
+    # As training sees it.
     tf = pytest.importorskip("tensorflow")
     decoded = tf.image.decode_jpeg((folder / "train" / "a.png").read_bytes(), channels=1).numpy()
     assert found["intensity"] == pytest.approx(decoded.mean(), abs=1)

@@ -1,4 +1,4 @@
-"""`brain-tumor predict`: answers for images from anywhere. `test_train` does it with a trained model."""
+"""`brain-tumor predict` on images from anywhere. `test_train` does it with a trained model."""
 
 import csv
 import json
@@ -33,13 +33,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A model artifact whose answers are known."""
+    """A model artifact with known predictions."""
     return write_stand_in(tmp_path_factory.mktemp("models") / "both", ["labels", "boxes"], scored=True)
 
 
 @pytest.fixture
 def scans(tmp_path: Path) -> Path:
-    """Images of every kind that is taken, 64 x 20 pixels."""
+    """Images of all accepted kinds, 64 x 20 pixels."""
     folder = tmp_path / "scans"
     (folder / "more").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def scans(tmp_path: Path) -> Path:
 
 
 def predict(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[str, str]:
-    """What the command says on stdout and on stderr."""
+    """The command's output on stdout and stderr."""
     main(["predict", *map(str, arguments)])
     said = capsys.readouterr()
     return said.out, said.err
@@ -76,7 +76,7 @@ def test_json_has_every_label_of_every_image(
     }
     [image] = found["images"]
     assert (image["image"], image["width"], image["height"]) == (str(scans / "grey.jpg"), 64, 20)
-    # Letterboxed to 40 px, the image fills the rows 13 to 26: the square's middle is 7 of these 13 below.
+    # Letterboxed to 40 px, the image fills the rows 13 to 26: the square's center is 7 of these 13 rows down.
     boxes = [[16.0, 0.0, 48.0, 10.77], [0.0, 0.0, 64.0, 20.0], [32.0, 10.77, 32.0, 10.77]]
     assert len(boxes) == len(BOXES)
     for label, name, probability, box, score in zip(
@@ -92,14 +92,14 @@ def test_json_has_every_label_of_every_image(
         }
 
 
-def test_a_label_is_present_from_the_threshold_that_it_was_judged_at(
+def test_a_label_is_present_from_the_threshold_of_the_models_evaluation(
     model: Model,
     scans: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """By whichever run judged it last; a copy of it is the same model."""
+    """The newest run that evaluated the model counts; a copy is the same model."""
     monkeypatch.chdir(tmp_path)
     answers = make_answers(labels=LABELS)
     for minute, (threshold, artifact) in enumerate(
@@ -118,7 +118,7 @@ def test_a_label_is_present_from_the_threshold_that_it_was_judged_at(
     assert [label["present"] for label in labels] == [False, False, True], PROBABILITIES
 
 
-def test_csv_has_a_row_an_image_and_label(model: Model, scans: Path, tmp_path: Path, capsys: Any) -> None:
+def test_csv_has_a_row_per_image_and_label(model: Model, scans: Path, tmp_path: Path, capsys: Any) -> None:
     output = tmp_path / "new" / "answers.csv"
     out, err = predict(capsys, scans, "--model", model.path, "--output", output)
     assert out == "" and "could not be read" not in err
@@ -145,7 +145,7 @@ def test_csv_has_a_row_an_image_and_label(model: Model, scans: Path, tmp_path: P
     assert len(again.splitlines()) == 1 + 2 * 3, "a pattern is expanded, and an image counts once"
 
 
-def test_a_model_of_one_head_says_nothing_of_the_other(scans: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_model_with_one_head_omits_the_others_values(scans: Path, tmp_path: Path, capsys: Any) -> None:
     cases: dict[Head, set[str]] = {
         "labels": {"box", "score"},
         "boxes": {"probability", "threshold", "present"},
@@ -160,7 +160,7 @@ def test_a_model_of_one_head_says_nothing_of_the_other(scans: Path, tmp_path: Pa
         assert (row["xmin"] == "") == (head == "labels") and (row["probability"] == "") == (head == "boxes")
 
 
-def test_bad_images_are_told_and_stop_no_other(
+def test_bad_images_are_reported_and_do_not_stop_others(
     model: Model, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = (scans / "color.jpg").read_bytes()
@@ -175,7 +175,7 @@ def test_bad_images_are_told_and_stop_no_other(
     arguments = [*(scans / name for name in named), tmp_path / "nothing", tmp_path / "*.gif"]
     with pytest.raises(SystemExit) as ended:
         predict(capsys, *arguments, "--model", model.path, "--draw", tmp_path / "drawn")
-    assert ended.value.code == 1, "the answers are not whole"
+    assert ended.value.code == 1, "the output is incomplete"
     said = capsys.readouterr()
     images = json.loads(said.out)["images"]
     problems = {Path(image["image"]).name: image["error"] for image in images if "error" in image}
@@ -212,7 +212,7 @@ def test_bad_images_are_told_and_stop_no_other(
             "models:/brain-tumor@champion is an MLflow model, but",
         ),
         (["--model", "brain-tumor@champion"], "models:/brain-tumor@champion is an MLflow model, but"),
-        (["--model", "runs:/0a1b/model"], "MLFLOW_TRACKING_URI names no other store"),
+        (["--model", "runs:/0a1b/model"], "MLFLOW_TRACKING_URI is not set"),
         (["--model", "MODEL", "--output", "answers.txt"], "answers.txt ends with none of .json, .csv"),
         (["--model", "MODEL", "--output", "scans/grey.jpg", "--format", "csv"], "overlaps the input"),
         (["--model", "MODEL", "--draw", "scans"], "overlaps the input"),
@@ -241,11 +241,11 @@ def test_bad_input_is_one_sentence_and_loses_nothing(
     assert (scans / "grey.jpg").read_bytes() == before and (
         tmp_path / "full" / "grey.png"
     ).read_text() == "mine"
-    assert sorted(os.listdir(tmp_path)) == ["full", "scans"], "and no store is made"
+    assert sorted(os.listdir(tmp_path)) == ["full", "scans"], "and no store is created"
 
 
-def test_images_are_read_as_training_reads_them(scans: Path, tmp_path: Path) -> None:
-    """Bit by bit, each kind: larger than the square and smaller, grey ones in three equal channels."""
+def test_images_are_read_as_in_training(scans: Path, tmp_path: Path) -> None:
+    """Bit-identical for each kind: larger and smaller than the square, grey ones in three equal channels."""
     (scans / "notes.txt").unlink()
     (scans / "more" / "grey.jpg").unlink()
     (scans / "more").rmdir()
@@ -271,7 +271,7 @@ def test_images_are_read_as_training_reads_them(scans: Path, tmp_path: Path) -> 
             np.testing.assert_array_equal(loaded.pixels, expected, err_msg=name)
 
 
-def test_many_images_go_through_in_batches_and_keep_their_order(scans: Path) -> None:
+def test_many_images_are_predicted_in_batches_and_keep_their_order(scans: Path) -> None:
     sizes = []
 
     def answer(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -296,13 +296,15 @@ def test_many_images_go_through_in_batches_and_keep_their_order(scans: Path) -> 
             assert each.labels[0].probability == pytest.approx(number / 255)
 
 
-def test_answers_that_are_not_finite_are_refused(scans: Path) -> None:
+def test_predictions_that_are_not_finite_are_refused(scans: Path) -> None:
     predictor = Predictor("m", ["label"], 16, {}, "", "", lambda images: {"labels": np.full((1, 1), np.nan)})
     with pytest.raises(InputError, match="The labels that m predicts are not finite"):
         list(predict_images(predictor, [scans / "grey.jpg"]))
 
 
-def test_pictures_show_the_boxes_that_count_in_pixels(model: Model, scans: Path, tmp_path: Path) -> None:
+def test_pictures_show_the_boxes_of_present_labels_in_pixels(
+    model: Model, scans: Path, tmp_path: Path
+) -> None:
     drawn = tmp_path / "drawn"
     main(
         [
@@ -342,5 +344,5 @@ def test_pictures_show_the_boxes_that_count_in_pixels(model: Model, scans: Path,
     np.testing.assert_allclose(drawn_boxes, [(0, 0, 64, 20), (32, 10.77, 0, 0)], atol=0.01)
     assert axis.get_xlim() == (0, 64) and axis.get_ylim() == (20, 0)
     texts = [text.get_text() for text in axis.texts]
-    assert texts[:2] == LABELS[1:], "names at the boxes of what is present"
+    assert texts[:2] == LABELS[1:], "names at the boxes of present labels"
     assert texts[2] == "label0: not present, probability 0.25, box score 0.75"

@@ -32,7 +32,7 @@ def synthetic_config(seed: int = 0) -> AnyDataset:
     return compose([*overrides, f"dataset.seed={seed}"]).steps().dataset
 
 
-def test_the_artifact_holds_the_images_untouched_and_two_tables(tmp_path: Path) -> None:
+def test_the_artifact_contains_the_unchanged_images_and_two_tables(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", **ROWS)
 
     ingest(directory_config(folder), tmp_path / "dataset")
@@ -70,7 +70,7 @@ def test_the_artifact_holds_the_images_untouched_and_two_tables(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("split", ["provided", "patient"])
-def test_what_it_returns_is_what_the_artifact_holds(tmp_path: Path, split: str) -> None:
+def test_the_result_equals_the_artifact(tmp_path: Path, split: str) -> None:
     folder = write_export(tmp_path / "export", **ROWS)
 
     ingested = ingest(directory_config(folder, split=split), tmp_path / "dataset")
@@ -85,7 +85,7 @@ def test_what_it_returns_is_what_the_artifact_holds(tmp_path: Path, split: str) 
     assert ingested.histogram.sum() == 12 * 40 * 30
 
 
-def test_each_file_of_the_artifact_has_its_sha256_in_one_place(tmp_path: Path) -> None:
+def test_each_file_of_the_artifact_has_its_sha256_once(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     (folder / "test" / "volume_4_slice_1.jpg").write_bytes(b"")
 
@@ -105,7 +105,7 @@ def test_each_file_of_the_artifact_has_its_sha256_in_one_place(tmp_path: Path) -
     assert indexed | dataset.manifest.files == found
 
 
-def test_the_manifest_counts(tmp_path: Path) -> None:
+def test_the_manifest_has_the_counts(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", **ROWS)
     (folder / "train" / "volume_2_slice_2.jpg").write_bytes(b"")
 
@@ -158,7 +158,7 @@ def test_a_bad_image_is_quarantined_byte_for_byte(tmp_path: Path) -> None:
     ]
 
 
-def test_a_row_cannot_make_it_read_or_write_elsewhere(tmp_path: Path) -> None:
+def test_a_row_cannot_cause_access_outside_the_export(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     write_image(tmp_path / "outside.jpg")
     names = ["../../outside.jpg", str(tmp_path / "outside.jpg"), "../train/volume_1_slice_1.jpg"]
@@ -176,7 +176,7 @@ def test_a_row_cannot_make_it_read_or_write_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_nothing_is_left_after_a_structural_fault(tmp_path: Path, fault: str) -> None:
+def test_nothing_is_left_after_a_structural_defect(tmp_path: Path, fault: str) -> None:
     folder = write_export(tmp_path / "export")
     FAULTS[fault][0](folder)
 
@@ -206,7 +206,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     assert {"dataset/manifest.json", "dataset/images.parquet"} <= set(first)
 
 
-def test_synthetic_patients_follow_from_the_seed_and_carry_a_notice(tmp_path: Path) -> None:
+def test_synthetic_patients_depend_on_the_seed_and_have_a_notice(tmp_path: Path) -> None:
     for run, seed in (("first", 0), ("second", 0), ("other", 1)):
         ingest(synthetic_config(seed), tmp_path / run / "dataset")
 
@@ -238,7 +238,7 @@ def test_the_patient_of_a_name_that_the_pattern_does_not_match_is_unknown(tmp_pa
         ingest(directory_config(folder, split="patient"), tmp_path / "other")
 
 
-def test_a_slice_number_that_no_column_holds_is_refused(tmp_path: Path) -> None:
+def test_a_slice_number_that_is_too_large_is_refused(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     write_image(folder / "train" / f"volume_1_slice_{10**30}.jpg")
 
@@ -292,7 +292,7 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
 
 
-def test_opening_what_is_not_a_dataset_is_one_sentence(tmp_path: Path) -> None:
+def test_opening_something_else_than_a_dataset_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no dataset artifact"):
         open_dataset(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Which split an image of the dataset artifact is in."""
+"""The splits of a dataset artifact."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.unit.exports import directory_config, write_export, write_image, writ
 
 
 def write_patients(folder: Path, sizes: dict[str, dict[int, int]]) -> Path:
-    """An export whose splits have patients with that many slices, named as Roboflow names them."""
+    """An export whose splits have patients with these numbers of slices, with Roboflow's file names."""
     for split, patients in sizes.items():
         (folder / split).mkdir(parents=True)
         for patient, slices in patients.items():
@@ -25,7 +25,7 @@ def write_patients(folder: Path, sizes: dict[str, dict[int, int]]) -> Path:
 
 
 def test_splits_by_patient(tmp_path: Path) -> None:
-    """As provided, patients 1 and 2 are in train and in valid, as a split by slices has them."""
+    """In the provided splits, patients 1 and 2 are in train and valid, as in a split by slices."""
     sizes = {
         "train": {1: 9, 2: 9, 3: 9, 4: 9, 10: 9},
         "valid": {1: 3, 2: 3, 5: 6},
@@ -67,7 +67,7 @@ def test_splits_by_patient(tmp_path: Path) -> None:
     assert dataset.manifest.split == "patient"
 
 
-def test_the_same_name_in_two_provided_splits_can_end_in_one(tmp_path: Path) -> None:
+def test_the_same_name_in_two_provided_splits_can_be_in_one_new_split(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", train=["volume_1_slice_1.jpg,40,30,label0,1,2,3,4"])
     write_image(folder / "valid" / "volume_1_slice_1.jpg")
     write_rows(folder, "valid", ["volume_1_slice_1.jpg,40,30,label0,5,6,7,8"])

@@ -1,4 +1,4 @@
-"""The bootstrap over patients, against known answers and a slow loop."""
+"""The bootstrap over patients, compared with known results and a slow loop."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ def make_predictions(patients: int, seed: int = 0, spread: float = 6.0) -> pd.Da
     rng = np.random.default_rng(seed)
     rows = []
     for patient in range(patients):
-        offset = rng.normal(0, spread, 4)  # slices of one patient resemble each other
+        offset = rng.normal(0, spread, 4)  # slices of one patient are correlated
         for image in range(1 + patient % 6):
             for label in LABELS:
                 present = image == 0 or rng.random() < 0.5
@@ -59,7 +59,7 @@ Slow = tuple[pd.DataFrame, EvaluateConfig, dict[str, np.ndarray]]
 
 @pytest.fixture(scope="module")
 def slow_bootstrap() -> tuple[pd.DataFrame, EvaluateConfig, dict[str, np.ndarray]]:
-    """By the book: the drawn patients' rows put together, all figures anew. Metric to (samples, 2 models)."""
+    """A plain bootstrap: all figures of the drawn patients' rows. By metric, (samples, 2 models)."""
     table = make_predictions(12)
     config = EvaluateConfig(bootstrap_samples=40, seed=7)
     by_patient = [rows for _, rows in table.groupby("patient_id")]
@@ -103,10 +103,10 @@ def test_identical_models_do_not_differ(metric: str) -> None:
     found = difference(twins, "final", "twin", metric, CONFIG)
     assert (found.value, found.low, found.high) == (0, 0, 0)
     alone = interval(twins, "final", metric, CONFIG)
-    assert alone.low < alone.high  # the zero is the pairing's doing
+    assert alone.low < alone.high  # the zero comes from the pairing
 
 
-def test_constant_data_has_an_interval_without_width() -> None:
+def test_constant_data_has_an_interval_of_width_0() -> None:
     table = make_predictions(12)
     box = np.array([20.0, 20.0, 70.0, 70.0])
     table.loc[table["present"], TRUE_BOX] = box
@@ -120,7 +120,7 @@ def test_constant_data_has_an_interval_without_width() -> None:
 
 
 def test_patients_are_drawn_and_not_images() -> None:
-    # Ten patients whose slices all agree: a bootstrap over the 10 x 50 images would be seven times as narrow.
+    # Ten patients with identical slices: intervals over the 10 x 50 images would be seven times narrower.
     table = make_predictions(10)
     rows = table[(table["model"] == "final") & (table["label"] == "label0")].drop_duplicates("patient_id")
     few = interval(rows, "final", "mean_iou", CONFIG)
@@ -148,7 +148,7 @@ def test_patients_without_a_box_do_not_count_for_boxes() -> None:
 
 
 def test_a_rare_label_counts_in_the_resamples_that_show_it() -> None:
-    """Elsewhere it is not taken for one that is always wrong."""
+    """In other resamples it is not counted as always wrong."""
     table = make_predictions(12)
     rare = (table["label"] == "label1") & (table["patient_id"] != "p0")
     table.loc[rare, "present"] = False
@@ -157,7 +157,7 @@ def test_a_rare_label_counts_in_the_resamples_that_show_it() -> None:
     assert (found.value, found.low, found.high) == (1, 1, 1)
 
 
-def test_without_any_resample_that_shows_a_label_there_is_a_reason() -> None:
+def test_if_no_resample_shows_a_label_there_is_a_reason() -> None:
     table = make_predictions(12)
     table.loc[table["patient_id"] != "p0", "present"] = False
     table["probability"] = table["present"].astype(float)
@@ -180,7 +180,7 @@ def test_a_model_without_the_head_has_no_figure() -> None:
     assert interval(table, "unknown", "macro_f1", CONFIG).value is None
 
 
-def test_models_judged_on_other_patients_are_refused() -> None:
+def test_models_evaluated_on_different_patients_are_refused() -> None:
     table = make_predictions(12)
     table = table[(table["model"] == "final") | (table["patient_id"] != "p0")]
     with pytest.raises(InputError, match="different patients"):
@@ -195,10 +195,10 @@ def test_the_seed_decides() -> None:
     assert first.low != interval(table, "final", "mean_iou", other).low
 
 
-def test_where_patients_are_unknown_pictures_are_drawn() -> None:
+def test_if_patients_are_unknown_pictures_are_resampled() -> None:
     table = make_predictions(12)
     known = interval(table, "final", "mean_iou", EvaluateConfig())
-    # The same pictures, each patient's as Roboflow's copies of one.
+    # The same pictures, those of each patient named like Roboflow's copies of one.
     copies = table["patient_id"] + "_jpg.rf." + table["filename"].str.replace("_", "")
     unknown = table.assign(filename=copies, patient_id=pd.array([None] * len(table), "str"))
 

@@ -1,4 +1,4 @@
-"""`dataset.labels=auto`: what each format declares, and what is said where it declares nothing."""
+"""`dataset.labels=auto`: the labels declared by each format, and the errors if it declares none."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def labels_of(folder: Path) -> list[str]:
 
 
 def refusal_of(folder: Path) -> str:
-    """Expects one sentence."""
+    """The one-sentence error."""
     with pytest.raises(InputError) as caught:
         labels_of(folder)
     message = str(caught.value)
@@ -36,7 +36,7 @@ def refusal_of(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["coco", "yolo", "tfrecord"])
-def test_the_names_come_in_the_order_of_their_numbers(tmp_path: Path, name: str) -> None:
+def test_names_are_in_the_order_of_their_numbers(tmp_path: Path, name: str) -> None:
     assert labels_of(write(tmp_path, name)) == FIVE_LABELS
     (tmp_path / "b").mkdir()
     turned = FIVE_LABELS[::-1]
@@ -65,7 +65,7 @@ def category(number: Any, name: str, parent: Any = "none") -> dict[str, Any]:
     return {"id": number, "name": name, "supercategory": parent}
 
 
-# The categories, those of them that annotations have, and the labels.
+# Categories, the ids used by annotations, and the resulting labels.
 CATEGORIES: dict[str, tuple[list[dict[str, Any]], list[int], list[str]]] = {
     "Roboflow's": (
         [category(0, "project"), category(1, "b", "project"), category(2, "a", "project")],
@@ -102,7 +102,7 @@ def test_the_categories_of_all_splits_count(tmp_path: Path) -> None:
     assert labels_of(folder) == ["a", "b", "c"]
 
 
-def test_label_maps_with_all_that_they_may_hold(tmp_path: Path) -> None:
+def test_label_maps_with_all_possible_fields(tmp_path: Path) -> None:
     folder = write(tmp_path, "tfrecord")
     for split in SPLITS:
         (folder / split / "project_label_map.pbtxt").write_text(
@@ -113,14 +113,14 @@ def test_label_maps_with_all_that_they_may_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "voc"])
-def test_a_format_that_declares_none_has_those_of_its_boxes(tmp_path: Path, name: str) -> None:
+def test_a_format_without_declared_labels_has_those_of_its_boxes(tmp_path: Path, name: str) -> None:
     labels = ["label10", "label2", "tumor-core", "Edema_2"]
     folder = write(tmp_path, name, splits_of(labels), labels)
 
     assert labels_of(folder) == ["Edema_2", "label2", "label10", "tumor-core"]
 
 
-def test_rows_that_are_no_box_of_an_image_name_no_label(tmp_path: Path) -> None:
+def test_rows_that_are_not_a_box_of_an_image_define_no_label(tmp_path: Path) -> None:
     good, bad = "volume_1_slice_1.jpg", "volume_1_slice_2.jpg"
     rows = [f"{good},40,30,tumor,1,1,2,2", "absent.jpg,40,30,other,1,1,2,2"]
     rows += [f"{bad},40,30,{label},1,1,2,2" for label in ("", " a", "macro", "x" * 101, "a\tb")]
@@ -129,7 +129,7 @@ def test_rows_that_are_no_box_of_an_image_name_no_label(tmp_path: Path) -> None:
     assert labels_of(folder) == ["tumor"]
 
 
-def test_an_export_without_boxes_names_no_label(tmp_path: Path) -> None:
+def test_an_export_without_boxes_has_no_labels(tmp_path: Path) -> None:
     message = refusal_of(write_export(tmp_path / "export"))
     assert "none of its boxes has a usable label; give the names, as in dataset.labels=[" in message
 
@@ -141,7 +141,7 @@ def test_too_many_names_are_refused(tmp_path: Path) -> None:
     assert f"its boxes have {MOST_LABELS + 1} different labels" in refusal_of(folder)
 
 
-def test_records_without_a_label_map_have_those_of_their_boxes(tmp_path: Path) -> None:
+def test_records_without_a_label_map_have_their_boxes_labels(tmp_path: Path) -> None:
     labels = ["a", "b"]
     folder = write(tmp_path, "tfrecord", splits_of(labels), labels)
     for path in folder.glob("*/*.pbtxt"):
@@ -182,7 +182,7 @@ DEFECTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize(("name", "spoil", "words"), DEFECTS.values(), ids=DEFECTS)
-def test_what_cannot_be_read_is_one_sentence(
+def test_unreadable_declarations_are_one_sentence(
     tmp_path: Path, name: str, spoil: Callable[[Path], Any], words: str
 ) -> None:
     folder = write(tmp_path, name)
@@ -199,7 +199,7 @@ def test_what_cannot_be_read_is_one_sentence(
         (" a", "is ' a'; give a name without spaces around it"),
     ],
 )
-def test_a_declared_name_that_no_label_can_have_is_refused(tmp_path: Path, label: str, words: str) -> None:
+def test_an_invalid_declared_name_is_refused(tmp_path: Path, label: str, words: str) -> None:
     folder = write_categories(tmp_path, [category(1, "good"), category(2, label)])
     assert f"{folder} declares labels that cannot be used: dataset.labels.1 {words}" in refusal_of(folder)
 
@@ -220,7 +220,7 @@ def test_they_are_the_default_of_a_folder_and_an_archive_in_a_bucket(
     )
 
 
-def test_the_synthetic_labels_are_known_and_those_at_roboflow_are_given() -> None:
+def test_synthetic_labels_are_known_and_those_at_roboflow_must_be_given() -> None:
     assert read_labels(compose(["dataset.labels=auto"]).dataset) == ["label0", "label1", "label2"]
     with pytest.raises(InputError, match="would ask Roboflow at each configuration; give the names, as in"):
         read_labels(compose(["dataset=roboflow", "dataset.labels=auto"]).dataset)
@@ -234,7 +234,7 @@ def test_a_message_names_the_bucket_and_no_temporary_folder(google_bucket: Googl
     assert str(caught.value).startswith("gs://bucket/export has no annotations of a known format")
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     config = DirectoryDataset(source="directory", path=str(tmp_path / "gone"))
     with pytest.raises(InputError, match="gone does not exist"):
         read_labels(config)

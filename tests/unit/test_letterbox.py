@@ -14,7 +14,7 @@ COORDINATES = st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4)
 
 
 def as_box(values: list[float]) -> list[np.float32]:
-    """Four numbers as a valid box, in the precision that boxes have in a record."""
+    """Four numbers as a valid box, with the precision of boxes in a record."""
     (xmin, xmax), (ymin, ymax) = sorted(values[:2]), sorted(values[2:])
     return [np.float32(value) for value in (xmin, ymin, xmax, ymax)]
 
@@ -27,7 +27,7 @@ def as_box(values: list[float]) -> list[np.float32]:
         (50, 100, 64, (16, 0, 32, 64)),
         (30, 40, 80, (10, 0, 60, 80)),  # enlarged
         (174, 139, 64, (0, 6, 64, 51)),  # 51.1 columns; 13 of padding, the odd one on the right
-        (2000, 1, 8, (0, 3, 8, 1)),  # never less than one pixel
+        (2000, 1, 8, (0, 3, 8, 1)),  # at least one pixel
     ],
 )
 def test_letterbox_by_hand(height: int, width: int, size: int, expected: tuple[int, ...]) -> None:
@@ -40,7 +40,7 @@ def test_boxes_by_hand() -> None:
     assert box_to_letterbox((0.0, 0.0, 1.0, 1.0), placement, 64) == (0.25, 0.0, 0.75, 1.0)
     assert box_to_letterbox((0.5, 0.25, 0.75, 0.5), placement, 64) == (0.5, 0.25, 0.625, 0.5)
     assert box_from_letterbox((0.5, 0.25, 0.625, 0.5), 100, 50, 64) == (25.0, 25.0, 37.5, 50.0)
-    # The padding lies outside the image, and the numbers say so.
+    # The padding is outside the image, so coordinates there are outside 0..1.
     assert box_from_letterbox((0.0, 0.0, 1.0, 1.0), 100, 50, 64) == (-25.0, 0.0, 75.0, 100.0)
 
 

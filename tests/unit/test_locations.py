@@ -12,7 +12,7 @@ from brain_tumor.stores.locations import check_writable, fingerprint
 from tests.unit.buckets import Bucket, GoogleBucket, S3Bucket
 
 
-def test_a_fingerprint_follows_names_and_content_not_the_place(tmp_path: Path) -> None:
+def test_a_fingerprint_depends_on_names_and_content_not_on_the_location(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     (folder / "train").mkdir(parents=True)
     (folder / "train" / "one.jpg").write_bytes(b"1")
@@ -67,7 +67,7 @@ def test_a_missing_permission_to_write_is_reported_beforehand(
         check_writable("s3://bucket/models")
 
 
-def test_the_fingerprint_of_a_bucket_follows_names_and_content(bucket: Bucket) -> None:
+def test_the_fingerprint_of_a_bucket_depends_on_names_and_content(bucket: Bucket) -> None:
     for name in ("data/train/one.jpg", "data.zip", "data/train/one.jpg.txt", "copy/train/one.jpg"):
         bucket.put(name, b"1")
     bucket.put("copy/train/one.jpg.txt", b"1")
@@ -75,7 +75,7 @@ def test_the_fingerprint_of_a_bucket_follows_names_and_content(bucket: Bucket) -
         fingerprint(f"{bucket.address}/{name}") for name in ("data", "copy/", "data.zip", "dat", "nothing")
     ]
     assert seen[0] == seen[1] != seen[2]
-    assert seen[3:] == ["", ""], "the beginning of a name is no name"
+    assert seen[3:] == ["", ""], "a prefix of a name is not a name"
     nowhere = f"{bucket.address[:5]}nowhere"
     with pytest.raises(InputError, match=f"{nowhere}: there is no such bucket"):
         fingerprint(nowhere)
@@ -88,7 +88,7 @@ def test_the_fingerprint_of_a_bucket_downloads_nothing(google_bucket: GoogleBuck
     assert fingerprint("gs://bucket/data") == before
 
 
-def test_the_fingerprint_of_many_objects_takes_a_request_for_a_thousand(
+def test_the_fingerprint_of_many_objects_takes_one_request_per_thousand(
     s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = []
@@ -102,7 +102,7 @@ def test_the_fingerprint_of_many_objects_takes_a_request_for_a_thousand(
         list(pool.map(lambda number: s3_bucket.put(f"many/{number}.jpg", b"1"), range(1001)))
     monkeypatch.setattr(URLLib3Session, "send", count)
     assert fingerprint("s3://bucket/many")
-    assert len(requests) == 3, "whether an object has that name, and two pages"
+    assert len(requests) == 3, "one request for an object of that name, and two pages"
 
 
 def test_a_fingerprint_follows_links(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_fingerprint_follows_links(tmp_path: Path) -> None:
     seen.append(fingerprint(folder))
     assert len(set(seen)) == 4
 
-    # Links that lead into themselves, or nowhere, add nothing.
+    # Recursive and broken links are ignored.
     (tmp_path / "two" / "train" / "loop").symlink_to(tmp_path / "two")
     (folder / "self").symlink_to(folder)
     (folder / "a").symlink_to(folder / "b")
@@ -131,7 +131,7 @@ def test_a_fingerprint_follows_links(tmp_path: Path) -> None:
     assert fingerprint(folder)
 
 
-def test_a_fingerprint_of_names_that_are_no_text(tmp_path: Path) -> None:
+def test_a_fingerprint_of_names_that_are_not_text(tmp_path: Path) -> None:
     (tmp_path / "\udcff.jpg").write_bytes(b"")
     first = fingerprint(tmp_path)
     (tmp_path / "\udcff.jpg").rename(tmp_path / "\udcfe.jpg")
@@ -139,7 +139,7 @@ def test_a_fingerprint_of_names_that_are_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a"])
-def test_a_fingerprint_of_what_cannot_be_read_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_fingerprint_of_unreadable_paths_is_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     try:

@@ -22,7 +22,7 @@ EMPTY = [0.0] * 4
 NAMES = list(BOX_LOSSES)
 
 
-def test_the_reference_s_iou_is_the_evaluation_s() -> None:
+def test_the_references_iou_equals_that_of_the_evaluation() -> None:
     rng = np.random.default_rng(5)
     truth, predicted = random_boxes(rng, 50), random_boxes(rng, 50)
     np.testing.assert_allclose(cost("iou", truth, predicted), 1 - measures.iou(truth, predicted))
@@ -32,13 +32,13 @@ def test_the_reference_s_iou_is_the_evaluation_s() -> None:
     ("predicted", "iou", "giou", "diou"),
     [
         ([0.2, 0.2, 0.6, 0.6], 0.0, 0.0, 0.0),
-        # A quarter of each box is common: IoU 0.04 / 0.28; a hull of 0.6 a side, centers 0.2 apart each way.
+        # A quarter of each box overlaps: IoU 0.04 / 0.28; hull sides of 0.6, centers 0.2 apart in x and y.
         ([0.4, 0.4, 0.8, 0.8], 1 - 0.04 / 0.28, (0.36 - 0.28) / 0.36, 0.08 / 0.72),
         # Side by side: IoU 0, no gap in the hull of 0.8 by 0.4, centers 0.4 apart.
         ([0.6, 0.2, 1.0, 0.6], 1.0, 0.0, 0.16 / 0.8),
-        # Inside, on the same center: IoU 0.04 / 0.16.
+        # Inside, with the same center: IoU 0.04 / 0.16.
         ([0.3, 0.3, 0.5, 0.5], 0.75, 0.0, 0.0),
-        # Its corners swapped: no area, but corners for a hull.
+        # Swapped corners: no area, but they extend the hull.
         ([0.6, 0.6, 0.2, 0.2], 1.0, 0.0, 0.0),
     ],
 )
@@ -50,14 +50,14 @@ def test_box_losses_by_hand(predicted: list[float], iou: float, giou: float, dio
 
 
 def test_ciou_by_hand() -> None:
-    # A square and a box twice as wide as high, on one center: IoU 0.5, angles 45 and 63.43 degrees.
+    # A square and a box twice as wide as high, with the same center: IoU 0.5, angles 45 and 63.43 degrees.
     v = 4 / math.pi**2 * (math.atan(2) - math.atan(1)) ** 2
     boxes = [[[0.3, 0.3, 0.5, 0.5]]], [[[0.2, 0.3, 0.6, 0.5]]]
     assert value(BOX_LOSSES["ciou"](), *boxes) == pytest.approx(0.5 + v * v / (0.5 + v), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_box_loss_is_the_mean_over_true_boxes_as_numpy_says(name: str) -> None:
+def test_a_box_loss_equals_the_numpy_mean_over_true_boxes(name: str) -> None:
     rng = np.random.default_rng(0)
     truth, predicted = random_boxes(rng, 60), random_boxes(rng, 60)
     there = rng.random(60) < 0.4
@@ -87,12 +87,12 @@ def test_a_box_loss_does_not_depend_on_empty_slots(name: str) -> None:
     assert value(loss, truth, predicted) == pytest.approx(alone, rel=1e-6)
     gradients = gradient(loss, truth, predicted)
     np.testing.assert_allclose(gradients[:4, :1], taught, rtol=1e-5)
-    assert not gradients[4:].any() and not gradients[:, 1:].any(), "an absent class must not teach"
+    assert not gradients[4:].any() and not gradients[:, 1:].any(), "an absent class must have no gradient"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parts_of_a_batch_sum_up_to_the_whole(name: str) -> None:
-    """What several devices need: each sees a part, and all divide by the boxes of the whole."""
+    """Needed for several devices: each has a part, and all divide by the boxes of the whole batch."""
     rng = np.random.default_rng(6)
     truth, predicted = random_boxes(rng, 18).reshape(6, 3, 4), random_boxes(rng, 18).reshape(6, 3, 4)
     truth[rng.random((6, 3)) < 0.5] = 0
@@ -112,7 +112,7 @@ def test_parts_of_a_batch_sum_up_to_the_whole(name: str) -> None:
 # Multiples of 1/256 are exact in single precision, and so are their sums; few of them, so that sides often
 # coincide, vanish or swap.
 GRID = st.integers(0, 256).map(lambda number: number / 256) | st.sampled_from([0.0, 0.25, 0.5, 1.0])
-# Any coordinate up to ten times the image, down to the smallest that single precision has.
+# Any coordinate up to ten times the image, down to the smallest number in single precision.
 ANYWHERE = st.floats(-10, 10, width=32) | st.sampled_from([0.0, 1e-30, 1e-9, 1e-4, 0.5, 1.0])
 NOTED = [
     ([0.25, 0.25, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]),  # identical
@@ -145,7 +145,9 @@ def noted(test: Any) -> Any:
 @noted
 @given(truth=box(GRID), predicted=box(GRID))
 @settings(max_examples=100, deadline=None)
-def test_a_box_loss_is_numpy_s_for_every_pair(name: str, truth: list[float], predicted: list[float]) -> None:
+def test_a_box_loss_equals_numpys_for_every_pair(
+    name: str, truth: list[float], predicted: list[float]
+) -> None:
     expected = cost(name, np.array([truth]), np.array([predicted]))[0] if any(truth) else 0.0
     assert value(BOX_LOSSES[name](), [[truth]], [[predicted]]) == pytest.approx(expected, abs=1e-5)
 
@@ -166,14 +168,14 @@ def test_a_box_loss_and_its_gradient_are_finite_for_every_pair(
     assert np.isfinite(gradients).all()
 
 
-@pytest.mark.parametrize("name", ["iou", "giou", "diou"])  # a part of CIoU's has no gradient on purpose
+@pytest.mark.parametrize("name", ["iou", "giou", "diou"])  # a term of CIoU has no gradient by design
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
-def test_a_gradient_is_that_of_the_definition(name: str, seed: int) -> None:
+def test_a_gradient_equals_that_of_the_definition(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth, predicted = random_boxes(rng, 1), random_boxes(rng, 1)
     coordinates = np.concatenate([truth, predicted]).reshape(4, 2)
-    # At a kink, a quotient of differences is not a gradient.
+    # At a kink, a difference quotient is not a gradient.
     assume(np.diff(np.sort(coordinates, axis=0), axis=0).min() > 0.01)
     assume(min(area(truth)[0], area(predicted)[0]) > 0.01)
     step = 1e-5
@@ -187,7 +189,7 @@ def test_a_gradient_is_that_of_the_definition(name: str, seed: int) -> None:
 
 
 def test_jax_gives_the_same_values_and_gradients(tmp_path: Path) -> None:
-    """On noted pairs and pairs like them; on pairs anywhere both must be finite."""
+    """On the listed pairs and similar ones; on arbitrary pairs both must be finite."""
     rng = np.random.default_rng(7)
     grid = rng.choice(np.arange(0, 257, 32) / 256, (2, 500, 4))
     anywhere = rng.choice([0, 1e-30, 1e-9, 1e-4, 0.5, 1, 10], (2, 500, 4)) * rng.choice([-1, 1], (2, 500, 4))
@@ -223,13 +225,13 @@ def test_jax_gives_the_same_values_and_gradients(tmp_path: Path) -> None:
 
 
 def distinct(truth: Array, predicted: Array) -> Array:
-    """Which pairs have no coordinate in common and no empty side: where they have, gradients are a choice."""
+    """Which pairs share no coordinate and have no empty side: otherwise gradients are ambiguous."""
     x, y = (np.sort(np.hstack([truth[:, k::2], predicted[:, k::2]]), axis=1) for k in (0, 1))
     return np.logical_and((np.diff(x, axis=1) > 0).all(axis=1), (np.diff(y, axis=1) > 0).all(axis=1))
 
 
 @pytest.mark.parametrize("name", ["giou", "diou", "ciou"])
-def test_a_step_down_the_gradient_brings_a_disjoint_box_nearer(name: str) -> None:
+def test_a_gradient_step_moves_a_disjoint_box_closer(name: str) -> None:
     truth, predicted = np.array([[[0.1, 0.1, 0.2, 0.2]]]), np.array([[[0.7, 0.8, 0.9, 0.9]]])
     loss = BOX_LOSSES[name]()
     after = predicted - 0.05 * gradient(loss, truth, predicted)
@@ -237,7 +239,7 @@ def test_a_step_down_the_gradient_brings_a_disjoint_box_nearer(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_without_any_box_has_no_box_loss(name: str) -> None:
+def test_a_batch_without_boxes_has_no_box_loss(name: str) -> None:
     predicted = random_boxes(np.random.default_rng(2), 6).reshape(2, 3, 4)
     assert value(BOX_LOSSES[name](), np.zeros((2, 3, 4)), predicted) == 0
     assert not gradient(BOX_LOSSES[name](), np.zeros((2, 3, 4)), predicted).any()
@@ -255,7 +257,7 @@ def test_class_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("label", range(3))
-def test_a_present_label_weighs_its_class_weight(label: int) -> None:
+def test_a_present_label_has_its_class_weight(label: int) -> None:
     weights = [2.0, 0.5, 10.0]
     truth = np.zeros((1, 3), np.float32)
     answers = logits(np.full((1, 3), 0.3))
@@ -266,7 +268,7 @@ def test_a_present_label_weighs_its_class_weight(label: int) -> None:
     assert present - absent == pytest.approx(expected, rel=1e-4)
 
 
-def test_class_loss_without_weights_is_keras_s() -> None:
+def test_class_loss_without_weights_equals_that_of_keras() -> None:
     rng = np.random.default_rng(3)
     truth, answers = rng.integers(0, 2, (16, 3)), rng.normal(0, 3, (16, 3)).astype(np.float32)
     expected = keras.losses.BinaryCrossentropy(from_logits=True)(truth.astype(np.float32), answers)
@@ -276,8 +278,8 @@ def test_class_loss_without_weights_is_keras_s() -> None:
 
 
 @pytest.mark.parametrize("certainty", [30.0, 1e4])
-def test_a_wrong_certainty_costs_its_logit_and_still_teaches(certainty: float) -> None:
-    """A probability of it is rounded to 0 or 1, whose logarithm is infinite, or clipped and flat."""
+def test_a_confident_error_costs_its_logit_and_has_a_gradient(certainty: float) -> None:
+    """A probability would be rounded to 0 or 1 (infinite logarithm) or clipped (no gradient)."""
     truth, answers = np.array([[1.0, 0.0, 0.0, 1.0]]), certainty * np.array([[-1.0, 1.0, -1.0, 1.0]])
     loss = WeightedBinaryCrossentropy([20.0] * 4)
     assert value(loss, truth, answers) == pytest.approx((20 + 1) * certainty / 4, rel=1e-5)

@@ -1,4 +1,4 @@
-"""What `make doctor` and a failing `make setup` say of a machine, by stand-ins for its Python and disk."""
+"""The output of `make doctor` and a failing `make setup`, with stand-ins for Python and disk."""
 
 import os
 import shutil
@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BASICS = ("sh", "bash", "awk", "dirname", "env", "mktemp", "rm", "uname", "make")
-# In place of a Python: says the version that VERSION names, lacks the module or library that LACKS
-# names, lets pip say what PIP holds and fail; else it is this Python.
+# A stand-in for Python: it reports the version VERSION, lacks the module or library LACKS, and its pip
+# prints PIP and fails; otherwise it is this Python.
 PYTHON = """#!/bin/sh
 case "$*" in
 *version_info*2\\]*not*) case $VERSION in 3.11 | 3.12) exit 0 ;; *) exit 1 ;; esac ;;
@@ -30,7 +30,7 @@ printf 'Filesystem 1024-blocks Used Available Capacity Mounted\\n/dev/x 1 1 %s 1
 
 @dataclass
 class Machine:
-    """A folder of a project that is not set up, and the only tools that there are."""
+    """A project folder before the setup, and the only available tools."""
 
     folder: Path
     tools: Path
@@ -49,7 +49,7 @@ class Machine:
         )
 
     def missing(self, **variables: str) -> list[str]:
-        """The lines of what is missing."""
+        """The lines about what is missing."""
         done = self.run(**variables)
         assert done.stderr == ""
         lines = [line for line in done.stdout.splitlines() if line.startswith("MISSING")]
@@ -59,7 +59,7 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """A machine that has all it needs."""
+    """A machine with everything it needs."""
     folder, tools = tmp_path / "project", tmp_path / "tools"
     for path in (folder / "requirements", folder / "kind-cluster", tools):
         path.mkdir(parents=True)
@@ -83,7 +83,9 @@ def test_a_machine_with_everything_lacks_nothing(machine: Machine) -> None:
     whole = machine.run("make", "doctor")
     assert whole.returncode == 0, whole.stdout
     assert "ok       python             3.11" in whole.stdout
-    assert whole.stdout.splitlines()[-1] == "ok       docker", "the cluster's needs are the second part"
+    assert whole.stdout.splitlines()[-1] == "ok       docker", (
+        "the cluster's requirements are the second part"
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_a_machine_with_everything_lacks_nothing(machine: Machine) -> None:
         ),
     ],
 )
-def test_what_is_missing_is_named_with_what_to_do(
+def test_missing_requirements_are_named_with_what_to_do(
     machine: Machine, variables: dict[str, str], name: str, advice: str
 ) -> None:
     [line] = machine.missing(**variables)
@@ -114,7 +116,7 @@ def test_what_is_missing_is_named_with_what_to_do(
     assert advice in line
 
 
-def test_another_python_that_would_do_is_named(machine: Machine) -> None:
+def test_another_suitable_python_is_named(machine: Machine) -> None:
     (machine.tools / "python3.11").symlink_to(sys.executable)
     [line] = machine.missing(VERSION="3.8")
     assert line.endswith("there is one: make PYTHON=python3.11 setup")
@@ -126,7 +128,7 @@ def test_a_full_folder_for_temporary_files_is_named(machine: Machine) -> None:
     assert lines[1].endswith("or set TMPDIR to a folder with more")
 
 
-def test_an_environment_whose_python_is_gone_is_named(machine: Machine) -> None:
+def test_an_environment_whose_python_is_missing_is_named(machine: Machine) -> None:
     (machine.folder / ".venv" / "bin").mkdir(parents=True)
     (machine.folder / ".venv" / "bin" / "python").symlink_to("/nowhere/python")
     [line] = machine.missing()

@@ -34,7 +34,7 @@ def test_areas_by_hand() -> None:
     np.testing.assert_array_equal(area(boxes), [[0.125, 0], [0, 100]])
 
 
-def test_a_box_is_there_if_any_coordinate_is() -> None:
+def test_a_box_is_present_if_any_coordinate_is_nonzero() -> None:
     boxes = np.concatenate([np.zeros((1, 4)), np.eye(4) / 2, np.ones((1, 4))]).reshape(2, 3, 4)
     expected = [[False, True, True], [True, True, True]]
     for kind in (np.asarray, tf.constant, ops.convert_to_tensor):
@@ -44,7 +44,7 @@ def test_a_box_is_there_if_any_coordinate_is() -> None:
 @pytest.mark.parametrize(
     ("xp", "kind"), [(ops, ops.convert_to_tensor), (tf, tf.constant)], ids=["keras", "tf"]
 )
-def test_all_libraries_measure_alike(xp: Any, kind: Any) -> None:
+def test_all_libraries_give_equal_measures(xp: Any, kind: Any) -> None:
     a, b = np.random.default_rng(0).random((2, 20, 3, 4), dtype=np.float32)
     np.testing.assert_array_equal(area(kind(a), xp), area(a))
     if xp is ops:

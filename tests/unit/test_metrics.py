@@ -18,7 +18,7 @@ from brain_tumor.metrics import (
 
 pytestmark = pytest.mark.slow
 
-# What each metric is, in NumPy: from true and predicted boxes (n, 4).
+# Each metric in NumPy, computed from true and predicted boxes (n, 4).
 METRICS = {
     "iou": (BoxIoU, lambda truth, predicted: iou(truth, predicted).mean()),
     "recall": (lambda: BoxRecall(0.3), lambda truth, predicted: (iou(truth, predicted) >= 0.3).mean()),
@@ -28,7 +28,7 @@ METRICS = {
 
 
 def boxes_and_answers(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True boxes (count, 3, 4) with absent classes, answers, and which are there."""
+    """True boxes (count, 3, 4) with absent classes, predictions, and which boxes are present."""
     rng = np.random.default_rng(0)
     boxes = np.sort(rng.random((2, count, 3, 2, 2), dtype=np.float32), axis=3).reshape(2, count, 3, 4)
     there = rng.random((count, 3)) < 0.4
@@ -37,14 +37,14 @@ def boxes_and_answers(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("sizes", [(24,), (8, 8, 8), (1, 20, 3), (23, 1)], ids=str)
-def test_every_true_box_counts_once_whatever_its_batch(name: str, sizes: tuple[int, ...]) -> None:
+def test_every_true_box_counts_once_regardless_of_its_batch(name: str, sizes: tuple[int, ...]) -> None:
     truth, predicted, there = boxes_and_answers(24)
     make, reference = METRICS[name]
     expected = reference(truth[there], predicted[there])
     assert 0.05 < expected < 0.95
     starts = np.cumsum((0, *sizes))
     counts = [there[start : start + size].sum() for start, size in zip(starts, sizes, strict=False)]
-    assert len(sizes) == 1 or len(set(counts)) > 1, "a mean of the batches' means would be the same"
+    assert len(sizes) == 1 or len(set(counts)) > 1, "otherwise a mean of the batches' means would be equal"
 
     metric = make()
     for start, size in zip(starts, sizes, strict=False):
@@ -54,7 +54,7 @@ def test_every_true_box_counts_once_whatever_its_batch(name: str, sizes: tuple[i
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_an_image_can_weigh_more(name: str) -> None:
+def test_an_image_can_have_a_higher_weight(name: str) -> None:
     truth, predicted, _ = boxes_and_answers(6)
     weighted, repeated = METRICS[name][0](), METRICS[name][0]()
     weighted.update_state(truth, predicted, sample_weight=[2, 1, 1, 1, 0, 1])
@@ -63,7 +63,7 @@ def test_an_image_can_weigh_more(name: str) -> None:
     assert float(weighted.result()) == pytest.approx(float(repeated.result()), rel=1e-5)
 
 
-def test_a_right_box_has_1_and_no_box_has_0() -> None:
+def test_a_correct_box_has_1_and_no_box_has_0() -> None:
     metric = BoxIoU()
     assert float(metric.result()) == 0
 
@@ -94,7 +94,7 @@ def test_an_iou_of_the_threshold_is_enough_for_recall() -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_score_behind_the_box_is_not_part_of_it(name: str) -> None:
+def test_a_score_after_the_box_is_not_part_of_it(name: str) -> None:
     truth, predicted, _ = boxes_and_answers(6)
     metric, scored = METRICS[name][0](), METRICS[name][0]()
     metric.update_state(truth, predicted)
@@ -103,7 +103,7 @@ def test_a_score_behind_the_box_is_not_part_of_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("slot", range(3))
-def test_one_labels_boxes_alone(slot: int) -> None:
+def test_only_the_boxes_of_one_label(slot: int) -> None:
     truth, predicted, there = boxes_and_answers(24)
     metric = BoxIoU(slot)
     metric.update_state(truth[:10], predicted[:10])
@@ -113,11 +113,11 @@ def test_one_labels_boxes_alone(slot: int) -> None:
     assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
     metric.reset_state()
     metric.update_state(truth * (np.arange(3) != slot)[:, None], predicted)
-    assert float(metric.result()) == 0, "the other labels' boxes are not its"
+    assert float(metric.result()) == 0, "boxes of other labels do not count"
 
 
 def ranked_boxes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """True boxes and answers with scores that know a bit of whether and how well a box is found."""
+    """True boxes and predictions, with scores that correlate with presence and IoU."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 0.5, (count, 3, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(0.2, 0.5, (count, 3, 2))], axis=-1)
@@ -131,7 +131,7 @@ def ranked_boxes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("slot", range(3))
-def test_average_precision_is_near_coco_s(slot: int) -> None:
+def test_average_precision_is_close_to_that_of_coco(slot: int) -> None:
     truth, answers = ranked_boxes(400)
     metric = BoxAP50(slot)
     for start in range(0, 400, 64):
@@ -147,7 +147,7 @@ def test_average_precision_is_near_coco_s(slot: int) -> None:
 
 
 def test_average_precision_by_hand() -> None:
-    """By falling score: found, of an image without the label, found; a fourth that is there is missed."""
+    """By descending score: found, a false box, found; a fourth box is missed."""
     box, aside = [0.2, 0.2, 0.6, 0.6], [0.7, 0.7, 0.9, 0.9]
     truth = np.array([[box], [[0.0] * 4], [box], [box]], np.float32)
     answers = np.array([[[*box, 3]], [[*box, 1]], [[*box, -1]], [[*aside, -2]]], np.float32)
@@ -155,19 +155,19 @@ def test_average_precision_by_hand() -> None:
     assert float(metric.result()) == 0
     metric.update_state(truth, answers)
     assert float(metric.result()) == pytest.approx((1 + 2 / 3) / 3)
-    # Where the false box comes last, it costs nothing.
+    # If the false box comes last, it costs nothing.
     metric.reset_state()
     answers[1, 0, 4] = -3
     metric.update_state(truth, answers)
     assert float(metric.result()) == pytest.approx((1 + 1) / 3)
-    # Beyond the bins all scores are alike: none of three is ahead.
+    # Beyond the bins all scores are equal: none of the three ranks first.
     metric.reset_state()
     answers[..., 4] = np.array([[1e4], [50], [30], [20]])
     metric.update_state(truth, answers)
     assert float(metric.result()) == pytest.approx(2 * (2 / 4) / 3)
 
 
-def test_average_precision_weighs_images() -> None:
+def test_average_precision_applies_image_weights() -> None:
     truth, answers = ranked_boxes(40)
     weighted, repeated = BoxAP50(1), BoxAP50(1)
     weights = np.random.default_rng(2).integers(0, 3, 40)
@@ -176,10 +176,10 @@ def test_average_precision_weighs_images() -> None:
     assert float(weighted.result()) == pytest.approx(float(repeated.result()), rel=1e-5)
 
 
-def test_mean_auc_is_scikit_learns_over_the_labels_that_have_one() -> None:
+def test_mean_auc_equals_scikit_learns_over_labels_that_have_one() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random((600, 4)) < [0.2, 0.5, 1.0, 0.8]).astype(np.float32)
-    assert truth[:, 2].all(), "a label that is always there has no curve"
+    assert truth[:, 2].all(), "a label that is always present has no curve"
     logits = (rng.normal(0, 1.5, (600, 4)) + truth * [0.5, 1, 2, 3]).astype(np.float32)
     metric = MeanAUC(4)
     for start in range(0, 600, 128):
@@ -190,10 +190,10 @@ def test_mean_auc_is_scikit_learns_over_the_labels_that_have_one() -> None:
 
     metric.reset_state()
     metric.update_state(1 - truth, logits)
-    assert float(metric.result()) == pytest.approx(1 - np.mean(areas), abs=2e-3), "and one that never is"
+    assert float(metric.result()) == pytest.approx(1 - np.mean(areas), abs=2e-3), "nor has one never present"
 
 
-def test_mean_auc_where_no_label_has_one_is_that_of_guessing() -> None:
+def test_mean_auc_without_defined_labels_is_that_of_guessing() -> None:
     metric = MeanAUC(2)
     assert float(metric.result()) == 0.5
     metric.update_state(np.array([[1, 0], [1, 0]], np.float32), np.array([[3, -1], [-2, 5]], np.float32))
@@ -214,7 +214,9 @@ def test_mean_auc_where_no_label_has_one_is_that_of_guessing() -> None:
         (MeanAUC, {"num_labels": 3}),
     ],
 )
-def test_keras_can_name_and_restore_them(kind: type[keras.metrics.Metric], options: dict[str, float]) -> None:
+def test_keras_can_serialize_and_restore_them(
+    kind: type[keras.metrics.Metric], options: dict[str, float]
+) -> None:
     metric = kind(name="boxes_figure", **options)
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert type(restored) is kind

@@ -18,7 +18,7 @@ def array(values: list[int]) -> np.ndarray:
 
 
 @given(hashes, hashes, st.integers(0, 64))
-def test_it_counts_what_the_definition_says(first: list[int], second: list[int], distance: int) -> None:
+def test_the_count_equals_the_definition(first: list[int], second: list[int], distance: int) -> None:
     expected = sum(any((a ^ b).bit_count() <= distance for a in first) for b in second)
     assert find_near_duplicates(array(first), array(second), distance).sum() == expected
 
@@ -29,7 +29,7 @@ def test_it_counts_images_of_the_second_set() -> None:
     assert find_near_duplicates(second, first, 1).sum() == 1
 
 
-def test_the_answer_does_not_depend_on_how_many_pairs_are_compared_at_once(
+def test_the_result_does_not_depend_on_the_number_of_pairs_compared_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rng = np.random.default_rng(0)
@@ -39,8 +39,8 @@ def test_the_answer_does_not_depend_on_how_many_pairs_are_compared_at_once(
     assert find_near_duplicates(first, second, 20).sum() == whole > 0
 
 
-def test_a_slice_saved_again_is_near_and_another_one_is_not() -> None:
-    """What the figure is for: the same slice, compressed and brightened, is found."""
+def test_a_resaved_slice_is_a_near_duplicate_and_another_one_is_not() -> None:
+    """The same slice, compressed and brightened, is found."""
     rng = np.random.default_rng(0)
     first, other = (
         Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).resize(

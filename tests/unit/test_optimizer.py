@@ -27,7 +27,7 @@ def trained(optimizer: keras.optimizers.Optimizer) -> list[list[np.ndarray]]:
     rng = np.random.default_rng(0)
     history = [model.get_weights()]
     for _ in range(STEPS):
-        # Large targets: their gradients are far over the norm that they are clipped to.
+        # Large targets: their gradients are far above the clipping norm.
         model.train_on_batch(rng.normal(size=(5, 6, 6, 2)), 100 * rng.normal(size=(5, 3)))
         history.append(model.get_weights())
     return history
@@ -42,7 +42,7 @@ def trained(optimizer: keras.optimizers.Optimizer) -> list[list[np.ndarray]]:
     ],
     ids=["plain", "decay", "decay and clipping"],
 )
-def test_it_is_keras_s_adamw(options: dict[str, float]) -> None:
+def test_it_equals_adamw_of_keras(options: dict[str, float]) -> None:
     expected = trained(keras.optimizers.AdamW(**options))
     fused = trained(FusedAdamW(**options))
 
@@ -52,15 +52,15 @@ def test_it_is_keras_s_adamw(options: dict[str, float]) -> None:
             np.testing.assert_allclose(other, weight, rtol=1e-4, atol=1e-6)
 
 
-def test_decay_and_clipping_are_in_the_comparison() -> None:
-    """The options above do change the result, so that agreeing on them means something."""
+def test_decay_and_clipping_affect_the_comparison() -> None:
+    """The options above change the result, so that the comparison is meaningful."""
     rate = {"learning_rate": 3e-3}
     results = [
         trained(FusedAdamW(**rate, **more))[-1][0]
         for more in ({"weight_decay": 0.0}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "epsilon": 1.0})
     ]
     assert np.abs(results[0] - results[1]).max() > 1e-4
-    # Adam's step does not know the gradient's size, except through epsilon: there clipping shows.
+    # Adam's step depends on the gradient's size only through epsilon, where clipping has an effect.
     clipped = trained(FusedAdamW(**rate, weight_decay=0.1, epsilon=1.0, global_clipnorm=1.0))[-1][0]
     assert np.abs(results[2] - clipped).max() > 1e-4
 
@@ -83,7 +83,7 @@ def test_a_changed_rate_takes_effect() -> None:
 def test_weight_decay_leaves_biases_and_normalizations_alone(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without any gradient, what shrinks does by weight decay. Other backends have Keras's own AdamW."""
+    """Without gradients, weights shrink only by weight decay. Other backends use Keras's own AdamW."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [

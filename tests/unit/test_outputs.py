@@ -1,4 +1,4 @@
-"""No step's output takes the place of anything but an earlier one of its kind."""
+"""A step's output replaces only an earlier output of its kind."""
 
 import json
 import os
@@ -101,7 +101,7 @@ REPORTS: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_a_report_that_cannot_be_is_found_out_before_the_work(
+def test_an_impossible_report_path_is_detected_before_the_work(
     export: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make, words = REPORTS[name]
@@ -170,7 +170,7 @@ def test_an_output_must_be_of_its_kind(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_output_that_is_a_link_stays_one(own_dataset: Dataset, tmp_path: Path) -> None:
-    """What it leads to is replaced."""
+    """Its target is replaced."""
     (tmp_path / "artifact").symlink_to(own_dataset.path)
     (tmp_path / "page.html").write_text("old")
     (tmp_path / "report.html").symlink_to("page.html")
@@ -196,13 +196,13 @@ def test_an_earlier_result_is_replaced(export: Path, tmp_path: Path) -> None:
     assert (output / "annotations.parquet").exists()
 
 
-def test_an_artifact_with_something_beside_its_files_is_kept(own_dataset: Dataset) -> None:
+def test_an_artifact_with_additional_files_is_kept(own_dataset: Dataset) -> None:
     check_outputs([], {own_dataset.path: DatasetManifest})
     notes = own_dataset.path / "notes"
     notes.mkdir()
     check_outputs([], {own_dataset.path: DatasetManifest})
     (notes / "mine.txt").write_text("mine")
-    (own_dataset.path / "link").symlink_to("/nowhere")  # to a disk that is not mounted, say
+    (own_dataset.path / "link").symlink_to("/nowhere")  # for example to a disk that is not mounted
     for name in ("link", "notes"):
         with pytest.raises(InputError, match=f"holds {name}, which is not one of the artifact's files"):
             check_outputs([], {own_dataset.path: DatasetManifest})
@@ -210,16 +210,16 @@ def test_an_artifact_with_something_beside_its_files_is_kept(own_dataset: Datase
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"kind": 3}', json.dumps({"kind": "records"}), "\ud800"])
-def test_a_manifest_that_is_none_protects_its_folder(own_dataset: Dataset, content: str) -> None:
+def test_an_invalid_manifest_protects_its_folder(own_dataset: Dataset, content: str) -> None:
     manifest = own_dataset.path / "manifest.json"
     manifest.write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(InputError, match="so it is not replaced"):
         check_outputs([], {own_dataset.path: DatasetManifest})
 
 
-def test_a_read_only_folder_is_found_out(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_detected(tmp_path: Path) -> None:
     if os.geteuid() == 0:
-        pytest.skip("root writes anywhere")
+        pytest.skip("root can write everywhere")
     (tmp_path / "closed").mkdir(mode=0o555)
     with pytest.raises(InputError, match="closed/out: Permission denied; give this user the right"):
         check_outputs([], {tmp_path / "closed" / "out": DatasetManifest})

@@ -1,4 +1,4 @@
-"""Phases as configuration: their order, what is judged, and what is refused."""
+"""Phases as configuration: their order, the models to evaluate, and invalid phases."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def order(steps: StepConfigs) -> list[str]:
     return list(steps.trainings)
 
 
-def test_phases_stand_behind_the_one_that_they_start_from() -> None:
+def test_phases_come_after_their_start_phase() -> None:
     steps = configure(["phases.phase1_box.start=baseline_box", "phases.baseline_box.heads=[boxes,labels]"])
     assert order(steps).index("baseline_box") < order(steps).index("phase1_box")
     both = "phases.baseline_classification.heads=[labels,boxes]"
@@ -26,14 +26,14 @@ def test_phases_stand_behind_the_one_that_they_start_from() -> None:
     assert (moved.final, moved.baselines) == ("phase3_finetune", ["baseline_box", "baseline_classification"])
 
 
-def test_a_sixth_phase_is_configuration_alone() -> None:
+def test_a_sixth_phase_needs_only_configuration() -> None:
     steps = configure(["+phases.phase4={start: phase3_finetune, learning_rate: 1e-6}", "final=phase4"])
     assert order(steps)[-1] == "phase4"
     assert steps.trainings["phase4"].phase.learning_rate == 1e-6
     assert steps.baselines == ["baseline_classification", "baseline_box"]
 
 
-def test_a_joint_training_ships_for_both_profiles() -> None:
+def test_a_joint_training_exists_for_both_profiles() -> None:
     for profile, epochs in (("quick", 7), ("full", 100)):
         steps = configure(["phases=joint", f"profile={profile}"])
         assert order(steps) == ["baseline_classification", "baseline_box", "joint"]
@@ -41,7 +41,7 @@ def test_a_joint_training_ships_for_both_profiles() -> None:
         assert steps.trainings["joint"].phase.learning_heads == ["labels", "boxes"]
 
 
-def test_a_phase_can_be_taken_away() -> None:
+def test_a_phase_can_be_removed() -> None:
     steps = configure(["~phases.baseline_box", "~phases.baseline_classification"])
     assert order(steps) == ["phase1_box", "phase2_classification", "phase3_finetune"]
     assert steps.baselines == []

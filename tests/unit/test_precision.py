@@ -1,4 +1,4 @@
-"""Trainings that compute with fewer digits."""
+"""Trainings with reduced precision."""
 
 from pathlib import Path
 from typing import Literal
@@ -33,7 +33,7 @@ def test_bfloat16_trains_a_float32_model(
 
 
 @pytest.mark.parametrize("head", ["dense", "pooled"])
-def test_bfloat16_keeps_what_must_be_exact(head: Literal["dense", "pooled"]) -> None:
+def test_bfloat16_keeps_exact_parts_exact(head: Literal["dense", "pooled"]) -> None:
     keras.utils.set_random_seed(0)
     config = ModelConfig(backbone="resnet50", weights="none", image_size=32, head_width=16, box_head=head)
     model = build_detector(config, 3, list(HEADS))
@@ -53,9 +53,9 @@ def test_bfloat16_keeps_what_must_be_exact(head: Literal["dense", "pooled"]) -> 
         assert rounded[name].dtype == values.dtype == tf.float32
         np.testing.assert_array_equal(rounded[name], again[name], "grey levels are exact")
         if name == "boxes" and head == "dense":
-            continue  # another position may answer
+            continue  # another position may be chosen
         difference = np.abs(np.asarray(values) - rounded[name])
-        assert difference.max() > 0, "it is computed with fewer digits"
-        assert difference.mean() < 0.1 * np.std(values), "and not much worse"
+        assert difference.max() > 0, "it is computed with reduced precision"
+        assert difference.mean() < 0.1 * np.std(values), "but is not much worse"
     for name, values in model(images, training=False).items():
         np.testing.assert_array_equal(values, answers[name])

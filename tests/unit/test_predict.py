@@ -24,7 +24,7 @@ CONFIG = EvaluateConfig(batch_size=3)
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    """40 x 30 images, and one of 64 x 20 in test. Test: four images, a box each in two of them."""
+    """40 x 30 images, and one of 64 x 20 in test. Test: four images, two of them with one box each."""
     folder = tmp_path_factory.mktemp("records")
     export = write_export(folder / "export")
     write_image(export / "test" / "volume_5_slice_9.jpg", 64, 20)
@@ -48,7 +48,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
 
 @pytest.fixture(scope="module")
 def predictions(records: Records, tmp_path_factory: pytest.TempPathFactory) -> Predictions:
-    """Four stand-ins' answers."""
+    """Predictions of four stand-ins."""
     folder = tmp_path_factory.mktemp("predictions")
     models = {
         "final": write_stand_in(folder / "final", ["labels", "boxes"], scored=True),
@@ -61,19 +61,19 @@ def predictions(records: Records, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def table(predictions: Predictions) -> pd.DataFrame:
-    """The rows of the split that is judged."""
+    """The rows of the evaluated split."""
     return predictions.table[predictions.table["split"] == "test"]
 
 
 def rows(table: pd.DataFrame, model: str, filename: str) -> pd.DataFrame:
-    """A model's three rows of an image, by label."""
+    """A model's three rows for an image, by label."""
     found = table[(table["model"] == model) & (table["filename"] == filename)]
     assert list(found["label"]) == LABELS
     return found.set_index("label")
 
 
-def test_every_model_answers_for_every_image_and_class(table: pd.DataFrame) -> None:
-    """Four images in batches of three: the last, smaller batch is among them."""
+def test_every_model_predicts_every_image_and_class(table: pd.DataFrame) -> None:
+    """Four images in batches of three: this includes a smaller last batch."""
     models = ["final", "pooled", "baseline_classification", "baseline_box", CONSTANT]
     assert list(table["model"].unique()) == models
     images = [*(f"volume_4_slice_{index}.jpg" for index in (1, 2, 3)), "volume_5_slice_9.jpg"]
@@ -101,14 +101,14 @@ def test_valid_is_predicted_too_so_that_thresholds_can_be_tuned(
     }
 
 
-def test_the_iou_stands_beside_the_boxes(table: pd.DataFrame) -> None:
+def test_the_table_has_the_iou(table: pd.DataFrame) -> None:
     final = rows(table, "final", "volume_4_slice_1.jpg")
     true, predicted = (final.loc[["label1"], names].to_numpy(float) for names in (TRUE_BOX, PREDICTED_BOX))
     assert final.loc["label1", "iou"] == iou(true, predicted)[0] > 0
     assert final.loc[["label0", "label2"], "iou"].isna().all()
 
 
-def test_the_truth_is_what_was_exported(table: pd.DataFrame) -> None:
+def test_the_truth_equals_the_export(table: pd.DataFrame) -> None:
     for model in table["model"].unique():
         truth = rows(table, model, "volume_4_slice_1.jpg")
         assert list(truth["present"]) == [False, True, False]
@@ -122,25 +122,25 @@ def test_the_truth_is_what_was_exported(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("model", ["final", "baseline_box"])
-def test_boxes_come_back_in_original_pixels(table: pd.DataFrame, model: str) -> None:
+def test_boxes_are_in_original_pixels(table: pd.DataFrame, model: str) -> None:
     # 40 x 30 in a square of 40: nothing is resized, five rows of padding above and below.
     found = rows(table, model, "volume_4_slice_1.jpg")[PREDICTED_BOX].to_numpy(float)
     np.testing.assert_allclose(found, [[10, 5, 30, 15], [0, 0, 40, 30], [20, 15, 20, 15]], atol=1e-4)
-    # 64 x 20: 40 x 13 (12.5 rounded up) below 13 rows of padding. What lies on the padding is cut off.
+    # 64 x 20: 40 x 13 (12.5 rounded up) below 13 rows of padding. Parts on the padding are clipped.
     found = rows(table, model, "volume_5_slice_9.jpg")[PREDICTED_BOX].to_numpy(float)
     y = (20 - 13) / 13 * 20
     expected = np.array([[16, 0, 48, y], [0, 0, 64, 20], [32, y, 32, y]])
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_probabilities_stand_at_their_label(table: pd.DataFrame) -> None:
+def test_probabilities_belong_to_their_label(table: pd.DataFrame) -> None:
     for model in ("final", "baseline_classification"):
         for filename in ("volume_4_slice_2.jpg", "volume_5_slice_9.jpg"):
             np.testing.assert_allclose(rows(table, model, filename)["probability"], PROBABILITIES)
 
 
-def test_boxes_are_ranked_by_their_scores_or_what_stands_in(table: pd.DataFrame) -> None:
-    """The labels' probabilities, where the box head has no scores; without either, all boxes are alike."""
+def test_boxes_are_ranked_by_their_scores_or_a_substitute(table: pd.DataFrame) -> None:
+    """The labels' probabilities, if the box head has no scores; without either, all boxes rank equally."""
     expected: dict[str, Any] = {
         "final": SCORES,
         "pooled": PROBABILITIES,
@@ -152,7 +152,7 @@ def test_boxes_are_ranked_by_their_scores_or_what_stands_in(table: pd.DataFrame)
             np.testing.assert_allclose(rows(table, model, filename)["score"], scores)
 
 
-def test_what_a_model_does_not_predict_is_null(table: pd.DataFrame) -> None:
+def test_values_that_a_model_does_not_predict_are_null(table: pd.DataFrame) -> None:
     labels_alone = table[table["model"] == "baseline_classification"]
     assert labels_alone[[*PREDICTED_BOX, "score"]].isna().all(axis=None)
     assert labels_alone["probability"].notna().all()
@@ -161,7 +161,7 @@ def test_what_a_model_does_not_predict_is_null(table: pd.DataFrame) -> None:
     assert boxes_alone[PREDICTED_BOX].notna().all(axis=None)
 
 
-def test_the_constant_baseline_is_the_training_sets_mean_boxes(table: pd.DataFrame) -> None:
+def test_the_constant_baseline_has_the_training_sets_mean_boxes(table: pd.DataFrame) -> None:
     # label0: the mean of (0, 0, 0.5, 0.5) and (0.5, 0.5, 1, 1); label2 is in no training image.
     expected = np.array([[0.25, 0.25, 0.75, 0.75], [0.1, 0.1, 0.2, 0.2], [0.0, 0.0, 1.0, 1.0]])
     for filename, scale in (("volume_4_slice_3.jpg", [40, 30] * 2), ("volume_5_slice_9.jpg", [64, 20] * 2)):
@@ -170,7 +170,7 @@ def test_the_constant_baseline_is_the_training_sets_mean_boxes(table: pd.DataFra
         assert list(found["probability"]) == [1.0] * 3
 
 
-def test_the_manifest_says_which_models_answered(predictions: Predictions) -> None:
+def test_the_manifest_names_the_models(predictions: Predictions) -> None:
     manifest = predictions.manifest
     assert manifest.labels == LABELS
     assert manifest.config == CONFIG.model_dump(mode="json")
@@ -187,7 +187,7 @@ def test_the_manifest_says_which_models_answered(predictions: Predictions) -> No
     assert manifest.models[CONSTANT].trainings == {}
 
 
-def test_a_model_of_other_labels_is_refused(records: Records, tmp_path: Path) -> None:
+def test_a_model_with_other_labels_is_refused(records: Records, tmp_path: Path) -> None:
     model = write_stand_in(tmp_path / "model", ["labels"], ["label0", "label2", "label1"])
     with pytest.raises(InputError, match=r"The final model has the labels .*the records have"):
         predict(CONFIG, records, {"final": model}, tmp_path / "predictions")

@@ -1,4 +1,4 @@
-"""The page of pictures, from predictions and real JPEGs on disk."""
+"""The report page, made from predictions and real JPEGs on disk."""
 
 import base64
 import io
@@ -46,7 +46,7 @@ from brain_tumor.reports.prediction_report import write_prediction_report
 from brain_tumor.runtime.errors import InputError
 
 LABELS = ["label0", "label1", "label2"]
-# No name but the first and the last one is known to the report.
+# The report has special names only for the first and the last one.
 MODELS = [FINAL, "only_boxes", "only_labels", "joint", CONSTANT]
 TITLES = ["final", "only boxes", "only labels", "joint", "constant"]
 IMAGE_COLUMNS = ["source_id", "filename", "patient_id", "slice", "width", "height"]
@@ -67,7 +67,7 @@ def dataset(tiny_dataset: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def predictions(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Predictions:
-    """Made-up predictions on its test split, near the truth."""
+    """Artificial predictions on its test split, close to the truth."""
     rng = np.random.default_rng(0)
     images = dataset.images[dataset.images["split"] == "test"]
     boxes = dataset.annotations.set_index(["source_id", "label"])[list(COORDINATES)]
@@ -115,12 +115,12 @@ def evaluation(predictions: Predictions) -> Evaluation:
 
 @cache
 def judged(path: Path) -> Evaluation:
-    """What is found of predictions; several tests write pages of the same."""
+    """The evaluation of predictions, cached since several tests use the same."""
     return judge(EvaluateConfig(bootstrap_samples=20), open_predictions(path))
 
 
 def write_page(path: Path, images: int, predictions: Predictions, dataset: Dataset) -> str:
-    """The page of these predictions, with a gallery of so many images."""
+    """The page of these predictions, with a gallery of `images` images."""
     evaluation = judged(predictions.path)
     config = VisualizeConfig(gallery_images=images, seed=1)
     write_prediction_report(path, config, predictions, evaluation, dataset)
@@ -151,16 +151,16 @@ def test_page(dataset: Dataset, predictions: Predictions, tmp_path: Path) -> Non
         "True and predicted boxes": 8,
         "Slices of one patient": 8,
         **dict.fromkeys(("ROC curves", "Precision and recall", "Calibration", "IoU of the boxes"), 3),
-        "FROC": 4,  # a label each, and all labels
+        "FROC": 4,  # one per label, and one for all labels
         "Training": 4,
     }
     assert all(image.width > 150 and np.asarray(image).std() > 5 for image in images_of(page))
-    # What the figures mean comes first, and every name that a table has is explained.
+    # The verdict comes first, and every name in a table is explained.
     assert list(pictures)[:2] == ["What the figures mean", "Models"]
     heads = set(re.findall(r"<th>(\w+)</th>", page.replace("<wbr>", "")))
     explained = set(re.findall(r"<tr><td>(\w+)</td>", page[page.index("Names of the figures") :]))
     assert heads & {*OVERALL_FIGURES, *LABEL_FIGURES} <= explained | {"true_boxes"}
-    # Nothing to fetch: no address, no file beside it.
+    # Nothing to download: no addresses, no other files.
     assert "http://" not in page and "https://" not in page and "url(" not in page
     assert all(value.startswith("data:") for value in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert list(output.parent.iterdir()) == [output]
@@ -222,7 +222,7 @@ def drawn_models(figure: Figure) -> dict[str, str]:
     return dict(zip([text.get_text() for text in legend.get_texts()], map(str, lines), strict=True))
 
 
-def test_roc_curves_are_of_the_final_model_and_the_first_other_that_learned_labels(
+def test_roc_curves_show_the_final_model_and_the_first_other_with_a_class_head(
     predictions: Predictions, evaluation: Evaluation
 ) -> None:
     figure = roc_figure(evaluation)
@@ -240,7 +240,7 @@ def test_roc_curves_are_of_the_final_model_and_the_first_other_that_learned_labe
             assert curve.get_label() == f"AUC {auc:.3f}"
 
 
-def test_histograms_are_of_the_final_model_and_the_constant_one(
+def test_histograms_show_the_final_model_and_the_constant_baseline(
     predictions: Predictions, evaluation: Evaluation
 ) -> None:
     figure = iou_figure(predictions.table, evaluation)
@@ -259,7 +259,7 @@ def test_gallery_draws_boxes_in_pixels_of_the_original_image(
     counts = final[final["present"]].groupby("source_id").size()
     name = str(counts.idxmax())
     rows = final[final["source_id"] == name]
-    # The image is where it came from, whichever split it is used in.
+    # The image is in the folder of its original split, whichever split it is used in.
     figure = gallery_figure(final.assign(split="valid"), [name], dataset, LABELS, dict.fromkeys(LABELS, 0.5))
     (axis,) = figure.axes
     assert axis.get_xlim() == (0, rows["width"].iloc[0]) and axis.get_ylim() == (rows["height"].iloc[0], 0)
@@ -274,10 +274,10 @@ def test_gallery_draws_boxes_in_pixels_of_the_original_image(
     np.testing.assert_allclose(sorted(drawn), sorted(map(tuple, expected)))
     solid = [patch for patch in axis.patches if patch.get_linestyle() in ("-", "solid")]
     assert len(solid) == counts.max()
-    assert len({patch.get_edgecolor() for patch in solid}) == counts.max()  # a color a label
+    assert len({patch.get_edgecolor() for patch in solid}) == counts.max()  # one color per label
 
 
-def test_curves_end_where_the_figures_say(predictions: Predictions, evaluation: Evaluation) -> None:
+def test_curves_agree_with_the_figures(predictions: Predictions, evaluation: Evaluation) -> None:
     final = evaluation.models[FINAL]
     figure = froc_figure(predictions.table, evaluation)
     for axis, label in zip(figure.axes, [*LABELS, "all labels"], strict=True):
@@ -300,7 +300,7 @@ def test_a_single_epoch_is_a_point_with_its_value() -> None:
         assert all(line.get_marker() == "o" for line in axis.lines)
 
 
-def test_the_gallery_shows_each_kind_of_right_and_wrong(dataset: Dataset, predictions: Predictions) -> None:
+def test_the_gallery_shows_each_kind_of_case(dataset: Dataset, predictions: Predictions) -> None:
     final = predictions.table[predictions.table["model"] == FINAL]
     thresholds = dict.fromkeys(LABELS, 0.5)
     cases = choose_cases(final, thresholds, 8, seed=0)
@@ -323,7 +323,7 @@ def test_the_gallery_shows_each_kind_of_right_and_wrong(dataset: Dataset, predic
         assert case.kind not in ("missed", "false alarm") or f": {case.kind}<" in picture.caption
 
 
-def test_a_strip_is_of_one_patient_in_order(predictions: Predictions) -> None:
+def test_a_strip_shows_one_patient_in_order(predictions: Predictions) -> None:
     final = predictions.table[predictions.table["model"] == FINAL]
     rows = final.drop_duplicates("source_id").set_index("source_id").loc[choose_strip(final)]
     assert rows["patient_id"].nunique() == 1 and rows["slice"].is_monotonic_increasing and len(rows) == 8

@@ -14,7 +14,7 @@ def full() -> dict[str, TrainConfig]:
     return configure(["profile=full"]).trainings
 
 
-def test_the_full_profile_has_the_missions_model_and_batch(full: dict[str, TrainConfig]) -> None:
+def test_the_full_profile_has_the_required_model_and_batch(full: dict[str, TrainConfig]) -> None:
     for config in full.values():
         assert config.model.backbone == "resnet101"
         assert config.model.weights == "imagenet"
@@ -77,14 +77,14 @@ def test_the_full_profile_has_the_missions_model_and_batch(full: dict[str, Train
         ),
     ],
 )
-def test_the_full_profile_has_the_missions_figures(
+def test_the_full_profile_has_the_required_phase_settings(
     full: dict[str, TrainConfig], name: str, expected: dict[str, Any]
 ) -> None:
     phase = full[name].phase
     assert {key: getattr(phase, key) for key in expected} == expected
 
 
-def test_a_profile_says_what_differs_for_the_phases_that_are_configured() -> None:
+def test_a_profile_changes_only_configured_phases() -> None:
     quick = configure([]).trainings
     assert list(quick) == list(PHASES)
     assert [config.phase.epochs for config in quick.values()] == [20, 5, 5, 20, 4]

@@ -42,14 +42,14 @@ def test_boxes_move_with_their_image(tmp_path: Path) -> None:
     image = example["image"]
     assert image.shape == (64, 64, 1) and image.dtype == np.uint8
     assert not image[:16].any() and not image[48:].any(), "the padding is black"
-    assert (image[25:39, 17:47] > 230).all(), "the rectangle is where its box says"
+    assert (image[25:39, 17:47] > 230).all(), "the rectangle is inside its box"
     assert (image[16:23] < 25).all() and (image[41:48] < 25).all() and (image[:, :15] < 25).all()
     np.testing.assert_array_equal(example["labels"], [0, 1, 0])
-    # The half size, 16 pixels of padding above: (16, 24, 48, 40) of 64. Absent classes stay rows of zeros.
+    # Half the size, 16 pixels of padding above: (16, 24, 48, 40) of 64. Absent classes remain rows of zeros.
     np.testing.assert_allclose(example["boxes"], [[0.0] * 4, [0.25, 0.375, 0.75, 0.625], [0.0] * 4])
 
 
-def test_letterboxed_boxes_are_those_of_the_letterbox(tiny_dataset: Path, tiny_records: Path) -> None:
+def test_boxes_equal_those_of_the_letterbox_function(tiny_dataset: Path, tiny_records: Path) -> None:
     dataset = open_dataset(tiny_dataset)
     present = 0
     for split in SPLITS:

@@ -20,7 +20,7 @@ from tests.unit.small_records import CONFIG, FIRST_SHARD, make_dataset, plain_re
 pytestmark = pytest.mark.slow
 
 
-def test_boxes_stand_in_class_slots_normalised_to_the_original(small_records: Records) -> None:
+def test_boxes_are_in_class_slots_normalised_to_the_original(small_records: Records) -> None:
     train = read(small_records, "train")
 
     only_second = train["volume_1_slice_1.jpg"]
@@ -37,7 +37,7 @@ def test_boxes_stand_in_class_slots_normalised_to_the_original(small_records: Re
     assert two["labels"].dtype == two["boxes"].dtype == np.float32
 
 
-def test_a_record_carries_the_original_bytes_and_who_it_is(tmp_path: Path) -> None:
+def test_a_record_has_the_original_bytes_and_its_identity(tmp_path: Path) -> None:
     export = write_export(tmp_path / "export")
     write_image(export / "test" / "scan.jpg", 64, 20)
     records = build_tfrecords(CONFIG, make_dataset(tmp_path, export), tmp_path / "records")
@@ -115,7 +115,7 @@ def serialized_by_tensorflow(features: dict[str, list[Any]]) -> bytes:
     return serialized
 
 
-def test_the_files_are_those_that_tensorflow_would_write(small_records: Records, tmp_path: Path) -> None:
+def test_the_files_equal_those_written_by_tensorflow(small_records: Records, tmp_path: Path) -> None:
     with tf.io.TFRecordWriter(str(tmp_path / "other.tfrecord")) as writer:
         for record in plain_records(small_records.path / FIRST_SHARD):
             writer.write(record)
@@ -150,7 +150,9 @@ def test_the_manifest_says_whether_all_images_are_grey(small_records: Records, t
     assert (small_records.manifest.channels, color.manifest.channels) == (1, 3)
 
 
-def test_shards_hold_each_image_once_and_the_manifest_counts(small_dataset: Dataset, tmp_path: Path) -> None:
+def test_shards_contain_each_image_once_and_the_manifest_has_counts(
+    small_dataset: Dataset, tmp_path: Path
+) -> None:
     records = build_tfrecords(CONFIG, small_dataset, tmp_path / "records")
 
     paths = records.shard_paths("train")
@@ -170,7 +172,7 @@ def test_shards_hold_each_image_once_and_the_manifest_counts(small_dataset: Data
     figures = records.metrics()
     assert (figures["train_images"], figures["train_shards"], figures["class_weight_label1"]) == (6, 2, 5.0)
     with pytest.raises(InputError, match="has no split 'validation'"):
-        records.shard_paths("validation")  # type: ignore[arg-type]  # it is refused
+        records.shard_paths("validation")  # type: ignore[arg-type]  # an invalid split
 
 
 def test_statistics_of_rare_common_absent_and_constant_labels(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_the_mean_box_is_a_mean_of_normalised_boxes(tmp_path: Path) -> None:
     assert box == pytest.approx([0, 0, 0.6, 0.75])
 
 
-def test_leakage_is_what_ingest_measured(tmp_path: Path) -> None:
+def test_leakage_equals_that_of_ingest(tmp_path: Path) -> None:
     export = write_export(tmp_path / "export")
     write_image(export / "valid" / "volume_1_slice_9.jpg")  # patient 1 of train, another image
     image = (export / "train" / "volume_2_slice_1.jpg").read_bytes()
@@ -284,14 +286,12 @@ def test_records_that_do_not_agree_with_the_dataset_are_an_error(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_dataset_is_not_taken_for_records(small_dataset: Dataset) -> None:
+def test_a_dataset_is_not_accepted_as_records(small_dataset: Dataset) -> None:
     with pytest.raises(InputError, match="holds a dataset artifact where a records artifact is needed"):
         open_records(small_dataset.path)
 
 
-def test_the_records_have_the_boxes_as_the_export_has_them(
-    small_dataset: Dataset, small_records: Records
-) -> None:
+def test_the_records_have_the_exports_boxes(small_dataset: Dataset, small_records: Records) -> None:
     counts: dict[Split, int] = {"train": 6, "valid": 3, "test": 3}
     for split, images in counts.items():
         own = small_records.images(split)

@@ -1,4 +1,4 @@
-"""What the machine refuses is one sentence and exit code 2, found out before the work where that can be."""
+"""Errors of the operating system are one sentence and exit code 2, if possible before the work starts."""
 
 import errno
 import os
@@ -41,7 +41,7 @@ FULL = "No space left on device; free some space there, or name a folder on anot
 
 
 def refused(call: Callable[[], object]) -> str:
-    """The sentence of an InputError that something ends with."""
+    """The message of the InputError raised by a call."""
     with pytest.raises(InputError) as caught:
         call()
     message = str(caught.value)
@@ -59,8 +59,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 # --- outputs
 
 
-def test_what_is_not_an_artifact_or_report_is_not_replaced(tmp_path: Path) -> None:
-    """Also where nobody looked beforehand: a file, a pipe (as a device is), a folder in place of a report."""
+def test_only_artifacts_and_reports_are_replaced(tmp_path: Path) -> None:
+    """Even without a prior check: not a file, a pipe (like a device), or a folder at a report's path."""
     (tmp_path / "file").write_text("mine")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
@@ -96,7 +96,7 @@ def test_a_full_or_read_only_disk_is_reported_before_the_work(disk: Path) -> Non
     assert said.startswith(f"{disk / 'output'}: Read-only file system; name a folder on a disk")
 
 
-def test_every_step_looks_at_its_outputs_first(
+def test_every_step_checks_its_outputs_first(
     small_dataset: Dataset,
     small_records: Records,
     tiny_overrides: list[str],
@@ -105,7 +105,7 @@ def test_every_step_looks_at_its_outputs_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before TensorFlow is imported."""
-    monkeypatch.setattr(steps, "import_tensorflow", lambda: pytest.fail("the work has begun"))
+    monkeypatch.setattr(steps, "import_tensorflow", lambda: pytest.fail("the work has started"))
     configs, file = configure(tiny_overrides), tmp_path / "file"
     with publish(tmp_path / "model") as draft:
         draft.manifest = ModelManifest()
@@ -130,10 +130,10 @@ def test_every_step_looks_at_its_outputs_first(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "model"]
 
 
-# --- what a sentence names
+# --- paths in messages
 
 
-def test_a_sentence_names_the_file_but_no_draft_of_it(tmp_path: Path) -> None:
+def test_a_message_names_the_file_and_not_its_draft(tmp_path: Path) -> None:
     output, draft = tmp_path / "model", tmp_path / ".model-0123abcd.tmp" / "new" / "model.keras"
 
     def said(*files: object) -> str:
@@ -141,14 +141,14 @@ def test_a_sentence_names_the_file_but_no_draft_of_it(tmp_path: Path) -> None:
 
     assert said() == said(str(draft)) == said(os.fsencode(draft)) == f"{output}: {FULL}"
     assert said("/data/image.jpg") == f"/data/image.jpg: {FULL}"
-    assert said(str(draft), None, "/data/model") == f"/data/model: {FULL}", "what it was to be renamed to"
+    assert said(str(draft), None, "/data/model") == f"/data/model: {FULL}", "the target of the rename"
     below = OSError(errno.ENOSPC, "full", str(draft))
-    assert explain_refusal(below, draft.parent) == f"{draft}: {FULL}", "where the folder is one itself"
+    assert explain_refusal(below, draft.parent) == f"{draft}: {FULL}", "if the folder itself is a draft"
     assert explain_refusal(OSError("no number"), "/data") == "/data: OSError; check what is there."
 
 
 @pytest.mark.parametrize("name", ["\udcff", "a\nb", "x" * 4000])
-def test_a_name_of_anything_can_be_printed(name: str) -> None:
+def test_arbitrary_names_can_be_printed(name: str) -> None:
     sentence = explain_refusal(OSError(errno.EACCES, "", f"/data/{name}"))
     assert sentence.isprintable() and "Permission denied" in sentence and len(sentence) < 500
 
@@ -170,7 +170,7 @@ def test_an_artifact_that_does_not_fit_leaves_nothing(disk: Path) -> None:
     check_nothing_is_left(disk)
 
 
-def test_a_report_that_does_not_fit_leaves_the_old_one(disk: Path) -> None:
+def test_a_report_that_does_not_fit_keeps_the_old_one(disk: Path) -> None:
     write_file(disk / "report.html", "old")
     said = refused(lambda: write_file(disk / "report.html", "x" * 1024 * 1024))
     assert said == f"{disk / 'report.html'}: {FULL}"
@@ -192,7 +192,7 @@ def test_a_model_that_does_not_fit_leaves_nothing(disk: Path) -> None:
     check_nothing_is_left(disk)
 
 
-def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(disk: Path) -> None:
+def test_a_checkpoint_that_does_not_fit_keeps_the_previous_one(disk: Path) -> None:
     checkpoints = Checkpoints(str(disk / "place"))
 
     def save(epoch: int, size: int) -> None:
@@ -221,7 +221,7 @@ def test_a_training_on_a_full_disk(
     folders = {name: tmp_path / name for name in ("temporary", "logs", "checkpoints")} | {where: disk / where}
     folders["temporary"].mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folders["temporary"]))
-    # TensorFlow's cache fits by what is known of it, and another process takes the space.
+    # By estimate TensorFlow's cache fits, but another process takes the space.
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1e12}))
     monkeypatch.setenv(environment.CHECKPOINTS, str(folders["checkpoints"]))
     config = make_config(tiny_overrides, "baseline_box", "training.memory_cache_gb=0", **HASTY)
@@ -237,7 +237,7 @@ def test_a_training_on_a_full_disk(
     keras.backend.clear_session()
 
 
-def test_tensorboards_files_on_a_disk_that_fills_do_not_end_the_training(
+def test_tensorboards_files_on_a_full_disk_do_not_end_the_training(
     disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     board = TensorBoardLog(disk / "logs", "phase1_box")
@@ -271,7 +271,7 @@ CONTENTS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_manifest_of_anything_is_a_sentence(kind: str, tmp_path: Path) -> None:
+def test_an_arbitrary_manifest_is_one_sentence(kind: str, tmp_path: Path) -> None:
     schema, open_it = KINDS[kind]
     for number, content in enumerate(CONTENTS):
         folder = tmp_path / f"{number}"
@@ -283,17 +283,19 @@ def test_a_manifest_of_anything_is_a_sentence(kind: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_an_artifact_is_a_sentence(kind: str, tmp_path: Path) -> None:
+def test_something_else_than_an_artifact_is_one_sentence(kind: str, tmp_path: Path) -> None:
     _, open_it = KINDS[kind]
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder" / MANIFEST).mkdir(parents=True)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("none", "file", "file/below", "folder", "loop", "x" * 300):
-        # A long name is cut.
+        # A long name is shortened.
         assert str(tmp_path / name)[:250] in refused(partial(open_it, tmp_path / name))
 
 
-def test_a_damaged_table_is_a_sentence(small_records: Records, tmp_path: Path, own_dataset: Dataset) -> None:
+def test_a_damaged_table_is_one_sentence(
+    small_records: Records, tmp_path: Path, own_dataset: Dataset
+) -> None:
     table = own_dataset.path / "images.parquet"
     content = table.read_bytes()
     for damage in (
@@ -311,7 +313,7 @@ def test_a_damaged_table_is_a_sentence(small_records: Records, tmp_path: Path, o
     assert f"{table} is missing or damaged" in refused(lambda: open_dataset(own_dataset.path).images)
 
 
-def test_a_damaged_record_is_a_sentence(own_shards: Path) -> None:
+def test_a_damaged_record_is_one_sentence(own_shards: Path) -> None:
     records = open_records(own_shards)
     path = Path(records.shard_paths("valid")[0])
     content = path.read_bytes()
@@ -328,7 +330,7 @@ def test_a_damaged_record_is_a_sentence(own_shards: Path) -> None:
         path.touch()
 
 
-def test_a_damaged_model_is_a_sentence(tmp_path: Path) -> None:
+def test_a_damaged_model_is_one_sentence(tmp_path: Path) -> None:
     with publish(tmp_path / "model") as draft:
         (draft.path / "model.keras").write_bytes(b"weights")
         draft.manifest = ModelManifest()

@@ -1,4 +1,4 @@
-"""Versions of the model in a real MLflow store."""
+"""Versions of a model in a real MLflow store."""
 
 import shutil
 import threading
@@ -14,7 +14,7 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.registry import CHALLENGER, CHAMPION, FAILED, Registry, Version
 from tests.unit.programs import PROGRAMS
 
-# A model's code, as short as MLflow takes it.
+# The shortest model code that MLflow accepts.
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 
 def log_model(client: MlflowClient, folder: Path) -> str:
-    """A run with a model. Returns its id."""
+    """Creates a run with a model. Returns its id."""
     [experiment] = client.search_experiments(filter_string="name = 'tests'")
     with mlflow.start_run(experiment_id=experiment.experiment_id) as run:
         mlflow.pyfunc.log_model(name="model", python_model=str(folder / "echo.py"), pip_requirements=[])
@@ -40,11 +40,11 @@ def registry(client: MlflowClient) -> Registry:
     return Registry(client, "brain-tumor")
 
 
-def test_there_is_no_champion_before_one_is_made(registry: Registry) -> None:
+def test_at_first_there_is_no_champion(registry: Registry) -> None:
     assert registry.champion() is None
 
 
-def test_a_version_becomes_the_champion_and_gives_way_to_another(
+def test_a_version_becomes_the_champion_and_is_replaced_by_another(
     registry: Registry, client: MlflowClient, tmp_path: Path
 ) -> None:
     first = registry.register(log_model(client, tmp_path))
@@ -70,7 +70,7 @@ def test_a_run_without_a_model_cannot_be_registered(registry: Registry, client: 
         registry.register(run.info.run_id)
 
 
-def test_of_two_runs_that_end_at_once_the_second_meets_the_first_ones_champion(
+def test_of_two_runs_ending_at_once_the_second_is_compared_with_the_firsts_champion(
     registry: Registry, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registries, "POLL", 0.05)
@@ -91,11 +91,11 @@ def test_of_two_runs_that_end_at_once_the_second_meets_the_first_ones_champion(
         thread.join(60)
     assert met[1] is None
     second = met[2]
-    assert second and second.number == 1, "the second run saw whom it was compared with"
+    assert second and second.number == 1, "the second run was compared with the first one's version"
     assert registry.champion() == registry.version(2)
 
 
-def test_a_run_that_failed_or_died_keeps_nobody_waiting(
+def test_a_failed_or_killed_run_does_not_block_others(
     registry: Registry, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed, dead, last = (registry.register(log_model(client, tmp_path)) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Both reports in a real browser, beside another run's and in a window, light and dark."""
+"""Both reports in a real browser, in the dashboard's frame and in a window, light and dark."""
 
 import io
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def pages(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.parametrize("name", ["data", "predictions"])
 @pytest.mark.parametrize("width", [NARROW, WIDE])
-def test_a_page_asks_for_nothing_complains_of_nothing_and_fits(
+def test_a_page_requests_nothing_has_no_errors_and_fits(
     browser: Browser, pages: dict[str, Path], name: str, width: int
 ) -> None:
     seen = browser.open(pages[name], width)
@@ -55,13 +55,13 @@ def test_a_page_asks_for_nothing_complains_of_nothing_and_fits(
 
 
 @pytest.mark.parametrize("name", ["data", "predictions"])
-def test_letters_can_be_read_in_the_dark(browser: Browser, pages: dict[str, Path], name: str) -> None:
+def test_text_is_readable_in_dark_mode(browser: Browser, pages: dict[str, Path], name: str) -> None:
     light, dark = (browser.open(pages[name], NARROW, dark=each) for each in (False, True))
     assert contrast(*light.colors) > 7 and contrast(*dark.colors) > 7
     assert light.colors != dark.colors and dark.complaints == []
 
 
-def test_what_a_page_asks_for_and_complains_of_is_seen(browser: Browser, tmp_path: Path) -> None:
+def test_requests_and_errors_of_a_page_are_detected(browser: Browser, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     picture, code = f"<img src='{tmp_path.as_uri()}/none.png'>", "<script>missing()</script>"
     page.write_text(f"<!doctype html>{picture}{code}<p style='width: 900px'>wide</p>")

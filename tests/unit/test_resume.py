@@ -1,4 +1,4 @@
-"""A training that is killed and started again ends as if nothing had happened."""
+"""A killed and restarted training has the same result as an uninterrupted one."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ from tests.unit.trainings import make_config, without_seconds
 pytestmark = pytest.mark.slow
 
 EPOCHS = 4
-# Dropout, augmentation, clipping, and a rate so high that some epochs are no better and it is halved.
+# Dropout, augmentation, clipping, and a rate so high that some epochs do not improve and it is halved.
 OVERRIDES = [
     "model.dropout=0.5",
     "phases.phase3_finetune.start=null",
@@ -39,7 +39,7 @@ OVERRIDES = [
     f"phases.phase3_finetune.epochs={EPOCHS}",
 ]
 
-# Runs the training in a process that is killed at a certain moment of its life.
+# Runs the training in a process that is killed at a given moment.
 
 
 def described(path: Path) -> ModelDescription:
@@ -53,7 +53,7 @@ def config(tiny_overrides: list[str]) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def uninterrupted(config: TrainConfig, tiny_records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model of a training that nobody killed, and that kept no checkpoints."""
+    """The model of an uninterrupted training without checkpoints."""
     output = tmp_path_factory.mktemp("uninterrupted") / "model"
     train(config, open_records(tiny_records), output)
     return output
@@ -63,7 +63,7 @@ def uninterrupted(config: TrainConfig, tiny_records: Path, tmp_path_factory: pyt
 def killed(
     config: TrainConfig, tiny_records: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """What each of four processes leaves, one after the other, each killed at another moment."""
+    """The files left by each of four consecutive processes, killed at different moments."""
     folder = tmp_path_factory.mktemp("killed")
     root = folder / "checkpoints"
     left: dict[str, Any] = {"root": root, "output": folder / "model"}
@@ -93,7 +93,7 @@ def killed(
     return left
 
 
-def test_a_killed_process_leaves_whole_epochs_and_no_model(killed: dict[str, Any]) -> None:
+def test_a_killed_process_leaves_complete_epochs_and_no_model(killed: dict[str, Any]) -> None:
     expected = {
         "epoch": (-9, ["epoch-00001"], 0),
         "checkpoint": (-9, ["epoch-00001"], 1),
@@ -102,7 +102,7 @@ def test_a_killed_process_leaves_whole_epochs_and_no_model(killed: dict[str, Any
     }
     for moment, (code, whole, half) in expected.items():
         left = killed[moment]
-        # The last two; the best one stays too where it is older.
+        # The last two; the best one is also kept if it is older.
         assert (left["code"], left["whole"][-2:], left["half"]) == (code, whole, half), left["said"]
         assert len(left["whole"]) <= 3
         assert not left["model"]
@@ -119,7 +119,7 @@ def test_it_resumes_after_the_last_finished_epoch(killed: dict[str, Any]) -> Non
 
 @pytest.fixture(scope="module")
 def resumed(killed: dict[str, Any], config: TrainConfig, tiny_records: Path) -> dict[str, Any]:
-    """The last process, which ends the training, after its newest checkpoint was damaged."""
+    """The last process, which finishes the training after its newest checkpoint was damaged."""
     file = killed["place"] / "epoch-00004" / "variables.npz"
     file.write_bytes(file.read_bytes()[:1000])
     records: list[logging.LogRecord] = []
@@ -139,7 +139,7 @@ def resumed(killed: dict[str, Any], config: TrainConfig, tiny_records: Path) -> 
     }
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(resumed: dict[str, Any]) -> None:
+def test_after_a_damaged_checkpoint_the_previous_one_is_used(resumed: dict[str, Any]) -> None:
     [warning] = [text for text in resumed["warnings"] if "damaged" in text]
     assert "epoch-00004" in warning and "variables.npz" in warning
 
@@ -184,7 +184,7 @@ def test_a_training_resumes_from_a_bucket(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And tells MLflow of it, which thinks that the killed one still runs."""
+    """It also ends the MLflow run of the killed process, which is still marked as running."""
     monkeypatch.setenv(CHECKPOINTS, f"{s3_bucket.address}/checkpoints")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv(PUBLISH, f"{s3_bucket.address}/models")

@@ -1,4 +1,4 @@
-"""The rules that the project's design lays down for all of its code."""
+"""The design rules for all of the project's code."""
 
 import ast
 import os
@@ -32,11 +32,11 @@ def run(script: str | Path, **environment: str) -> str:
     return result.stdout
 
 
-# Rule 1: the library knows nothing of KFP, and components have no logic.
+# Rule 1: the library is independent of KFP, and components have no logic.
 
 
 def imports(path: Path) -> set[str]:
-    """The top-level packages that a file imports, wherever in it."""
+    """The top-level packages that a file imports anywhere."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -50,7 +50,7 @@ def test_the_library_never_imports_kfp() -> None:
     files = list(LIBRARY.rglob("*.py"))
     assert len(files) > 20
     everything = {name: path for path in files for name in imports(path)}
-    assert "keras" in everything and "mlflow" in everything, "imports inside of functions are seen"
+    assert "keras" in everything and "mlflow" in everything, "imports inside functions are found"
     for name in ("kfp", "components", "pipelines"):
         assert name not in everything, f"{everything.get(name)} imports {name}"
 
@@ -74,7 +74,7 @@ def test_there_are_components() -> None:
     }
 
 
-# Rule 6: TensorFlow is imported only by what computes with it.
+# Rule 6: TensorFlow is imported only by code that computes with it.
 
 HELP = "import brain_tumor.cli\ntry: brain_tumor.cli.main(['--help'])\nexcept SystemExit: pass"
 
@@ -94,14 +94,14 @@ HELP = "import brain_tumor.cli\ntry: brain_tumor.cli.main(['--help'])\nexcept Sy
     ],
     ids=["help", "ingest", "visualize", "judge", "compare", "steps", "compile", "run", "configure"],
 )
-def test_what_needs_no_tensorflow_starts_without_it(script: str) -> None:
+def test_programs_that_do_not_need_tensorflow_do_not_import_it(script: str) -> None:
     loaded = run(f"{script}\nimport sys\nprint('LOADED', *sorted(sys.modules))")
     names = loaded.split("LOADED")[-1].split()
     assert "brain_tumor" in names
     assert not {"tensorflow", "keras"} & set(names)
 
 
-# Rule 7: the model, its losses and its metrics run on Keras's JAX backend, with no TensorFlow in the process.
+# Rule 7: the model, its losses and its metrics run on Keras's JAX backend, without TensorFlow in the process.
 
 
 def test_both_heads_train_on_jax_without_tensorflow() -> None:

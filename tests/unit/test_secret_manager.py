@@ -17,7 +17,7 @@ KEY = "key-that-nobody-may-see"
 
 
 class StandIn(HTTPServer):
-    """Stands in for Secret Manager, and answers what it is told to."""
+    """A stand-in for Secret Manager with given responses."""
 
     status = 200
     answer: object = {"name": NAME, "payload": {"data": base64.b64encode(KEY.encode()).decode()}}
@@ -39,7 +39,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    # There is no Google here that could issue a token; a real session without one.
+    # A real session, but without a token, which only Google could issue.
     monkeypatch.setattr(google.auth, "default", lambda scopes: (AnonymousCredentials(), "hospital"))
     with StandIn(("127.0.0.1", 0), _Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -67,7 +67,7 @@ def test_a_refusal_says_what_to_do(server: StandIn, status: int, advice: str) ->
         read_secret(NAME, address(server))
 
 
-def test_credentials_that_are_not_taken_are_refused(server: StandIn) -> None:
+def test_rejected_credentials_are_one_sentence(server: StandIn) -> None:
     server.status = 401
     with pytest.raises(InputError, match="needs Google credentials; sign in"):
         read_secret(NAME, address(server))
@@ -77,14 +77,14 @@ def test_credentials_that_are_not_taken_are_refused(server: StandIn) -> None:
     "answer",
     [{}, [], {"payload": {"data": "!" + KEY}}, {"payload": {"data": base64.b64encode(b"\xff\xfe").decode()}}],
 )
-def test_what_is_not_a_key_is_refused_without_being_shown(server: StandIn, answer: object) -> None:
+def test_an_invalid_secret_is_refused_without_being_shown(server: StandIn, answer: object) -> None:
     server.answer = answer
     with pytest.raises(InputError, match="is not text") as error:
         read_secret(NAME, address(server))
     assert KEY not in str(error.value)
 
 
-def test_without_credentials_it_says_how_to_get_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     def default(scopes: list[str]) -> None:
         raise DefaultCredentialsError("none")
 
@@ -93,6 +93,6 @@ def test_without_credentials_it_says_how_to_get_some(monkeypatch: pytest.MonkeyP
         read_secret(NAME)
 
 
-def test_a_service_that_is_not_there_is_one_sentence(server: StandIn) -> None:
+def test_an_unreachable_service_is_one_sentence(server: StandIn) -> None:
     with pytest.raises(InputError, match="did not answer"):
         read_secret(NAME, "http://127.0.0.1:9")

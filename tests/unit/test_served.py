@@ -1,4 +1,4 @@
-"""The model that MLflow keeps, loaded where this library is not."""
+"""The model in MLflow, loaded without this library."""
 
 import json
 import os
@@ -22,18 +22,18 @@ pytestmark = pytest.mark.slow
 
 SIZE = 32
 
-# Predicts in a process that cannot import the library, and has no other place to find it.
+# Predicts in a process that cannot import the library.
 
 
 @pytest.fixture(scope="module", params=["dense", "pooled"])
 def detector(request: pytest.FixtureRequest) -> keras.Model:
-    """A detector with either box head: between them they have all layers of our own."""
+    """A detector with each of the box heads: together they use all custom layers."""
     return small_detector(box_head=request.param)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a SQLite store; making its tables takes seconds."""
+    """The address of a SQLite store; creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
@@ -57,15 +57,15 @@ def logged(detector: keras.Model, store: str, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def loaded(logged: str, store: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The model as MLflow loads it in this process, which knows the library too."""
+    """The model loaded by MLflow in this process, which also has the library."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     return mlflow.pyfunc.load_model(logged)
 
 
-def test_it_answers_as_the_keras_model_where_the_library_is_not(
+def test_it_predicts_like_the_keras_model_without_the_library(
     detector: keras.Model, logged: str, store: str, tmp_path: Path
 ) -> None:
-    """To bytes and floats, RGB and grey, a batch that is not whole among them. Nothing is said on stdout."""
+    """For uint8 and floats, RGB and grey, including a smaller batch. Nothing is printed on stdout."""
     floats = images(35)
     inputs: dict[str, Any] = {
         "floats": floats,
@@ -102,18 +102,18 @@ def test_it_answers_as_the_keras_model_where_the_library_is_not(
             np.testing.assert_allclose(found[f"{name} {head}"], values, atol=1e-5)
 
 
-def test_mlflow_knows_what_it_answers(detector: keras.Model, loaded: Any) -> None:
+def test_mlflow_has_its_output_signature(detector: keras.Model, loaded: Any) -> None:
     metadata = loaded.metadata
     assert metadata.metadata == {"labels": ["a", "b"], "data": {"records": "1f"}}
-    assert metadata.signature.inputs is None, "it would admit one type of images"
+    assert metadata.signature.inputs is None, "it would allow only one type of images"
     found = {spec.name: (spec.type, spec.shape) for spec in metadata.signature.outputs}
     assert found == {name: (np.float32, (-1, *output.shape[1:])) for name, output in detector.output.items()}
     assert loaded.input_example.shape == (1, SIZE, SIZE, 3)
-    assert not loaded.input_example.any(), "a patient's image has no place there"
+    assert not loaded.input_example.any(), "it must not be a patient's image"
 
 
-def test_it_takes_and_gives_what_a_server_does(detector: keras.Model, loaded: Any) -> None:
-    """Integers of a JSON in, numbers of a JSON out."""
+def test_it_works_with_a_servers_json(detector: keras.Model, loaded: Any) -> None:
+    """JSON integers as input, JSON numbers as output."""
     from mlflow.pyfunc.scoring_server import infer_and_parse_data, predictions_to_json
 
     array = images(2).astype(np.uint8)
@@ -131,7 +131,7 @@ def test_images_of_another_shape_are_refused(loaded: Any, shape: tuple[int, ...]
 
 
 def test_the_librarys_own_layers_stay_registered(loaded: Any) -> None:
-    """A logged model may have come from another version of them."""
+    """A logged model may come from another version of them."""
     from brain_tumor.model import dense_head, heads, rgb
 
     registered = keras.saving.get_custom_objects()

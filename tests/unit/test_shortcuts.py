@@ -1,4 +1,4 @@
-"""What tells images with a box from those without, and is not a tumor."""
+"""Differences between images with and without a box that are not tumors."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -6,7 +6,7 @@ from brain_tumor.reports.slices import choose_slices
 
 
 def make_slices(patients: dict[str, tuple[int, int]]) -> pd.DataFrame:
-    """Rows of slices: by patient, how many with and how many without a box."""
+    """Rows of slices, given the number with and without a box by patient."""
     rows = [
         {
             "patient_id": patient,
@@ -31,7 +31,7 @@ def test_slices_are_spread_over_patients_and_some_have_no_box() -> None:
     assert chosen == choose_slices(table, 10, seed=0) != choose_slices(table, 10, seed=1)
 
 
-def test_slices_that_are_lacking_are_made_up_for_by_the_others() -> None:
+def test_missing_slices_are_replaced_by_others() -> None:
     assert len(choose_slices(make_slices({"1": (9, 0)}), 8, seed=0)) == 8
     assert len(choose_slices(make_slices({"1": (1, 9)}), 8, seed=0)) == 8
     assert len(choose_slices(make_slices({"1": (1, 2)}), 8, seed=0)) == 3

@@ -13,7 +13,7 @@ USUAL = SplitFractions(train=0.7, valid=0.2, test=0.1)
 
 
 def make_images(sizes: list[int], labels: int = 3, seed: int = 0) -> tuple[pd.Series, np.ndarray]:
-    """Each image's patient, and which labels it shows; patients differ in how often they show which."""
+    """Each image's patient and labels; label frequencies differ between patients."""
     rng = np.random.default_rng(seed)
     patients = pd.Series(np.repeat([f"patient {index}" for index in range(len(sizes))], sizes), dtype="str")
     rates = rng.beta(0.5, 0.5, (len(sizes), labels)) * np.linspace(1, 0.1, labels)
@@ -21,7 +21,7 @@ def make_images(sizes: list[int], labels: int = 3, seed: int = 0) -> tuple[pd.Se
 
 
 def assert_lawful(patients: pd.Series, splits: np.ndarray, fractions: SplitFractions) -> None:
-    """No patient in two splits, all images kept, and the fractions met as the docstring promises."""
+    """Checks that no patient is in two splits, all images are kept, and fractions are as documented."""
     assert len(splits) == len(patients) and set(splits) <= set(SPLITS)
     assert (pd.Series(splits).groupby(patients.to_numpy()).nunique() == 1).all()
     assert set(splits) == set(SPLITS)
@@ -43,7 +43,7 @@ sizes = st.lists(st.integers(1, 4) | st.integers(1, 400), min_size=3, max_size=4
 
 @settings(deadline=None)
 @given(sizes, fraction_sets, st.integers(1, 5), st.integers(0, 99))
-def test_whatever_the_sizes(sizes: list[int], fractions: SplitFractions, labels: int, seed: int) -> None:
+def test_any_sizes(sizes: list[int], fractions: SplitFractions, labels: int, seed: int) -> None:
     patients, shown = make_images(sizes, labels, seed)
     assert_lawful(patients, split_by_patient(patients, shown, fractions, seed), fractions)
 
@@ -92,7 +92,7 @@ def test_another_seed_gives_other_splits() -> None:
 
 
 def test_labels_are_as_frequent_in_each_split() -> None:
-    """Forty volumes whose labels differ much: at random, the shares in test differ by 0.1 and more."""
+    """Forty volumes with very different labels: at random, shares in test would differ by 0.1 and more."""
     patients, shown = make_images([100] * 40)
     splits = split_by_patient(patients, shown, USUAL, 0)
     share = shown.mean(axis=0)
@@ -109,7 +109,7 @@ def test_labels_are_as_frequent_in_each_split() -> None:
     [np.zeros((60, 2), bool), np.ones((60, 2), bool), np.zeros((60, 0), bool)],
     ids=["none", "all", "no label"],
 )
-def test_labels_that_decide_nothing(labels: np.ndarray) -> None:
+def test_uninformative_labels(labels: np.ndarray) -> None:
     patients, _ = make_images([6] * 10)
     assert_lawful(patients, split_by_patient(patients, labels, USUAL, 0), USUAL)
 

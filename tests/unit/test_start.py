@@ -1,4 +1,4 @@
-"""Which model a phase starts from."""
+"""A phase's start model."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def start(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A model artifact as phase 1 makes one, of a model that has learned nothing."""
+    """A model artifact like that of phase 1, with an untrained model."""
     config = make_config(tiny_overrides, "phase1_box")
     phase = TrainedPhase(
         name=config.name,
@@ -52,7 +52,7 @@ def start(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails the test if a training gets so far as to load its start model."""
+    """Fails the test if a training loads its start model."""
     monkeypatch.setattr(training, "load_model", lambda model: pytest.fail(f"{model.path} was loaded"))
 
 
@@ -81,7 +81,7 @@ def test_a_start_model_that_does_not_fit_is_refused_before_training(
     assert not (tmp_path / "model").exists()
 
 
-def test_a_start_model_of_other_labels_is_refused_before_training(
+def test_a_start_model_with_other_labels_is_refused_before_training(
     tiny_overrides: list[str], start: Model, tiny_records: Path, tmp_path: Path, untouched: None
 ) -> None:
     records = Path(shutil.copytree(tiny_records, tmp_path / "records"))

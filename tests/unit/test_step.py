@@ -62,7 +62,7 @@ def test_logs_go_to_stderr_and_results_to_stdout() -> None:
     assert result.stdout == "result\n"
 
 
-def test_the_command_line_ends_likewise() -> None:
+def test_the_command_line_ends_the_same_way() -> None:
     result = run("from brain_tumor.cli import main\nmain(['ingest', '--output=a', '--report=b', 'sed=1'])")
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
@@ -73,14 +73,14 @@ def test_the_command_line_ends_likewise() -> None:
     assert result.stderr.splitlines()[-1] == "brain-tumor: error: unrecognized arguments: --sed"
 
 
-def test_a_sentence_that_quotes_a_long_value_is_shortened_in_the_middle() -> None:
+def test_a_message_with_a_long_value_is_shortened_in_the_middle() -> None:
     said = str(InputError(f"labels is {'9' * 5000}; give a name."))
     assert len(said) <= 900
     assert said.startswith("labels is 999")
     assert said.endswith("999; give a name.")
 
 
-def test_a_sentence_shows_what_cannot_be_seen() -> None:
+def test_a_message_shows_invisible_characters_escaped() -> None:
     result = run(
         "from brain_tumor.runtime.errors import InputError\n"
         "from brain_tumor.runtime.step import step\n"
@@ -101,7 +101,7 @@ def test_a_sentence_shows_what_cannot_be_seen() -> None:
     ],
 )
 def test_nothing_stays_in_the_temporary_folder(end: str, code: int, tmp_path: Path) -> None:
-    """What a process that was killed outright leaves is deleted by the next one."""
+    """Files left by a killed process are deleted by the next one."""
     variables = {"TMPDIR": str(tmp_path)}
     (tmp_path / "another's").mkdir()
     assert run(TEMPORARY, end, **variables).returncode == code
@@ -140,13 +140,13 @@ def test_steps_at_the_same_time_keep_their_temporary_files(tmp_path: Path) -> No
         ("OSError(errno.ENAMETOOLONG, 'x', '/a')", "/a: File name too long; give a shorter name."),
     ],
 )
-def test_what_the_machine_refuses_is_one_sentence(error: str, sentence: str, tmp_path: Path) -> None:
+def test_errors_of_the_operating_system_are_one_sentence(error: str, sentence: str, tmp_path: Path) -> None:
     script = f"import errno\nfrom brain_tumor.runtime.step import step\nwith step():\n    raise {error}\n"
     result = run(script, TMPDIR=str(tmp_path))
     assert result.returncode == 2
     assert result.stderr.startswith(sentence.format(tmp=tmp_path)) and result.stderr.count("\n") == 1
 
 
-def test_a_file_that_is_gone_may_be_a_mistake_of_ours() -> None:
+def test_a_missing_file_may_be_a_bug_and_keeps_its_traceback() -> None:
     result = run("from brain_tumor.runtime.step import step\nwith step():\n    open('/nowhere/file')\n")
     assert result.returncode == 1 and "FileNotFoundError" in result.stderr

@@ -54,7 +54,7 @@ def read_boxes(folder: Path, split: str) -> dict[str, dict[str, list[int]]]:
     return boxes
 
 
-def test_the_layout_is_that_of_the_export(export: Path) -> None:
+def test_the_layout_is_that_of_an_export(export: Path) -> None:
     assert sorted(path.name for path in export.iterdir()) == ["test", "train", "valid"]
     for split, patients in (("train", 3), ("valid", 1), ("test", 2)):
         lines = (export / split / "_annotations.csv").read_text().splitlines()
@@ -68,7 +68,7 @@ def test_the_layout_is_that_of_the_export(export: Path) -> None:
                 assert image.size == (int(row["width"]), int(row["height"]))
 
 
-def test_no_patient_stands_in_two_splits(export: Path) -> None:
+def test_no_patient_is_in_two_splits(export: Path) -> None:
     patients = {
         split: {parse_name(path.name)[0] for path in (export / split).glob("*.jpg")}
         for split in ("train", "valid", "test")
@@ -76,7 +76,7 @@ def test_no_patient_stands_in_two_splits(export: Path) -> None:
     assert patients == {"train": {"1", "2", "3"}, "valid": {"4"}, "test": {"5", "6"}}
 
 
-def test_the_seed_decides_the_bytes(export: Path, tmp_path: Path) -> None:
+def test_the_seed_determines_the_bytes(export: Path, tmp_path: Path) -> None:
     write_export(tmp_path / "again", config())
     write_export(tmp_path / "other", config(seed=1))
 
@@ -143,7 +143,7 @@ def test_a_tumor_grows_and_shrinks_along_the_slices(export: Path) -> None:
                 continue  # a patient without a tumor
             assert 3 <= len(present) < 16  # some slices show no tumor
             assert present == list(range(present[0], present[-1] + 1))
-            # But for a surface that is rough, it only grows, and then only shrinks.
+            # Except for its rough surface, it first only grows, and then only shrinks.
             rough, top = 0.1 * max(along), along.index(max(along))
             assert all(a <= b + rough for a, b in itertools.pairwise(along[: top + 1]))
             assert all(a >= b - rough for a, b in itertools.pairwise(along[top:]))

@@ -1,4 +1,4 @@
-"""What synthetic patients are as a whole: as varied as real MRI, and tumors are not just what is bright."""
+"""Statistics of synthetic patients: as varied as real MRI, and tumors are not simply the bright areas."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Slice:
 
 @pytest.fixture(scope="module")
 def stacks() -> list[list[Slice]]:
-    """The slices of many patients, a list each."""
+    """The slices of many patients, one list per patient."""
     stacks = []
     for number in range(PATIENTS):
         rng = np.random.default_rng([3, number])
@@ -56,13 +56,13 @@ def bounds(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def side(one: Slice) -> float:
-    """The longer side of the whole tumor's box, as a share of the picture's."""
+    """The longer side of the whole tumor's box, as a fraction of the picture's."""
     xmin, ymin, xmax, ymax = bounds(one.masks[1])
     return max(xmax - xmin, ymax - ymin) / max(one.pixels.shape)
 
 
 def contrast(one: Slice) -> float:
-    """Grey levels by which the whole tumor is brighter than the tissue near its box; 0 if there is none."""
+    """How much brighter the whole tumor is than the tissue near its box, in grey levels; 0 without tissue."""
     xmin, ymin, xmax, ymax = bounds(one.masks[1])
     near = np.zeros_like(one.masks[1])
     near[max(0, ymin - 8) : ymax + 8, max(0, xmin - 8) : xmax + 8] = True
@@ -71,12 +71,12 @@ def contrast(one: Slice) -> float:
 
 
 def alike(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """The correlation of two pictures where both have pixels."""
+    """The correlation of two pictures where both are not empty."""
     h, w = min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1])
     return float(np.corrcoef(a[:h, :w].ravel(), b[:h, :w].ravel())[0, 1])
 
 
-def test_the_seed_decides_patient_and_slices() -> None:
+def test_the_seed_determines_patient_and_slices() -> None:
     drawn = []
     for _ in range(2):
         rng = np.random.default_rng(5)
@@ -86,7 +86,7 @@ def test_the_seed_decides_patient_and_slices() -> None:
     assert len(set(drawn[0])) == 3
 
 
-def test_slices_are_bytes_of_the_patients_size(slices: list[Slice]) -> None:
+def test_slices_are_uint8_of_the_patients_size(slices: list[Slice]) -> None:
     for one in slices:
         shape = (one.patient.height, one.patient.width)
         assert one.pixels.dtype == np.uint8
@@ -102,7 +102,7 @@ def test_regions_are_nested_and_none_is_tiny(slices: list[Slice]) -> None:
         assert all(mask.sum() == 0 or mask.sum() >= SMALLEST_REGION for mask in (core, whole, ring))
 
 
-def test_all_planes_and_sequences_occur_as_often_as_said(stacks: list[list[Slice]]) -> None:
+def test_all_planes_and_sequences_have_their_documented_frequencies(stacks: list[list[Slice]]) -> None:
     for shares, name in ((PLANES, "plane"), (SEQUENCES, "sequence")):
         values = [getattr(stack[0].patient, name) for stack in stacks]
         assert set(values) == set(shares)
@@ -130,7 +130,7 @@ def test_some_patients_have_no_tumor_and_some_tumors_lack_a_region(stacks: list[
         assert not all(shown)
 
 
-def test_tumors_are_of_all_sizes(slices: list[Slice]) -> None:
+def test_tumors_have_all_sizes(slices: list[Slice]) -> None:
     sides = [side(one) for one in slices if one.masks[1].any()]
 
     assert min(sides) < 0.04
@@ -165,7 +165,7 @@ def test_tumors_are_faint_and_bright_and_dark_and_rings(slices: list[Slice]) -> 
     assert 0.08 < (everything < -8).mean() < 0.5
 
 
-def test_a_ring_is_brighter_than_what_it_surrounds(stacks: list[list[Slice]]) -> None:
+def test_a_ring_is_brighter_than_its_interior(stacks: list[list[Slice]]) -> None:
     compared = 0
     for one in (one for stack in stacks for one in stack):
         core, whole, ring = one.masks
@@ -176,7 +176,7 @@ def test_a_ring_is_brighter_than_what_it_surrounds(stacks: list[list[Slice]]) ->
     assert compared >= 5
 
 
-def test_what_is_not_a_lesion_changes_pixels_and_no_box(stacks: list[list[Slice]]) -> None:
+def test_distractors_change_pixels_and_no_boxes(stacks: list[list[Slice]]) -> None:
     changed = 0
     for stack in stacks[:40]:
         patient = stack[0].patient
@@ -189,8 +189,8 @@ def test_what_is_not_a_lesion_changes_pixels_and_no_box(stacks: list[list[Slice]
     assert changed == 40 * 3
 
 
-def test_bright_things_that_are_no_lesion_occur_without_a_tumor(stacks: list[list[Slice]]) -> None:
-    """Whoever boxes the brightest thing must be wrong here: blobs and vessels stand out as tumors do."""
+def test_bright_distractors_occur_without_a_tumor(stacks: list[list[Slice]]) -> None:
+    """Always boxing the brightest object must fail here: blobs and vessels stand out like tumors."""
     healthy = [stack[0].patient for stack in stacks if stack[0].patient.tumor is None]
     assert healthy
     for patient in healthy:
@@ -199,7 +199,7 @@ def test_bright_things_that_are_no_lesion_occur_without_a_tumor(stacks: list[lis
         assert max(abs(blob.level - patient.levels.tissue) for blob in inside) > 0.2
 
 
-def test_neighboring_slices_resemble_each_other(stacks: list[list[Slice]]) -> None:
+def test_neighboring_slices_are_similar(stacks: list[list[Slice]]) -> None:
     neighbors, strangers, ends = [], [], []
     for number, stack in enumerate(stacks):
         pictures = [one.pixels for one in stack]
@@ -218,10 +218,10 @@ def test_scans_differ(stacks: list[list[Slice]], name: str) -> None:
 
 
 def test_the_brightest_pixel_is_often_not_the_tumors(slices: list[Slice]) -> None:
-    """A tumor whose brightest pixel is the picture's brightest needs no detector.
+    """If the picture's brightest pixel is in the tumor, finding it needs no detector.
 
-    In real slices that is so in 93 % of those of six FLAIR patients without a skull, and in 4 % of slices of
-    the sequences that hospitals mix, with one.
+    This holds for 93 % of the real slices of six skull-stripped FLAIR patients, and for 4 % of the slices of
+    mixed clinical sequences with a skull.
     """
     found = []
     for one in slices:

@@ -8,7 +8,7 @@ from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.runtime.errors import InputError
 from tests.unit.exports import FAULTS, HEADER, write_export, write_rows
 
-# Readable, but not complete: whether that is enough is for the splits' method to say.
+# Readable, but incomplete: the split method decides whether that is enough.
 READABLE = ["split missing"]
 
 
@@ -45,7 +45,7 @@ def test_reads_images_and_boxes_of_the_three_splits(tmp_path: Path) -> None:
     assert [len(split.boxes) for split in export.splits[1:]] == [0, 0]
 
 
-def test_a_column_has_its_type_however_few_its_rows(tmp_path: Path) -> None:
+def test_a_column_has_its_type_even_with_few_rows(tmp_path: Path) -> None:
     write_export(tmp_path / "export", train=["volume_1_slice_2.jpg,40,30,label1,1,2,3,4"])
 
     types = [dict(split.boxes.dtypes) for split in read_export(tmp_path / "export", tmp_path).splits]
@@ -61,17 +61,17 @@ def test_a_column_has_its_type_however_few_its_rows(tmp_path: Path) -> None:
     }
 
 
-def test_splits_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+def test_missing_splits_are_left_out(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     FAULTS["split missing"][0](folder)
 
     assert [split.name for split in read_export(folder, tmp_path).splits] == ["train", "test"]
 
 
-def test_rows_are_numbered_as_an_editor_shows_them(tmp_path: Path) -> None:
+def test_rows_are_numbered_like_lines_in_an_editor(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     lines = [HEADER, "a.jpg,1,1,l,0,0,1,1", "", 'b.jpg,1,1,"l, ""m""",0,0,1,1', "volume_1_slice_2.jpg,1"]
-    # As a spreadsheet saves it: a byte order mark and Windows line ends.
+    # As saved by a spreadsheet: a byte order mark and Windows line endings.
     (folder / "train" / "_annotations.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
 
     train = read_train(folder)
@@ -124,7 +124,7 @@ def test_a_bad_row_is_a_finding(tmp_path: Path, row: str, kind: str, words: str)
     assert len(message) < 200
 
 
-def test_what_is_not_an_image_is_named_and_an_image_that_is_lost_is_bad(tmp_path: Path) -> None:
+def test_other_files_are_named_and_unusable_images_are_bad(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     (folder / "train" / "a.bmp").write_bytes(b"")
     (folder / "train" / "b.jpg").mkdir()
@@ -133,7 +133,7 @@ def test_what_is_not_an_image_is_named_and_an_image_that_is_lost_is_bad(tmp_path
     (folder / "train" / "notes.txt").write_bytes(b"")
     (folder / "train" / "C.JPEG").write_bytes(b"")
     (folder / "train" / "D.PNG").write_bytes(b"")
-    # What programs leave of themselves.
+    # Files left by programs.
     for name in (".DS_Store", "._C.JPEG", "classes.txt", "Thumbs.db"):
         (folder / "train" / name).write_bytes(b"")
 
@@ -152,7 +152,7 @@ def test_what_is_not_an_image_is_named_and_an_image_that_is_lost_is_bad(tmp_path
 def test_a_quote_that_swallows_rows_is_refused(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     good = "volume_1_slice_1.jpg,40,30,label0,1,1,2,2"
-    # Read as CSV, rows 3 to 5 are one row of eight values, whose label goes over three lines.
+    # As CSV, rows 3 to 5 are one row of eight values, whose label spans three lines.
     write_rows(folder, "train", [good, 'a.jpg,40,30,"label0', good, 'label0",1,1,2,2', good])
 
     with pytest.raises(InputError, match=r"train/_annotations.csv row 3 has a quoted value that continues"):

@@ -1,4 +1,4 @@
-"""From which probability a label counts as predicted."""
+"""Thresholds: the probability from which a label counts as predicted."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ TUNED = EvaluateConfig(threshold="tuned")
 def make_rows(
     present: list[bool], probability: list[float], label: str = "a", copies: int = 12
 ) -> pd.DataFrame:
-    """Of each patient these images."""
+    """Rows with these images for each patient."""
     return pd.DataFrame(
         {
             "model": "final",
@@ -31,7 +31,7 @@ def make_rows(
 
 
 def test_by_hand() -> None:
-    # From 0.4 on both are found and nothing else is; the next lower probability is 0.3.
+    # At a threshold of 0.4 both and nothing else are found; the next lower probability is 0.3.
     rows = make_rows([True, True, False, False], [0.9, 0.4, 0.3, 0.1])
     assert find_thresholds(rows, ["a"], TUNED) == {"a": pytest.approx(0.35)}
     given = EvaluateConfig(threshold=0.3)
@@ -39,8 +39,8 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_of_many_patients_it_is_near_the_highest_f1(seed: int) -> None:
-    """And far from 0.5, from which few are found."""
+def test_with_many_patients_it_is_close_to_the_highest_f1(seed: int) -> None:
+    """It is far from 0.5, at which few are found."""
     rng = np.random.default_rng(seed)
     present = rng.random(1500) < 0.2
     rows = make_rows(present.tolist(), (0.1 * present + 0.3 * rng.random(1500)).tolist(), copies=1)
@@ -51,7 +51,7 @@ def test_of_many_patients_it_is_near_the_highest_f1(seed: int) -> None:
 
 
 def test_noise_seldom_moves_a_threshold() -> None:
-    """Half of the time another threshold than 0.5, which is right, is the best one of so few by chance."""
+    """With so few images, a threshold other than the correct 0.5 is the best by chance half of the time."""
     moved, better = [], []
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -65,13 +65,15 @@ def test_noise_seldom_moves_a_threshold() -> None:
     assert sum(better) >= 10 and sum(moved) <= 3
 
 
-def test_what_valid_cannot_tell_is_decided_at_a_half() -> None:
+def test_if_valid_is_not_sufficient_the_threshold_is_a_half() -> None:
     assert find_thresholds(make_rows([False, False], [0.9, 0.1]), ["a"], TUNED) == {"a": 0.5}
     one = make_rows([True, True, False], [0.4, 0.3, 0.1], copies=1)
-    assert find_thresholds(one, ["a"], TUNED) == {"a": 0.5}, "nobody is left out"
+    assert find_thresholds(one, ["a"], TUNED) == {"a": 0.5}, "no patient can be left out"
     single = pd.concat([one, make_rows([False], [0.2]).assign(patient_id="another")])
-    assert find_thresholds(single, ["a"], TUNED) == {"a": 0.5}, "whoever has it cannot be left out"
-    # The constant baseline predicts what it predicts.
+    assert find_thresholds(single, ["a"], TUNED) == {"a": 0.5}, (
+        "the only patient with the label cannot be left out"
+    )
+    # The constant baseline always predicts the label.
     assert find_thresholds(make_rows([True, False], [1.0, 1.0]), ["a"], TUNED) == {"a": 0.5}
     everywhere = find_thresholds(make_rows([True, True], [0.4, 0.2]), ["a"], TUNED)
     assert everywhere == {"a": pytest.approx(0.1)}
@@ -80,19 +82,19 @@ def test_what_valid_cannot_tell_is_decided_at_a_half() -> None:
         find_thresholds(make_rows([True], [0.5]).assign(split="test"), ["a"], TUNED)
 
 
-def test_the_test_split_is_not_looked_at() -> None:
+def test_the_test_split_is_not_used() -> None:
     valid = make_rows([True, False], [0.3, 0.1])
     test = make_rows([False, True], [0.7, 0.1]).assign(split="test")
     assert find_thresholds(pd.concat([valid, test]), ["a"], TUNED) == {"a": pytest.approx(0.2)}
 
 
-def test_where_patients_are_unknown_pictures_are_drawn() -> None:
+def test_if_patients_are_unknown_pictures_are_resampled() -> None:
     rows = make_rows([True, True, False, False], [0.9, 0.4, 0.3, 0.1]).assign(patient_id=None)
     rows["filename"] = [f"{number}.jpg" for number in range(len(rows))]
     assert find_thresholds(rows, ["a"], TUNED) == {"a": pytest.approx(0.35)}
 
 
-def test_each_model_and_label_has_its_own() -> None:
+def test_each_model_and_label_has_its_own_threshold() -> None:
     rows = pd.concat([make_rows([True, True], [0.3, 0.6], label, copies=1) for label in ("a", "b")])
     rows = pd.concat([rows, rows.assign(model="boxes", probability=np.nan)])
     decided = with_decisions(rows, {"final": {"a": 0.5, "b": 0.1}, "boxes": {}})

@@ -19,7 +19,7 @@ from tests.unit.disks import fill, small_disk
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a SQLite store; making its tables takes seconds."""
+    """The address of a SQLite store; creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
@@ -27,15 +27,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def client(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> MlflowClient:
-    """A client of the store that the environment names, with an experiment of the test's own."""
-    monkeypatch.chdir(tmp_path)  # where MLflow puts the files that go with a store in a file
+    """A client of the store set in the environment, with a separate experiment for the test."""
+    monkeypatch.chdir(tmp_path)  # MLflow writes a file store's artifacts to the working folder
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
     return MlflowClient()
 
 
 def nested(client: MlflowClient, parent: str) -> list[str]:
-    """The names of the runs inside of another."""
+    """The names of the runs nested in another."""
     experiment = client.get_run(parent).info.experiment_id
     found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     return sorted(each.info.run_name for each in found)
@@ -47,8 +47,8 @@ ODD_LABELS = [
 ]
 
 
-def test_mlflow_takes_the_figures_of_every_label_that_the_configuration_takes(client: MlflowClient) -> None:
-    """Or a run would end with its traceback after all steps."""
+def test_mlflow_accepts_the_figures_of_every_valid_label(client: MlflowClient) -> None:
+    """Otherwise a run would end with MLflow's traceback after all steps."""
     labels = TypeAdapter(Labels).validate_python(ODD_LABELS)
     names = [
         name.format(metric_name(label))
@@ -60,14 +60,14 @@ def test_mlflow_takes_the_figures_of_every_label_that_the_configuration_takes(cl
     assert client.get_run(run.id).data.metrics.keys() == set(names)
 
 
-def test_more_figures_than_mlflow_takes_at_once(client: MlflowClient) -> None:
+def test_more_figures_than_mlflow_accepts_at_once(client: MlflowClient) -> None:
     figures = {f"final/label {number}/f1": number / 2000 for number in range(1500)}
     with open_run("phase1_box") as run:
         run.log_metrics(figures)
     assert client.get_run(run.id).data.metrics == figures
 
 
-def test_a_training_is_a_run_inside_of_the_pipelines(
+def test_a_training_is_nested_in_the_pipelines_run(
     client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
@@ -86,7 +86,7 @@ def test_a_training_is_a_run_inside_of_the_pipelines(
     parent.log_text("<p>", "report.html")
     parent.end()
 
-    # Anything that looks at the store sees it: this is not what the run remembers of itself.
+    # Read from the store, not from the run's own state.
     [experiment] = client.search_experiments(filter_string=f"name = '{EXPERIMENT}'")
     by_name = {found.info.run_name: found for found in client.search_runs([experiment.experiment_id])}
     assert set(by_name) == {"quick-0504-130201", "phase1_box", "phase2_classification"}
@@ -104,7 +104,7 @@ def test_a_training_is_a_run_inside_of_the_pipelines(
     assert {event.text for event in EventReader(tmp_path / "events.jsonl").read()} == {parent.id}
 
 
-def test_the_runs_own_store_holds_its_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runs_own_store_also_has_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(environment.MLFLOW, str(tmp_path))
     monkeypatch.setenv(environment.RUN, "quick")
     pipeline_run().log_text("<p>", "report.html")
@@ -113,7 +113,7 @@ def test_the_runs_own_store_holds_its_files_too(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "mlflow.db").is_file()
 
 
-def test_a_run_that_a_backend_made_for_the_step_is_written_to_and_not_ended(
+def test_a_run_created_by_a_backend_for_the_step_is_used_and_not_ended(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = client.create_experiment("a backend's")
@@ -121,7 +121,7 @@ def test_a_run_that_a_backend_made_for_the_step_is_written_to_and_not_ended(
     given = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
     monkeypatch.setenv("MLFLOW_RUN_ID", given)
-    monkeypatch.setenv(environment.RUN, "not looked at")
+    monkeypatch.setenv(environment.RUN, "not used")
     with open_run("phase1_box") as run:
         run.log_metrics({"loss": 1.0})
     assert run.id == given
@@ -130,21 +130,21 @@ def test_a_run_that_a_backend_made_for_the_step_is_written_to_and_not_ended(
     assert pipeline_run().id == parent
     assert len(client.search_runs([experiment])) == 2
 
-    # A backend may tell the pipeline's own run instead.
+    # A backend may give the pipeline's run instead.
     monkeypatch.setenv("MLFLOW_RUN_ID", parent)
     with open_run("phase2_classification"):
         pass
     assert len(nested(client, parent)) == 2
 
 
-def test_two_steps_at_once_make_one_pipeline_run(
+def test_two_concurrent_steps_create_one_pipeline_run(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(environment.RUN, "at once")
     real, found = tracking._find, []
 
     def find_late(*arguments: str) -> str:
-        """Answers at first what it would a moment before the other step has made the run."""
+        """Responds at first as if the other step had not created the run yet."""
         found.append(real(*arguments))
         if len(found) == 1:
             client.create_run(tracking._experiment(client), tags={NAME_TAG: "at once"})
@@ -158,7 +158,7 @@ def test_two_steps_at_once_make_one_pipeline_run(
     assert only.info.run_id == run.id
 
 
-def test_what_killed_processes_left_open_is_ended(
+def test_open_runs_of_killed_processes_are_ended(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(environment.RUN, "killed")
@@ -176,7 +176,7 @@ def test_what_killed_processes_left_open_is_ended(
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), SystemExit(2), KeyboardInterrupt()], ids=repr)
-def test_a_run_that_fails_is_marked_so(client: MlflowClient, error: BaseException) -> None:
+def test_a_failed_run_is_marked_as_failed(client: MlflowClient, error: BaseException) -> None:
     ids = []
 
     def fail() -> None:
@@ -206,7 +206,7 @@ def test_a_killed_run_is_ended_by_the_one_that_resumes_it(
 
 
 class Failing(BaseHTTPRequestHandler):
-    """A server that answers with its own failure."""
+    """A server that responds with an internal error."""
 
     def do_GET(self) -> None:
         self.send_error(500)
@@ -215,11 +215,11 @@ class Failing(BaseHTTPRequestHandler):
         self.send_error(500)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @pytest.mark.parametrize("kind", ["gone", "failing", "full disk", "no database", "no address"])
-def test_what_mlflow_cannot_do_is_one_sentence(
+def test_errors_of_mlflow_are_one_sentence(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -252,7 +252,7 @@ def test_what_mlflow_cannot_do_is_one_sentence(
     assert "secret" not in said
 
 
-def test_a_server_that_goes_meanwhile_hides_no_other_error(
+def test_a_server_that_fails_meanwhile_hides_no_other_error(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(*_: object) -> None:
@@ -265,7 +265,7 @@ def test_a_server_that_goes_meanwhile_hides_no_other_error(
         pass
 
 
-def test_a_step_by_hand_has_a_run_of_its_own(client: MlflowClient) -> None:
+def test_a_manually_started_step_has_its_own_run(client: MlflowClient) -> None:
     assert pipeline_run().id == ""
     with open_run("phase1_box") as run:
         pass
@@ -282,7 +282,7 @@ def test_a_second_run_joins_the_experiment(client: MlflowClient) -> None:
     assert len(set(ids)) == 2
 
 
-def test_an_injected_experiment_is_honoured(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_injected_experiment_is_used(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     given = client.create_experiment("given by the backend")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", given)
     with open_run("by hand") as run:

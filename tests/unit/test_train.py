@@ -39,7 +39,7 @@ TOP_LAYERS = 20
 def boxes_model(
     tiny_overrides: list[str], tiny_records: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The box head's training on a frozen random backbone, until the first epoch that is not better."""
+    """Trains the box head on a frozen random backbone, until the first epoch without improvement."""
     output = tmp_path_factory.mktemp("models") / "boxes"
     config = make_config(tiny_overrides, "phase1_box", **HASTY, epochs=40, early_stopping_patience=1)
     train(config, open_records(tiny_records), output)
@@ -48,9 +48,9 @@ def boxes_model(
 
 @pytest.fixture(scope="module")
 def labels_model(tiny_overrides: list[str], tiny_records: Path, boxes_model: Path) -> Path:
-    """Then the class head's, through the frozen backbone, since its images change."""
+    """Then trains the class head through the frozen backbone, since images are augmented."""
     output = boxes_model.parent / "labels"
-    # Of so few patients almost nothing can be learned that holds for others: many tries, far apart.
+    # So few patients allow almost no generalization: many epochs with large steps.
     changes = {"augment": "true", "learning_rate": 3e-2, "epochs": 16, "early_stopping_patience": 16}
     config = make_config(tiny_overrides, "phase2_classification", "training.batch_size=4", **changes)
     train(config, open_records(tiny_records), output, open_model(boxes_model))
@@ -59,13 +59,13 @@ def labels_model(tiny_overrides: list[str], tiny_records: Path, boxes_model: Pat
 
 @pytest.fixture(scope="module")
 def tracked(labels_model: Path) -> str:
-    """The address of an MLflow store for the last training."""
+    """The address of the last training's MLflow store."""
     return f"sqlite:///{labels_model.parent / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="module")
 def tuned_model(tiny_overrides: list[str], tiny_records: Path, labels_model: Path, tracked: str) -> Path:
-    """Then both heads' and the top of the backbone, tracked as a part of a pipeline run."""
+    """Then trains both heads and the top of the backbone, tracked as part of a pipeline run."""
     output = labels_model.parent / "tuned"
     published = labels_model.parent / "published"
     changes = {"trainable_layers": TOP_LAYERS, "publish_to": published}
@@ -83,7 +83,7 @@ def described(path: Path) -> ModelDescription:
 
 @functools.cache
 def loaded(path: Path) -> keras.Model:
-    """The model of an artifact that stays as it is."""
+    """The model of an artifact that is not modified."""
     return load_model(open_model(path))
 
 
@@ -98,7 +98,7 @@ def predict(model: Path, head: str, images: np.ndarray) -> np.ndarray:
     return loaded(model)(images, training=False)[head].numpy()
 
 
-def test_the_class_heads_training_leaves_the_boxes_as_they_are(
+def test_training_the_class_head_does_not_change_the_boxes(
     boxes_model: Path, labels_model: Path, tiny_records: Path
 ) -> None:
     changed = changed_weights(loaded(boxes_model), loaded(labels_model))
@@ -109,13 +109,13 @@ def test_the_class_heads_training_leaves_the_boxes_as_they_are(
     )
 
 
-def test_the_best_epochs_weights_are_handed_on(boxes_model: Path, tiny_records: Path) -> None:
+def test_the_best_epochs_weights_are_the_result(boxes_model: Path, tiny_records: Path) -> None:
     phase = described(boxes_model).phases[0]
     scores = [epoch["val_boxes_iou"] for epoch in phase.epochs]
     best = int(np.argmax(scores))
     assert phase.best_epoch == best + 1
     assert len(scores) == best + 2 < 40, "early stopping ended it an epoch after the best"
-    assert scores[best] - scores[-1] > 1e-4, "else the last weights would do as well"
+    assert scores[best] - scores[-1] > 1e-4, "otherwise the last weights would be as good"
 
     images, truth = valid_examples(tiny_records)
     there = present(truth)
@@ -123,7 +123,7 @@ def test_the_best_epochs_weights_are_handed_on(boxes_model: Path, tiny_records: 
     assert mean == pytest.approx(scores[best], abs=1e-5)
 
 
-def test_the_class_heads_figure_is_that_of_the_model(labels_model: Path, tiny_records: Path) -> None:
+def test_the_class_heads_figure_equals_that_of_the_model(labels_model: Path, tiny_records: Path) -> None:
     examples = list(load_split(open_records(tiny_records), "valid", 32).as_numpy_iterator())
     images, _ = valid_examples(tiny_records)
     auc = keras.metrics.AUC(multi_label=True, num_labels=3)
@@ -133,7 +133,7 @@ def test_the_class_heads_figure_is_that_of_the_model(labels_model: Path, tiny_re
     assert metrics["val_labels_auc"] == pytest.approx(float(auc.result()), abs=1e-3)
 
 
-def test_a_phase_that_makes_its_start_model_worse_hands_that_on(
+def test_a_phase_that_does_not_improve_its_start_model_outputs_it(
     tiny_overrides: list[str],
     labels_model: Path,
     tiny_records: Path,
@@ -158,7 +158,7 @@ def test_a_phase_that_makes_its_start_model_worse_hands_that_on(
 def test_the_same_seed_gives_the_same_figures_and_weights(
     tiny_overrides: list[str], boxes_model: Path, tiny_records: Path, tmp_path: Path
 ) -> None:
-    """And the best epoch's weights are handed on without early stopping too."""
+    """The best epoch's weights are the result without early stopping, too."""
     first = described(boxes_model)
     epochs = first.phases[0].epochs
     again = make_config(tiny_overrides, "phase1_box", **HASTY, epochs=len(epochs), early_stopping_patience=30)
@@ -171,9 +171,7 @@ def test_the_same_seed_gives_the_same_figures_and_weights(
     assert changed_weights(loaded(boxes_model), loaded(tmp_path / "model")) == set()
 
 
-def test_the_description_says_what_the_model_is(
-    boxes_model: Path, labels_model: Path, tuned_model: Path
-) -> None:
+def test_the_description_is_complete(boxes_model: Path, labels_model: Path, tuned_model: Path) -> None:
     description = described(tuned_model)
     assert description.title == "phase3 finetune"
     assert description.labels == ["label0", "label1", "label2"]
@@ -188,7 +186,7 @@ def test_the_description_says_what_the_model_is(
     assert phases[:2] == described(labels_model).phases
     assert phases[:1] == described(boxes_model).phases
     assert phases[2].config["phase"]["trainable_layers"] == TOP_LAYERS
-    assert phases[2].config["model"]["dropout"] == 0.2, "the defaults are in it"
+    assert phases[2].config["model"]["dropout"] == 0.2, "defaults are included"
     best = max(phases[2].epochs, key=PhaseConfig(**phases[2].config["phase"]).judge)
     assert phases[2].best_epoch == best["epoch"]
     labels = [f"{name}_{label}" for name in ("iou", "ap50") for label in description.labels]
@@ -198,7 +196,7 @@ def test_the_description_says_what_the_model_is(
     assert description.metrics.items() <= best.items()
 
 
-def test_the_title_tells_of_a_backbone_that_never_learned(boxes_model: Path, labels_model: Path) -> None:
+def test_the_title_says_if_the_backbone_was_never_trained(boxes_model: Path, labels_model: Path) -> None:
     assert described(boxes_model).title == "phase1 box (frozen random backbone)"
     assert described(labels_model).title == "phase2 classification (frozen random backbone)"
 
@@ -212,10 +210,10 @@ def test_a_model_file_has_no_optimizer_state(tuned_model: Path, tmp_path: Path) 
         sizes: list[int] = []
         file.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
     weights = loaded(tuned_model).count_params()
-    assert weights <= sum(sizes) < weights + 100  # the random generators' seeds come on top
+    assert weights <= sum(sizes) < weights + 100  # plus the seeds of random generators
 
 
-def test_a_training_is_tracked_inside_of_the_pipelines_run(
+def test_a_training_is_tracked_in_the_pipelines_run(
     tuned_model: Path, tracked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
@@ -226,19 +224,19 @@ def test_a_training_is_tracked_inside_of_the_pipelines_run(
 
     assert parent.info.run_name == "pipeline"
     assert run.info.run_name == "phase3_finetune"
-    assert (run.info.status, parent.info.status) == ("FINISHED", "RUNNING"), "the pipeline's goes on"
+    assert (run.info.status, parent.info.status) == ("FINISHED", "RUNNING"), "the pipeline's run continues"
     assert run.data.params["phase.learning_rate"] == "0.001"
     assert run.data.params["model.backbone"] == "resnet50"
-    assert run.data.params["model.dropout"] == "0.2", "the defaults are among them"
+    assert run.data.params["model.dropout"] == "0.2", "defaults are included"
     points = client.get_metric_history(run.info.run_id, "val_boxes_iou")
-    assert [point.step for point in points] == [0, 1], "the start model's is among them"
+    assert [point.step for point in points] == [0, 1], "the start model's figure is included"
     best = points[description.phases[-1].best_epoch].value
     assert run.data.metrics["best_val_boxes_iou"] == description.metrics["val_boxes_iou"] == best
     assert run.data.tags["data"] == "synthetic"
     assert len(client.search_logged_models([run.info.experiment_id])) == 1
 
 
-def test_a_model_is_published_where_its_phase_says(tuned_model: Path, tracked: str) -> None:
+def test_a_model_is_published_to_its_phases_address(tuned_model: Path, tracked: str) -> None:
     [copy] = (tuned_model.parent / "published").iterdir()
     for name in (MANIFEST, MODEL_FILE):
         assert (copy / name).read_bytes() == (tuned_model / name).read_bytes()
@@ -249,7 +247,7 @@ def test_a_model_is_published_where_its_phase_says(tuned_model: Path, tracked: s
 def test_mlflow_gets_a_copy_of_the_model(
     tuned_model: Path, tiny_records: Path, tracked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what one must know of it. `test_served` loads such a copy where the library is not."""
+    """It includes the model's metadata. `test_served` loads such a copy without the library."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
     run = MlflowClient().get_run(described(tuned_model).mlflow_run_id)
     [logged] = MlflowClient().search_logged_models([run.info.experiment_id])
@@ -268,7 +266,7 @@ def test_mlflow_gets_a_copy_of_the_model(
     assert shapes == {"boxes": (-1, 3, 4), "labels": (-1, 3), "scores": (-1, 3)}
 
 
-def test_it_predicts_for_image_files_what_the_evaluation_says(
+def test_predictions_for_image_files_equal_those_of_the_evaluation(
     tuned_model: Path,
     tiny_dataset: Path,
     tiny_records: Path,
@@ -276,7 +274,7 @@ def test_it_predicts_for_image_files_what_the_evaluation_says(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As an artifact, and as MLflow loads it by itself, from its run and under an alias."""
+    """For the artifact, and the model in MLflow, from its run and by an alias."""
     records = open_records(tiny_records)
     models = {"final": open_model(tuned_model)}
     table = evaluation_predict(EvaluateConfig(), records, models, tmp_path / "predictions").table
@@ -298,7 +296,7 @@ def test_it_predicts_for_image_files_what_the_evaluation_says(
         assert found["image"].tolist() == [image for image in images for _ in range(3)]
         np.testing.assert_allclose(found["probability"], rows["probability"], atol=2e-6)
         np.testing.assert_allclose(found["score"], rows["score"], atol=2e-6)
-        # An artifact that no run has judged answers at the default.
+        # An artifact that no run has evaluated uses the default threshold.
         expected = thresholds if number else dict.fromkeys(thresholds, 0.5)
         assert found["threshold"].tolist() == [expected[label] for label in found["label"]]
         assert found["present"].tolist() == (found["probability"] >= found["threshold"]).tolist()
@@ -322,7 +320,7 @@ SIXTH_PHASE = {
 }
 
 
-def test_a_sixth_phase_is_a_change_of_configuration(
+def test_a_sixth_phase_needs_only_configuration(
     tiny_overrides: list[str],
     tuned_model: Path,
     tiny_records: Path,
@@ -355,7 +353,7 @@ def test_a_sixth_phase_is_a_change_of_configuration(
     assert json.loads(capsys.readouterr().out) == description.metrics
     changed = changed_weights(loaded(tuned_model), loaded(output))
     box_head = {weight.path for weight in loaded(output).weights if weight.path.startswith("boxes_")}
-    # Of so few patients little is learned that holds for others: no epoch may be better than the start.
+    # So few patients allow little generalization: perhaps no epoch is better than the start model.
     assert changed == (box_head if description.phases[-1].best_epoch else set())
     start, *epochs = description.phases[-1].epochs
     rates = [epoch["learning_rate"] for epoch in epochs]

@@ -25,7 +25,7 @@ def make_artifact(path: Path, content: str = "content") -> Path:
 
 
 def make_large_artifact(path: Path) -> Path:
-    """An artifact with a folder inside, and a file that is uploaded in more than one piece."""
+    """An artifact with a subfolder, and a file that is uploaded in several parts."""
     with publish(path) as draft:
         draft.manifest = ModelManifest()
         (draft.path / "inner").mkdir()
@@ -36,7 +36,7 @@ def make_large_artifact(path: Path) -> Path:
 
 
 def downloaded(address: str) -> dict[str, bytes]:
-    """What a reader gets of an artifact at an address."""
+    """The files that a reader gets from an artifact's address."""
     with local_copy(open_path(address), ModelManifest) as folder:
         return contents(folder)
 
@@ -58,7 +58,7 @@ def test_an_artifact_goes_to_a_bucket_and_back(
     assert bucket.names() == [f"models/one/{name}" for name in sorted(contents(path))]
 
     assert downloaded(f"{bucket.address}/models/one/") == contents(path)
-    assert list((tmp_path / "temporary").iterdir()) == [], "nothing is left on this machine"
+    assert list((tmp_path / "temporary").iterdir()) == [], "no local files are left"
 
 
 def test_a_copy_to_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
@@ -72,14 +72,16 @@ def test_a_copy_to_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path
         assert list(disk.rglob("*")) == [disk / "models"]
 
 
-def test_an_artifact_is_visible_once_it_is_whole(google_bucket: GoogleBucket, tmp_path: Path) -> None:
+def test_an_artifact_is_visible_only_when_complete(google_bucket: GoogleBucket, tmp_path: Path) -> None:
     upload(make_large_artifact(tmp_path / "artifact"), "gs://bucket/one")
     assert google_bucket.names_by_age()[-1] == "one/manifest.json"
 
 
-def test_a_half_uploaded_artifact_is_none_until_it_is_finished(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_partly_uploaded_artifact_does_not_exist_until_it_is_complete(
+    bucket: Bucket, tmp_path: Path
+) -> None:
     path, address = make_artifact(tmp_path / "artifact"), f"{bucket.address}/one"
-    bucket.put("one/file.txt", b"half")  # what an upload leaves that was killed
+    bucket.put("one/file.txt", b"half")  # left by a killed upload
 
     with pytest.raises(InputError, match=rf"{address} holds no model artifact: no manifest\.json"):
         downloaded(address)
@@ -87,7 +89,7 @@ def test_a_half_uploaded_artifact_is_none_until_it_is_finished(bucket: Bucket, t
     assert downloaded(address) == contents(path)
 
 
-def test_an_upload_that_fails_publishes_nothing(
+def test_a_failed_upload_publishes_nothing(
     google_bucket: GoogleBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = google_bucket.storage.create_file
@@ -103,7 +105,7 @@ def test_an_upload_that_fails_publishes_nothing(
     assert google_bucket.names() == []
 
 
-def test_an_artifact_at_an_address_is_never_another(bucket: Bucket, tmp_path: Path) -> None:
+def test_an_artifact_at_an_address_is_never_replaced(bucket: Bucket, tmp_path: Path) -> None:
     path, other = make_artifact(tmp_path / "artifact"), make_artifact(tmp_path / "other", "other")
     for address in (f"{bucket.address}/one", str(tmp_path / "one")):
         upload(path, address)
@@ -122,7 +124,7 @@ def test_an_artifact_at_an_address_is_never_another(bucket: Bucket, tmp_path: Pa
     ],
     ids=["replaced", "missing"],
 )
-def test_an_artifact_of_other_files_does_not_come_back(
+def test_an_artifact_with_wrong_files_is_not_downloaded(
     bucket: Bucket, tmp_path: Path, fault: Callable[[Bucket], None]
 ) -> None:
     address = f"{bucket.address}/one"
@@ -132,14 +134,14 @@ def test_an_artifact_of_other_files_does_not_come_back(
         downloaded(address)
 
 
-def test_a_damaged_artifact_does_not_come_back(google_bucket: GoogleBucket, tmp_path: Path) -> None:
+def test_a_damaged_artifact_is_not_downloaded(google_bucket: GoogleBucket, tmp_path: Path) -> None:
     upload(make_artifact(tmp_path / "artifact"), "gs://bucket/one")
     google_bucket.damage("one/file.txt")
     with pytest.raises(InputError, match=r"gs://bucket/one: .* do not match the bucket's checksum"):
         downloaded("gs://bucket/one")
 
 
-def test_a_copy_is_published_under_a_name_that_follows_its_content(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_copy_is_published_under_a_name_derived_from_its_content(bucket: Bucket, tmp_path: Path) -> None:
     one, other = make_artifact(tmp_path / "one"), make_artifact(tmp_path / "other", "other")
     for destination in (f"{bucket.address}/models/", str(tmp_path / "models" / "published")):
         addresses = [publish_copy(path, destination) for path in (one, other, one)]

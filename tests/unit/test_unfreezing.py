@@ -1,4 +1,4 @@
-"""What learns in each of the mission's five trainings, and what does not."""
+"""Trainable and frozen parts in each of the five phases of `phases=mission`."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from tests.unit.trainings import changed_weights
 
 pytestmark = pytest.mark.slow
 
-# By training: what it starts from, the heads that learn, and how many of the backbone's 175 layers do.
-# The shared tiny configuration leaves something frozen where the shipped one has phase 1 unfreeze everything.
+# By phase: its start, the trainable heads, and the number of trainable layers of the backbone's 175.
+# The shared tiny configuration freezes a part in phase 1, where the default one unfreezes everything.
 TRAININGS = {
     "baseline_classification": (None, {"labels"}, 0),
     "baseline_box": (None, {"boxes"}, 0),
@@ -25,7 +25,7 @@ TRAININGS = {
     "phase2_classification": ("phase1_box", {"labels"}, 0),
     "phase3_finetune": ("phase2_classification", {"labels", "boxes"}, 20),
 }
-# Of a head: the pyramid has one for each of its four maps and one for their sum, each tower two.
+# Normalizations of a head: the pyramid has one per map (four) and one for their sum, each tower has two.
 NORMALIZATIONS = {"labels": 1, "boxes": 9}
 
 
@@ -39,7 +39,7 @@ def configs(tiny_overrides: list[str]) -> dict[str, TrainConfig]:
 def models(
     configs: dict[str, TrainConfig], tiny_records: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Model]:
-    """The models of all trainings, for real, by name."""
+    """The trained models of all phases, by name."""
     folder, records = tmp_path_factory.mktemp("models"), open_records(tiny_records)
     made: dict[str, Model] = {}
     for name, (start, _, _) in TRAININGS.items():
@@ -49,7 +49,7 @@ def models(
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_what_is_frozen_stays_bit_identical_and_all_else_learns(
+def test_frozen_weights_stay_bit_identical_and_all_others_change(
     name: str, configs: dict[str, TrainConfig], models: dict[str, Model]
 ) -> None:
     start, heads, layers = TRAININGS[name]
@@ -68,19 +68,19 @@ def test_what_is_frozen_stays_bit_identical_and_all_else_learns(
     learning |= of_heads
 
     frozen = {weight.path for weight in after.weights} - learning
-    assert changed & frozen == set(), "moving statistics are among the weights"
-    # A bias before a normalization has no effect, so no gradient; rounding may leave it where it was.
+    assert changed & frozen == set(), "this includes moving statistics"
+    # A bias before a normalization has no effect and no gradient; rounding may leave it unchanged.
     assert {path for path in learning - changed if not path.endswith("conv/bias")} == set()
     assert statistics(learning - of_heads) == 2 * normalizations(backbone, layers)
     assert statistics(of_heads) == 2 * sum(NORMALIZATIONS[head] for head in heads)
 
 
 def statistics(paths: set[str]) -> int:
-    """How many of these weights are moving statistics."""
+    """The number of moving statistics among these weights."""
     return len([path for path in paths if "/moving_" in path])
 
 
 def normalizations(backbone: list[keras.layers.Layer], layers: int) -> int:
-    """How many of the backbone's top layers are normalizations; each has two moving statistics."""
+    """The number of normalizations in the backbone's top layers; each has two moving statistics."""
     top = backbone[len(backbone) - layers :]
     return len([layer for layer in top if isinstance(layer, keras.layers.BatchNormalization)])

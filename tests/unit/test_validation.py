@@ -37,7 +37,7 @@ def test_good_images_keep_their_boxes_and_negatives_are_good(tmp_path: Path) -> 
         ("..\\train\\volume_1_slice_1.jpg", "path_in_filename", ", a path"),
     ],
 )
-def test_a_row_whose_image_is_not_there_is_ignored(tmp_path: Path, name: str, kind: str, words: str) -> None:
+def test_a_row_whose_image_is_missing_is_ignored(tmp_path: Path, name: str, kind: str, words: str) -> None:
     row = f"{name},40,30,label1,5,5,10,20"
     folder = write_export(tmp_path / "export", test=[row])
 
@@ -51,7 +51,7 @@ def test_a_row_whose_image_is_not_there_is_ignored(tmp_path: Path, name: str, ki
     assert boxes_of(result) == []
 
 
-def test_an_absolute_path_is_ignored_even_where_it_is_an_image(tmp_path: Path) -> None:
+def test_an_absolute_path_is_ignored_even_if_it_is_an_image(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     target = folder / "train" / "volume_1_slice_1.jpg"
     write_rows(folder, "train", [f"{target},40,30,label1,5,5,10,20"])
@@ -130,7 +130,7 @@ def test_annotations_that_match_no_image_count_each(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"19 of 31 images \(61\.3%\) are lost"):
         check(folder, max_bad_fraction=0.6)
-    # Few beside the images, and nearly all that the export says of them.
+    # Few compared with the images, but nearly all of the export's annotations.
     with pytest.raises(InputError, match=r"19 of 20 annotations \(95\.0%\) are lost"):
         check(folder, max_bad_fraction=0.94)
     check(folder, max_bad_fraction=0.95)
@@ -145,7 +145,7 @@ def test_annotations_of_bad_images_are_lost(tmp_path: Path) -> None:
         check(folder, max_bad_fraction=0.5)
 
 
-def test_images_that_cannot_be_used_count(tmp_path: Path) -> None:
+def test_unusable_images_count(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export")
     (folder / "test" / "a.tiff").write_bytes(b"")
     (folder / "test" / "b.jpg").symlink_to(folder / "nowhere.jpg")
@@ -155,7 +155,7 @@ def test_images_that_cannot_be_used_count(tmp_path: Path) -> None:
     assert len(check(folder, max_bad_fraction=2 / 14).images) == 12
 
 
-def test_an_unknown_label_advises_to_name_it_and_no_sentence_is_long(tmp_path: Path) -> None:
+def test_an_unknown_label_suggests_naming_it_and_messages_are_short(tmp_path: Path) -> None:
     label = "x" * 10_000
     rows = [f"volume_1_slice_1.jpg,40,30,{label},1,1,9,9", f"{label}.jpg,40,30,label0,1,1,9,9"]
     folder = write_export(tmp_path / "export", train=[*rows, f"{label}/a.jpg,40,30,label0,1,1,9,9"])

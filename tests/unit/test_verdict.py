@@ -1,4 +1,4 @@
-"""What is said of figures, on evaluations whose figures are known."""
+"""The verdict on evaluations with known figures."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def make_evaluation(
     shared: SharedBySplits | None = None,
     matrix: list[list[int]] | None = None,
 ) -> Evaluation:
-    """One final model, and how it differs from others; what is not given does not differ."""
+    """One final model and its differences from others; differences that are not given are 0."""
     final = ModelEvaluation(
         title="final model",
         mlflow_run_id="",
@@ -59,7 +59,7 @@ def make_evaluation(
     )
 
 
-def test_better_than_the_constant_answer() -> None:
+def test_better_than_the_constant_baseline() -> None:
     found = make_evaluation({"constant": {"macro_f1": sure(0.1, 0.2), "mean_iou": sure(0.3, 0.4)}})
     assert verdict(found) == [
         "The final model beats the constant baseline in macro_f1 0.700 (+0.150 [+0.100, +0.200]), "
@@ -69,7 +69,7 @@ def test_better_than_the_constant_answer() -> None:
     ]
 
 
-def test_a_model_that_loses_is_said_to_lose() -> None:
+def test_a_worse_model_is_reported_as_worse() -> None:
     others = {
         "baseline_box": {"mean_iou": sure(-0.2, -0.1), "box_ap50": sure(-0.1, 0.1)},
         "constant": {"macro_f1": sure(-0.2, -0.1), "mean_iou": sure(0.1, 0.2)},
@@ -96,18 +96,18 @@ def test_without_intervals_nothing_is_decided() -> None:
     ("figures", "gain"),
     [({"center_spread": 0.05}, sure(0.05, 0.1)), ({}, sure(-0.01, 0.1)), ({}, sure(0.005, 0.02))],
 )
-def test_boxes_that_ignore_the_image_are_told(figures: dict[str, float | None], gain: Interval) -> None:
+def test_boxes_that_ignore_the_image_are_reported(figures: dict[str, float | None], gain: Interval) -> None:
     lines = verdict(make_evaluation({}, figures=figures, gain=gain))
     assert lines[0].startswith("The boxes hardly depend on the image: mean_iou is 0.500, and 0.100 with")
     assert lines[1].startswith("Try: more epochs")
 
 
-def test_boxes_that_cannot_be_shuffled_are_not_judged() -> None:
+def test_boxes_that_cannot_be_shuffled_have_no_verdict() -> None:
     alone: dict[str, float] = {"shuffled_iou": None, "center_spread": None}
     assert verdict(make_evaluation({}, figures=alone, gain=Interval(value=None))) == []
 
 
-def test_what_is_suspicious() -> None:
+def test_suspicious_properties_are_reported() -> None:
     shared = SharedBySplits(shared_patients=3, patients=["1"], identical_images=0, near_duplicates=7)
     everywhere = [[1, 0], [0, 99]]
     lines = verdict(make_evaluation({}, shared=shared, matrix=everywhere))[1:]

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def rewrite(shard: Path, change: Callable[[list[Any]], None]) -> None:
-    """Changes a shard's examples, and writes them with the right checksums."""
+    """Changes a shard's examples, and writes them with correct checksums."""
     examples = [tf.train.Example.FromString(record) for record in plain_records(shard)]
     change(examples)
     with tf.io.TFRecordWriter(str(shard)) as writer:
@@ -44,7 +44,7 @@ def remove_image(examples: list[Any]) -> None:
     del examples[0].features.feature["image/encoded"]
 
 
-def test_what_was_written_is_read_back_and_counted(small_dataset: Dataset, small_records: Records) -> None:
+def test_written_records_are_read_back_and_counted(small_dataset: Dataset, small_records: Records) -> None:
     shards = list(read_back(small_dataset, 4, small_records.path))
     assert [(shard.split, len(shard), len(shard.boxes["slot"])) for shard in shards] == [
         ("train", 4, 3),
@@ -74,7 +74,7 @@ def test_what_was_written_is_read_back_and_counted(small_dataset: Dataset, small
         (remove_image, "cannot be read back: .*image/encoded"),
     ],
 )
-def test_reading_back_finds_what_differs(
+def test_reading_back_finds_differences(
     small_dataset: Dataset, own_shards: Path, change: Callable[[list[Any]], None], words: str
 ) -> None:
     rewrite(own_shards / FIRST_SHARD, change)
@@ -93,7 +93,7 @@ def test_reading_back_finds_a_damaged_shard(small_dataset: Dataset, own_shards: 
         list(read_back(small_dataset, 4, own_shards))
 
 
-def test_reading_back_finds_a_missing_and_a_cut_shard(small_dataset: Dataset, own_shards: Path) -> None:
+def test_reading_back_finds_a_missing_and_a_truncated_shard(small_dataset: Dataset, own_shards: Path) -> None:
     last = own_shards / "train-00001-of-00002.tfrecord"
     last.write_bytes(last.read_bytes()[:-10])
     with pytest.raises(RuntimeError, match=f"{last.name} cannot be read back: "):

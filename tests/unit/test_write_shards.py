@@ -18,14 +18,14 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_shard_that_cannot_be_written_is_named(small_dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # where a file should go
+    (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # at the path of the file
 
     with pytest.raises(IsADirectoryError, match=FIRST_SHARD):
         write_shards(small_dataset, 4, tmp_path / "full", workers=2)
 
 
 def stall(small_dataset: Dataset) -> Path:
-    """Puts a named pipe in place of an image: whoever reads it waits until someone has written to it."""
+    """Replaces an image by a named pipe: a reader waits until it is written to."""
     path = small_dataset.image_folder / "train" / "volume_2_slice_3.jpg"
     path.unlink()
     os.mkfifo(path)
@@ -33,20 +33,18 @@ def stall(small_dataset: Dataset) -> Path:
 
 
 def readers(path: Path) -> list[int]:
-    """Which processes have a file open."""
+    """The processes that have a file open."""
     found = []
     for links in Path("/proc").glob("[0-9]*/fd"):
         try:
             if any(os.readlink(link) == str(path) for link in links.iterdir()):
                 found.append(int(links.parent.name))
-        except OSError:  # it has ended, or is another user's
+        except OSError:  # it has ended, or belongs to another user
             continue
     return found
 
 
-def test_the_death_of_a_worker_is_one_sentence_that_names_its_shard(
-    own_dataset: Dataset, tmp_path: Path
-) -> None:
+def test_a_killed_worker_is_one_sentence_with_its_shard(own_dataset: Dataset, tmp_path: Path) -> None:
     pipe = stall(own_dataset)
 
     def kill() -> None:
@@ -62,7 +60,7 @@ def test_the_death_of_a_worker_is_one_sentence_that_names_its_shard(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-# A shell that starts the tests in the background lets them, and what they start, ignore interrupts.
+# Tests started in the background by a shell ignore interrupts, and so do their child processes.
 
 
 def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Dataset, tmp_path: Path) -> None:

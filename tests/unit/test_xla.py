@@ -1,4 +1,4 @@
-"""What a GPU would compile: no GPU is needed to find out that XLA refuses it or answers with NaN."""
+"""The code that a GPU would compile: XLA errors and NaN are found without a GPU."""
 
 from typing import Any, Literal
 

@@ -119,7 +119,7 @@ def _decisions(present: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list
 
 
 def _sample_decisions(predictions: pd.DataFrame, predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The `DECISION_FIGURES` averaged over images: 1 for an image without true and predicted labels."""
+    """The `DECISION_FIGURES` averaged over images: 1 where a figure's denominator is 0."""
     present = predictions["present"].to_numpy(bool)
     table = pd.DataFrame({"right": present & predicted, "said": predicted, "there": present})
     counts = table.groupby(predictions["source_id"].to_numpy(), sort=False).sum().to_numpy(float)

@@ -1,4 +1,4 @@
-"""Roboflow for the tests: an export, a server on loopback that gives it, and a watch over what is said."""
+"""Roboflow for the tests: an export, a server for it on loopback, and checks for leaked secrets."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.unit.roboflow_watch import Watch, pack, serve, write_roboflow_export
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed."""
+    """An export. Do not modify."""
     return write_roboflow_export(tmp_path_factory.mktemp("roboflow") / "export")
 
 

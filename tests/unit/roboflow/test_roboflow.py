@@ -80,7 +80,7 @@ def test_a_key_file_that_is_not_text_is_one_sentence(
         (400, r"refuses to export .* \(status 400\): check dataset\.format"),
     ],
 )
-def test_a_refusal_is_one_sentence_and_not_tried_again(
+def test_a_refusal_is_one_sentence_and_not_retried(
     server: Service, watch: Watch, code: int, message: str
 ) -> None:
     server.on_question = [service.status(code)]
@@ -88,7 +88,7 @@ def test_a_refusal_is_one_sentence_and_not_tried_again(
     assert (len(server.questions), len(server.downloads)) == (1, 0)
 
 
-# What may be better at the next attempt: where it fails, how, and what the sentence says if it stays so.
+# Temporary failures: where they occur, how, and the message if they persist.
 PASSING: dict[str, tuple[str, Callable[[bytes], service.Answer], str]] = {
     "500": ("on_question", lambda _: service.status(500), "status 500"),
     "503": ("on_question", lambda _: service.status(503), "status 503"),
@@ -138,7 +138,7 @@ PASSING: dict[str, tuple[str, Callable[[bytes], service.Answer], str]] = {
 
 
 @pytest.mark.parametrize(("where", "how", "message"), PASSING.values(), ids=PASSING)
-def test_what_may_pass_is_tried_again_and_then_one_sentence(
+def test_temporary_failures_are_retried_and_then_one_sentence(
     server: Service,
     watch: Watch,
     archive: bytes,
@@ -149,7 +149,7 @@ def test_what_may_pass_is_tried_again_and_then_one_sentence(
     good = getattr(server, where)[0]
     setattr(server, where, [how(archive)])
     watch.fail(f"could not be downloaded in 5 attempts .*{message}.*; try again later")
-    assert len(server.questions) == 5, "each attempt asks for a fresh link"
+    assert len(server.questions) == 5, "each attempt requests a new link"
 
     server.questions.clear()
     server.downloads.clear()
@@ -195,7 +195,7 @@ def test_a_length_without_end_announces_none(server: Service, watch: Watch, arch
     assert "train/volume_1_slice_1.jpg" in watch.fetch()
 
 
-def test_certificates_that_are_not_there_are_one_sentence(
+def test_missing_certificates_are_one_sentence(
     server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
@@ -213,7 +213,7 @@ def test_the_back_off_grows() -> None:
     assert waits == sorted(waits) and 1 <= waits[0] <= 2 and 8 <= waits[-1] <= 9
 
 
-def test_an_export_that_roboflow_still_makes_is_waited_for(
+def test_an_export_in_progress_is_waited_for(
     server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.on_question = [service.status(202), service.status(202), service.link]
@@ -227,14 +227,14 @@ def test_an_export_that_roboflow_still_makes_is_waited_for(
         watch.fetch()
 
 
-def test_a_checksum_that_the_server_sends_is_checked(server: Service, watch: Watch, archive: bytes) -> None:
+def test_the_servers_checksum_is_verified(server: Service, watch: Watch, archive: bytes) -> None:
     md5 = base64.b64encode(hashlib.md5(archive).digest()).decode()
     server.on_download = [service.hashed(archive, f"crc32c=AAAAAA==, md5={md5}")]
     assert "train/volume_1_slice_1.jpg" in watch.fetch()
     assert len(server.downloads) == 1
 
 
-def test_a_broken_header_brings_no_address_into_the_log(server: Service, watch: Watch) -> None:
+def test_a_broken_header_does_not_leak_an_address_into_the_log(server: Service, watch: Watch) -> None:
     server.on_question = [service.malformed_headers(service.link)]
     server.on_download = [service.malformed_headers(server.on_download[0])]
     assert "train/volume_1_slice_1.jpg" in watch.fetch()
@@ -260,7 +260,7 @@ def test_an_archive_with_a_link_is_refused(server: Service, watch: Watch) -> Non
     watch.fail(r"'train/a\.jpg', a link; nothing of it is used")
 
 
-def test_an_export_that_lacks_an_image_of_its_table_is_not_whole(
+def test_an_export_that_lacks_an_annotated_image_is_incomplete(
     server: Service, watch: Watch, export: Path
 ) -> None:
     lacking = without(export, "train/volume_1_slice_1.jpg", "train/volume_2_slice_1.jpg")
@@ -280,7 +280,7 @@ def test_an_export_without_its_files_is_one_sentence(server: Service, watch: Wat
     watch.fail("train/")
 
 
-def test_a_service_that_is_not_there_is_one_sentence(
+def test_an_unreachable_service_is_one_sentence(
     server: Service, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.shutdown()
@@ -291,5 +291,7 @@ def test_a_service_that_is_not_there_is_one_sentence(
 def test_the_key_file_stays_out_of_git_and_of_the_image() -> None:
     root = Path(__file__).resolve().parents[3]
     assert ".env" in (root / ".gitignore").read_text().splitlines()
-    assert (root / ".dockerignore").read_text().splitlines()[-1] == "**/.env", "no line after it lets one in"
+    assert (root / ".dockerignore").read_text().splitlines()[-1] == "**/.env", (
+        "no later line includes it again"
+    )
     assert (root / ".env.example").read_text().splitlines()[-1] == f"{roboflow.KEY}="

@@ -1,4 +1,4 @@
-"""A bucket that keeps what was downloaded from Roboflow."""
+"""A bucket as a mirror of downloads from Roboflow."""
 
 import hashlib
 import shutil
@@ -22,7 +22,7 @@ def mirrored(bucket: Bucket) -> str:
     return f"dataset.mirror={bucket.address}/mirror"
 
 
-def test_the_mirror_keeps_the_first_download_and_gives_it_from_then_on(
+def test_the_mirror_stores_the_first_download_and_is_used_from_then_on(
     server: Service, bucket: Bucket, watch: Watch, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = watch.fetch(mirrored(bucket))
@@ -32,7 +32,7 @@ def test_the_mirror_keeps_the_first_download_and_gives_it_from_then_on(
 
     monkeypatch.delenv(roboflow.KEY)
     assert watch.fetch(f"{mirrored(bucket)}/") == first
-    assert len(server.questions) == len(server.downloads) == 1, "the second run asked the mirror alone"
+    assert len(server.questions) == len(server.downloads) == 1, "the second run used only the mirror"
 
 
 def test_a_failed_download_leaves_nothing_in_the_mirror(
@@ -70,7 +70,7 @@ def test_a_damaged_object_of_the_mirror_is_reported(
 def test_an_archive_without_its_sha256_is_neither_used_nor_replaced(
     server: Service, bucket: Bucket, watch: Watch, archive: bytes
 ) -> None:
-    bucket.put(KEPT, archive)  # what an earlier version left
+    bucket.put(KEPT, archive)  # as left by an earlier version
     watch.fail(
         r"tensorflow\.zip has no tensorflow\.zip\.sha256 beside it to check it against", mirrored(bucket)
     )
@@ -101,14 +101,14 @@ def test_a_killed_upload_is_not_a_mirror(
         patch.setattr(mirror, "upload_file", killed)
         watch.fetch(mirrored(bucket))
     assert bucket.names() == [SHA256]
-    shutil.rmtree(tmp_path / "scratch")  # the killed run's
+    shutil.rmtree(tmp_path / "scratch")  # of the killed run
 
     watch.fetch(mirrored(bucket))
     assert len(server.downloads) == 2
     assert bucket.read(KEPT) == archive
 
 
-def test_the_first_archive_stays(bucket: Bucket, tmp_path: Path) -> None:
+def test_the_first_archive_is_kept(bucket: Bucket, tmp_path: Path) -> None:
     address = f"{bucket.address}/mirror/export.zip"
     for content in ("first", "second"):
         (tmp_path / "archive").write_text(content)

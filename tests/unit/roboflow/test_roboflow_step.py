@@ -1,4 +1,4 @@
-"""The step as a process of its own, with Roboflow as the source: everything that it says."""
+"""The step as a new process with Roboflow as the source, and its output."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr
 
 
-def test_the_step_downloads_by_itself(server: Service, tmp_path: Path) -> None:
+def test_the_step_downloads(server: Service, tmp_path: Path) -> None:
     server.on_question = [service.status(500), service.link]
     result = run_step(tmp_path)
     assert result.returncode == 0, result.stderr
