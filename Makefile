@@ -85,14 +85,14 @@ dashboard: ## Forward the cluster's dashboard, API, MLflow and object store to t
 cluster-down: ## Delete the cluster with its runs
 	@kind-cluster/down.sh
 
-doctor: ## Say what this machine lacks for the setup and for the cluster, and what to do
+doctor: ## Check what this machine lacks for the setup and for the cluster
 	@PYTHON=$(PYTHON) VENV=$(VENV) DOCKER=$(DOCKER) ./doctor.sh
 
 docs: setup ## Build the documentation's site, build/site/index.html
 	@$(BIN)/python -m documentation --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-docs-reference: setup ## Write anew what docs/ has from the code
+docs-reference: setup ## Regenerate the parts of docs/ that are made from the code
 	@$(BIN)/python -m documentation
 
 test-fast: setup ## Run the unit tests that need neither TensorFlow, nor pipeline runs, nor a browser (a minute or two)

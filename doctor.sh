@@ -1,6 +1,6 @@
 #!/bin/sh
-# Says what this machine lacks for `make setup`, and for the local cluster, with what to do: a line a check; exit code 2
-# if it lacks something. `doctor.sh setup` leaves the cluster out. It needs a shell and nothing else.
+# Checks what this machine lacks for `make setup` and for the local cluster, and what to do, one line per check; exit
+# code 2 if something is missing. `doctor.sh setup` leaves out the cluster. It needs only a shell.
 set -u
 cd "$(dirname "$0")" || exit
 python=${PYTHON:-python3}
@@ -35,16 +35,16 @@ check_python() {
     return 1
 }
 
-# What only a Python of the right version is asked.
+# Checks of a Python with a supported version.
 check_modules() {
     if "$python" -c 'import venv, ensurepip' 2>/dev/null; then
         good "module venv" "there"
     else
-        lacks "module venv" "Debian and Ubuntu have it apart: sudo apt-get install python$version-venv"
+        lacks "module venv" "a separate package on Debian and Ubuntu: sudo apt-get install python$version-venv"
     fi
     for module in ssl sqlite3 zlib ctypes; do
         if ! "$python" -c "import $module" 2>/dev/null; then
-            lacks "module $module" "this Python was built without it; install another one, or its library and build anew"
+            lacks "module $module" "this Python was built without it; install another one, or install the library and rebuild it"
         fi
     done
     if [ "$(uname -s)" = Linux ]; then
@@ -60,11 +60,11 @@ check_locale() {
     encoding=$("$python" -c 'import locale; print(locale.getpreferredencoding(False))' 2>/dev/null)
     case $encoding in
     UTF-8 | utf-8 | utf8) good locale "$encoding" ;;
-    *) lacks locale "its encoding is ${encoding:-unknown}, and names of files may be any: export LC_ALL=C.UTF-8" ;;
+    *) lacks locale "its encoding is ${encoding:-unknown}, and file names may have any characters: export LC_ALL=C.UTF-8" ;;
     esac
 }
 
-# A folder, the GB that it needs, what for.
+# A folder, the required GB, the purpose.
 check_disk() {
     free=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 {print int($4 / 1000000)}')
     if [ "${free:-0}" -ge "$2" ]; then
@@ -83,7 +83,7 @@ check_disks() {
     fi
 }
 
-# pip itself is asked, for it has the user's index, mirror, proxy and certificates.
+# Uses pip itself, since it has the user's index, mirror, proxy and certificates.
 check_index() {
     if ! "$python" -m pip --version >/dev/null 2>&1; then
         good "package index" "not tried: this Python has no pip of its own"

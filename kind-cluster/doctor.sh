@@ -12,7 +12,7 @@ lacks() {
     lacking=2
 }
 
-# Name, what there is, the least that is needed (numbers, or versions such as 1.30), what to do.
+# Name, present value, required minimum (numbers, or versions such as 1.30), advice.
 at_least() {
     local lower
     lower=$(printf '%s\n%s\n' "$2" "$3" | sort -V | head -n 1)
@@ -33,7 +33,7 @@ check_docker() {
     read -r version memory cores cgroup <<<"$described"
     good docker "$version"
     advice="give Docker more (Docker Desktop: Settings, Resources), or use a larger machine"
-    # A machine of 12 GB has a little less for Docker.
+    # On a machine with 12 GB Docker has a little less.
     at_least "memory, GB" "$((memory / 1000000000))" 11 "$advice"
     at_least cores "$cores" 4 "$advice"
     at_least "cgroup version" "$cgroup" 2 "boot Linux with systemd.unified_cgroup_hierarchy=1, or update it"
@@ -59,7 +59,7 @@ check_tools() {
     fi
 }
 
-# Linux only; Docker Desktop's own machine has enough.
+# Linux only; Docker Desktop's virtual machine has enough.
 check_inotify() {
     local name least value
     while read -r name least; do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deletes the cluster with all that is in it. build/kind-cluster/data stays: what is there, someone put there.
+# Deletes the cluster with everything in it. build/kind-cluster/data is kept, since it has the user's files.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 

@@ -1,7 +1,7 @@
 """Prints the Kubernetes secret of the Roboflow key for `kubectl apply`, or nothing if there is no key.
 
-The key comes from where the library takes it: the environment variable ROBOFLOW_API_KEY, or a file .env in
-the working folder or one above it.
+The key is read as in the library: from the environment variable ROBOFLOW_API_KEY, or from a file .env in the
+working folder or one above it.
 """
 
 import json

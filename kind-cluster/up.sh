@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the cluster and installs its software; called again, it resumes where it stopped.
-#   DATA=folder  what the steps see as /data, read-only
+# Creates the cluster and installs its software; called again, it resumes where it stopped.
+#   DATA=folder  the folder that steps see as /data, read-only
 #   GPU=real     the machine's GPUs instead of a simulated one
-#   STAGES       the images that the cluster gets
+#   STAGES       the images to load
 set -Eeuo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
@@ -25,12 +25,12 @@ make_cluster() {
     fi
     say "Making the cluster $CLUSTER"
     write_cluster_file
-    rm -f "$MADE/made-with" # of a cluster that somebody deleted
+    rm -f "$MADE/made-with" # of a deleted cluster
     kind create cluster --config "$MADE/cluster.yaml" --wait 5m
     remember_choices
 }
 
-# Nothing of what a cluster was made with can be changed later.
+# The settings of an existing cluster cannot be changed.
 keep_choices() {
     local gpu data
     [ -e "$MADE/made-with" ] || return 0
@@ -46,26 +46,26 @@ remember_choices() { printf '%s\n' "${GPU:-pretended}" "${DATA:-$MADE/data}" >"$
 
 write_cluster_file() {
     local text data=${DATA:-$MADE/data}
-    mkdir -p "$MADE/data" # without DATA: what is put there later, the steps see
+    mkdir -p "$MADE/data" # without DATA, steps see files that are added here later
     data=${data//\\/\\\\}
     data=${data//\"/\\\"}
     text=$(cat "$HERE/cluster.yaml")
-    shopt -u patsub_replacement 2>/dev/null || true # a & in the folder's name is a &
+    shopt -u patsub_replacement 2>/dev/null || true # keeps a & in the folder's name literal
     text=${text//@DATA@/$data}
     if [ "${GPU:-}" = real ]; then text=${text//\# GPU=real: /}; fi
     printf '%s\n' "$text" >"$MADE/cluster.yaml"
 }
 
-# They stand still after a restart of the machine.
+# Nodes are stopped after a restart of the machine.
 start_nodes() {
     local nodes
     nodes=$(kind get nodes --name "$CLUSTER")
-    # shellcheck disable=SC2086  # one word a node
+    # shellcheck disable=SC2086  # one word per node
     "$DOCKER" start $nodes >/dev/null
 }
 
-# A start that was stopped leaves nodes that are no cluster yet: without credentials, or the last one has not
-# joined. Nothing is lost with them. Where there may be more, they stay.
+# An interrupted start leaves nodes without a finished cluster: without credentials, or the last node has not
+# joined. They can be deleted without losing anything. If the cluster may be finished, they are kept.
 is_whole() {
     if ! kind export kubeconfig --name "$CLUSTER"; then
         [ -e "$MADE/made-with" ] || return 1
@@ -87,7 +87,7 @@ offer_gpus() {
         "$DOCKER" exec --interactive "$GPU_NODE" bash -s <"$HERE/gpu/install-toolkit.sh"
         kubectl apply -f "$HERE/gpu/device-plugin.yaml"
     else
-        # The scheduler counts what the node's status says. A step that asks for the GPU gets no device.
+        # The scheduler uses the node's status. A step that requests the GPU gets no device.
         local one='{"nvidia.com/gpu": "1"}'
         kubectl patch node "$GPU_NODE" --subresource=status --type=merge \
             --patch "{\"status\": {\"capacity\": $one, \"allocatable\": $one}}"
@@ -102,7 +102,7 @@ load_images() {
             stop "There is no image brain-tumor-$stage:$tag; make images STAGES=\"$STAGES\" builds it."
     done
     say "Loading ${images[*]}"
-    kind load docker-image --name "$CLUSTER" "${images[@]}" # it skips what the nodes have
+    kind load docker-image --name "$CLUSTER" "${images[@]}" # skips images that the nodes have
 }
 
 install_kubeflow() {
@@ -120,7 +120,7 @@ install_ours() {
     kubectl apply -f "$HERE/data.yaml"
     secret=$("$PYTHON" "$HERE/roboflow_secret.py")
     if [ -n "$secret" ]; then
-        # By the server, since kubectl's own way keeps a copy of the key in an annotation.
+        # Server-side, since client-side apply keeps a copy of the key in an annotation.
         printf '%s\n' "$secret" | kubectl apply --server-side --force-conflicts -f -
     else
         say "There is no ROBOFLOW_API_KEY in the environment or .env, so dataset=roboflow will not work here."

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def fetch_runs(identifiers: list[str], target: Target, runs: Path) -> None:
-    """Copies what a comparison needs of the runs that this machine has no record of, and writes one.
+    """Copies the artifacts of runs without a local record, and writes their records.
 
-    What the target's server does not know may be in MLflow.
+    Runs that the target's server does not have may be in MLflow.
 
     Args:
         identifiers: The runs' names or ids.

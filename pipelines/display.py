@@ -54,7 +54,7 @@ class Display:
 
     Args:
         tasks: The pipeline's steps.
-        stream: What it writes to, if not to stderr.
+        stream: The output, by default stderr.
 
     Attributes:
         executed: Titles of the steps that ran.

@@ -86,8 +86,8 @@ def watch(run: Run, runner: Runner, stream: TextIO | None = None) -> tuple[Displ
 
     Args:
         run: The run.
-        runner: What has brought it where it runs.
-        stream: What its steps are shown on, if not on stderr.
+        runner: The runner that submitted it.
+        stream: The output for its steps, by default stderr.
 
     Raises:
         InputError: It cannot be followed, or its artifacts cannot be read.

@@ -1,9 +1,8 @@
 """Runs several configurations after each other, and compares them: `python -m pipelines.sweep OVERRIDE ...`.
 
-What an override may have in place of one value is Hydra's own: `seed=1,2,3`, `phases=mission,joint`,
-`choice(...)`, `range(...)`, `glob(...)`. Each combination is a run of its own. A run takes from the cache
-what an earlier one has done, so one that changes a late phase alone costs that phase alone. On a cluster they
-are runs of one experiment.
+Several values are given in Hydra's sweep syntax: `seed=1,2,3`, `phases=mission,joint`, `choice(...)`,
+`range(...)`, `glob(...)`. Each combination is a separate run. Runs use the cached steps of earlier ones, so a
+run that changes only a late phase trains only that phase. On a cluster they are runs of one experiment.
 """
 
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# With GPU=real, runs in the node: lets its containers have the GPUs that it sees, as NVIDIA/nvkind does.
+# With GPU=real, runs in the node: gives its containers access to the node's GPUs, like NVIDIA/nvkind.
 set -euo pipefail
 if ! command -v nvidia-ctk >/dev/null; then
     packages=https://nvidia.github.io/libnvidia-container

@@ -1,6 +1,6 @@
 """The connection to Kubeflow Pipelines: its address, the credentials, and the meaning of its errors.
 
-The address and the namespace are the target's. Who asks is found in the environment; the first that is there:
+The target sets the address and the namespace. Credentials are the first available ones of:
 
 1. `KF_PIPELINES_TOKEN_COMMAND`, a command that prints a token, such as `kubectl create token default-editor
    -n NAMESPACE --audience=pipelines.kubeflow.org`. It is run again every few minutes, so a run may last
@@ -10,9 +10,9 @@ The address and the namespace are the target's. Who asks is found in the environ
 3. `KF_PIPELINES_IAP_OAUTH2_CLIENT_ID` (with `..._APP_OAUTH2_CLIENT_ID` and `..._SECRET`), for Google's
    Identity-Aware Proxy.
 4. The application default credentials, for an address of Google's (`*.googleusercontent.com`).
-5. Nobody: a forwarded port of a Kubeflow for one user asks for nothing.
+5. None: a forwarded port of a single-user Kubeflow needs no credentials.
 
-`KF_PIPELINES_COOKIES` is sent besides, for a log-in page before Kubeflow (`authservice_session=...`).
+`KF_PIPELINES_COOKIES` is sent in addition, for a login page in front of Kubeflow (`authservice_session=...`).
 """
 
 import json

@@ -89,7 +89,7 @@ def predict(images: list[str], model: str, output: Path | None, form: str | None
     """
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     if output and not form and suffix not in FORMATS:
-        raise InputError(f"{output} ends with none of .json, .csv; rename it, or give --format.")
+        raise InputError(f"{output} does not end with .json or .csv; rename it, or give --format.")
     _check_places(images, model, output, draw)
     import_tensorflow()
     from brain_tumor.inference.images import BadImage, find_images

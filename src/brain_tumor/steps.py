@@ -156,7 +156,7 @@ def evaluate(
     report: Path,
     baselines: list[Path] | None = None,
 ) -> dict[str, float]:
-    """Evaluates models on a split, beside a constant baseline.
+    """Evaluates models and a constant baseline on a split.
 
     Args:
         config: An `EvaluateConfig` (JSON).

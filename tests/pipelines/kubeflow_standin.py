@@ -168,12 +168,12 @@ def check(value: Any, kind: str) -> None:
         return
     if kind in known:
         if not isinstance(value, known[kind]):
-            raise RefusedError(400, f"proto: {value!r} is no {kind}")
+            raise RefusedError(400, f"proto: {value!r} is not a {kind}")
         return
     model = getattr(models, kind)
     if hasattr(model, "allowable_values") and not model.attribute_map:
         if value not in model.allowable_values:
-            raise RefusedError(400, f"proto: {value!r} is no {kind}")
+            raise RefusedError(400, f"proto: {value!r} is not a {kind}")
         return
     kinds = {model.attribute_map[name]: each for name, each in model.openapi_types.items()}
     for name, item in value.items():

@@ -154,7 +154,7 @@ STRAYS: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
         "../gone.jpg",
         "row 8: '../gone.jpg' has 2 values",
     ),
-    "COCO image": ("coco", _extra_image, "gone.jpg", "'gone.jpg' is not there"),
+    "COCO image": ("coco", _extra_image, "gone.jpg", "'gone.jpg' does not exist"),
     "COCO annotation": ("coco", _extra_annotation, "", "image_id a list"),
     "YOLO": (
         "yolo",

@@ -213,7 +213,7 @@ def test_bad_images_are_reported_and_do_not_stop_others(
         ),
         (["--model", "brain-tumor@champion"], "models:/brain-tumor@champion is an MLflow model, but"),
         (["--model", "runs:/0a1b/model"], "MLFLOW_TRACKING_URI is not set"),
-        (["--model", "MODEL", "--output", "answers.txt"], "answers.txt ends with none of .json, .csv"),
+        (["--model", "MODEL", "--output", "answers.txt"], "answers.txt does not end with .json or .csv"),
         (["--model", "MODEL", "--output", "scans/grey.jpg", "--format", "csv"], "overlaps the input"),
         (["--model", "MODEL", "--draw", "scans"], "overlaps the input"),
         (["--model", "MODEL", "--draw", "full"], "full is not empty, so nothing is drawn there"),

@@ -50,7 +50,10 @@ def test_a_phase_can_be_removed() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["phases.phase1_box.start=phase0"], "phases.phase1_box.start=phase0, which is none of the phases"),
+        (
+            ["phases.phase1_box.start=phase0"],
+            "phases.phase1_box.start=phase0, which is not one of the phases",
+        ),
         (
             ["phases.phase1_box.start=phase3_finetune"],
             "phases that start from each other: phase1_box, phase2_classification, phase3_finetune.",
@@ -60,7 +63,7 @@ def test_a_phase_can_be_removed() -> None:
             ["phases.baseline_box.start=phase1_box"],
             "phases.baseline_box.heads=['boxes'], but phase1_box, which it starts from, has",
         ),
-        (["final=phase9"], "final=phase9, which is none of the phases"),
+        (["final=phase9"], "final=phase9, which is not one of the phases"),
         (["final=baseline_box"], "final=baseline_box, but that phase's model lacks one of the heads"),
         (["+phases.Phase4.epochs=1"], "names a phase 'Phase4'"),
         (["+phases.records.epochs=1"], "names a phase 'records'"),

@@ -87,7 +87,7 @@ class ModelEvaluation(Schema):
 
     @property
     def short_title(self) -> str:
-        """The title without what stands in brackets."""
+        """The title without the part in brackets."""
         return self.title.partition(" (")[0]
 
 

@@ -109,7 +109,9 @@ class Config(Schema):
                     f"{', '.join(NO_PHASES)}"
                 )
         if self.final not in self.phases:
-            raise ValueError(f"has final={self.final}, which is none of the phases {', '.join(self.phases)}")
+            raise ValueError(
+                f"has final={self.final}, which is not one of the phases {', '.join(self.phases)}"
+            )
         if len(self.phases[self.final].heads) < 2:
             raise ValueError(
                 f"has final={self.final}, but that phase's model lacks one of the heads labels, boxes"
@@ -186,7 +188,7 @@ def _in_order(phases: dict[str, PhaseConfig]) -> dict[str, PhaseConfig]:
     for name, phase in phases.items():
         if phase.start is not None and phase.start not in phases:
             raise ValueError(
-                f"has phases.{name}.start={phase.start}, which is none of the phases {', '.join(phases)}"
+                f"has phases.{name}.start={phase.start}, which is not one of the phases {', '.join(phases)}"
             )
     ordered: dict[str, PhaseConfig] = {}
     while len(ordered) < len(phases):

@@ -185,7 +185,7 @@ class Checkpoints:
                 state = _parse_state((folder / STATE_FILE).read_bytes(), f"{self.folder}/{name}")
                 return state, {file.stem: _read_arrays(file) for file in folder.glob(f"{wanted}.npz")}
         except FileNotFoundError as error:  # another process of the same training deletes it
-            raise DamagedError(f"{error.filename} is gone.") from error
+            raise DamagedError(f"{error.filename} does not exist.") from error
 
     def _best_of(self, name: str) -> str:
         """The name of a checkpoint's best epoch's checkpoint; an empty string if there is none."""

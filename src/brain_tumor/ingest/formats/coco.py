@@ -125,7 +125,7 @@ def _read_file(path: Path, reader: SplitReader, source: str) -> None:
     for key, (filename, _) in images.items():
         # Validation reports a missing image that has boxes.
         if filename not in reader.images and key not in annotated:
-            problem = "is not there; add the image or delete its entry"
+            problem = "does not exist; add the image or delete its entry"
             reader.report(filename, source, None, problem, "missing_image", lost=0)
     for filename in sorted(reader.images):
         if filename not in listed:

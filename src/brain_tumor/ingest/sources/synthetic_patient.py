@@ -145,7 +145,7 @@ class Frame:
         self.waves: Array = waves
         q = self.q
         if patient.plane != "axial":
-            q = np.where(q > 0, 0.55 * q, q)  # below its middle a head goes on as face and neck
+            q = np.where(q > 0, 0.55 * q, q)  # below its middle a head continues as face and neck
         self.flat: Array = self.p**2 + q**2  # squared distance from the stack's axis
         b = scanner.bias
         bias = 1 + b[0] * u + b[1] * v + b[2] * u * v + b[3] * u**2 + b[4] * v**2
