@@ -144,7 +144,7 @@ def test_a_message_names_the_file_and_not_its_draft(tmp_path: Path) -> None:
     assert said(str(draft), None, "/data/model") == f"/data/model: {FULL}", "the target of the rename"
     below = OSError(errno.ENOSPC, "full", str(draft))
     assert explain_refusal(below, draft.parent) == f"{draft}: {FULL}", "if the folder itself is a draft"
-    assert explain_refusal(OSError("no number"), "/data") == "/data: OSError; check what is there."
+    assert explain_refusal(OSError("no number"), "/data") == "/data: OSError; check the path."
 
 
 @pytest.mark.parametrize("name", ["\udcff", "a\nb", "x" * 4000])

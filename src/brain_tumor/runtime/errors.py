@@ -59,7 +59,7 @@ def explain_refusal(error: OSError, place: object = "") -> str:
     code = error.errno or 0
     # Network errors have other numbers.
     said = os.strerror(code) if code in errno.errorcode else error.strerror
-    advice = REFUSALS.get(code, "check what is there")
+    advice = REFUSALS.get(code, "check the path")
     return f"{display_name(name)}: {said or type(error).__name__}; {advice}."
 
 
