@@ -37,6 +37,9 @@ TESTED = {
     'make compare RUNS="last 2"': (
         "tests/unit/test_comparison.py::test_runs_are_found_by_name_by_id_and_by_age"
     ),
+    'make sweep OVERRIDES="training.batch_size=16,32"': (
+        "tests/pipelines/test_sweep.py::test_all_runs_are_compared_with_the_first"
+    ),
     "make tensorboard": "tests/pipelines/test_tensorboard.py::test_tensorboard_shows_a_bucket",
     "make clean-runs KEEP=3": "tests/pipelines/test_clean_runs.py::test_only_the_newest_run_is_kept",
     ".venv/bin/brain-tumor predict scan.jpg --model models:/brain-tumor@champion --draw pictures "
@@ -77,6 +80,7 @@ UNTESTED = {
     'make images-push STAGES="data cpu gpu" REGISTRY=registry.example/team': (
         "it needs a registry; .ci/run builds the images if there is a Docker Engine"
     ),
+    "make notebooks": "it serves JupyterLab until it is stopped; tests/notebooks executes the notebooks",
     "make test": "it runs this test",
     "make lint types": ".ci/run calls it in addition to the tests",
 }
