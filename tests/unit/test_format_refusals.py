@@ -1,5 +1,6 @@
 """Defects of the whole export in each format: one sentence."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,3 +155,22 @@ def test_an_unreadable_export_is_one_sentence(tmp_path: Path, refusal: str) -> N
     assert "\n" not in message
     assert message.endswith(".")
     assert len(message) < 600
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("yolo", "train/labels/volume_1_slice_1.txt"),
+        ("voc", "train/volume_1_slice_1.xml"),
+        ("tfrecord", "train/project.tfrecord"),
+    ],
+)
+def test_a_pipe_among_annotations_is_not_waited_for(name: str, file: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, name)
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    try:
+        said = [finding.problem for split in read(folder).splits for finding in split.findings]
+    except InputError as error:
+        said = [str(error)]
+    assert any("is a pipe or a device" in each for each in said)

@@ -112,15 +112,20 @@ def walk_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe, socket or device: reading one may never end."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def find_special_file(folder: str | Path) -> str:
-    """The path of a pipe, socket or device below a folder, or an empty string: reading one may never end."""
+    """The path of a pipe, socket or device below a folder, or an empty string."""
     folders = [os.fspath(folder)]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif not entry.is_file() and not entry.is_dir() and os.path.exists(entry.path):
+                elif not entry.is_file() and is_special(Path(entry.path)):
                     return entry.path
     return ""
 

@@ -19,6 +19,7 @@ from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import SplitReader, is_companion, list_folder
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.text import quote
+from brain_tumor.stores.files import is_special
 from brain_tumor.stores.tfrecord_file import Example, RecordError, read_records
 
 LAYOUT = "<split>/<name>.tfrecord"
@@ -73,6 +74,8 @@ def _read_split(folder: Path, split: Split, records: Path, images: Path) -> Expo
         path = records / name
         source = path.relative_to(folder).as_posix()
         row = 0
+        if is_special(path):
+            raise InputError(f"{path} is a pipe or a device, not a file; export it again.")
         try:
             with open(path, "rb") as file:
                 for row, record in enumerate(read_records(file), 1):

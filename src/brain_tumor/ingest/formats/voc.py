@@ -21,6 +21,7 @@ from brain_tumor.ingest.split_reader import UNKNOWN_SIZE, Size, SplitReader, is_
 from brain_tumor.ingest.stems import match_stems
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.text import quote
+from brain_tumor.stores.files import is_special
 
 LAYOUT = "<split>/<name>.xml beside <split>/<name>.jpg"
 SUFFIX = ".xml"
@@ -67,6 +68,8 @@ def _read_split(folder: Path, split: Split, images: Path) -> ExportSplit:
 
 def _read_file(path: Path, filename: str, reader: SplitReader, source: str) -> None:
     try:
+        if is_special(path):
+            raise OSError("it is a pipe or a device")
         root = parse(path).getroot()
         assert root is not None
     except (OSError, ParseError, ValueError, LookupError) as error:

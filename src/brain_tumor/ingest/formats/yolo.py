@@ -22,6 +22,7 @@ from brain_tumor.ingest.split_reader import Box, Size, SplitReader, is_companion
 from brain_tumor.ingest.stems import match_stems
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.text import is_text, quote
+from brain_tumor.stores.files import is_special
 
 LAYOUT = "data.yaml, <split>/images/*.jpg and <split>/labels/*.txt"
 NAMES = ("data.yaml", "data.yml")
@@ -132,6 +133,8 @@ def _read_split(folder: Path, split: Split, images: Path, labels: Path, kind: _K
 
 def _read_file(path: Path, filename: str, reader: SplitReader, source: str, kind: _Kind) -> None:
     try:
+        if is_special(path):
+            raise OSError("it is a pipe or a device")
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except (UnicodeDecodeError, OSError) as error:
         problem = f"has a label file that cannot be read ({error}); export it again"
