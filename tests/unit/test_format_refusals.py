@@ -170,7 +170,7 @@ def test_a_pipe_among_annotations_is_not_waited_for(name: str, file: str, tmp_pa
     (folder / file).unlink()
     os.mkfifo(folder / file)
     try:
-        said = [finding.problem for split in read(folder).splits for finding in split.findings]
+        said = [finding.message for split in read(folder).splits for finding in split.findings]
     except InputError as error:
         said = [str(error)]
     assert any("is a pipe or a device" in each for each in said)
