@@ -19,6 +19,7 @@ def label_curves(label: str, evaluation: Input[Artifact], curves: Output[Classif
     found = steps.label_curves(evaluation.path, label)
     write_json(curves.path, found.model_dump())
     curves.metadata["display_name"] = label
-    curves.log_confusion_matrix(["no", label], found.confusion_matrix)
+    # The page says the label in the heading, and cuts a longer word at an axis.
+    curves.log_confusion_matrix(["no", "yes"], found.confusion_matrix)
     if found.roc:
         curves.log_roc_curve(found.roc.fpr, found.roc.tpr, found.roc.thresholds)

@@ -37,7 +37,7 @@ def test_the_function_logs_a_labels_curves(local_run: dict[str, Artifact], tmp_p
     assert all(before < after for before, after in pairwise(rates)) and len(rates) <= 300
     assert curves.metadata["display_name"] == "label1"
     names = [each["displayName"] for each in curves.metadata["confusionMatrix"]["annotationSpecs"]]
-    assert names == ["no", "label1"]
+    assert names == ["no", "yes"]
     assert curves.metadata == local_run["curves"].metadata
 
 
