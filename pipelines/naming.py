@@ -10,6 +10,9 @@ SHORT_KEYS = {"learning_rate": "lr", "batch_size": "batch", "image_size": "size"
 def run_name(overrides: list[str], time: datetime) -> str:
     """The name of a run, which is also a valid file name.
 
+    The last override comes first: what is new is added to the end of a command, and Kubeflow's dashboard
+    shows the first 25 characters of a name.
+
     Args:
         overrides: Hydra's overrides of the configuration.
         time: When it starts.
@@ -17,11 +20,13 @@ def run_name(overrides: list[str], time: datetime) -> str:
     Example:
         >>> run_name(["phases.phase3_finetune.learning_rate=3e-5"], datetime(2026, 5, 4, 13, 2, 1))
         'phase3-lr=3e-5-0504-130201'
+        >>> run_name(["profile=full", "training.batch_size=32"], datetime(2026, 5, 4, 13, 2, 1))
+        'batch=32-full-0504-130201'
         >>> run_name([], datetime(2026, 5, 4, 13, 2, 1))
         'quick-0504-130201'
     """
     words = ""
-    for word in filter(None, map(_shorten, overrides)):
+    for word in filter(None, map(_shorten, reversed(overrides))):
         if words and len(words) + len(word) >= LONGEST:
             break
         words = f"{words}-{word}".strip("-")[:LONGEST]
@@ -40,7 +45,7 @@ def sweep_names(changes: list[list[str]], shared: list[str], time: datetime) -> 
         >>> sweep_names([["seed=1"], ["seed=2"]], ["phases=joint"], datetime(2026, 5, 4, 13, 2, 1))
         ['seed=1-joint-0504-130201', 'seed=2-joint-0504-130201']
     """
-    names = [run_name([*own, *shared], time) for own in changes]
+    names = [run_name([*shared, *own], time) for own in changes]
     return [
         name if names.count(name) == 1 else f"{name}-{place}" for place, name in enumerate(names, start=1)
     ]

@@ -12,16 +12,16 @@ TIME = datetime(2026, 5, 4, 13, 2, 1)
     [
         ([], "quick"),
         (["profile=full"], "full"),
-        (["profile=full", "phases=joint"], "full-joint"),
+        (["profile=full", "phases=joint"], "joint-full"),
         (["phases.phase3_finetune.learning_rate=3e-5"], "phase3-lr=3e-5"),
-        (["training.batch_size=32", "model=resnet50"], "batch=32-model=resnet50"),
+        (["training.batch_size=32", "model=resnet50"], "model=resnet50-batch=32"),
         (["~phases.baseline_box"], "no-baseline_box"),
-        (["+phases.phase4={start: phase3_finetune, epochs: 5}", "final=phase4"], "phase4-final=phase4"),
+        (["+phases.phase4={start: phase3_finetune, epochs: 5}", "final=phase4"], "final=phase4-phase4"),
         (
             ["dataset=directory", "dataset.path=/data/mein Export [1], größe/"],
-            "dataset=directory-path=meinExport1gre",
+            "path=meinExport1gre-dataset=directory",
         ),
-        (["dataset=bucket", "dataset.uri=s3://bucket/a/export.zip"], "dataset=bucket-uri=export.zip"),
+        (["dataset=bucket", "dataset.uri=s3://bucket/a/export.zip"], "uri=export.zip-dataset=bucket"),
     ],
 )
 def test_a_run_is_named_after_its_overrides(overrides: list[str], words: str) -> None:
@@ -34,3 +34,9 @@ def test_a_run_is_named_after_its_overrides(overrides: list[str], words: str) ->
 
 def test_a_later_run_with_the_same_overrides_has_another_name() -> None:
     assert run_name([], TIME) != run_name([], TIME.replace(second=2))
+
+
+def test_runs_that_differ_in_their_last_override_differ_in_what_the_dashboard_shows() -> None:
+    shared = ["dataset.train_patients=4", "dataset.valid_patients=2", "model.image_size=32"]
+    rates = [[*shared, f"phases.phase3_finetune.learning_rate={rate}"] for rate in ("1e-4", "3e-5")]
+    assert len({run_name(overrides, TIME)[:25] for overrides in rates}) == 2
