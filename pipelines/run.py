@@ -41,7 +41,15 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class RunError(Exception):
-    """A run failed. The message gives the reason."""
+    """A run failed. The message gives the reason.
+
+    Attributes:
+        bad_input: Whether a step's input was bad.
+    """
+
+    def __init__(self, message: str, bad_input: bool = False) -> None:
+        super().__init__(message)
+        self.bad_input = bad_input
 
 
 def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None = None) -> dict[str, Path]:
@@ -128,7 +136,7 @@ def conclude(
     passed = (datetime.now().astimezone() - started).total_seconds()
     seconds = passed if result.seconds is None else result.seconds
     if not result.artifacts:
-        raise RunError(display.explain(result, run.log))
+        raise RunError(display.explain(result, run.log), result.bad_input)
     display.finish()
     evaluation = read_evaluation(result.artifacts["evaluation"])
     page = _copy_report(result.artifacts["gallery"], run.runs)
@@ -223,7 +231,7 @@ def _local_mlflow(display: Display) -> str:
 def command_line(interrupted: Callable[[], str]) -> Iterator[None]:
     """The context of a command that runs or follows a pipeline.
 
-    The exit code is 1 for a failed step, 130 for an interrupt.
+    The exit code is 2 for a step whose input was bad, 1 for one that failed otherwise, 130 for an interrupt.
 
     Args:
         interrupted: Returns the message that says what happens to the run at an interrupt, see `Runner`.
@@ -240,7 +248,7 @@ def command_line(interrupted: Callable[[], str]) -> Iterator[None]:
         yield
     except RunError as error:
         print(error, file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(2 if error.bad_input else 1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 

@@ -42,7 +42,7 @@ class LocalRunner:
     def __init__(self) -> None:
         self._locks: list[int] = []
         self._process: subprocess.Popen[bytes] | None = None
-        self._succeeded = False
+        self._succeeded = self._bad_input = False
 
     def submit(self, job: Job) -> None:
         """Starts kfp.local's process."""
@@ -86,10 +86,15 @@ class LocalRunner:
         """The steps' events."""
         assert self._process, "submitted"
         reader = EventReader(self._job.events)
-        while self._process.poll() is None:
-            yield from reader.read()
+        while True:
+            ended = self._process.poll() is not None
+            for event in reader.read():
+                # A step that failed for another reason has a traceback in its log, and no sentence.
+                self._bad_input |= event.kind == "failed" and bool(event.text)
+                yield event
+            if ended:
+                return
             time.sleep(POLL)
-        yield from reader.read()
 
     def result(self) -> Result:
         """The result of kfp.local's process."""
@@ -99,7 +104,8 @@ class LocalRunner:
             return Result({}, killed=self._process.wait() < 0)
         content = json.loads(answer.read_text())
         self._succeeded = not content["failure"]
-        return Result({name: Path(path) for name, path in content["artifacts"].items()}, content["failure"])
+        artifacts = {name: Path(path) for name, path in content["artifacts"].items()}
+        return Result(artifacts, content["failure"], bad_input=self._bad_input)
 
     def interrupted(self) -> str:
         """What happens to the run."""

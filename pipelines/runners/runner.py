@@ -64,6 +64,7 @@ class Result:
             these are copies of the needed ones.
         failure: The runner's reason for the failure, a sentence; empty if it succeeded.
         killed: Whether it was ended from outside.
+        bad_input: Whether it failed since a step's input was bad.
         seconds: The duration, if this machine's clock did not measure it.
         about: A remote run's id and its artifacts' addresses, for its record.
         links: Links for people, by title.
@@ -72,6 +73,7 @@ class Result:
     artifacts: dict[str, Path]
     failure: str = ""
     killed: bool = False
+    bad_input: bool = False
     seconds: float | None = None
     about: dict[str, Any] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)

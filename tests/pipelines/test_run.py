@@ -362,7 +362,7 @@ def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
     # Without given labels they would be searched for before any step.
     outcome = run(tmp_path, "dataset=directory", f"dataset.path={data}", "dataset.labels=[tumor]")
 
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert outcome.stdout == ""
     assert outcome.executed == ["ingest"]
     sentence, log = outcome.stderr.splitlines()[-2:]
@@ -391,7 +391,7 @@ def test_steps_before_a_failure_are_not_repeated(tmp_path: Path, export: Path) -
     # A cluster may have a file that this machine lacks, so only the first training detects this.
     absent = tmp_path / "absent.keras"
     failed = run(tmp_path, *data, f"model.weights={absent}", store=store, **variables)
-    assert failed.code == 1
+    assert failed.code == 2
     # Which training is first differs between runs.
     *done, training = failed.executed
     assert done == ["ingest", "build TFRecords"]
