@@ -36,6 +36,8 @@ FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # The number of earlier runs that are searched for cached results.
 EARLIER_RUNS = 100
+# The scheduler's words where a node has what a pod asks for, but other pods use it.
+IN_USE = "No preemption victims found"
 PULLED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
 
@@ -45,14 +47,17 @@ class KubeflowRunner:
     def __init__(self) -> None:
         self._id = ""
         self._workflow: Workflow | None = None
+        self._bad_input = False
 
     def submit(self, job: Job) -> None:
         """Starts the run.
 
         Raises:
-            InputError: The server does not respond, or rejects the run. Then nothing runs.
+            InputError: The server does not respond, or rejects the run, or the result could not be read. Then
+                nothing runs.
         """
         self._connect(job.target)
+        remote.check_store(job.target)
         import kfp_server_api as api
 
         documents = read_documents(job.compiled)
@@ -126,7 +131,9 @@ class KubeflowRunner:
         if self._last.state == "CANCELED" or (self._workflow and self._workflow.terminated):
             return Result({}, "The run was terminated", killed=True, links=links)
         why = self._workflow.message if self._workflow else "no pod was started"
-        return Result({}, f"Kubeflow says: {why or self._last.state}.", links=links)
+        return Result(
+            {}, f"Kubeflow says: {why or self._last.state}.", bad_input=self._bad_input, links=links
+        )
 
     def interrupted(self) -> str:
         """What happens to the run."""
@@ -271,6 +278,7 @@ class KubeflowRunner:
         step = steps[name]
         # A step's sentence about bad input is its last word; in its log, the launcher's own lines bury it.
         text = step.why.partition(BAD_INPUT)[2].strip()
+        self._bad_input = bool(text)
         if "OOMKilled" in step.why:
             text = (
                 "it was out of memory; give it more (placement, memory_limit) in "
@@ -328,6 +336,11 @@ def _explain_waiting(reason: str, why: str, target: Target) -> str:
         return f"waits: its image cannot be pulled ({why}); push it (make images-push), and the step starts"
     if reason == "CreateContainerConfigError":
         return f"waits: a secret, or one of its keys, is missing ({why}); create it, and the step starts"
+    if reason == "Unschedulable" and IN_USE in why:
+        return (
+            f"waits until other pods end: no node has room for it now ({why}); add a node if it should start "
+            "sooner"
+        )
     if reason == "Unschedulable":
         return (
             f"waits: no node has what it asks for ({why}); add one, or ask for less in "

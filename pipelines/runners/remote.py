@@ -1,9 +1,11 @@
 """Common functions for remote runs: copying of artifacts, and messages."""
 
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +19,7 @@ from brain_tumor.stores.folders import download_file, download_folder
 from brain_tumor.stores.paths import open_path
 from pipelines.pipeline import ABOUT
 from pipelines.runners.connection import UnreachableError
+from pipelines.runners.dashboard import Dashboard
 from pipelines.runners.runner import Run
 from pipelines.targets.target import Target
 
@@ -32,10 +35,14 @@ PAGES = ("gallery", "data_report")
 DATASET = "dataset"
 # Advice for addresses that are only reachable in the cluster.
 IN_CLUSTER = (
-    " It is in the cluster's own store: forward its port (kubectl port-forward -n kubeflow svc/seaweedfs "
-    "9000:9000) and set AWS_ENDPOINT_URL=http://127.0.0.1:9000 with its AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY."
+    " It is in the cluster's own store: forward the dashboard (kubectl port-forward -n kubeflow "
+    "svc/ml-pipeline-ui 8080:80) and set KF_PIPELINES_UI_ENDPOINT=http://127.0.0.1:8080; or forward the "
+    "store (svc/seaweedfs 9000:9000) and set AWS_ENDPOINT_URL=http://127.0.0.1:9000 with its "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
 )
+# The settings of boto3 that name an S3 server other than Amazon's.
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+CLUSTER_STORE = "minio://"
 
 
 def wanted_addresses(spec: dict[str, Any], address: Callable[[str, str], str]) -> dict[str, str]:
@@ -68,6 +75,30 @@ def wanted_addresses(spec: dict[str, Any], address: Callable[[str, str], str]) -
     return found
 
 
+def check_store(target: Target) -> None:
+    """Checks before a run that the cluster's own store can be read after it: directly or by the dashboard.
+
+    Raises:
+        InputError: Neither is possible.
+    """
+    if target.pipeline_root and not target.pipeline_root.startswith(CLUSTER_STORE):
+        return
+    if dashboard := _dashboard(target):
+        reason = "" if dashboard.answers() else f"there is no dashboard at {dashboard.host}"
+    else:
+        import botocore.session
+
+        there = botocore.session.Session().get_credentials()
+        reason = "" if there else "AWS_ENDPOINT_URL is set, but no key"
+    if reason:
+        raise InputError(f"The run's result could not be read, since {reason}.{IN_CLUSTER}")
+
+
+def _dashboard(target: Target) -> Dashboard | None:
+    """The dashboard, if the cluster's own store is not reachable by itself."""
+    return None if any(os.environ.get(name) for name in ENDPOINTS) else Dashboard(target)
+
+
 def download(run: Run, addresses: dict[str, str]) -> dict[str, Path]:
     """Copies the artifacts that a run's result needs to the folder of local runs' artifacts.
 
@@ -85,10 +116,13 @@ def download(run: Run, addresses: dict[str, str]) -> dict[str, Path]:
             folder / address.rstrip("/").rsplit("/", 3)[-3] / address.rstrip("/").rsplit("/", 1)[-1]
         )
         try:
-            found = _copy(name, address, copies[name])
+            inside = address.startswith(CLUSTER_STORE)
+            dashboard = _dashboard(run.target) if inside else None
+            copy = partial(_copy_by_dashboard, dashboard) if dashboard else _copy
+            found = copy(name, address, copies[name])
         except InputError as error:
-            inside = IN_CLUSTER if address.startswith("minio://") else ""
-            raise InputError(f"The run has succeeded, but {error}{inside}{again}") from None
+            advice = IN_CLUSTER if inside else ""
+            raise InputError(f"The run has succeeded, but {error}{advice}{again}") from None
         if not found:
             raise InputError(f"There is nothing at {address}, where the run's {name} was; was it deleted?")
     return copies
@@ -96,7 +130,7 @@ def download(run: Run, addresses: dict[str, str]) -> dict[str, Path]:
 
 def _copy(name: str, address: str, copy: Path) -> bool:
     # Kubeflow's own name for the S3 server in its cluster.
-    path = open_path(re.sub("^minio://", "s3://", address))
+    path = open_path(re.sub(f"^{CLUSTER_STORE}", "s3://", address))
     if name in FOLDERS:
         return bool(download_folder(path, copy))
     if name == DATASET:
@@ -104,6 +138,14 @@ def _copy(name: str, address: str, copy: Path) -> bool:
         return all(download_file(path / part, copy / part) for part in (IMAGES_TABLE, MANIFEST))
     copy.parent.mkdir(parents=True, exist_ok=True)
     return download_file(path, copy)
+
+
+def _copy_by_dashboard(dashboard: Dashboard, name: str, address: str, copy: Path) -> bool:
+    if name in FOLDERS:
+        return dashboard.copy_folder(address, copy)
+    if name == DATASET:
+        return all(dashboard.copy_file(f"{address}/{part}", copy / part) for part in (IMAGES_TABLE, MANIFEST))
+    return dashboard.copy_file(address, copy)
 
 
 def known_run(name: str, target: Target, documents: list[Any], parameters: dict[str, Any], runs: Path) -> Run:

@@ -79,7 +79,7 @@ class Target(Schema):
     namespace: str = ""
     """The namespace of the runs, in a multi-user Kubeflow."""
     dashboard: str = ""
-    """The address of Kubeflow's dashboard, for people; without it, that of the API."""
+    """The address of Kubeflow's dashboard, for people and for a run's result; without it, that of the API."""
     mlflow: str = ""
     """The address of MLflow, for people."""
     project: str = ""

@@ -47,6 +47,7 @@ class Uploads:
     def __init__(self, results: Path, bucket: S3Bucket) -> None:
         self._results, self._bucket = results, bucket
         self.addresses: dict[str, str] = {}
+        self.objects: dict[str, bytes] = {}
 
     def __call__(self, task: str, output: str, address: str) -> None:
         self.addresses[output] = address
@@ -54,3 +55,4 @@ class Uploads:
             for name, content in files_below(self._results / output).items():
                 key = address.removeprefix(f"minio://{BUCKET}/") + name
                 self._bucket.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+                self.objects[key] = content

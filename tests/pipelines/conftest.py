@@ -32,9 +32,11 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
-    """The stand-in, as the address of the target `kind`."""
+    """The stand-in, as the address of the target `kind`, with the address and keys of a store."""
     with serve_kubeflow() as server:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.host)
+        for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
         monkeypatch.setattr(kubeflow, "POLL", 0.002)
         yield server
 

@@ -12,7 +12,7 @@ from typing import Any
 class Answer:
     """The response to a request."""
 
-    content: str
+    content: str | bytes
     status: int = 200
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
 
@@ -35,7 +35,7 @@ def serve(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> Iterat
             headers = {name.lower(): value for name, value in self.headers.items()}
             with lock:
                 given = answer(self.command, self.path, headers, body)
-            content = given.content.encode()
+            content = given.content if isinstance(given.content, bytes) else given.content.encode()
             self.send_response(given.status)
             for name, value in {**given.headers, "content-length": str(len(content))}.items():
                 self.send_header(name, value)

@@ -5,8 +5,10 @@ It runs nothing. It validates requests strictly by the published models (`kfp_se
 backend/src/apiserver/server/api_converter.go, run_log_server.go). Its runs are in `argo_standin.py`.
 """
 
+import io
 import json
 import re
+import tarfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +47,7 @@ class Kubeflow:
         login: Whether clients without a cookie are redirected to a login page.
         multi_user: Whether it has several users.
         terminate_at: The moment at which future runs are terminated.
+        objects: The files of its object store that its dashboard gives, by their keys.
     """
 
     def __init__(self) -> None:
@@ -58,6 +61,7 @@ class Kubeflow:
         self.login = self.multi_user = False
         self.terminate_at = 0
         self.cache: dict[str, dict[str, str]] = {}
+        self.objects: dict[str, bytes] = {}
         self.store: Callable[[str, str, str], None] = lambda task, output, uri: None
 
     def serve(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
@@ -84,6 +88,8 @@ class Kubeflow:
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if found := re.fullmatch(r"/apis/v1alpha1/runs/([\w-]+)/nodes/([\w-]+)/log", url.path):
             return Answer(self._log(*found.groups()), headers={"content-type": "text/plain"})
+        if url.path == "/artifacts/get":
+            return self._artifact(query)
         content = json.loads(body) if body else None
         return Answer(json.dumps(self._answer(method, url.path, query, content)))
 
@@ -145,6 +151,25 @@ class Kubeflow:
         play = Play(content, spec, self.cache, dict(self.faults), self.store, self.terminate_at)
         self.plays[play.id] = play
         return play.answer()
+
+    def _artifact(self, query: dict[str, str]) -> Answer:
+        """What the dashboard answers (frontend/server/handlers/artifacts.ts)."""
+        if "source" not in query:
+            raise RefusedError(500, "Storage source is missing from artifact request")
+        assert (query["source"], query["bucket"]) == ("minio", "mlpipeline")
+        key = query["key"]
+        if key in self.objects:
+            return Answer(self.objects[key], headers={})
+        below = {name.removeprefix(f"{key}/"): name for name in self.objects if name.startswith(f"{key}/")}
+        if not below:
+            raise RefusedError(404, f"No objects found at mlpipeline/{key}")
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            for name, whole in below.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(self.objects[whole])
+                archive.addfile(entry, io.BytesIO(self.objects[whole]))
+        return Answer(packed.getvalue(), headers={})
 
     def _log(self, run_id: str, pod: str) -> str:
         log = self.plays[run_id].log_of(pod)

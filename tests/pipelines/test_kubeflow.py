@@ -111,8 +111,15 @@ def test_a_cached_result_of_a_deleted_run_is_not_guessed(
             'a secret, .* missing .*"x" not found.*; create it',
         ),
         (
-            "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+            "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to "
+            "deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
             "no node .*gpu.*; add one",
+        ),
+        (
+            "Unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to "
+            "deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming "
+            "pod.",
+            "no node has room for it now .*; add a node if",
         ),
     ],
 )
@@ -129,7 +136,7 @@ def test_a_pod_that_cannot_start_says_what_to_do(
     monkeypatch.setattr(kubeflow, "LOOK_AGAIN", 0.0)
     start(tmp_path)
     stderr = capsys.readouterr().err
-    assert len(re.findall(rf"^        build TFRecords: waits: {said}", stderr, re.MULTILINE)) == 1
+    assert len(re.findall(rf"^        build TFRecords: waits.*: {said}", stderr, re.MULTILINE)) == 1
 
 
 def test_a_step_that_waits_for_another_ones_gpu_needs_no_action(
@@ -196,8 +203,9 @@ def test_a_killed_step_says_why(
     server: Kubeflow, tmp_path: Path, message: str, log: str | None, said: str
 ) -> None:
     server.faults["train-3"] = Fault(message, fails=True, log=log)
-    with pytest.raises(RunError, match=f"^The step 'train: phase1 box' failed: .*{said}"):
+    with pytest.raises(RunError, match=f"^The step 'train: phase1 box' failed: .*{said}") as caught:
         start(tmp_path)
+    assert caught.value.bad_input == ("Bad input" in message)
 
 
 def test_a_terminated_run_says_so(server: Kubeflow, tmp_path: Path) -> None:
@@ -266,3 +274,44 @@ def test_a_store_that_cannot_be_read_loses_nothing(
         start(tmp_path)
     assert "make pipeline-follow TARGET=kind RUN=" in str(caught.value)
     assert os.environ["AWS_ACCESS_KEY_ID"] not in str(caught.value)
+
+
+def test_without_keys_the_result_comes_through_the_dashboard(
+    server: Kubeflow,
+    uploads: Uploads,
+    results: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", server.host)
+    server.objects = uploads.objects
+    artifacts = start(tmp_path)
+    for output in ("evaluation", "predictions"):
+        assert hash_files(artifacts[output]) == hash_files(results / output)
+    assert sorted(path.name for path in artifacts["dataset"].iterdir()) == ["images.parquet", "manifest.json"]
+    assert " run of final" in capsys.readouterr().out
+
+    del server.objects[uploads.addresses["gallery"].removeprefix("minio://mlpipeline/")]
+    with pytest.raises(
+        InputError, match=r"There is nothing at minio://mlpipeline/.*/gallery, where the run's"
+    ):
+        start(tmp_path)
+
+
+def test_a_result_that_could_not_be_read_is_told_before_the_run(
+    server: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"AWS_ENDPOINT_URL is set, but no key\. It is in the cluster's own"):
+        start(tmp_path)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", f"{server.host}/nothing")
+    with pytest.raises(InputError, match=r"no dashboard at http://\S+/nothing\. .* svc/ml-pipeline-ui"):
+        start(tmp_path)
+    assert not server.plays
