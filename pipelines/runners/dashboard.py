@@ -16,6 +16,7 @@ from pipelines.runners.connection import TIMEOUT, open_client
 from pipelines.targets.target import Target
 
 ARTIFACTS = "/artifacts/get"
+NOTHING = "No objects found"
 ADDRESS = re.compile(r"minio://([^/]+)/(.+?)/*")
 
 
@@ -34,7 +35,7 @@ class Dashboard:
     def answers(self) -> bool:
         """Whether there is a dashboard."""
         status, answer = self._get({})
-        if answer is not None:
+        if not isinstance(answer, str):
             answer.close()
         # It asks for the parameters; Kubeflow's API by itself does not know the address.
         return status in (400, 500)
@@ -78,15 +79,14 @@ class Dashboard:
         if not found:
             raise InputError(f"{address} is not in the dashboard's own store.")
         status, answer = self._get({"source": "minio", "bucket": found[1], "key": found[2]})
-        if status == 404:
+        if status == 404 and NOTHING in answer:
             return None
-        if answer is None:
-            why = f"status {status}" if status else "no answer"
-            raise InputError(f"the dashboard at {self.host} does not give {address} ({why}).")
+        if isinstance(answer, str):
+            raise InputError(f"the dashboard at {self.host} does not give {address} ({answer}).")
         return answer
 
     def _get(self, query: dict[str, str]) -> tuple[int, Any]:
-        """The status, 0 without an answer, and the answer if it is a success."""
+        """The status, 0 without an answer, and the answer, or the reason why there is none."""
         from kfp_server_api import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -101,7 +101,8 @@ class Dashboard:
                 _request_timeout=TIMEOUT,
             )
         except ApiException as error:
-            return int(error.status or 0), None
-        except HTTPError:
-            return 0, None
+            lines = str(error.body or error.reason or "").splitlines()
+            return int(error.status or 0), display_name(" ".join([str(error.status), *lines[:1]]))
+        except HTTPError as error:
+            return 0, type(error).__name__
         return int(answer.status), answer

@@ -36,6 +36,8 @@ FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # The number of earlier runs that are searched for cached results.
 EARLIER_RUNS = 100
+# Argo's message about a step's container that has written one of its own.
+SAID = re.compile(rf"main: Error \(exit code \d+\): ({BAD_INPUT})?(.*\S.*)", re.DOTALL)
 # The scheduler's words where a node has what a pod asks for, but other pods use it.
 IN_USE = "No preemption victims found"
 PULLED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
@@ -276,9 +278,10 @@ class KubeflowRunner:
             return
         name = min(failed)[1]
         step = steps[name]
-        # A step's sentence about bad input is its last word; in its log, the launcher's own lines bury it.
-        text = step.why.partition(BAD_INPUT)[2].strip()
-        self._bad_input = bool(text)
+        # A step's sentence is its last word; in its log, the launcher's own lines bury it.
+        said = SAID.match(step.why)
+        text = said[2].strip() if said else ""
+        self._bad_input = bool(said and said[1])
         if "OOMKilled" in step.why:
             text = (
                 "it was out of memory; give it more (placement, memory_limit) in "

@@ -196,6 +196,11 @@ def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path
             "I1128 launcher\n",
             "x has no y; give it.",
         ),
+        (
+            "main: Error (exit code 1): s3://b/a: the bucket's service failed; try again.\n",
+            "I1128 launcher\n",
+            "failed: s3://b/a: the bucket's service failed; try again.",
+        ),
         ("pod deleted", None, r"pod deleted; kubectl logs -c main -n kubeflow brain-tumor-\S+-\d+ may have"),
     ],
 )

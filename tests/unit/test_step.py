@@ -39,6 +39,9 @@ def test_bad_input_is_written_to_the_termination_log_of_a_pod(tmp_path: Path) ->
     assert log.read_text() == ""
     assert run(script, log, "bad").returncode == 2
     assert log.read_text() == "Bad input: data.csv row 3 is not a number; correct it.\n"
+    # A cluster repeats a step without the mark.
+    assert run(script, log, "away").returncode == 2
+    assert log.read_text() == "The store is away; try again.\n"
     log.chmod(0o400)
     assert run(script, log, "bad").returncode == 2
 

@@ -21,6 +21,10 @@ class InputError(Exception):
         super().__init__(shorten(message))
 
 
+class UnavailableError(InputError):
+    """A service is not reachable or fails. The same may succeed later, so a cluster repeats the step."""
+
+
 class DamagedError(InputError):
     """An artifact or checkpoint is truncated, changed, of another kind, or from another version.
 

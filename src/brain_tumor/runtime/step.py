@@ -19,7 +19,7 @@ from typing import TextIO
 
 from brain_tumor.runtime import events
 from brain_tumor.runtime.drafts import draft_folder
-from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.errors import InputError, UnavailableError, refusals_explained
 from brain_tumor.runtime.signals import INTERRUPTED, TERMINATED
 from brain_tumor.runtime.text import one_line
 
@@ -37,7 +37,8 @@ def step() -> Iterator[None]:
     Temporary files go to a folder of the process, which is deleted at the end; folders left by killed
     processes are deleted at the start. SIGTERM ends the step in the same way.
 
-    In a pod, the sentence about bad input is written to the container's termination log.
+    In a pod, the sentence about bad input is written to the container's termination log, with a mark by which
+    the cluster does not repeat the step, unless a later attempt may succeed.
 
     The body calls `events.begin` once the step's title is known; its end or failure is written here. Modules
     that import TensorFlow must be imported in the body: settings made here make that import faster and
@@ -67,7 +68,8 @@ def step() -> Iterator[None]:
             events.end(failure=sentence)
         with suppress(OSError):
             if TERMINATION_LOG.is_file():
-                TERMINATION_LOG.write_text(f"{BAD_INPUT}{sentence}\n", encoding="utf-8")
+                mark = "" if isinstance(error, UnavailableError) else BAD_INPUT
+                TERMINATION_LOG.write_text(f"{mark}{sentence}\n", encoding="utf-8")
         raise SystemExit(2) from None
     except SystemExit:
         # After an inner step, such as one run by the command line, no step is running any more.

@@ -12,10 +12,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from brain_tumor.config.fields import is_bucket
-from brain_tumor.runtime.errors import InputError, explain_refusal
+from brain_tumor.runtime.errors import InputError, UnavailableError, explain_refusal
 
 if TYPE_CHECKING:
     from cloudpathlib import CloudPath
+
+# The stores' explanations end so if a later attempt may succeed.
+TRY_AGAIN = "try again."
 
 AnyPath: TypeAlias = Union[Path, "CloudPath"]
 """A local path, or an address in a bucket."""
@@ -58,7 +61,8 @@ def explain_errors(path: str | AnyPath) -> Iterator[None]:
     """Turns the errors of a store or a disk into one sentence that names `path`.
 
     Raises:
-        InputError: The store or the disk raised an error.
+        UnavailableError: The store is not reachable or fails.
+        InputError: The store or the disk raised another error.
     """
     try:
         yield
@@ -75,4 +79,4 @@ def explain_errors(path: str | AnyPath) -> Iterator[None]:
         else:
             raise
         # "from None": the causes may show upload URLs, which grant write access.
-        raise InputError(message) from None
+        raise (UnavailableError if reason.endswith(TRY_AGAIN) else InputError)(message) from None
