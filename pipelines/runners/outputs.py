@@ -5,7 +5,7 @@ started: its outputs are the inputs of a step that was, or the outputs of an ear
 parameters, image and inputs. The metadata store has them too, but is not reachable from outside the cluster.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pipelines.runners.workflow import Execution, Workflow
@@ -34,29 +34,36 @@ class Outputs:
         self._run = run
         self._unread = iter(earlier)
         self._read: list[Execution] = []
-        self._found: dict[str, dict[str, str] | None] = {}
+        self._found: dict[str, Execution | None] = {}
 
     def address(self, task: str, output: str) -> str:
         """The address of a task's output; empty if it is not known."""
+        if known := self._known(task, output):
+            return known
+        if task not in self._found:
+            self._found[task] = next((each for each in self._executions() if self._did(each, task)), None)
+        found = self._found[task]
+        return found.outputs.get(output, "") if found else ""
+
+    def _known(self, task: str, output: str) -> str:
+        """The address of a task's output by what this run has started; empty if that does not tell."""
+        if started := self._run.executions.get(task):
+            return started.outputs.get(output, "")
         for name, consumer in self._tasks.items():
             for key, source in consumer.get("inputs", {}).get("artifacts", {}).items():
                 taken = source["taskOutputArtifact"]
                 execution = self._run.executions.get(name)
                 if execution and (taken["producerTask"], taken["outputArtifactKey"]) == (task, output):
                     return execution.inputs[key]
-        return (self._outputs(task) or {}).get(output, "")
+        return ""
 
-    def _outputs(self, task: str) -> dict[str, str] | None:
-        if task not in self._found:
-            started = self._run.executions.get(task)
-            self._found[task] = started.outputs if started else self._earlier_outputs(task)
-        return self._found[task]
+    def _did(self, execution: Execution, task: str) -> bool:
+        """Whether an earlier run's step may be the one whose outputs a cached task has.
 
-    def _earlier_outputs(self, task: str) -> dict[str, str] | None:
-        """The outputs of an earlier run's step that did the same."""
+        If several runs did the same, the cache may have taken any of them: inputs are compared with the
+        outputs of all that qualify, not with the newest one's.
+        """
         component = self._components[self._tasks[task]["componentRef"]["name"]]
-        names = set(component["outputDefinitions"]["artifacts"])
-        image = self._executors[component["executorLabel"]]["container"]["image"]
         sources = self._tasks[task].get("inputs", {})
         parameters = {
             name: self._parameters[source["componentInputParameter"]]
@@ -64,23 +71,37 @@ class Outputs:
             else source["runtimeValue"]["constant"]
             for name, source in sources.get("parameters", {}).items()
         }
-        inputs = {
-            name: self.address(taken["producerTask"], taken["outputArtifactKey"])
-            for name, source in sources.get("artifacts", {}).items()
-            for taken in [source["taskOutputArtifact"]]
+        artifacts = {
+            name: source["taskOutputArtifact"] for name, source in sources.get("artifacts", {}).items()
         }
-        wanted = (image, parameters, inputs, names)
-        for execution in self._executions():
-            outputs = set(execution.outputs) - {LOGS}
-            done = (execution.image, execution.parameters, execution.inputs, outputs)
-            if execution.succeeded and done == wanted:
-                return execution.outputs
-        return None
+        return (
+            execution.succeeded
+            and execution.image == self._executors[component["executorLabel"]]["container"]["image"]
+            and execution.parameters == parameters
+            and set(execution.outputs) - {LOGS} == set(component["outputDefinitions"]["artifacts"])
+            and set(execution.inputs) == set(artifacts)
+            and all(
+                self._may_be(taken["producerTask"], taken["outputArtifactKey"], execution.inputs[name])
+                for name, taken in artifacts.items()
+            )
+        )
 
-    def _executions(self) -> Iterable[Execution]:
+    def _may_be(self, task: str, output: str, address: str) -> bool:
+        """Whether an address may be that of a task's output."""
+        if known := self._known(task, output):
+            return known == address
+        return any(
+            each.outputs.get(output) == address and self._did(each, task) for each in self._executions()
+        )
+
+    def _executions(self) -> Iterator[Execution]:
         """The executions of the earlier runs; each run is requested once."""
-        yield from self._read
-        for run in self._unread:
-            found = list(run.executions.values())
-            self._read += found
-            yield from found
+        place = 0
+        while True:
+            while place >= len(self._read):
+                run = next(self._unread, None)
+                if run is None:
+                    return
+                self._read += run.executions.values()
+            yield self._read[place]
+            place += 1

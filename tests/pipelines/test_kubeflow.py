@@ -93,6 +93,21 @@ def test_artifacts_taken_from_the_cache_are_found(
     assert third["addresses"]["evaluation"] == second["evaluation"]
 
 
+def test_what_was_taken_from_the_cache_is_found_among_runs_that_did_the_same(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path
+) -> None:
+    start(tmp_path)
+    first, cache = dict(uploads.addresses), dict(server.cache)
+    # As by a run without a cache, or two at once.
+    server.cache.clear()
+    start(tmp_path)
+    assert uploads.addresses["dataset"] != first["dataset"]
+    server.cache.clear()
+    server.cache.update(cache)
+    artifacts = start(tmp_path / "new")
+    assert artifacts["gallery"].parent.name in first["gallery"]
+
+
 def test_a_cached_result_of_a_deleted_run_is_not_guessed(
     server: Kubeflow, uploads: Uploads, tmp_path: Path
 ) -> None:
