@@ -328,7 +328,8 @@ def test_a_figure_has_the_same_name_everywhere(evaluation: Evaluation) -> None:
         header = re.split(r"\s{2,}", table.splitlines()[0].strip())
         assert {cell for cell in header if "_" in cell or cell in names} <= names
         assert set(header) - names <= {"model", "final, minus", "label", "label, final model"}
-    heads = [line for line in model_card(evaluation).splitlines() if "macro_f1 |" in line or " f1 |" in line]
+    card = model_card(evaluation).replace("\\_", "_")
+    heads = [line for line in card.splitlines() if "macro_f1 |" in line or " f1 |" in line]
     cells = {cell.strip() for line in heads[:3] for cell in line.split("|")[1:-1]}
     assert cells - names == {"model", "final, minus", "label", "label, final model"}
     for model in evaluation.models.values():
@@ -353,7 +354,12 @@ def test_the_model_card_has_all_sections_and_is_short(evaluation: Evaluation) ->
         class_counts={"test": {"label0": 12}},
         leakage=Leakage(used={"train/test": shared}, provided={}),
     )
-    many = {"models": models, "differences": differences, "data": data, "configs": {"evaluate": {"seed": 1}}}
+    many = {
+        "models": models,
+        "differences": differences,
+        "data": data,
+        "configs": {"evaluate": {"seed": 1}, "train": {key: [1.25, 2.5] for key in "abcdefgh"}},
+    }
     card = model_card(evaluation.model_copy(update=many))
     assert len(card) < 400_000
     headings = re.findall(r"^## (.+)$", card, re.MULTILINE)
@@ -362,5 +368,9 @@ def test_the_model_card_has_all_sections_and_is_short(evaluation: Evaluation) ->
     assert "not a medical device" in card and "an export" in card and 'evaluate: {"seed": 1}' in card
     assert find_line(card, "| train and test ") == "| train and test | 4 | 0 | 7 |"
     assert "These are the first 40 of 500 labels." in card
+    # It would take a line's second underscore for the end of an emphasis, and be as wide as a line of code.
+    page, code, _ = card.split("```")
+    assert r"mean\_iou" in page and not re.search(r"(?<!\\)_", page)
+    assert max(map(len, code.splitlines())) <= 60
     # A dashboard shows HTML and external pictures as text, or not at all.
     assert not re.search(r"<[a-z/]|!\[|https?://", card)

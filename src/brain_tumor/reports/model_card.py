@@ -5,6 +5,7 @@ It uses only Markdown that Kubeflow's dashboard renders: headings, paragraphs, b
 
 import json
 import os
+import textwrap
 
 from brain_tumor.artifacts.evaluation import ALL, Evaluation
 from brain_tumor.artifacts.figures import DASHBOARD, SIZE_FIGURES, SIZES, VERSUS, definition
@@ -31,6 +32,8 @@ from brain_tumor.runtime.versions import installed_versions
 
 # More labels would make the page longer than the dashboard shows.
 LISTED_LABELS = 40
+# Characters; two pages stand side by side.
+CODE_WIDTH = 60
 USE = (
     "For research on detecting tumors in MRI. It predicts for each slice which labels are present, and at "
     "most one box per label."
@@ -52,8 +55,10 @@ def model_card(evaluation: Evaluation) -> str:
     parts += [*_figures(evaluation), *_labels(evaluation), *_sizes(evaluation)]
     parts += ["## Use and limits", USE, _list(LIMITS)]
     parts += _data(evaluation.data) if evaluation.data else []
-    parts += [*_trainings(evaluation), *_glossary(), *_made_with(evaluation)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    parts += [*_trainings(evaluation), *_glossary(), *_versions()]
+    # The dashboard takes two underscores in a line, as in mean_iou, macro_f1, for emphasis.
+    parts = [part.replace("_", r"\_") for part in parts if part]
+    return "\n\n".join([*parts, *_configuration(evaluation)]) + "\n"
 
 
 def _figures(evaluation: Evaluation) -> list[str]:
@@ -147,16 +152,24 @@ def _glossary() -> list[str]:
     ]
 
 
-def _made_with(evaluation: Evaluation) -> list[str]:
+def _versions() -> list[str]:
+    versions = ", ".join(f"{name} {value}" for name, value in installed_versions().items())
+    return ["## Versions and configuration", versions]
+
+
+def _configuration(evaluation: Evaluation) -> list[str]:
+    # The dashboard gives the page the width of the longest line of code, and then breaks no paragraph.
     lines = [
-        f"{name}: {json.dumps(config, sort_keys=True, allow_nan=False)}"
+        textwrap.fill(
+            f"{name}: {json.dumps(config, sort_keys=True, allow_nan=False)}",
+            CODE_WIDTH,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         for name, config in evaluation.configs.items()
     ]
-    return [
-        "## Versions and configuration",
-        ", ".join(f"{name} {value}" for name, value in installed_versions().items()),
-        "\n".join(["```", *lines, "```"]) if lines else "",
-    ]
+    return ["\n".join(["```", *lines, "```"])] if lines else []
 
 
 def _list(lines: list[str] | tuple[str, ...]) -> str:
