@@ -214,7 +214,7 @@ def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path
         (
             "main: Error (exit code 1): s3://b/a: the bucket's service failed; try again.\n",
             "I1128 launcher\n",
-            "failed: s3://b/a: the bucket's service failed; try again.",
+            "s3://b/a: the bucket's service failed; try again.",
         ),
         ("pod deleted", None, r"pod deleted; kubectl logs -c main -n kubeflow brain-tumor-\S+-\d+ may have"),
     ],
