@@ -373,19 +373,12 @@ def test_a_folder_without_images_fails_the_step_ingest(tmp_path: Path) -> None:
     assert outcome.history == []
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder of images."""
-    folder = tmp_path_factory.mktemp("export")
+def test_steps_before_a_failure_are_not_repeated(tmp_path: Path) -> None:
+    store = tmp_path / "elsewhere.db"
     config = configure(QUICK).dataset
     assert isinstance(config, SyntheticDataset)
-    write_export(folder, config)
-    return folder
-
-
-def test_steps_before_a_failure_are_not_repeated(tmp_path: Path, export: Path) -> None:
-    store = tmp_path / "elsewhere.db"
-    data = ["dataset=directory", f"dataset.path={export}"]
+    write_export(tmp_path / "export", config)
+    data = ["dataset=directory", f"dataset.path={tmp_path / 'export'}"]
     variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
 
     # A cluster may have a file that this machine lacks, so only the first training detects this.

@@ -7,13 +7,9 @@ from pydantic.fields import FieldInfo
 
 from brain_tumor.config import (
     DirectoryDataset,
-    EvaluateConfig,
     Schema,
-    TrainConfig,
     dataset,
-    from_json,
     pipeline,
-    to_json,
     training,
 )
 from brain_tumor.configure import configure
@@ -353,41 +349,6 @@ def test_names_of_weights_are_not_paths(weights: str) -> None:
     model = json.loads(configs(f"model.weights={weights}", "model.image_size=32")["phase1_box"])["model"]
     assert model.get("weights", "imagenet") == weights
     assert "weights_fingerprint" not in model
-
-
-def test_equal_configs_have_equal_json(default: dict[str, str]) -> None:
-    text = default["phase1_box"]
-    assert text == json.dumps(json.loads(text), sort_keys=True, allow_nan=False)
-    assert to_json(from_json(TrainConfig, text, "phase1_box")) == text
-
-    rate, size = "phases.phase1_box.learning_rate", "model.image_size=96"
-    assert configs(f"{rate}=1e-4", size) == configs(size, f"{rate}=0.0001")
-    assert configs(f"{rate}=1") == configs(f"{rate}=1.0")
-    assert configs("profile=quick", "dataset=synthetic") == default
-
-
-def test_json_omits_defaults() -> None:
-    assert json.loads(configs("evaluate.threshold=0.4")["evaluate"]) == {"threshold": 0.4}
-    full = configs("profile=full", "phases.phase1_box.learning_rate=1e-3")
-    assert (full["records"], full["visualize"]) == ("{}", "{}")
-    assert full["evaluate"] == '{"threshold": "tuned"}'
-    assert json.loads(full["phase1_box"]) == {
-        "name": "phase1_box",
-        "phase": {
-            "epochs": 50,
-            "learning_rate": 0.001,
-            "train_heads": ["boxes"],
-        },
-    }
-    assert all("," not in text.replace(", ", "") for text in full.values()), "a dashboard can wrap them"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[1]", "null", '{"split":"test","unknown":1}', '{"threshold":NaN}']
-)
-def test_json_that_is_not_a_config_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"^evaluate"):
-        from_json(EvaluateConfig, text, "evaluate")
 
 
 def test_publish_to_becomes_an_absolute_path_or_stays_an_address(
