@@ -24,6 +24,9 @@ def plan(root: Path, *overrides: str) -> dict[str, tuple[str, str]]:
     return found
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("project")

@@ -289,7 +289,8 @@ def test_the_data_report_is_a_page_beside_the_report(root: Path, first: Outcome)
 def test_all_results_of_a_run_have_its_name(root: Path, first: Outcome, third: Outcome) -> None:
     names = [record["name"] for record in third.history]
     assert len(set(names)) == 2
-    assert all(re.fullmatch(r"train_patients=4-.*-\d{4}-\d{6}", name) for name in names)
+    for name, last in zip(names, ("phase3-epochs=1", "phase3-lr=1e-4"), strict=True):
+        assert re.fullmatch(rf"{last}-.*-\d{{4}}-\d{{6}}", name)
     runs = root / "runs"
     for name, outcome in zip(names, (first, third), strict=True):
         assert f"Run:    {name}: " in outcome.stdout

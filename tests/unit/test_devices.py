@@ -13,7 +13,7 @@ from brain_tumor.training.devices import choose_jit_compile, choose_precision, o
 from tests.unit.programs import PROGRAMS
 from tests.unit.trainings import make_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 # One epoch on one device, and the same on two. Adam normalizes gradients, which turns rounding errors of the
 # smallest ones into full steps; a large epsilon keeps them small.

@@ -104,5 +104,6 @@ def test_programs_that_do_not_need_tensorflow_do_not_import_it(script: str) -> N
 # Rule 7: the model, its losses and its metrics run on Keras's JAX backend, without TensorFlow in the process.
 
 
+@pytest.mark.heavy
 def test_both_heads_train_on_jax_without_tensorflow() -> None:
     assert run(PROGRAMS / "train_on_jax.py", KERAS_BACKEND="jax").startswith("trained")

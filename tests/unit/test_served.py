@@ -18,7 +18,7 @@ from brain_tumor.runtime.tracking import open_run
 from tests.unit.models import CLASSES, answer, images, small_detector
 from tests.unit.programs import PROGRAMS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 SIZE = 32
 

@@ -16,6 +16,8 @@ from tests.unit.small_records import CONFIG, FIRST_SHARD
 
 pytestmark = pytest.mark.slow
 
+STALLED = Path("train", "volume_2_slice_3.jpg")
+
 
 def test_a_shard_that_cannot_be_written_is_named(small_dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "full" / FIRST_SHARD).mkdir(parents=True)  # at the path of the file
@@ -26,7 +28,7 @@ def test_a_shard_that_cannot_be_written_is_named(small_dataset: Dataset, tmp_pat
 
 def stall(small_dataset: Dataset) -> Path:
     """Replaces an image by a named pipe: a reader waits until it is written to."""
-    path = small_dataset.image_folder / "train" / "volume_2_slice_3.jpg"
+    path = small_dataset.image_folder / STALLED
     path.unlink()
     os.mkfifo(path)
     return path
@@ -64,14 +66,18 @@ def test_a_killed_worker_is_one_sentence_with_its_shard(own_dataset: Dataset, tm
 
 
 def test_an_interrupt_ends_the_workers_and_leaves_nothing(own_dataset: Dataset, tmp_path: Path) -> None:
-    pipe = stall(own_dataset)
+    pipe = own_dataset.image_folder / STALLED
     arguments = [
         sys.executable,
         str(PROGRAMS / "write_records.py"),
         str(own_dataset.path),
         str(tmp_path / "out" / "records"),
+        str(pipe),
     ]
     step = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    while not pipe.is_fifo():
+        assert step.poll() is None
+        time.sleep(0.05)
 
     with open(pipe, "wb"):  # waits for a worker of it
         assert len(readers(pipe)) > 1

@@ -14,7 +14,7 @@ from brain_tumor.training.compile import compile_model
 from brain_tumor.training.precision import compute_policy
 from tests.unit.models import CLASSES, images, small_detector
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 CORNERS = np.array(
     [
