@@ -7,6 +7,8 @@ import pytest
 
 from tests.pipelines.local_run import GATE, JOINT, JUDGEMENT, Outcome, run, start
 
+pytestmark = pytest.mark.heavy
+
 STEPS = {"ingest", "build TFRecords", "train: joint"} | JUDGEMENT | GATE
 
 
@@ -22,9 +24,6 @@ def plan(root: Path, *overrides: str) -> dict[str, tuple[str, str]]:
     running = [title for title, (state, _) in found.items() if state == "runs"]
     assert lines[-1] == f"{len(running)} steps would run, {len(found) - len(running)} are cached."
     return found
-
-
-pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
