@@ -38,15 +38,16 @@ class Outputs:
 
     def address(self, task: str, output: str) -> str:
         """The address of a task's output; empty if it is not known."""
-        if known := self._known(task, output):
+        known = self._known(task, output)
+        if known is not None:
             return known
         if task not in self._found:
             self._found[task] = next((each for each in self._executions() if self._did(each, task)), None)
         found = self._found[task]
         return found.outputs.get(output, "") if found else ""
 
-    def _known(self, task: str, output: str) -> str:
-        """The address of a task's output by what this run has started; empty if that does not tell."""
+    def _known(self, task: str, output: str) -> str | None:
+        """The address of a task's output by what this run has started; None if that does not tell."""
         if started := self._run.executions.get(task):
             return started.outputs.get(output, "")
         for name, consumer in self._tasks.items():
@@ -55,7 +56,7 @@ class Outputs:
                 execution = self._run.executions.get(name)
                 if execution and (taken["producerTask"], taken["outputArtifactKey"]) == (task, output):
                     return execution.inputs[key]
-        return ""
+        return None
 
     def _did(self, execution: Execution, task: str) -> bool:
         """Whether an earlier run's step may be the one whose outputs a cached task has.
@@ -88,7 +89,8 @@ class Outputs:
 
     def _may_be(self, task: str, output: str, address: str) -> bool:
         """Whether an address may be that of a task's output."""
-        if known := self._known(task, output):
+        known = self._known(task, output)
+        if known is not None:
             return known == address
         return any(
             each.outputs.get(output) == address and self._did(each, task) for each in self._executions()

@@ -7,6 +7,8 @@ import re
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from brain_tumor.stores.files import hash_files
 from pipelines.run import RunError, conclude, watch
 from pipelines.runners import kubeflow
 from pipelines.runners.kubeflow import KubeflowRunner
+from pipelines.runners.outputs import Outputs
 from pipelines.targets.target import load_target
 from tests.pipelines.argo_standin import Fault
 from tests.pipelines.cluster_results import Uploads
@@ -106,6 +109,26 @@ def test_what_was_taken_from_the_cache_is_found_among_runs_that_did_the_same(
     server.cache.update(cache)
     artifacts = start(tmp_path / "new")
     assert artifacts["gallery"].parent.name in first["gallery"]
+
+
+def test_a_started_step_has_no_output_of_an_earlier_run() -> None:
+    step = {"componentRef": {"name": "train"}}
+    spec: Any = {
+        "root": {"dag": {"tasks": {"train": step}}},
+        "components": {
+            "train": {"executorLabel": "train", "outputDefinitions": {"artifacts": {"model": {}}}}
+        },
+        "deploymentSpec": {"executors": {"train": {"container": {"image": "cpu"}}}},
+    }
+
+    def run_of(outputs: dict[str, str]) -> Any:
+        done = SimpleNamespace(succeeded=True, image="cpu", parameters={}, inputs={}, outputs=outputs)
+        return SimpleNamespace(executions={"train": done})
+
+    earlier = [run_of({"model": "minio://b/earlier"})]
+    cached: Any = SimpleNamespace(executions={})
+    assert Outputs(spec, {}, cached, earlier).address("train", "model") == "minio://b/earlier"
+    assert Outputs(spec, {}, run_of({}), earlier).address("train", "model") == ""
 
 
 def test_a_cached_result_of_a_deleted_run_is_not_guessed(

@@ -10,7 +10,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
 
 from brain_tumor.ingest.sources.secret_manager import read_secret
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, UnavailableError
 
 NAME = "projects/hospital/secrets/brain-tumor-roboflow/versions/latest"
 KEY = "key-that-nobody-may-see"
@@ -65,6 +65,14 @@ def test_a_refusal_says_what_to_do(server: StandIn, status: int, advice: str) ->
     server.status = status
     with pytest.raises(InputError, match=rf"answered {status} for projects/hospital.*{advice}"):
         read_secret(NAME, address(server))
+
+
+@pytest.mark.parametrize(("status", "passing"), [(403, False), (404, False), (500, True), (503, True)])
+def test_a_failure_of_the_service_is_not_bad_input(server: StandIn, status: int, passing: bool) -> None:
+    server.status = status
+    with pytest.raises(InputError) as error:
+        read_secret(NAME, address(server))
+    assert isinstance(error.value, UnavailableError) == passing
 
 
 def test_rejected_credentials_are_one_sentence(server: StandIn) -> None:

@@ -13,6 +13,7 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from requests import RequestException
 
+from brain_tumor.runtime.errors import InputError, UnavailableError
 from brain_tumor.stores.files import NO_CACHE, FileFacts
 
 
@@ -43,28 +44,38 @@ def download_object(client: GSClient, bucket: str, facts: FileFacts, target: Pat
     client.client.bucket(bucket).blob(facts.name).download_to_filename(str(target))
 
 
-def explain(error: Exception) -> str:
-    """The explanation of a store's error, to follow the address; empty for other errors.
+def explain(error: Exception, address: str) -> InputError | None:
+    """The error to raise instead of a store's error; None for other errors.
 
     It quotes nothing from the service or the client: that may contain signed URLs.
+
+    Args:
+        error: What the client raised.
+        address: The address in the bucket, for the message.
     """
     match error:
         case DefaultCredentialsError():
-            return (
-                " needs Google credentials: run gcloud auth application-default login, or set "
+            return InputError(
+                f"{address} needs Google credentials: run gcloud auth application-default login, or set "
                 "GOOGLE_APPLICATION_CREDENTIALS to the path of a key file."
             )
         case GoogleAuthError():
-            return f": Google does not accept these credentials ({type(error).__name__}); log in again."
+            return InputError(
+                f"{address}: Google does not accept these credentials ({type(error).__name__}); log in again."
+            )
         case exceptions.Unauthorized() | exceptions.Forbidden():
-            return (
-                ": these credentials lack the permission; give them a role on the bucket, such as "
+            return InputError(
+                f"{address}: these credentials lack the permission; give them a role on the bucket, such as "
                 "Storage Object User."
             )
         case exceptions.NotFound():
-            return ": there is no such bucket or object; check the address."
+            return InputError(f"{address}: there is no such bucket or object; check the address.")
         case DataCorruption():
-            return ": the transferred bytes do not match the bucket's checksum; try again."
+            return UnavailableError(
+                f"{address}: the transferred bytes do not match the bucket's checksum; try again."
+            )
         case exceptions.GoogleAPIError() | RequestException():
-            return f": the bucket's service failed ({type(error).__name__}); try again."
-    return ""
+            return UnavailableError(
+                f"{address}: the bucket's service failed ({type(error).__name__}); try again."
+            )
+    return None

@@ -12,13 +12,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from brain_tumor.config.fields import is_bucket
-from brain_tumor.runtime.errors import InputError, UnavailableError, explain_refusal
+from brain_tumor.runtime.errors import InputError, explain_refusal
 
 if TYPE_CHECKING:
     from cloudpathlib import CloudPath
-
-# The stores' explanations end so if a later attempt may succeed.
-TRY_AGAIN = "try again."
 
 AnyPath: TypeAlias = Union[Path, "CloudPath"]
 """A local path, or an address in a bucket."""
@@ -70,13 +67,11 @@ def explain_errors(path: str | AnyPath) -> Iterator[None]:
         raise
     except Exception as error:
         in_bucket = is_bucket(str(path))
-        reason = store_of(path).explain(error) if in_bucket else ""
-        if reason:
-            message = f"{path}{reason}"
-        elif isinstance(error, OSError):
+        explained = store_of(path).explain(error, str(path)) if in_bucket else None
+        if not explained and isinstance(error, OSError):
             about = f"{path}: {explain_refusal(error, 'a file')}"
-            message = about if in_bucket else explain_refusal(error, path)
-        else:
+            explained = InputError(about if in_bucket else explain_refusal(error, path))
+        if not explained:
             raise
         # "from None": the causes may show upload URLs, which grant write access.
-        raise (UnavailableError if reason.endswith(TRY_AGAIN) else InputError)(message) from None
+        raise explained from None

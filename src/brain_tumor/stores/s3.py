@@ -16,7 +16,7 @@ from botocore.config import Config
 from cloudpathlib import S3Client
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, UnavailableError
 from brain_tumor.stores.files import NO_CACHE, FileFacts
 
 # It logs the source of the credentials for each client.
@@ -93,26 +93,34 @@ def _read_object(client: S3Client, bucket: str, name: str) -> bytes:
     return content
 
 
-def explain(error: BaseException | None) -> str:
-    """The explanation of a store's error, to follow the address; empty for other errors.
+def explain(error: BaseException | None, address: str) -> InputError | None:
+    """The error to raise instead of a store's error; None for other errors.
 
     It quotes nothing from the service or the client: that may contain signed URLs.
+
+    Args:
+        error: What the client raised.
+        address: The address in the bucket, for the message.
     """
     match error:
         case S3UploadFailedError():
             # It has only the text of the original error.
-            return explain(error.__context__) or f": the upload failed ({type(error).__name__}); try again."
+            return explain(error.__context__, address) or UnavailableError(
+                f"{address}: the upload failed ({type(error).__name__}); try again."
+            )
         case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
-            return (
-                " needs S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and for a server "
-                "that is not Amazon's AWS_ENDPOINT_URL, or run aws configure."
+            return InputError(
+                f"{address} needs S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and for "
+                "a server that is not Amazon's AWS_ENDPOINT_URL, or run aws configure."
             )
         case exceptions.ClientError():
-            return _explain_answer(str(error.response.get("Error", {}).get("Code", "")))
+            return _explain_answer(str(error.response.get("Error", {}).get("Code", "")), address)
         case exceptions.FlexibleChecksumError() | exceptions.IncompleteReadError():
-            return ": the transferred bytes do not match the bucket's checksum or size; try again."
+            return UnavailableError(
+                f"{address}: the transferred bytes do not match the bucket's checksum or size; try again."
+            )
         case exceptions.ParamValidationError():
-            return " is not a valid S3 address; check the bucket's name."
+            return InputError(f"{address} is not a valid S3 address; check the bucket's name.")
         case (
             exceptions.CredentialRetrievalError()
             | exceptions.SSOError()
@@ -122,30 +130,30 @@ def explain(error: BaseException | None) -> str:
             | exceptions.ConfigNotFound()
             | exceptions.InvalidConfigError()
         ):
-            return (
-                f": the S3 credentials cannot be read ({type(error).__name__}); check AWS_PROFILE and what "
-                "aws configure wrote, or log in again."
+            return InputError(
+                f"{address}: the S3 credentials cannot be read ({type(error).__name__}); check AWS_PROFILE "
+                "and what aws configure wrote, or log in again."
             )
         case exceptions.BotoCoreError() | Boto3Error():
-            return (
-                f": the bucket's service failed ({type(error).__name__}); check AWS_ENDPOINT_URL and the "
-                "network, and try again."
+            return UnavailableError(
+                f"{address}: the bucket's service failed ({type(error).__name__}); check AWS_ENDPOINT_URL "
+                "and the network, and try again."
             )
-    return ""
+    return None
 
 
-def _explain_answer(code: str) -> str:
-    """The explanation of an error response, by its code."""
+def _explain_answer(code: str, address: str) -> InputError:
+    """The same for an error response, by its code."""
     if code in REFUSED_CREDENTIALS:
-        return (
-            f": S3 does not accept these credentials ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
-            " and AWS_ENDPOINT_URL."
+        return InputError(
+            f"{address}: S3 does not accept these credentials ({code}); check AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL."
         )
     if code in REFUSED_RIGHTS:
-        return (
-            ": these credentials lack the permission; allow them to list the bucket and to get, put "
-            "and delete its objects."
+        return InputError(
+            f"{address}: these credentials lack the permission; allow them to list the bucket and to get, "
+            "put and delete its objects."
         )
     if code in MISSING:
-        return ": there is no such bucket or object; check the address."
-    return f": the bucket's service failed ({code or 'no code'}); try again."
+        return InputError(f"{address}: there is no such bucket or object; check the address.")
+    return UnavailableError(f"{address}: the bucket's service failed ({code or 'no code'}); try again.")

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from brain_tumor.ingest.ingest import ingest
 from brain_tumor.ingest.sources import roboflow
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, UnavailableError
 from tests.unit import roboflow_service as service
 from tests.unit.roboflow_service import KEY, SIGNATURE, Service
-from tests.unit.roboflow_watch import PATH, Watch, pack, without
+from tests.unit.roboflow_watch import PATH, Watch, make_config, pack, without
 
 
 def test_a_version_is_downloaded_and_ingested(server: Service, watch: Watch) -> None:
@@ -286,6 +287,8 @@ def test_an_unreachable_service_is_one_sentence(
     server.shutdown()
     server.server_close()
     watch.fail(r"could not be downloaded in 5 attempts .*could not be reached \(ConnectionError\)")
+    with pytest.raises(UnavailableError):  # not bad input: a cluster repeats the step
+        ingest(make_config(), watch.folder / "dataset")
 
 
 def test_the_key_file_stays_out_of_git_and_of_the_image() -> None:

@@ -36,7 +36,7 @@ from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.ingest.sources import mirror
 from brain_tumor.ingest.sources.archive import BrokenArchiveError, unpack
 from brain_tumor.ingest.sources.secret_manager import read_secret
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, UnavailableError
 from brain_tumor.runtime.progress import Progress
 from brain_tumor.stores.locations import check_writable
 
@@ -74,8 +74,9 @@ def fetch(config: RoboflowDataset, scratch: Path) -> Path:
         The folder that holds the export.
 
     Raises:
-        InputError: There is no key, Roboflow refuses it or does not know the version, it could not be
-            downloaded in five attempts, or the export is not usable.
+        UnavailableError: It could not be downloaded in five attempts.
+        InputError: There is no key, Roboflow refuses it or does not know the version, or the export is not
+            usable.
     """
     path = "/".join(quote(str(part), safe="") for part in _path(config))
     kept = f"{config.mirror.rstrip('/')}/{path}.zip" if config.mirror else ""
@@ -154,7 +155,7 @@ def _download(config: RoboflowDataset, key: str, path: str, archive: Path, folde
         problem = str(error).rstrip(".")
     # Raised outside the except block: the attempt's error may be chained to one of requests, which contains
     # the URL.
-    raise InputError(
+    raise UnavailableError(
         f"{_name(config)} could not be downloaded in {ATTEMPTS} attempts (the last: {problem}); "
         "try again later."
     )

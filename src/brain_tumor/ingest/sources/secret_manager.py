@@ -8,7 +8,7 @@ import requests
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 
-from brain_tumor.runtime.errors import InputError
+from brain_tumor.runtime.errors import InputError, UnavailableError
 
 SERVICE = "https://secretmanager.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -29,8 +29,9 @@ def read_secret(name: str, service: str = SERVICE) -> str:
         service: The service's address.
 
     Raises:
-        InputError: There are no credentials, they lack the permission, the secret does not exist or is not
-            text, or the service does not respond.
+        UnavailableError: The service does not respond, or fails.
+        InputError: There are no credentials, they lack the permission, or the secret does not exist or is not
+            text.
     """
     try:
         credentials, _ = google.auth.default(scopes=[SCOPE])
@@ -41,12 +42,14 @@ def read_secret(name: str, service: str = SERVICE) -> str:
             "application-default login, or run with a service account."
         ) from None
     except requests.RequestException as error:
-        raise InputError(
+        raise UnavailableError(
             f"Secret Manager did not answer for {name} ({type(error).__name__}); try again later."
         ) from None
     if answer.status_code != requests.codes.ok:
-        advice = WHAT_TO_DO.get(answer.status_code, "try again later")
-        raise InputError(f"Secret Manager answered {answer.status_code} for {name}; {advice}.")
+        said = f"Secret Manager answered {answer.status_code} for {name}"
+        if advice := WHAT_TO_DO.get(answer.status_code):
+            raise InputError(f"{said}; {advice}.")
+        raise UnavailableError(f"{said}; try again later.")
     try:
         return base64.b64decode(answer.json()["payload"]["data"], validate=True).decode()
     except (KeyError, TypeError, ValueError, binascii.Error):
