@@ -266,7 +266,7 @@ class KubeflowRunner:
                 yield from teller.say(name, "room", text)
             elif text := _explain_waiting(reason, step.why, self._target):
                 yield from teller.say(name, reason, text)
-            elif time.time() - step.began >= LONG_PENDING:
+            elif time.time() - step.began >= LONG_PENDING and not teller.has_said(name):
                 look = self._kubectl("describe pod", step)
                 text = f"pending for {LONG_PENDING / 60:.0f} minutes; {look} says why"
                 yield from teller.say(name, "", text)

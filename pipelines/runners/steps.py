@@ -65,3 +65,7 @@ class Teller:
         if (name, topic) not in self._words:
             self._words.add((name, topic))
             yield Event("message", self._tasks[name].title, text)
+
+    def has_said(self, name: str) -> bool:
+        """Whether there was a message about a step."""
+        return any(name == about for about, _ in self._words)

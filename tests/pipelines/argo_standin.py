@@ -202,7 +202,9 @@ class Play:
             add(f"root.{name}.executor", "Skipped", "Skipped", "system-container-impl", **finished)
             return
         fault = self.faults.get(name, Fault(""))
-        message = fault.message if last == "Failed" or (last == "Pending" and fault.waits) else ""
+        message = fault.message if last == "Failed" else ""
+        if last == "Pending":
+            message = fault.message if stages.count("Pending") <= fault.waits else "PodInitializing"
         if ended and not final:
             last, message = "Failed", "Pod was active on the node longer than the specified deadline"
         inputs = {"parameters": [{"name": "pod-spec-patch", "value": self._pod_spec_patch(name)}]}

@@ -175,6 +175,8 @@ def test_a_pod_that_cannot_start_says_what_to_do(
     start(tmp_path)
     stderr = capsys.readouterr().err
     assert len(re.findall(rf"^        build TFRecords: waits.*: {said}", stderr, re.MULTILINE)) == 1
+    # The stand-in's clock started long ago.
+    assert "build TFRecords: pending for" not in stderr
 
 
 def test_a_step_that_waits_for_another_ones_gpu_needs_no_action(
