@@ -95,7 +95,7 @@ docs: setup ## Build the documentation's site, build/site/index.html
 docs-reference: setup ## Regenerate the parts of docs/ that are made from the code
 	@$(BIN)/python -m documentation
 
-test-fast: setup ## Run the unit tests that need neither TensorFlow, nor pipeline runs, nor a browser (a minute or two)
+test-fast: setup ## Run the unit tests that need no TensorFlow, browser, object store or MLflow (two minutes)
 	@$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile -m "not slow and not campaign"
 
 test: setup ## Run the tests (HEAVY=1: those with containers, killed runs, notebooks and hostile input too, as CI does)

@@ -5,9 +5,10 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:  # only a few tests need these imports
     from tests.unit.buckets import Bucket, GoogleBucket, S3Bucket
@@ -43,6 +44,34 @@ TINY = [
 ]
 
 
+class Schedule(LoadFileScheduling):
+    """Distributes whole files to the workers; those of the components go together, for their shared run."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/components" if file.startswith("tests/components/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
+    """Lets the workers take the files in the order of the collection, see below."""
+    config.option.loadscopereorder = False
+    return Schedule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests first, so that at the end no worker waits for another."""
+    ranks: dict[Path, tuple[bool, bool, bool]] = {}
+    for item in items:
+        rank = (
+            bool(item.get_closest_marker("heavy")),
+            "pipelines" in item.path.parts,
+            bool(item.get_closest_marker("slow")),
+        )
+        ranks[item.path] = max(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path], reverse=True)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints the campaign's total number of cases."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
@@ -65,7 +94,7 @@ def free_memory() -> Iterator[None]:
         import keras
 
         keras.backend.clear_session(free_memory=False)
-    gc.collect()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -259,6 +259,7 @@ def test_the_registry_gets_the_final_model_once(root: Path, first: Outcome, seco
     assert report in second.stderr
 
 
+@pytest.mark.heavy
 def test_a_later_model_is_compared_with_the_champion(crowned: None, third: Outcome) -> None:
     assert "brain-tumor/2 is the challenger. Whether it is as good as the champion, version 1" in third.stderr
 
@@ -286,6 +287,7 @@ def test_the_data_report_is_a_page_beside_the_report(root: Path, first: Outcome)
     assert found[2] == "0"
 
 
+@pytest.mark.heavy
 def test_all_results_of_a_run_have_its_name(root: Path, first: Outcome, third: Outcome) -> None:
     names = [record["name"] for record in third.history]
     assert len(set(names)) == 2
@@ -305,6 +307,7 @@ def test_all_results_of_a_run_have_its_name(root: Path, first: Outcome, third: O
         assert name in [found.info.run_name for found in outcome.mlflow_runs]
 
 
+@pytest.mark.heavy
 def test_another_learning_rate_runs_its_phase_and_what_follows(first: Outcome, third: Outcome) -> None:
     assert set(third.executed) == {"train: phase3 finetune"} | JUDGEMENT | GATE
     assert set(third.cached) == STEPS - set(third.executed)
@@ -314,6 +317,7 @@ def test_another_learning_rate_runs_its_phase_and_what_follows(first: Outcome, t
     )
 
 
+@pytest.mark.heavy
 def test_a_run_names_the_one_before_and_how_it_differs(
     first: Outcome, second: Outcome, third: Outcome
 ) -> None:
@@ -326,6 +330,7 @@ def test_a_run_names_the_one_before_and_how_it_differs(
     assert line.endswith(" (no interval: only 2 patients, 10 are needed)")
 
 
+@pytest.mark.heavy
 def test_a_cached_baseline_keeps_the_mlflow_run_that_made_it(first: Outcome, third: Outcome) -> None:
     for title in (
         "baseline classification (frozen random backbone)",

@@ -15,6 +15,8 @@ from brain_tumor.runtime.errors import InputError
 from tests.unit.buckets import Bucket, GoogleBucket
 from tests.unit.exports import write_export
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {"train": ["volume_1_slice_1.jpg,40,30,label1,2,3,20,20"], "test": []}
 

@@ -20,6 +20,8 @@ from brain_tumor.stores.locations import check_writable, fingerprint
 from brain_tumor.stores.paths import explain_errors, open_path
 from tests.unit.buckets import Bucket, S3Bucket, free_ports
 
+pytestmark = pytest.mark.slow
+
 WRONG_SECRET = "another-secret"
 SECRET = "https://storage.example/object?signature=secret"
 

@@ -127,6 +127,7 @@ def test_bad_input_is_one_sentence(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_it_needs_no_tensorflow(runs: Path) -> None:
     script = (
         "import sys\nfrom brain_tumor.cli import main\nmain(sys.argv[1:])\n"
@@ -295,6 +296,7 @@ def test_a_damaged_record_of_another_run_does_not_fail_a_run(
 # Runs that only MLflow has.
 
 
+@pytest.mark.slow
 def test_a_run_without_a_record_is_read_from_mlflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,6 +338,7 @@ def test_a_run_without_a_record_is_read_from_mlflow(
     assert run.whole["phase1_box"]["phase.learning_rate"] == "0.1"
 
 
+@pytest.mark.slow
 def test_predictions_in_mlflow_give_a_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

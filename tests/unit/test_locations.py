@@ -11,6 +11,8 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.stores.locations import check_writable, fingerprint
 from tests.unit.buckets import Bucket, GoogleBucket, S3Bucket
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_fingerprint_depends_on_names_and_content_not_on_the_location(tmp_path: Path) -> None:
     folder = tmp_path / "a"

@@ -14,6 +14,8 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.registry import CHALLENGER, CHAMPION, FAILED, Registry, Version
 from tests.unit.programs import PROGRAMS
 
+pytestmark = pytest.mark.slow
+
 # The shortest model code that MLflow accepts.
 
 

@@ -23,7 +23,7 @@ from tests.unit.buckets import S3Bucket
 from tests.unit.programs import PROGRAMS
 from tests.unit.trainings import make_config, without_seconds
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 EPOCHS = 4
 # Dropout, augmentation, clipping, and a rate so high that some epochs do not improve and it is halved.

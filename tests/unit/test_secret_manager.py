@@ -12,6 +12,8 @@ from google.auth.exceptions import DefaultCredentialsError
 from brain_tumor.ingest.sources.secret_manager import read_secret
 from brain_tumor.runtime.errors import InputError, UnavailableError
 
+pytestmark = pytest.mark.slow
+
 NAME = "projects/hospital/secrets/brain-tumor-roboflow/versions/latest"
 KEY = "key-that-nobody-may-see"
 

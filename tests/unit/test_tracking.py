@@ -16,6 +16,8 @@ from brain_tumor.runtime.step import step
 from brain_tumor.runtime.tracking import EXPERIMENT, NAME_TAG, Run, end_unfinished, open_run, pipeline_run
 from tests.unit.disks import fill, small_disk
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:

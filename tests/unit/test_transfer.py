@@ -16,6 +16,8 @@ from brain_tumor.stores.paths import open_path
 from tests.unit.buckets import Bucket, GoogleBucket
 from tests.unit.disks import small_disk
 
+pytestmark = pytest.mark.slow
+
 
 def make_artifact(path: Path, content: str = "content") -> Path:
     with publish(path) as draft:

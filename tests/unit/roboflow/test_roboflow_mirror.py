@@ -14,6 +14,8 @@ from tests.unit.buckets import Bucket, GoogleBucket
 from tests.unit.roboflow_service import Service
 from tests.unit.roboflow_watch import PATH, Watch, pack, without
 
+pytestmark = pytest.mark.slow
+
 KEPT = f"mirror{PATH}.zip"
 SHA256 = f"{KEPT}.sha256"
 
