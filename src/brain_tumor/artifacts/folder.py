@@ -14,7 +14,7 @@ from typing import ClassVar, TypeVar
 from pydantic import ConfigDict
 
 from brain_tumor.config.base import Schema, from_json
-from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
+from brain_tumor.runtime.errors import DamagedError, InputError, os_errors_explained
 from brain_tumor.runtime.text import display_name
 from brain_tumor.runtime.versions import installed_versions
 from brain_tumor.stores.files import (
@@ -91,7 +91,7 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
             check_replaceable(folder, schema)
 
     check()
-    with refusals_explained(folder), replace_folder(folder, MANIFEST) as temporary:
+    with os_errors_explained(folder), replace_folder(folder, MANIFEST) as temporary:
         draft = Draft(temporary)
         yield draft
         check()  # hours may have passed since the first check
@@ -115,7 +115,7 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
     while True:
         before = _identity(path)
         try:
-            with refusals_explained(path):
+            with os_errors_explained(path):
                 _check_content(path, schema)
             return
         except (InputError, FileNotFoundError):
@@ -171,7 +171,7 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
     """
     kind = schema.model_fields["kind"].default
     file = Path(path) / MANIFEST
-    with refusals_explained(origin or path):
+    with os_errors_explained(origin or path):
         content = file.read_bytes() if file.is_file() else None
         special = find_special_file(path) if content else ""
     if content is None:
@@ -193,7 +193,7 @@ def read_json(schema: type[S], file: Path) -> S:
     Raises:
         DamagedError: It is missing, truncated, or not valid for the schema.
     """
-    with refusals_explained():
+    with os_errors_explained():
         content = file.read_bytes() if file.is_file() else b""
     return _parse(schema, content, str(file))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from brain_tumor.artifacts.folder import Manifest, check_replaceable
 from brain_tumor.runtime.drafts import SUFFIX, draft_name
-from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.errors import InputError, os_errors_explained
 from brain_tumor.runtime.text import display_name, is_text
 from brain_tumor.stores.files import check_kind
 
@@ -63,7 +63,7 @@ def _overlap(first: Path, second: Path) -> bool:
 
 def _check_writable(output: Path) -> None:
     place = Path(os.path.realpath(output))
-    with refusals_explained(output):
+    with os_errors_explained(output):
         parent = next(folder for folder in place.parents if folder.exists())
         draft = place.with_name(draft_name(f".{place.name}")) / "file"
         # A name that is too long is found by a lookup in an existing folder.

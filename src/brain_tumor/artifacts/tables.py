@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brain_tumor.runtime.errors import DamagedError, refusals_explained
+from brain_tumor.runtime.errors import DamagedError, os_errors_explained
 
 # Imported lazily: processes that write records import this module, and need neither Arrow nor pandas.
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _damage_explained(path: Path) -> Iterator[None]:
     import pyarrow as pa
 
     try:
-        with refusals_explained(path):
+        with os_errors_explained(path):
             yield
     # Arrow raises the last two as well: for a page that cannot be decoded, and a missing column.
     except (pa.ArrowException, OSError, KeyError) as error:

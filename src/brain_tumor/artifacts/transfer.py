@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brain_tumor.artifacts.folder import MANIFEST, Manifest, artifact_id, check_files, read_manifest
-from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.errors import InputError, os_errors_explained
 from brain_tumor.stores.folders import local_folder, read_file, upload_folder
 from brain_tumor.stores.paths import AnyPath, open_path
 
@@ -24,7 +24,7 @@ def upload(folder: str | Path, address: str) -> None:
         InputError: There is another artifact at `address`, or it cannot be written.
     """
     target = open_path(address)
-    with refusals_explained(address):
+    with os_errors_explained(address):
         there = read_file(target / MANIFEST)
     if there is None:
         upload_folder(Path(folder), target, MANIFEST)
@@ -43,7 +43,7 @@ def local_copy(path: AnyPath, schema: type[Manifest]) -> Iterator[Path]:
         InputError: It cannot be read.
     """
     with local_folder(path) as folder:
-        with refusals_explained():
+        with os_errors_explained():
             check_files(folder, read_manifest(folder, schema, str(path)), str(path))
         yield folder
 

@@ -25,7 +25,7 @@ def compose(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with what cannot be encoded as UTF-8 escaped."""
+    """The text with lone surrogates, which cannot be encoded as UTF-8, escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from brain_tumor.runtime.drafts import draft_folder
-from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.errors import InputError, os_errors_explained
 
 # cloudpathlib must not cache files locally: an attempt to do so fails.
 NO_CACHE = os.devnull
@@ -41,7 +41,7 @@ def write_file(path: str | Path, content: str) -> None:
     Raises:
         InputError: The disk is full, a permission is missing, or something other than a file is there.
     """
-    with refusals_explained(path):
+    with os_errors_explained(path):
         check_kind(path, "file")
         path = Path(os.path.realpath(path))  # replaces the target of a link
         path.parent.mkdir(parents=True, exist_ok=True)

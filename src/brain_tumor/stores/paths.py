@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from brain_tumor.config.fields import is_bucket
-from brain_tumor.runtime.errors import InputError, explain_refusal
+from brain_tumor.runtime.errors import InputError, explain_os_error
 
 if TYPE_CHECKING:
     from cloudpathlib import CloudPath
@@ -69,8 +69,8 @@ def explain_errors(path: str | AnyPath) -> Iterator[None]:
         in_bucket = is_bucket(str(path))
         explained = store_of(path).explain(error, str(path)) if in_bucket else None
         if not explained and isinstance(error, OSError):
-            about = f"{path}: {explain_refusal(error, 'a file')}"
-            explained = InputError(about if in_bucket else explain_refusal(error, path))
+            about = f"{path}: {explain_os_error(error, 'a file')}"
+            explained = InputError(about if in_bucket else explain_os_error(error, path))
         if not explained:
             raise
         # "from None": the causes may show upload URLs, which grant write access.

@@ -44,7 +44,7 @@ class EpochLog(keras.callbacks.Callback):
     def restore(self, epochs: list[Epoch], run_id: str) -> None:
         """Restores the epochs of a killed process, and copies its MLflow run's figures to this run."""
         self.epochs = epochs
-        self._run.take_over(run_id)
+        self._run.resume_from(run_id)
         for figures in epochs:
             self._send(figures)
 

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, find_exports
-from brain_tumor.runtime.errors import InputError, explain_refusal
+from brain_tumor.runtime.errors import InputError, explain_os_error
 from brain_tumor.runtime.progress import Progress
 from brain_tumor.runtime.text import display_name
 from brain_tumor.stores.files import safe_path
@@ -65,7 +65,7 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
     except OSError as error:
         if error.errno == errno.EINVAL:  # an offset before the file's beginning
             raise BrokenArchiveError(f"{origin} is not a complete zip archive.") from error
-        raise InputError(f"{origin}: {explain_refusal(error, 'a file')}") from error
+        raise InputError(f"{origin}: {explain_os_error(error, 'a file')}") from error
     return _find_export(folder, origin)
 
 
