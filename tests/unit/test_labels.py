@@ -193,8 +193,8 @@ def test_unreadable_declarations_are_one_sentence(
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ("macro", "is 'macro', as figures over all labels are called"),
-        ("a\nb", r"is 'a\nb', which has a character that cannot be seen"),
+        ("macro", "is 'macro', which is reserved for figures over all labels"),
+        ("a\nb", r"is 'a\nb', which has an invisible character"),
         ("x" * 101, "has 101 characters"),
         (" a", "is ' a'; give a name without spaces around it"),
     ],

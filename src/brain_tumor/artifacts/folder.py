@@ -1,7 +1,7 @@
 """What all artifacts share: a folder with a typed manifest that is published atomically.
 
-Steps exchange artifacts. An artifact is written under a temporary name, gets its `manifest.json` last, and is
-renamed or, in a bucket, uploaded with the manifest last, so that readers never see an incomplete one.
+An artifact is written to a temporary folder, its `manifest.json` last, which is then renamed or, in a bucket,
+uploaded with the manifest last, so that readers never see an incomplete artifact.
 """
 
 import os
@@ -35,11 +35,11 @@ class Manifest(Schema):
     """The fields of every artifact's manifest."""
 
     indexed: ClassVar[tuple[str, ...]] = ()
-    """Folders whose files have their sha256 in another of the artifact's files. They are not in `files`,
-    which would otherwise grow with the data set."""
+    """Folders that are not in `files`, which would otherwise grow with the data set. The sha256 of their
+    files are in another file of the artifact."""
 
     kind: str
-    """The kind of artifact; each subclass has its own."""
+    """The kind of artifact, fixed by each subclass."""
     files: dict[str, str] = {}
     """The sha256 of the files, by path below the folder."""
     versions: dict[str, str] = {}
@@ -77,11 +77,11 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
 
     Args:
         path: The artifact's folder. Its parent is made if needed.
-        schema: The schema of its manifest, if a user named the folder: see `check_replaceable`. Without it,
-            any folder there is replaced.
+        schema: The schema of its manifest, for a folder that a user named: see `check_replaceable`. By
+            default any folder there is replaced.
 
     Raises:
-        InputError: Something other than such an artifact is there, the disk is full, or a permission is
+        InputError: `path` holds something other than such an artifact, the disk is full, or a permission is
             missing.
     """
     folder = Path(path) if isinstance(path, str) else path
@@ -97,12 +97,12 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
         check()  # hours may have passed since the first check
         assert draft.manifest, "a draft ends with its manifest"
         files = hash_files(temporary, draft.manifest.indexed)
-        facts = {"files": files, "versions": installed_versions()}
-        write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
+        update = {"files": files, "versions": installed_versions()}
+        write_json(temporary / MANIFEST, draft.manifest.model_copy(update=update).model_dump(mode="json"))
 
 
 def check_replaceable(path: Path, schema: type[Manifest]) -> None:
-    """Checks that an artifact would not overwrite anything else.
+    """Checks that an artifact would overwrite at most an artifact of its kind.
 
     Args:
         path: The artifact's folder. It may be missing, be empty, or hold an artifact of the same kind, of any
@@ -126,10 +126,10 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        facts = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return facts.st_ino, facts.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def _check_content(path: Path, schema: type[Manifest]) -> None:

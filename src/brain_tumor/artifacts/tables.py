@@ -27,7 +27,7 @@ def write_table(
     path: Path,
     schema: "pa.Schema",
 ) -> None:
-    """Writes a table by row groups; `complete` gives the rows of each group all columns."""
+    """Writes a table by row groups; `complete` adds the missing columns to each group of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -37,7 +37,7 @@ def write_table(
         return pa.Table.from_pandas(part.astype(texts), schema, preserve_index=False)
 
     first = convert(0)
-    with pq.ParquetWriter(path, first.schema) as writer:  # with what pandas notes there
+    with pq.ParquetWriter(path, first.schema) as writer:  # with pandas' metadata
         writer.write_table(first)
         for start in range(ROW_GROUP, len(frame), ROW_GROUP):
             writer.write_table(convert(start))
@@ -62,7 +62,7 @@ def _damage_explained(path: Path) -> Iterator[None]:
     try:
         with os_errors_explained(path):
             yield
-    # Arrow raises the last two as well: for a page that cannot be decoded, and a missing column.
+    # Arrow raises OSError too, for a page that cannot be decoded; KeyError: a missing column.
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DamagedError(
             f"{path} is missing or damaged, or another version wrote it; run the step that makes it again."

@@ -12,9 +12,9 @@ from brain_tumor.stores.paths import AnyPath, open_path
 
 
 def upload(folder: str | Path, address: str) -> None:
-    """Copies an artifact to a folder or bucket, where it becomes visible when it is complete.
+    """Copies an artifact to a folder or bucket, where it becomes visible only when it is complete.
 
-    The same artifact already there is left unchanged. The remains of an interrupted upload are overwritten.
+    Idempotent: nothing is copied if the same artifact is there already. An interrupted upload is overwritten.
 
     Args:
         folder: The artifact's folder.
@@ -25,10 +25,10 @@ def upload(folder: str | Path, address: str) -> None:
     """
     target = open_path(address)
     with os_errors_explained(address):
-        there = read_file(target / MANIFEST)
-    if there is None:
+        existing = read_file(target / MANIFEST)
+    if existing is None:
         upload_folder(Path(folder), target, MANIFEST)
-    elif there != (Path(folder) / MANIFEST).read_bytes():
+    elif existing != (Path(folder) / MANIFEST).read_bytes():
         raise InputError(f"{target} already holds another artifact; give another address.")
 
 

@@ -189,11 +189,11 @@ class BestEpoch(keras.callbacks.Callback):
 
     def begin(self, figures: Epoch) -> None:
         """Records the current weights as the best so far."""
-        self._score, self.best = self._phase.judge(figures), read(self._variables)
+        self._score, self.best = self._phase.monitored_value(figures), read(self._variables)
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        score = float(self._phase.judge(logs or {}))
+        score = float(self._phase.monitored_value(logs or {}))
         if score > self._score:
             self.best_epoch, self._score = epoch + 1, score
             self.best = read(self._variables)
