@@ -209,7 +209,7 @@ def test_every_number_of_the_configuration_has_its_limits() -> None:
         ("[a,a]", "dataset.labels has 'a' twice"),
         ("['a\tb']", "which has an invisible character"),
         ("[macro]", "dataset.labels.0 is 'macro', which is reserved for figures over"),
-        ("['macro f1',macro_average]", "dataset.labels.1 is 'macro_average', which is reserved for figures over"),
+        ("['macro f1',macro_average]", "dataset.labels.1 is 'macro_average', which is reserved for"),
         (
             "['weighted(a)']",
             "dataset.labels.0 is 'weighted(a)', which is reserved for figures over",

@@ -192,7 +192,7 @@ def test_bad_images_are_reported_and_do_not_stop_others(
         "cut.jpg": "cannot be decoded",
         "text.png": "it is not a JPEG or PNG",
         "empty.jpg": "it is empty",
-        "turned.jpg": "is turned by its EXIF orientation (6)",
+        "turned.jpg": "is rotated by its EXIF orientation (6)",
         "absent.jpg": "No such file",
         "nothing": "contains no JPEG or PNG files",
         "*.gif": "contains no JPEG or PNG files",

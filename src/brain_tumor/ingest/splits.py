@@ -41,7 +41,7 @@ def split_by_patient(
             f"dataset.split=patient needs a patient for each of {', '.join(SPLITS)}, but there are "
             f"{len(known)}; use dataset.split=provided, or a filename_pattern that tells more patients apart."
         )
-    # A patient's images, and those with each label.
+    # Per patient, the number of images, and of those with each label.
     sizes = np.bincount(owner, minlength=len(known))
     shown = [np.bincount(owner, weights=column, minlength=len(known)) for column in labels.T]
     counts = np.stack([sizes, *shown], axis=1).astype(float)
@@ -54,7 +54,7 @@ def split_by_patient(
     empty = np.ones(len(SPLITS), bool)
     chosen = np.empty(len(known), np.int64)
     for rank, patient in enumerate(order):
-        room = missing[:, 0] > 1e-6  # the splits lack as many images as are left, so one has room
+        room = missing[:, 0] > 1e-6  # never all False: the splits lack as many images as are left
         if len(order) - rank <= empty.sum():
             room = empty
         gain = ((2 * missing - counts[patient]) * counts[patient] / targets).sum(axis=1)
