@@ -246,7 +246,7 @@ def test_an_archive_whose_paths_leave_the_folder_is_refused_at_once(
     server: Service, watch: Watch, export: Path, name: str
 ) -> None:
     server.on_download = [service.whole(pack(export, **{name: b"evil"}))]
-    watch.fail("a path outside of its folder; so it is rejected")
+    watch.fail("a path outside of its folder, so it is rejected")
     assert len(server.downloads) == 1
     assert not Path("/tmp/evil-from-a-zip.txt").exists()
 
@@ -258,7 +258,7 @@ def test_an_archive_with_a_link_is_refused(server: Service, watch: Watch) -> Non
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
         packed.writestr(entry, "/etc/passwd")
     server.on_download = [service.whole(buffer.getvalue())]
-    watch.fail(r"'train/a\.jpg', a link; so it is rejected")
+    watch.fail(r"'train/a\.jpg', a link, so it is rejected")
 
 
 def test_an_export_that_lacks_an_annotated_image_is_incomplete(
