@@ -49,7 +49,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     predict_parser.set_defaults(run=predict)
 
-    about = "Makes a version of the registered model the champion, whatever the gate decided."
+    about = "Makes a version of the registered model the champion, regardless of the gate's decision."
     champion_parser = commands.add_parser("champion", help=about, description=about)
     champion_parser.add_argument("version", metavar="MODEL", help="its number, or NAME/NUMBER")
     champion_parser.set_defaults(run=set_champion)
@@ -150,7 +150,7 @@ def set_champion(version: str) -> None:
             )
         registry = Registry(client, name or GateConfig().model)
         chosen, before = registry.version(int(number)), registry.champion()
-        registry.decide(chosen, CHAMPION, "It was made the champion by hand.", before)
+        registry.decide(chosen, CHAMPION, "It was set manually.", before)
     instead = f", in place of version {before.number}" if before and before != chosen else ""
     print(f"{chosen.name} version {chosen.number} is the champion{instead}.")
 

@@ -42,8 +42,8 @@ def find_bad_boxes(
         [-xmin, -ymin, -xmax, -ymax, xmin - width, ymin - height, xmax - width, ymax - height], 0
     )
     # A box that clipping would leave empty is outside, however close to the edge.
-    beside = (xmax <= 0) | (ymax <= 0) | (xmin >= width) | (ymin >= height)
-    outside = (overshoot > LARGEST_OVERSHOOT) | (beside & ~empty)
+    disjoint = (xmax <= 0) | (ymax <= 0) | (xmin >= width) | (ymin >= height)
+    outside = (overshoot > LARGEST_OVERSHOOT) | (disjoint & ~empty)
     masks = {
         "unknown_label": ~boxes["label"].isin(labels).to_numpy(),
         "size_mismatch": other_size,

@@ -55,8 +55,8 @@ def explain_shortcuts(shortcuts: dict[str, float]) -> str:
 def _distance(values: NDArray[np.float64], has_box: NDArray[np.bool_]) -> float:
     """The Kolmogorov-Smirnov statistic of the values with a box and those without."""
     points = np.unique(values)
-    shares = [
+    cumulative = [
         np.searchsorted(np.sort(own), points, side="right") / len(own)
         for own in (values[has_box], values[~has_box])
     ]
-    return float(np.abs(shares[0] - shares[1]).max())
+    return float(np.abs(cumulative[0] - cumulative[1]).max())

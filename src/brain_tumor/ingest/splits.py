@@ -34,7 +34,6 @@ def split_by_patient(
     Raises:
         InputError: There are fewer patients than splits.
     """
-    shares = [getattr(fractions, split) for split in SPLITS]
     owner, known = pd.factorize(patients, sort=True)
     if len(known) < len(SPLITS):
         raise InputError(
@@ -49,7 +48,7 @@ def split_by_patient(
     order = np.random.default_rng(seed).permutation(len(known))
     order = order[np.argsort(-sizes[order], kind="stable")]
 
-    targets = np.array(shares)[:, None] * counts.sum(axis=0)
+    targets = np.array([getattr(fractions, split) for split in SPLITS])[:, None] * counts.sum(axis=0)
     missing = targets.copy()
     empty = np.ones(len(SPLITS), bool)
     chosen = np.empty(len(known), np.int64)

@@ -62,9 +62,9 @@ def explain_os_error(error: OSError, place: object = "") -> str:
     name = _name_file(error, str(place)) or str(place) or f"The disk of the output or of {gettempdir()}"
     code = error.errno or 0
     # Network errors have other numbers.
-    said = os.strerror(code) if code in errno.errorcode else error.strerror
+    reason = os.strerror(code) if code in errno.errorcode else error.strerror
     advice = FIXABLE_ERRORS.get(code, "check the path")
-    return f"{display_name(name)}: {said or type(error).__name__}; {advice}."
+    return f"{display_name(name)}: {reason or type(error).__name__}; {advice}."
 
 
 def _name_file(error: OSError, place: str) -> str:
