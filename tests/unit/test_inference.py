@@ -112,7 +112,7 @@ def test_a_label_is_present_from_the_threshold_of_the_models_evaluation(
     found = json.loads(out)
     assert found["model"]["thresholds"] == dict.fromkeys(LABELS, 0.7)
     assert found["model"]["thresholds_from"] == "the evaluation of the run run-1"
-    assert "present from label0 0.700, label1 0.700, label2 0.700: the evaluation of the run run-1." in err
+    assert "thresholds: label0 0.700, label1 0.700, label2 0.700 (the evaluation of the run run-1)." in err
     labels = found["images"][0]["labels"]
     assert [label["threshold"] for label in labels] == [0.7] * 3
     assert [label["present"] for label in labels] == [False, False, True], PROBABILITIES

@@ -3,7 +3,7 @@
 images/<split as provided>/<file>       the good images, bytes unchanged
 quarantine/<split as provided>/<file>   the bad ones
 images.parquet  annotations.parquet     see `Dataset`
-findings.csv                            errors and warnings
+findings.csv                            all findings, see `brain_tumor.ingest.findings`
 """
 
 import re

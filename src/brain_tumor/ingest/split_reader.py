@@ -15,7 +15,7 @@ from brain_tumor.ingest.export import BOX_COLUMNS, IMAGE_SUFFIXES, OTHER_IMAGE_S
 from brain_tumor.ingest.findings import LEFT_OUT, QUARANTINED, ROW_IGNORED, Finding
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.runtime.errors import InputError
-from brain_tumor.runtime.text import compose, display_name, is_text, printable, quote
+from brain_tumor.runtime.text import display_name, is_text, normalize, printable, quote
 from brain_tumor.stores.paths import explain_errors
 
 Box = tuple[float, float, float, float]
@@ -86,11 +86,11 @@ class SplitReader:
     def add_image(self, filename: str) -> None:
         """Adds an image."""
         self._images.add(filename)
-        self._composed[compose(filename)] = filename
+        self._composed[normalize(filename)] = filename
 
     def find_image(self, filename: str) -> str:
         """The file name of an image that annotations name; the given name if there is no such file."""
-        return filename if filename in self._images else self._composed.get(compose(filename), filename)
+        return filename if filename in self._images else self._composed.get(normalize(filename), filename)
 
     def ignore_file(self, name: str) -> None:
         """Adds a finding about a file that is not part of the format; an image counts as bad."""
@@ -116,7 +116,7 @@ class SplitReader:
                 filename, source, row, "has a box whose corners are not finite numbers", "not_a_number"
             )
             return
-        values = (self.find_image(filename), compose(label), source)
+        values = (self.find_image(filename), normalize(label), source)
         for texts, text in zip(self._texts.values(), values, strict=True):
             texts.append(text)
         for numbers, value in zip(self._numbers.values(), (*box, *size), strict=True):

@@ -19,7 +19,7 @@ def is_text(value: object) -> TypeGuard[str]:
     return True
 
 
-def compose(text: str) -> str:
+def normalize(text: str) -> str:
     """The text in Unicode's composed form (NFC): a letter and its accent as one character."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 

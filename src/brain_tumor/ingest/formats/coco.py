@@ -1,7 +1,7 @@
 """Roboflow's "coco" format: `<split>/_annotations.coco.json` beside the split's images.
 
 COCO's own layout is read too: `annotations/instances_<split>.json` with the images in `<split>/` or
-`images/<split>/`. A `bbox` is x, y, width and height in pixels, with (0, 0) at the image's corner; see
+`images/<split>/`. A `bbox` is x, y, width and height in pixels, with (0, 0) at the top left corner; see
 https://cocodataset.org/#format-data. A crowd (`iscrowd`) counts as one box; segmentations are ignored.
 """
 
