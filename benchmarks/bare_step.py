@@ -25,7 +25,7 @@ def build_model(config: TrainConfig) -> Any:
     total = len(model.get_layer("backbone").layers)
     layers = count_trainable_layers(total, phase.trainable_layers, phase.trainable_fraction)
     freeze(model, phase.train_heads, layers)
-    return training_model(model, phase.learning_heads)
+    return training_model(model, phase.trained_heads)
 
 
 def random_batch(config: TrainConfig) -> Batch:

@@ -34,7 +34,7 @@ def measure_cache() -> Iterator[tuple[str, str]]:
             # The first epoch builds the graphs and computes the features.
             first[augment], *others = (epoch["seconds"] for epoch in model.description.phases[0].epochs)
             seconds[augment] = statistics.median(others)
-        trained = training_model(load_model(model), config.phase.learning_heads)
+        trained = training_model(load_model(model), config.phase.trained_heads)
         maps = split_where_learning_begins(trained)[0].output_shape
         size = 4 * sum(math.prod(shape[1:]) for shape in (maps if isinstance(maps, list) else [maps]))
         count = sum(records.manifest.splits[split].images for split in ("train", "valid"))

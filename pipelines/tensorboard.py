@@ -12,7 +12,7 @@ from pathlib import Path
 
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.step import step
-from brain_tumor.stores.files import FileFacts, safe_path
+from brain_tumor.stores.files import FileInfo, safe_path
 from brain_tumor.stores.folders import download_file, list_files
 from brain_tumor.stores.paths import AnyPath, open_path
 from pipelines.image import ROOT
@@ -31,7 +31,7 @@ class Mirror:
 
     def __init__(self, source: AnyPath, target: Path) -> None:
         self._source, self._target = source, target
-        self._copied: dict[str, FileFacts] = {}
+        self._copied: dict[str, FileInfo] = {}
 
     def update(self) -> int:
         """Copies new and changed files.

@@ -151,7 +151,7 @@ def _read(path: str) -> str:
 
 
 @contextmanager
-def refusals_explained(target: Target, missing: str = "") -> Iterator[None]:
+def os_errors_explained(target: Target, missing: str = "") -> Iterator[None]:
     """Turns the server's errors into one sentence.
 
     Args:

@@ -14,7 +14,7 @@ from brain_tumor.runtime.step import BAD_INPUT
 from pipelines.display import read_documents, read_tasks
 from pipelines.pipeline import NAME
 from pipelines.runners import remote
-from pipelines.runners.connection import TIMEOUT, UnknownRunError, open_client, refusals_explained
+from pipelines.runners.connection import TIMEOUT, UnknownRunError, open_client, os_errors_explained
 from pipelines.runners.outputs import Outputs
 from pipelines.runners.runner import Job, Result, Run
 from pipelines.runners.steps import Step, Teller
@@ -72,14 +72,14 @@ class KubeflowRunner:
                 parameters=job.parameters, pipeline_root=job.target.pipeline_root or None
             ),
         )
-        with refusals_explained(job.target):
+        with os_errors_explained(job.target):
             found = self._runs.run_service_create_run(run=run, _request_timeout=TIMEOUT)
         self._take(job, found)
 
     def attach(self, run: str, target: Target, runs: Path) -> tuple[Run, datetime]:
         """Finds a run that was submitted before."""
         self._connect(target)
-        with refusals_explained(target, f"run {run} in Kubeflow Pipelines at {target.host}"):
+        with os_errors_explained(target, f"run {run} in Kubeflow Pipelines at {target.host}"):
             found = self._get(run) if ID.fullmatch(run) else self._find(run)
         content = found.pipeline_spec
         documents = list(content.values()) if "pipeline_spec" in content else [content]
@@ -157,7 +157,7 @@ class KubeflowRunner:
             api.RunServiceApi(self._client),
             api.ExperimentServiceApi(self._client),
         )
-        with refusals_explained(target):
+        with os_errors_explained(target):
             try:
                 health = api.HealthzServiceApi(self._client).healthz_service_get_healthz(
                     _request_timeout=TIMEOUT
@@ -178,7 +178,7 @@ class KubeflowRunner:
         import kfp_server_api as api
 
         where = {"namespace": self._target.namespace} if self._target.namespace else {}
-        with refusals_explained(self._target):
+        with os_errors_explained(self._target):
             if found := self._find_experiment(where):
                 return found
             new = api.V2beta1Experiment(display_name=NAME, **where)
@@ -239,14 +239,14 @@ class KubeflowRunner:
 
     def _earlier_runs(self) -> Iterator[Workflow]:
         """The finished runs before this one, the newest first."""
-        with refusals_explained(self._target):
+        with os_errors_explained(self._target):
             for run in self._list(EARLIER_RUNS):
                 if run.run_id != self._id and run.run_details:
                     yield self._read_workflow(run.run_id)
 
     def _patiently(self, ask: Callable[[], T]) -> Generator[Event, None, T]:
         def explained() -> T:
-            with refusals_explained(self._target, f"run {self._id} in Kubeflow Pipelines any more"):
+            with os_errors_explained(self._target, f"run {self._id} in Kubeflow Pipelines any more"):
                 return ask()
 
         return (yield from remote.patiently(explained, self._run, POLL))
@@ -296,7 +296,7 @@ class KubeflowRunner:
     def _fetch_log(self, step: Step) -> bool:
         """Writes a step's log to the same place as a local run's; False if the log no longer exists."""
         path = "/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"
-        with refusals_explained(self._target):
+        with os_errors_explained(self._target):
             answer = self._client.call_api(
                 path,
                 "GET",

@@ -1,4 +1,4 @@
-"""The command line: runs single steps of the pipeline by the functions that the components call.
+"""The command line: runs single steps of the pipeline, by the functions that the components call.
 
 `brain-tumor train phase1_box --records runs/records --output runs/phase1 profile=quick` does what the
 pipeline's step does. Further arguments are Hydra's overrides of the configuration. The commands of
@@ -17,7 +17,7 @@ from brain_tumor.commands import add_commands
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.step import step
 
-# By command: its entry function, and the name of its config; a training's config is that of the named phase.
+# By command: its entry function, and the name of its config (empty for `train`: the phase is an argument).
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "ingest": (steps.ingest, "dataset"),
     "records": (steps.build_tfrecords, "records"),
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    """Builds a command per step, with an option per path of its entry function."""
+    """Builds a command per step, with an option per path parameter of its entry function."""
     parser = argparse.ArgumentParser(
         "brain-tumor", description="The steps of the brain-tumor pipeline, one at a time.", epilog=EPILOG
     )
@@ -84,7 +84,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _describe(documentation: str, name: str) -> str:
-    """The description of an argument in a docstring."""
+    """An argument's description in a docstring."""
     start = f"{name}: "
     lines = [line.strip() for line in documentation.splitlines()]
     return next(line.removeprefix(start) for line in lines if line.startswith(start))

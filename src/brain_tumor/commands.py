@@ -1,4 +1,4 @@
-"""The commands that are not steps of the pipeline: they use its results."""
+"""The commands that use the pipeline's results: compare, predict, champion."""
 
 import argparse
 import logging
@@ -13,7 +13,7 @@ FORMATS = ("json", "csv")
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds each command's parser; its function is the default of the argument `run`."""
+    """Adds each command's parser, which sets its function as `run`."""
     about = "Compares runs: what differed, every figure with a verdict, curves, and slices."
     compare_parser = commands.add_parser("compare", help=about, description=about)
     compare_parser.add_argument(
@@ -39,14 +39,17 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     predict_parser.add_argument("--output", type=Path, metavar="FILE", help="the predictions (stdout)")
     predict_parser.add_argument(
-        "--format", dest="form", choices=FORMATS, help="the format (by the file's suffix, otherwise json)"
+        "--format",
+        dest="output_format",
+        choices=FORMATS,
+        help="the format (default: the file's suffix, or json)",
     )
     predict_parser.add_argument(
         "--draw", type=Path, metavar="FOLDER", help="a folder for one picture per image"
     )
     predict_parser.set_defaults(run=predict)
 
-    about = "Makes a version of the registered model the champion, whatever the gate decided."
+    about = "Makes a version of the registered model the champion, regardless of the gate's decision."
     champion_parser = commands.add_parser("champion", help=about, description=about)
     champion_parser.add_argument("version", metavar="MODEL", help="its number, or NAME/NUMBER")
     champion_parser.set_defaults(run=set_champion)
@@ -60,27 +63,29 @@ def compare_runs(run_names: list[str], runs: Path) -> None:
         runs: The folder of the runs.
 
     Raises:
-        InputError: There are too few runs, one is unknown, or its record is damaged.
+        InputError: There are fewer than two runs, one is unknown, or its record is damaged.
     """
     from brain_tumor.comparison.compare import compare
     from brain_tumor.reports.comparison_tables import terminal_text
 
     comparison = compare(runs, run_names)
-    # Imported late: it imports Matplotlib, which an error need not wait for.
+    # Imported late: it imports Matplotlib, which is not needed before an error.
     from brain_tumor.reports.comparison_report import write_comparison
 
     page, markdown = write_comparison(runs / "reports", comparison)
     print(f"{terminal_text(comparison)}\n\nPage: {page}\nText: {markdown}")
 
 
-def predict(images: list[str], model: str, output: Path | None, form: str | None, draw: Path | None) -> None:
+def predict(
+    images: list[str], model: str, output: Path | None, output_format: str | None, draw: Path | None
+) -> None:
     """Predicts for images, and writes the predictions to a file or stdout.
 
     Args:
         images: Files, folders and patterns.
         model: See `load_predictor` of `brain_tumor.inference.models`.
         output: The file to write; without it predictions go to stdout.
-        form: One of `FORMATS`; by default the output's suffix decides, otherwise JSON.
+        output_format: One of `FORMATS`; by default the output's suffix, or JSON.
         draw: A folder for one picture per image.
 
     Raises:
@@ -88,9 +93,9 @@ def predict(images: list[str], model: str, output: Path | None, form: str | None
         SystemExit: With code 1, if an image could not be read; the output has the reason.
     """
     suffix = output.suffix.lower().removeprefix(".") if output else ""
-    if output and not form and suffix not in FORMATS:
+    if output and not output_format and suffix not in FORMATS:
         raise InputError(f"{output} does not end with .json or .csv; rename it, or give --format.")
-    _check_places(images, model, output, draw)
+    _check_paths(images, model, output, draw)
     import_tensorflow()
     from brain_tumor.inference.images import BadImage, find_images
     from brain_tumor.inference.models import load_predictor
@@ -101,13 +106,13 @@ def predict(images: list[str], model: str, output: Path | None, form: str | None
     predictor, named = load_predictor(model, RUNS), find_images(images)
     if predictor.thresholds:
         limits = ", ".join(f"{label} {limit:.3f}" for label, limit in predictor.thresholds.items())
-        logging.info("Labels count as present from %s: %s.", limits, predictor.thresholds_from)
+        logging.info("Probability thresholds: %s (%s).", limits, predictor.thresholds_from)
     answers = []
     for answer in predict_images(predictor, named):
         if isinstance(answer, BadImage):
             logging.error("%s", printable(answer.problem))
         answers.append(answer)
-    text = write_answers(predictor, answers, "csv" if (form or suffix) == "csv" else "json")
+    text = write_answers(predictor, answers, "csv" if (output_format or suffix) == "csv" else "json")
     if output:
         write_file(output, text)
     else:
@@ -145,22 +150,22 @@ def set_champion(version: str) -> None:
             )
         registry = Registry(client, name or GateConfig().model)
         chosen, before = registry.version(int(number)), registry.champion()
-        registry.decide(chosen, CHAMPION, "It was made the champion by hand.", before)
+        registry.decide(chosen, CHAMPION, "It was set manually.", before)
     instead = f", in place of version {before.number}" if before and before != chosen else ""
     print(f"{chosen.name} version {chosen.number} is the champion{instead}.")
 
 
-def _check_places(images: list[str], model: str, output: Path | None, draw: Path | None) -> None:
-    """Checks, before the model is loaded, that outputs would overwrite nothing else.
+def _check_paths(images: list[str], model: str, output: Path | None, draw: Path | None) -> None:
+    """Checks, before the model is loaded, that the outputs overwrite nothing else.
 
     Raises:
-        InputError: They would overwrite something.
+        InputError: They would overwrite something else.
     """
     from brain_tumor.artifacts.outputs import check_outputs
 
     local = [name for name in (*images, model) if Path(name).exists()]
     if output:
-        # A new file in the folder of the images is not one of them.
+        # The output may be a new file in the images' folder.
         check_outputs([name for name in local if name == model or Path(name).is_file()], {}, [output])
     if draw:
         check_outputs(local, {}, folders=[draw])

@@ -1,7 +1,7 @@
 """From overrides to each step's config, with fingerprints of external inputs.
 
-Caches compare configurations. So these include a fingerprint of the content of a folder, a bucket or a
-weights file, and the label names that an export declares.
+Cache keys are made from configurations. So these include a fingerprint of the content of a folder, a bucket
+or a weights file, and the label names that an export declares.
 """
 
 from typing import Any, TypeVar
@@ -36,7 +36,7 @@ def configure(overrides: list[str]) -> StepConfigs:
 def _pin_dataset(dataset: AnyDataset) -> AnyDataset:
     changes: dict[str, Any] = {}
     if dataset.labels == [AUTO]:
-        # Imported late: it imports pandas, which is rarely needed here.
+        # Imported late: it imports pandas, which is needed only here.
         from brain_tumor.ingest.labels import read_labels
 
         changes["labels"] = read_labels(dataset)
@@ -54,7 +54,7 @@ def _pin_model(model: ModelConfig) -> ModelConfig:
 
 
 def _changed(schema: S, changes: dict[str, Any], name: str) -> S:
-    """A copy with other values, which is validated again."""
+    """A copy with changed values, validated again."""
     try:
         return type(schema).model_validate({**schema.model_dump(), **changes})
     except ValidationError as error:

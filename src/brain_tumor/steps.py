@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # The dashboard truncates longer titles.
 LONGEST_TITLE = 24
-# The steps' titles for people, by the components' names.
+# The steps' display titles, by component.
 TITLES = {
     "ingest": "ingest",
     "build_tfrecords": "build TFRecords",
@@ -41,20 +41,20 @@ TITLES = {
 }
 
 
-def title(step: str, of: str = "") -> str:
-    """A step's title for people; a training's is without its first word, if it would be too long.
+def title(step: str, subject: str = "") -> str:
+    """A step's display title; a training's is without `train:` if it would be too long.
 
     Args:
         step: The component's name.
-        of: The phase that it trains, or the label of the curves.
+        subject: The phase that it trains, or the label of the curves.
 
     Example:
         >>> title("train", "phase1_box")
         'train: phase1 box'
     """
     if step != "train":
-        return TITLES[step].format(of)
-    phase = of.replace("_", " ")
+        return TITLES[step].format(subject)
+    phase = subject.replace("_", " ")
     shown = TITLES[step].format(phase)
     return shown if len(shown) <= LONGEST_TITLE else phase
 
@@ -64,12 +64,12 @@ def ingest(config: str, output: Path, report: Path) -> dict[str, float]:
     """Reads images and boxes, quarantines bad ones, and writes a report.
 
     Args:
-        config: A config of a data set (JSON).
+        config: A data set's config (JSON).
         output: The dataset artifact.
         report: The data report (HTML).
 
     Returns:
-        What was counted, by name.
+        The counts, by name.
     """
     begin(title("ingest"))
     from brain_tumor.artifacts.dataset import DatasetManifest
@@ -81,7 +81,7 @@ def ingest(config: str, output: Path, report: Path) -> dict[str, float]:
     from brain_tumor.ingest.ingest import ingest
 
     ingested = ingest(parsed, Path(output))
-    # Imported late: it imports Matplotlib, which a failing step need not wait for.
+    # Imported late: it imports Matplotlib, which is not needed before an error.
     from brain_tumor.reports.data_report import write_data_report
 
     write_data_report(Path(report), ingested)
@@ -98,7 +98,7 @@ def build_tfrecords(config: str, dataset: Path, output: Path) -> dict[str, float
         output: The records artifact.
 
     Returns:
-        What was counted, by name.
+        The counts, by name.
     """
     begin(title("build_tfrecords"))
     from brain_tumor.artifacts.dataset import open_dataset
@@ -232,11 +232,11 @@ def visualize(config: str, dataset: Path, predictions: Path, evaluation: Path, o
     from brain_tumor.reports.prediction_report import write_prediction_report
 
     write_prediction_report(Path(output), parsed, table, found, images)
-    # The last step of a pipeline run also logs the figures, since MLflow's import takes seconds.
+    # The figures are logged here rather than by evaluate, since MLflow's import takes seconds.
     run = pipeline_run()
     run.log_metrics(found.metrics())
     run.log_text(Path(output).read_text(encoding="utf-8"), "report.html")
-    # From these the run is compared with others by who has nothing but MLflow.
+    # So that runs can be compared from MLflow alone.
     run.log_folder(Path(predictions), "predictions")
     run.log_folder(Path(evaluation), "evaluation")
     run.end()
@@ -254,7 +254,7 @@ def gate(config: str, records: Path, final: Path, predictions: Path, output: Pat
         output: The decision and its reasons (Markdown).
 
     Returns:
-        The registered version's address and its alias; empty if nothing is tracked.
+        The registered version's URI and its alias; empty if nothing is tracked.
     """
     begin(title("gate"))
     from brain_tumor.artifacts.model import open_model

@@ -135,5 +135,5 @@ def test_a_start_model_that_no_epoch_improves_is_the_result(monitor: Any) -> Non
 
 def test_both_figures_have_equal_weight_if_a_phase_monitors_both() -> None:
     phase = PhaseConfig(monitor="val_both")
-    assert phase.judge({"val_boxes_iou": 0.5, "val_labels_auc": 0.75, "val_loss": 9.0}) == 0.625
-    assert PhaseConfig().judge({"val_boxes_iou": 0.5, "val_labels_auc": 0.75}) == 0.5
+    assert phase.monitored_value({"val_boxes_iou": 0.5, "val_labels_auc": 0.75, "val_loss": 9.0}) == 0.625
+    assert PhaseConfig().monitored_value({"val_boxes_iou": 0.5, "val_labels_auc": 0.75}) == 0.5

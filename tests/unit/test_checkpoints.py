@@ -320,7 +320,7 @@ def test_unreadable_files_are_not_treated_as_damaged(tmp_path: Path, monkeypatch
         return digest(file, kind)
 
     monkeypatch.setattr(hashlib, "file_digest", refused)
-    with pytest.raises(InputError, match=r"variables\.npz: Permission denied; give this user the right"):
+    with pytest.raises(InputError, match=r"variables\.npz: Permission denied; give this user permission"):
         checkpoints.load()
     monkeypatch.undo()
     assert found_epoch(checkpoints) == 1

@@ -102,7 +102,10 @@ def test_a_choice_may_be_quoted() -> None:
         (["training=3"], "training is 3; give keys with values, such as {a: 1}."),
         (["+records.compression=gzip"], "has no 'compression'; it has images_per_shard, max_class_weight."),
         (["+phases.phase1_box.momentum=0.9"], "phases.phase1_box has no 'momentum'; it has augment, "),
-        (["+trainig.batch_size=8"], "names nothing: The configuration has no 'trainig'; it has dataset, "),
+        (
+            ["+trainig.batch_size=8"],
+            "an unknown key: The configuration has no 'trainig'; it has dataset, ",
+        ),
         (["dataset.source=zip"], "is 'zip'; give one of synthetic, directory, roboflow, bucket."),
         (["seed=${nowhere}"], "nowhere"),
         (["training.batch_size=8,16"], "Ambiguous value for argument 'training.batch_size=8,16'"),
@@ -204,14 +207,17 @@ def test_every_number_of_the_configuration_has_its_limits() -> None:
         ("[a,'']", "dataset.labels.1 is ''; give a name without spaces around it."),
         ("[a,' b']", "dataset.labels.1 is ' b'; give a name"),
         ("[a,a]", "dataset.labels has 'a' twice"),
-        ("['a\tb']", "which has a character that cannot be seen"),
-        ("[macro]", "dataset.labels.0 is 'macro', as figures over all labels are called"),
-        ("['macro f1',macro_average]", "dataset.labels.1 is 'macro_average', as figures over all labels"),
-        ("['weighted(a)']", "dataset.labels.0 is 'weighted(a)', as figures over all labels are called"),
-        ("[a/b,a_b]", "dataset.labels has 'a_b' twice (where metrics are named)"),
-        ("[a+b,a_b]", "dataset.labels has 'a_b' twice (where metrics are named)"),
+        ("['a\tb']", "which has an invisible character"),
+        ("[macro]", "dataset.labels.0 is 'macro', which is reserved for figures over"),
+        ("['macro f1',macro_average]", "dataset.labels.1 is 'macro_average', which is reserved for"),
+        (
+            "['weighted(a)']",
+            "dataset.labels.0 is 'weighted(a)', which is reserved for figures over",
+        ),
+        ("[a/b,a_b]", "dataset.labels has 'a_b' twice (as a metric name)"),
+        ("[a+b,a_b]", "dataset.labels has 'a_b' twice (as a metric name)"),
         (f"[{'x' * 101}]", "has 101 characters"),
-        ("[true]", "dataset.labels.0 is true; give a text."),
+        ("[true]", "dataset.labels.0 is true; give a string."),
     ],
 )
 def test_a_label_unsuitable_for_tables_is_refused(labels: str, words: str) -> None:
@@ -362,11 +368,11 @@ def test_publish_to_becomes_an_absolute_path_or_stays_an_address(
     ):
         training = configure([f"phases.phase3_finetune.publish_to={given}"]).trainings["phase3_finetune"]
         assert training.phase.publish_to == meant
-    assert "publish_to is null; give a text." in refusal("phases.phase3_finetune.publish_to=null")
+    assert "publish_to is null; give a string." in refusal("phases.phase3_finetune.publish_to=null")
 
 
 def test_an_address_that_is_not_text_is_refused() -> None:
-    assert "dataset.uri is null; give a text." in refusal("dataset=bucket", "dataset.uri=null")
+    assert "dataset.uri is null; give a string." in refusal("dataset=bucket", "dataset.uri=null")
 
 
 def test_errors_of_several_keys_are_reported_at_once() -> None:

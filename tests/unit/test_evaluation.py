@@ -15,7 +15,7 @@ from brain_tumor.artifacts.evaluation import ALL, FILE, Evaluation, read_evaluat
 from brain_tumor.artifacts.figures import DASHBOARD, LABEL_FIGURES, OVERALL_FIGURES, VERSUS
 from brain_tumor.artifacts.predictions import (
     TRUE_BOX,
-    JudgedData,
+    EvaluationData,
     open_predictions,
     write_predictions,
 )
@@ -348,7 +348,7 @@ def test_the_model_card_has_all_sections_and_is_short(evaluation: Evaluation) ->
         for name, own in evaluation.differences.items()
     }
     shared = SharedBySplits(shared_patients=4, patients=[], identical_images=0, near_duplicates=7)
-    data = JudgedData(
+    data = EvaluationData(
         source="an export",
         splits={"test": SplitRecords(images=36, boxes=48, patients=12, shards=1)},
         class_counts={"test": {"label0": 12}},

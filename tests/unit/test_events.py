@@ -95,7 +95,7 @@ def test_events_of_a_killed_process_are_kept(file: Path) -> None:
 
 
 def test_long_work_reports_its_progress(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brain_tumor.runtime.progress.LIVELY", 0.0)
+    monkeypatch.setattr("brain_tumor.runtime.progress.UPDATE_INTERVAL", 0.0)
     events.begin("records")
     with Progress("Writing", 2000, "images") as progress:
         for _ in range(2):
@@ -114,7 +114,7 @@ def test_without_a_follower_progress_is_logged_from_time_to_time(
     with Progress("Writing", None, "images") as progress:
         progress.update(1000)
     assert caplog.text == "", "it was short"
-    monkeypatch.setattr("brain_tumor.runtime.progress.CALM", 0.0)
+    monkeypatch.setattr("brain_tumor.runtime.progress.LOG_INTERVAL", 0.0)
     with Progress("Writing", None, "images") as progress:
         progress.update(1000)
     assert "Writing: 1,000 images" in caplog.text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brain_tumor.ingest.image_measures import IMAGES_A_TASK
+from brain_tumor.ingest.image_measures import IMAGES_PER_TASK
 from brain_tumor.stores.files import hash_files
 from tests.unit.exports import write_export, write_image
 from tests.unit.validated import BAD, boxes_of, check, quarantined
@@ -50,9 +50,9 @@ def test_measures_of_an_image(tmp_path: Path) -> None:
 def test_more_images_than_a_task_has(tmp_path: Path) -> None:
     """Tasks write to one table: each image must have its own row, including bad ones."""
     folder = write_export(tmp_path / "export")
-    for index in range(2 * IMAGES_A_TASK + 3):
+    for index in range(2 * IMAGES_PER_TASK + 3):
         write_image(folder / "train" / f"{index:04}.jpg", 20 + index, 20)
-    bad = ["0005.jpg", f"{IMAGES_A_TASK:04}.jpg", f"{2 * IMAGES_A_TASK + 1:04}.jpg"]
+    bad = ["0005.jpg", f"{IMAGES_PER_TASK:04}.jpg", f"{2 * IMAGES_PER_TASK + 1:04}.jpg"]
     for name in bad:
         (folder / "train" / name).write_bytes(b"no image")
 
@@ -60,7 +60,7 @@ def test_more_images_than_a_task_has(tmp_path: Path) -> None:
 
     assert quarantined(result) == [("train", name) for name in bad]
     train = result.images[result.images["split"] == "train"]
-    assert len(train) == 2 * IMAGES_A_TASK + 3 - 3 + 6
+    assert len(train) == 2 * IMAGES_PER_TASK + 3 - 3 + 6
     for image in train.itertuples():
         content = (folder / "train" / str(image.filename)).read_bytes()
         assert image.sha256 == hashlib.sha256(content).hexdigest()

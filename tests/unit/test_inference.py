@@ -112,7 +112,7 @@ def test_a_label_is_present_from_the_threshold_of_the_models_evaluation(
     found = json.loads(out)
     assert found["model"]["thresholds"] == dict.fromkeys(LABELS, 0.7)
     assert found["model"]["thresholds_from"] == "the evaluation of the run run-1"
-    assert "present from label0 0.700, label1 0.700, label2 0.700: the evaluation of the run run-1." in err
+    assert "thresholds: label0 0.700, label1 0.700, label2 0.700 (the evaluation of the run run-1)." in err
     labels = found["images"][0]["labels"]
     assert [label["threshold"] for label in labels] == [0.7] * 3
     assert [label["present"] for label in labels] == [False, False, True], PROBABILITIES
@@ -192,7 +192,7 @@ def test_bad_images_are_reported_and_do_not_stop_others(
         "cut.jpg": "cannot be decoded",
         "text.png": "it is not a JPEG or PNG",
         "empty.jpg": "it is empty",
-        "turned.jpg": "is turned by its EXIF orientation (6)",
+        "turned.jpg": "is rotated by its EXIF orientation (6)",
         "absent.jpg": "No such file",
         "nothing": "contains no JPEG or PNG files",
         "*.gif": "contains no JPEG or PNG files",

@@ -193,8 +193,8 @@ def test_unreadable_declarations_are_one_sentence(
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ("macro", "is 'macro', as figures over all labels are called"),
-        ("a\nb", r"is 'a\nb', which has a character that cannot be seen"),
+        ("macro", "is 'macro', which is reserved for figures over all labels"),
+        ("a\nb", r"is 'a\nb', which has an invisible character"),
         ("x" * 101, "has 101 characters"),
         (" a", "is ' a'; give a name without spaces around it"),
     ],
@@ -222,7 +222,7 @@ def test_they_are_the_default_of_a_folder_and_an_archive_in_a_bucket(
 
 def test_synthetic_labels_are_known_and_those_at_roboflow_must_be_given() -> None:
     assert read_labels(compose(["dataset.labels=auto"]).dataset) == ["label0", "label1", "label2"]
-    with pytest.raises(InputError, match="would ask Roboflow at each configuration; give the names, as in"):
+    with pytest.raises(InputError, match="each time a run is composed; give the names, as in"):
         read_labels(compose(["dataset=roboflow", "dataset.labels=auto"]).dataset)
 
 

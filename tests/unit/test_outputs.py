@@ -156,7 +156,7 @@ def test_an_output_must_be_of_its_kind(tmp_path: Path, monkeypatch: pytest.Monke
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
         check_refusal(f"{path} is not a file and is not replaced", files=[path])
     check_refusal(
-        "/proc/new/output cannot be created: /proc takes", artifacts={"/proc/new/output": DatasetManifest}
+        "/proc/new/output cannot be created: /proc accepts", artifacts={"/proc/new/output": DatasetManifest}
     )
     monkeypatch.chdir(tmp_path)
     for folder in (".", "..", "/", tmp_path, "new/.."):
@@ -221,5 +221,5 @@ def test_a_read_only_folder_is_detected(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root can write everywhere")
     (tmp_path / "closed").mkdir(mode=0o555)
-    with pytest.raises(InputError, match="closed/out: Permission denied; give this user the right"):
+    with pytest.raises(InputError, match="closed/out: Permission denied; give this user permission"):
         check_outputs([], {tmp_path / "closed" / "out": DatasetManifest})

@@ -38,7 +38,7 @@ def test_a_joint_training_exists_for_both_profiles() -> None:
         steps = configure(["phases=joint", f"profile={profile}"])
         assert order(steps) == ["baseline_classification", "baseline_box", "joint"]
         assert (steps.final, steps.trainings["joint"].phase.epochs) == ("joint", epochs)
-        assert steps.trainings["joint"].phase.learning_heads == ["labels", "boxes"]
+        assert steps.trainings["joint"].phase.trained_heads == ["labels", "boxes"]
 
 
 def test_a_phase_can_be_removed() -> None:
@@ -70,9 +70,9 @@ def test_a_phase_can_be_removed() -> None:
         ([f"+phases.extra{i}.epochs=1" for i in range(3)], "has 5 models to compare with the final one"),
         (["phases.phase1_box.heads=[]"], "phases.phase1_box has heads=[]"),
         (["phases.baseline_box.train_heads=[labels]"], "but heads=['boxes'] lack labels"),
-        (["phases.phase1_box.loss_weights.boxes=0"], "loss_weights are 0: nothing would learn"),
-        (["phases.phase1_box.monitor=val_labels_auc"], "which it does not train; give val_boxes_iou."),
-        (["phases.phase1_box.monitor=val_both"], "which it does not train; give val_boxes_iou."),
+        (["phases.phase1_box.loss_weights.boxes=0"], "loss_weights are 0: nothing would be trained"),
+        (["phases.phase1_box.monitor=val_labels_auc"], "which the phase does not train; give val_boxes_iou."),
+        (["phases.phase1_box.monitor=val_both"], "which the phase does not train; give val_boxes_iou."),
         (["phases.phase2_classification.monitor=val_both"], "does not train; give val_labels_auc."),
         (
             ["phases.phase3_finetune.trainable_fraction=0.5"],

@@ -26,7 +26,7 @@ from brain_tumor.model.saving import load_model
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.records.read import load_split, reading_explained
 from brain_tumor.runtime import environment
-from brain_tumor.runtime.errors import DamagedError, InputError, explain_refusal
+from brain_tumor.runtime.errors import DamagedError, InputError, explain_os_error
 from brain_tumor.stores.files import write_file
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints, ProgressState, TrainingState
 from brain_tumor.training.tensorboard import TensorBoardLog
@@ -137,19 +137,19 @@ def test_a_message_names_the_file_and_not_its_draft(tmp_path: Path) -> None:
     output, draft = tmp_path / "model", tmp_path / ".model-0123abcd.tmp" / "new" / "model.keras"
 
     def said(*files: object) -> str:
-        return explain_refusal(OSError(errno.ENOSPC, "full", *files), output)
+        return explain_os_error(OSError(errno.ENOSPC, "full", *files), output)
 
     assert said() == said(str(draft)) == said(os.fsencode(draft)) == f"{output}: {FULL}"
     assert said("/data/image.jpg") == f"/data/image.jpg: {FULL}"
     assert said(str(draft), None, "/data/model") == f"/data/model: {FULL}", "the target of the rename"
     below = OSError(errno.ENOSPC, "full", str(draft))
-    assert explain_refusal(below, draft.parent) == f"{draft}: {FULL}", "if the folder itself is a draft"
-    assert explain_refusal(OSError("no number"), "/data") == "/data: OSError; check the path."
+    assert explain_os_error(below, draft.parent) == f"{draft}: {FULL}", "if the folder itself is a draft"
+    assert explain_os_error(OSError("no number"), "/data") == "/data: OSError; check the path."
 
 
 @pytest.mark.parametrize("name", ["\udcff", "a\nb", "x" * 4000])
 def test_arbitrary_names_can_be_printed(name: str) -> None:
-    sentence = explain_refusal(OSError(errno.EACCES, "", f"/data/{name}"))
+    sentence = explain_os_error(OSError(errno.EACCES, "", f"/data/{name}"))
     assert sentence.isprintable() and "Permission denied" in sentence and len(sentence) < 500
 
 

@@ -104,6 +104,6 @@ def test_a_failed_or_killed_run_does_not_block_others(
     with pytest.raises(RuntimeError), registry.turn(failed):
         raise RuntimeError
     assert registry.version(1).decision == FAILED
-    monkeypatch.setattr(registries, "PATIENCE", time.time() - dead.created - 0.001)
+    monkeypatch.setattr(registries, "DECISION_TIMEOUT", time.time() - dead.created - 0.001)
     with registry.turn(last):
         assert registry.champion() is None

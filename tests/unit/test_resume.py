@@ -205,7 +205,7 @@ def test_a_training_resumes_from_a_bucket(
 
     client = MlflowClient()
     run = client.get_run(described(tmp_path / "model").mlflow_run_id)
-    assert client.get_run(run.data.tags["goes_on_from"]).info.status == "KILLED"
+    assert client.get_run(run.data.tags["resumed_from"]).info.status == "KILLED"
     history = client.get_metric_history(run.info.run_id, "val_boxes_iou")
     assert [point.step for point in history] == list(range(1, EPOCHS + 1))
     for weight, other in zip(

@@ -137,7 +137,7 @@ def test_steps_at_the_same_time_keep_their_temporary_files(tmp_path: Path) -> No
         ),
         (
             "PermissionError(errno.EACCES, 'x', '/data/a')",
-            "/data/a: Permission denied; give this user the right",
+            "/data/a: Permission denied; give this user permission",
         ),
         ("OSError(errno.EROFS, 'x', b'/data/a')", "/data/a: Read-only file system; name a folder on a disk"),
         ("OSError(errno.ENAMETOOLONG, 'x', '/a')", "/a: File name too long; give a shorter name."),

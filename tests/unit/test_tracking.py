@@ -199,11 +199,11 @@ def test_a_killed_run_is_ended_by_the_one_that_resumes_it(
     killed = client.create_run(client.get_run(finished.id).info.experiment_id).info.run_id
     for run_id, status in ((killed, "KILLED"), (finished.id, "FINISHED")):
         with open_run("phase1_box") as run:
-            run.take_over(run_id)
+            run.resume_from(run_id)
         assert client.get_run(run_id).info.status == status
-        assert client.get_run(run.id).data.tags["goes_on_from"] == run_id
+        assert client.get_run(run.id).data.tags["resumed_from"] == run_id
     with open_run("phase1_box") as run:
-        run.take_over("0" * 32)
+        run.resume_from("0" * 32)
     assert f"The MLflow run {'0' * 32}, which this one resumes" in caplog.text
 
 
@@ -301,7 +301,7 @@ def test_without_a_tracking_address_nothing_is_done(tmp_path: Path, monkeypatch:
         run.log_params({"a": 1})
         run.log_metrics({"b": 2.0})
         run.set_tags({"c": "d"})
-        run.take_over("e")
+        run.resume_from("e")
         run.log_text("text", "name.txt")
         run.end()
         run.log_model(Path("f.py"), [], 32, {}, {})

@@ -146,9 +146,9 @@ def test_a_phase_that_does_not_improve_its_start_model_outputs_it(
     metrics = train(config, open_records(tiny_records), tmp_path / "model", open_model(labels_model))
 
     phase = described(tmp_path / "model").phases[-1]
-    start, *others = (config.phase.judge(epoch) for epoch in phase.epochs)
+    start, *others = (config.phase.monitored_value(epoch) for epoch in phase.epochs)
     assert start > max(others) and phase.best_epoch == 0
-    assert config.phase.judge(metrics) == start
+    assert config.phase.monitored_value(metrics) == start
     assert changed_weights(loaded(labels_model), loaded(tmp_path / "model")) == set()
     assert (
         "phase3_finetune: no epoch was better than the start model, which is the result." in caplog.messages
@@ -187,7 +187,7 @@ def test_the_description_is_complete(boxes_model: Path, labels_model: Path, tune
     assert phases[:1] == described(boxes_model).phases
     assert phases[2].config["phase"]["trainable_layers"] == TOP_LAYERS
     assert phases[2].config["model"]["dropout"] == 0.2, "defaults are included"
-    best = max(phases[2].epochs, key=PhaseConfig(**phases[2].config["phase"]).judge)
+    best = max(phases[2].epochs, key=PhaseConfig(**phases[2].config["phase"]).monitored_value)
     assert phases[2].best_epoch == best["epoch"]
     labels = [f"{name}_{label}" for name in ("iou", "ap50") for label in description.labels]
     of_boxes = ["map_loss", "iou", "recall_at_50", "mse", "mae", *labels]

@@ -84,7 +84,7 @@ def test_too_many_bad_samples_stop_the_step(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         check(folder, max_bad_fraction=0.23)
     message = str(caught.value)
-    assert "3 of 13 images (23.1%) are lost" in message
+    assert "3 of 13 images (23.1%) are unusable" in message
     assert "max_bad_fraction allows (23.0%)" in message
     assert "train/_annotations.csv row 4 names absent.jpg" in message
     assert f"train/_annotations.csv row 2: {BAD} has the label 'tumor'" in message
@@ -128,10 +128,10 @@ def test_annotations_that_match_no_image_count_each(tmp_path: Path) -> None:
     good = ["volume_1_slice_1.jpg,40,30,label0,1,1,9,9"]
     folder = write_export(tmp_path / "export", train=good + [",40,30,label0,1,1,9,9"] * 19)
 
-    with pytest.raises(InputError, match=r"19 of 31 images \(61\.3%\) are lost"):
+    with pytest.raises(InputError, match=r"19 of 31 images \(61\.3%\) are unusable"):
         check(folder, max_bad_fraction=0.6)
     # Few compared with the images, but nearly all of the export's annotations.
-    with pytest.raises(InputError, match=r"19 of 20 annotations \(95\.0%\) are lost"):
+    with pytest.raises(InputError, match=r"19 of 20 annotations \(95\.0%\) are unusable"):
         check(folder, max_bad_fraction=0.94)
     check(folder, max_bad_fraction=0.95)
 
@@ -141,7 +141,9 @@ def test_annotations_of_bad_images_are_lost(tmp_path: Path) -> None:
     folder = write_export(tmp_path / "export", train=rows, test=["volume_4_slice_1.jpg,40,30,label0,1,1,9,9"])
     (folder / "train" / "volume_1_slice_1.jpg").write_bytes(b"")
 
-    with pytest.raises(InputError, match=r"3 of 4 annotations \(75\.0%\) are lost.*slice_1\.jpg cannot be"):
+    with pytest.raises(
+        InputError, match=r"3 of 4 annotations \(75\.0%\) are unusable.*slice_1\.jpg cannot be"
+    ):
         check(folder, max_bad_fraction=0.5)
 
 
@@ -150,7 +152,9 @@ def test_unusable_images_count(tmp_path: Path) -> None:
     (folder / "test" / "a.tiff").write_bytes(b"")
     (folder / "test" / "b.jpg").symlink_to(folder / "nowhere.jpg")
 
-    with pytest.raises(InputError, match=r"2 of 14 images \(14\.3%\) are lost.*a\.tiff is not a JPEG or PNG"):
+    with pytest.raises(
+        InputError, match=r"2 of 14 images \(14\.3%\) are unusable.*a\.tiff is not a JPEG or PNG"
+    ):
         check(folder, max_bad_fraction=0.14)
     assert len(check(folder, max_bad_fraction=2 / 14).images) == 12
 

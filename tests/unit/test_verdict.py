@@ -4,7 +4,7 @@ import pytest
 
 from brain_tumor.artifacts.dataset import Leakage, SharedBySplits
 from brain_tumor.artifacts.evaluation import ALL, Evaluation, Interval, LabelCurves, ModelEvaluation
-from brain_tumor.artifacts.predictions import JudgedData
+from brain_tumor.artifacts.predictions import EvaluationData
 from brain_tumor.reports.verdict import verdict, verdict_text
 
 TITLES = {"constant": "constant baseline", "baseline_box": "baseline box (frozen random backbone)"}
@@ -55,7 +55,7 @@ def make_evaluation(
         },
         trainings={},
         configs={},
-        data=JudgedData(source="made up", splits={}, class_counts={}, leakage=leakage),
+        data=EvaluationData(source="made up", splits={}, class_counts={}, leakage=leakage),
     )
 
 

@@ -3,7 +3,7 @@
 images/<split as provided>/<file>       the good images, bytes unchanged
 quarantine/<split as provided>/<file>   the bad ones
 images.parquet  annotations.parquet     see `Dataset`
-findings.csv                            errors and remarks
+findings.csv                            all findings, see `brain_tumor.ingest.findings`
 """
 
 import re
@@ -61,7 +61,7 @@ class SplitCounts(Schema):
     patients: int | None
     """None if the patient of any image is unknown."""
     quarantined: int
-    """Quarantined images, counted in the split that they came in, and in no other number."""
+    """Quarantined images, by the split as provided; the other counts exclude them."""
     boxes_by_label: dict[str, int]
 
 
@@ -71,16 +71,16 @@ class SharedBySplits(Schema):
     shared_patients: int | None
     """The number of patients with images in both; None if the patient of any of their images is unknown."""
     patients: list[str]
-    """The first of these patients, as far as they are known."""
+    """The first of these patients; known ones even if `shared_patients` is None."""
     identical_images: int
     """The number of images of the second split that are byte-identical to one of the first."""
     near_duplicates: int
-    """The number with a near-duplicate in the first split; byte-identical images and copies of the same
-    picture count, see `picture_name`."""
+    """The number of images of the second split with a near-duplicate in the first; byte-identical images and
+    copies of the same picture (see `picture_name`) count too."""
 
 
 class Leakage(Schema):
-    """What splits share, per pair (`train/valid`, ...)."""
+    """What splits share, by pair (`train/valid`, ...)."""
 
     used: dict[str, SharedBySplits]
     """For the splits in use."""
@@ -112,7 +112,7 @@ class DatasetManifest(Manifest):
     unmatched_names: int
     """The number of images that `filename_pattern` does not match: their patients are unknown."""
     shortcuts: dict[str, float]
-    """How images with and without a box differ otherwise, see `brain_tumor.ingest.shortcuts`."""
+    """Differences between images with and without a box, see `brain_tumor.ingest.shortcuts`."""
     split: str
     """How the splits were made."""
     leakage: Leakage
@@ -126,7 +126,7 @@ class DatasetManifest(Manifest):
         return self
 
     def metrics(self) -> dict[str, float]:
-        """The counts and what splits share, by name, sorted; the same labels give the same names."""
+        """The counts and what splits share, by metric name, sorted."""
         flat: dict[str, float] = {
             "findings": sum(self.findings.values()),
             "unmatched_names": self.unmatched_names,
@@ -140,7 +140,7 @@ class DatasetManifest(Manifest):
 
 
 def shared_metrics(leakage: Leakage) -> dict[str, float]:
-    """What splits share, by name."""
+    """What splits share, by metric name."""
     flat = {}
     for prefix, pairs in (("", leakage.used), ("provided_", leakage.provided)):
         for pair, shared in pairs.items():
@@ -173,8 +173,8 @@ class Dataset:
 
     Attributes:
         path: Its folder.
-        manifest: Its manifest; the images left out are not in its counts.
-        left_out: The source_id of the images left out of the tables.
+        manifest: Its manifest; its counts exclude the images in `left_out`.
+        left_out: The source_id of images that the tables omit.
     """
 
     path: Path
@@ -288,13 +288,13 @@ class DatasetDraft:
                 (folder / split).mkdir(parents=True)
 
     def write_images(self, frame: pd.DataFrame, complete: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-        """Writes the table of images; `complete` gives a group of rows all columns of `IMAGES_SCHEMA`."""
+        """Writes the table of images; `complete` adds the columns that a group of rows lacks."""
         write_table(frame, complete, self._draft.path / IMAGES_TABLE, IMAGES_SCHEMA)
 
     def write_annotations(
         self, frame: pd.DataFrame, complete: Callable[[pd.DataFrame], pd.DataFrame]
     ) -> None:
-        """Writes the table of boxes; `complete` gives a group of rows all columns of `ANNOTATIONS_SCHEMA`."""
+        """Writes the table of boxes; `complete` adds the columns that a group of rows lacks."""
         write_table(frame, complete, self._draft.path / ANNOTATIONS_TABLE, ANNOTATIONS_SCHEMA)
 
     def finish(self, manifest: DatasetManifest) -> None:
@@ -304,6 +304,6 @@ class DatasetDraft:
 
 @contextmanager
 def create_dataset(path: str | Path) -> Iterator[DatasetDraft]:
-    """Writes a dataset artifact, see `publish`. The sha256 of its images are in its table of images."""
+    """Writes a dataset artifact, see `publish`. The images' sha256 are in the table of images."""
     with publish(path, DatasetManifest) as draft:
         yield DatasetDraft(draft)

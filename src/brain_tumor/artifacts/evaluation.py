@@ -1,4 +1,4 @@
-"""The evaluation artifact: all figures, read by reports, tables and trackers.
+"""The evaluation artifact: all figures, for reports, tables and MLflow.
 
 evaluation.json     `Evaluation`
 """
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from brain_tumor.artifacts.figures import DASHBOARD, VERSUS
 from brain_tumor.artifacts.folder import Manifest, publish, read_json, read_manifest
 from brain_tumor.artifacts.model import Epoch
-from brain_tumor.artifacts.predictions import JudgedData
+from brain_tumor.artifacts.predictions import EvaluationData
 from brain_tumor.config import Schema, Split, Threshold
 from brain_tumor.config.dataset import ALL as ALL
 from brain_tumor.config.dataset import metric_name
@@ -25,14 +25,14 @@ Figures = dict[str, float | None]
 
 
 class Interval(Schema):
-    """A value and its 95 % interval, or the reason for the lack of one."""
+    """A value and its 95 % confidence interval, or why there is none."""
 
     value: float | None
-    """The figure on all patients; None if there is no such figure."""
+    """The figure over all patients; None if the model has no such figure."""
     low: float | None = None
     high: float | None = None
     patients: int = 0
-    """The number of patients behind the value; of pictures, if a patient is unknown."""
+    """The number of resampled patients, or of images if the patient of any is unknown."""
     reason: str = ""
     """Why there is no interval; empty if there is one."""
 
@@ -95,12 +95,12 @@ class Evaluation(Schema):
     """The evaluation of all models."""
 
     notice: str
-    """What every report must say about the data, or an empty text."""
+    """A notice about the data that every report must show, or an empty string."""
     split: Split
     threshold: Threshold
     """The origin of the thresholds, see `ModelEvaluation.thresholds`."""
     patients: int | None
-    """None if the patient of any image is unknown: intervals are then over images."""
+    """None if the patient of any image is unknown: then images are resampled for intervals."""
     images: int
     boxes: int
     """The number of true boxes."""
@@ -109,13 +109,13 @@ class Evaluation(Schema):
     models: dict[str, ModelEvaluation]
     """In the order of the reports, see `PredictionsManifest.models`."""
     differences: dict[str, dict[str, dict[str, Interval]]]
-    """Differences of the final model's figures and another's, on the same resamples: by the other model's
-    name, then label (`ALL` for the figures over all labels), then figure."""
+    """The final model's figures minus another model's, by paired bootstrap: by the other model's name, then
+    label (`ALL` for the figures over all labels), then figure."""
     trainings: dict[str, list[Epoch]]
     """The epochs of each training behind the models, by its name."""
     configs: dict[str, dict[str, Any]]
     """The configs of the evaluate step (`evaluate`) and of each training, defaults included."""
-    data: JudgedData | None
+    data: EvaluationData | None
     """None if it is unknown."""
 
     @property

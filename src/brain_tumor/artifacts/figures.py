@@ -21,27 +21,27 @@ FROC_RATES = {
 }
 
 _LABELS = {
-    "precision": "share of the images predicted to show the label that do",
-    "recall": "share of the images with the label that are predicted to show it (sensitivity)",
+    "precision": "fraction of the images predicted to show the label that show it",
+    "recall": "fraction of the images with the label that are predicted to show it (sensitivity)",
     "f1": "harmonic mean of precision and recall",
     "roc_auc": "area under the ROC curve of the label's probability; 0.5 is chance",
     "average_precision": "area under the precision-recall curve of the label's probability",
-    "sens_at_90_spec": "highest recall with false positives in at most 10 % of the images without the label",
-    "calibration_error": "mean difference of probability and observed frequency, over 15 bins; 0 is best",
+    "sens_at_90_spec": "highest recall at a specificity of at least 90 %",
+    "calibration_error": "expected calibration error: mean gap of probability and frequency in 15 bins",
 }
 _BOXES = {
     "true_boxes": "number of true boxes",
-    "mean_iou": "mean IoU of the true boxes and the predicted ones, whatever the label's probability",
-    "median_iou": "their median IoU",
-    "recall_at_50": "share of the true boxes predicted with an IoU of at least 0.5, whatever the probability",
+    "mean_iou": "mean IoU of true and predicted boxes, regardless of the label's probability",
+    "median_iou": "median IoU of the same boxes",
+    "recall_at_50": "fraction of true boxes with an IoU of at least 0.5, regardless of the probability",
     "recall_at_75": "the same with an IoU of at least 0.75",
     "coordinate_mse": "mean squared error of the coordinates, as fractions of the image's sides",
     "coordinate_mae": "mean absolute error of the coordinates, as fractions of the image's sides",
     "coordinate_mse_px": "mean squared error of the coordinates, in square pixels of the original image",
     "coordinate_mae_px": "mean absolute error of the coordinates, in pixels of the original image",
-    "shuffled_iou": "mean IoU of the true boxes and the boxes predicted for other images: a lower bound",
-    "center_spread": "spread of the predicted centers over that of the true ones; 0: all boxes are alike",
-    "box_ap50": "COCO's mAP@0.5: false boxes count, ranked by the boxes' scores",
+    "shuffled_iou": "mean IoU with the boxes predicted for other images: that of boxes that ignore the image",
+    "center_spread": "spread of predicted centers / spread of true centers; 0: always the same center",
+    "box_ap50": "COCO's mAP@0.5, with boxes ranked by their scores; false boxes count",
     "box_ap": "COCO's mAP@0.5:0.95: the mean over IoUs from 0.5 to 0.95",
     **{
         name: f"sensitivity (IoU 0.5) at {name.removeprefix('froc_').replace('_', '/')} false boxes per image"
@@ -50,7 +50,7 @@ _BOXES = {
     "froc_score": "mean of the seven FROC sensitivities",
 }
 _BY_SIZE = {
-    f"{name}_{size}": f"{name} of {size} true boxes, as COCO has it (borders 32 x 32 and 96 x 96 pixels)"
+    f"{name}_{size}": f"{name} of {size} true boxes, by COCO's area limits (32 x 32 and 96 x 96 pixels)"
     for size in SIZES
     for name in SIZE_FIGURES
 }
@@ -70,8 +70,8 @@ OVERALL_FIGURES: dict[str, str] = {
     **_BOXES,
     **_BY_SIZE,
 }
-"""The figures over all labels, with their definitions. Figures of boxes are over all true boxes; COCO's are
-means over the labels."""
+"""The figures over all labels, with their definitions. Box figures are over all true boxes, except COCO's,
+which are means over the labels."""
 
 DASHBOARD = (
     *("macro_f1", "mean_iou", "recall_at_50", "box_ap50"),

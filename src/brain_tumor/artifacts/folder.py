@@ -1,7 +1,7 @@
 """What all artifacts share: a folder with a typed manifest that is published atomically.
 
-Steps exchange artifacts. An artifact is written under a temporary name, gets its `manifest.json` last, and is
-renamed or, in a bucket, uploaded with the manifest last, so that readers never see an incomplete one.
+An artifact is written to a temporary folder, its `manifest.json` last, which is then renamed or, in a bucket,
+uploaded with the manifest last, so that readers never see an incomplete artifact.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import ClassVar, TypeVar
 from pydantic import ConfigDict
 
 from brain_tumor.config.base import Schema, from_json
-from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
+from brain_tumor.runtime.errors import DamagedError, InputError, os_errors_explained
 from brain_tumor.runtime.text import display_name
 from brain_tumor.runtime.versions import installed_versions
 from brain_tumor.stores.files import (
@@ -35,11 +35,11 @@ class Manifest(Schema):
     """The fields of every artifact's manifest."""
 
     indexed: ClassVar[tuple[str, ...]] = ()
-    """Folders whose files have their sha256 in another of the artifact's files. They are not in `files`,
-    which would otherwise grow with the data set."""
+    """Folders that are not in `files`, which would otherwise grow with the data set. The sha256 of their
+    files are in another file of the artifact."""
 
     kind: str
-    """The kind of artifact; each subclass has its own."""
+    """The kind of artifact, fixed by each subclass."""
     files: dict[str, str] = {}
     """The sha256 of the files, by path below the folder."""
     versions: dict[str, str] = {}
@@ -77,11 +77,11 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
 
     Args:
         path: The artifact's folder. Its parent is made if needed.
-        schema: The schema of its manifest, if a user named the folder: see `check_replaceable`. Without it,
-            any folder there is replaced.
+        schema: The schema of its manifest, for a folder that a user named: see `check_replaceable`. By
+            default any folder there is replaced.
 
     Raises:
-        InputError: Something other than such an artifact is there, the disk is full, or a permission is
+        InputError: `path` holds something other than such an artifact, the disk is full, or a permission is
             missing.
     """
     folder = Path(path) if isinstance(path, str) else path
@@ -91,18 +91,18 @@ def publish(path: str | AnyPath, schema: type[Manifest] | None = None) -> Iterat
             check_replaceable(folder, schema)
 
     check()
-    with refusals_explained(folder), replace_folder(folder, MANIFEST) as temporary:
+    with os_errors_explained(folder), replace_folder(folder, MANIFEST) as temporary:
         draft = Draft(temporary)
         yield draft
         check()  # hours may have passed since the first check
         assert draft.manifest, "a draft ends with its manifest"
         files = hash_files(temporary, draft.manifest.indexed)
-        facts = {"files": files, "versions": installed_versions()}
-        write_json(temporary / MANIFEST, draft.manifest.model_copy(update=facts).model_dump(mode="json"))
+        update = {"files": files, "versions": installed_versions()}
+        write_json(temporary / MANIFEST, draft.manifest.model_copy(update=update).model_dump(mode="json"))
 
 
 def check_replaceable(path: Path, schema: type[Manifest]) -> None:
-    """Checks that an artifact would not overwrite anything else.
+    """Checks that an artifact would overwrite at most an artifact of its kind.
 
     Args:
         path: The artifact's folder. It may be missing, be empty, or hold an artifact of the same kind, of any
@@ -115,7 +115,7 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
     while True:
         before = _identity(path)
         try:
-            with refusals_explained(path):
+            with os_errors_explained(path):
                 _check_content(path, schema)
             return
         except (InputError, FileNotFoundError):
@@ -126,10 +126,10 @@ def check_replaceable(path: Path, schema: type[Manifest]) -> None:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        facts = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return facts.st_ino, facts.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def _check_content(path: Path, schema: type[Manifest]) -> None:
@@ -171,7 +171,7 @@ def read_manifest(path: str | Path, schema: type[M], origin: str = "") -> M:
     """
     kind = schema.model_fields["kind"].default
     file = Path(path) / MANIFEST
-    with refusals_explained(origin or path):
+    with os_errors_explained(origin or path):
         content = file.read_bytes() if file.is_file() else None
         special = find_special_file(path) if content else ""
     if content is None:
@@ -193,7 +193,7 @@ def read_json(schema: type[S], file: Path) -> S:
     Raises:
         DamagedError: It is missing, truncated, or not valid for the schema.
     """
-    with refusals_explained():
+    with os_errors_explained():
         content = file.read_bytes() if file.is_file() else b""
     return _parse(schema, content, str(file))
 

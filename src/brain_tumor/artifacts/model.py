@@ -1,6 +1,6 @@
 """The model artifact: a Keras file without optimizer state, and a description.
 
-model.keras     loaded by `brain_tumor.model.saving.load_model`: Keras is imported only to compute with it
+model.keras     loaded by `brain_tumor.model.saving.load_model`; this module does not import Keras
 model.json      `ModelDescription`
 """
 
@@ -18,7 +18,8 @@ MODEL_FILE = "model.keras"
 DESCRIPTION_FILE = "model.json"
 
 Epoch = dict[str, float]
-"""An epoch's figures: `epoch` (from 1), `seconds`, `learning_rate`, and Keras's losses and metrics."""
+"""An epoch's figures: `epoch` (from 1; 0 is the start model), `seconds`, `learning_rate`, and Keras's losses
+and metrics."""
 
 
 class TrainedPhase(Schema):
@@ -28,10 +29,10 @@ class TrainedPhase(Schema):
     config: dict[str, Any]
     """Its config, defaults included."""
     trainable_layers: int
-    """The number of the backbone's layers that learned."""
+    """Number of backbone layers that were trained."""
     epochs: list[Epoch]
     best_epoch: int
-    """The epoch whose weights the model has, from 1."""
+    """The epoch, from 1, whose weights the model has; 0 for those before training."""
     seconds: float
 
 
@@ -52,7 +53,7 @@ class ModelDescription(Schema):
     """In slot order."""
     heads: list[Head]
     image_size: int
-    """In pixels."""
+    """Side in pixels."""
     notice: str
     """A notice about the data that every report must show, or an empty string."""
     backbone: Backbone
@@ -109,8 +110,7 @@ def write_model(path: str | Path, description: ModelDescription, save: Callable[
     Args:
         path: The artifact's folder.
         description: The description of the model.
-        save: Writes the Keras file. It must not contain the optimizer's state, which has twice the model's
-            size.
+        save: Writes the Keras file, without the optimizer's state, which is twice the size of the weights.
     """
     with publish(path, ModelManifest) as draft:
         save(draft.path / MODEL_FILE)

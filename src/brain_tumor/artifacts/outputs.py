@@ -1,4 +1,4 @@
-"""Checks of a step's outputs before it runs: they overwrite nothing else and are writable."""
+"""Checks before a step runs that its outputs are writable and overwrite nothing else."""
 
 import itertools
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from brain_tumor.artifacts.folder import Manifest, check_replaceable
 from brain_tumor.runtime.drafts import SUFFIX, draft_name
-from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.errors import InputError, os_errors_explained
 from brain_tumor.runtime.text import display_name, is_text
 from brain_tumor.stores.files import check_kind
 
@@ -31,7 +31,7 @@ def check_outputs(
         folders: Folders that files are added to.
 
     Raises:
-        InputError: An output is not possible; the message says why.
+        InputError: An output cannot be written, or would overwrite something else.
     """
     read = [Path(path) for path in inputs]
     for path in (*read, *artifacts, *files, *folders):
@@ -63,10 +63,10 @@ def _overlap(first: Path, second: Path) -> bool:
 
 def _check_writable(output: Path) -> None:
     place = Path(os.path.realpath(output))
-    with refusals_explained(output):
+    with os_errors_explained(output):
         parent = next(folder for folder in place.parents if folder.exists())
         draft = place.with_name(draft_name(f".{place.name}")) / "file"
-        # A name that is too long is found by a lookup in an existing folder.
+        # Raises for a name that is too long, which shows only in an existing folder.
         for path in (draft, *(parent / name for name in draft.relative_to(parent).parts)):
             with suppress(FileNotFoundError):
                 os.lstat(path)
@@ -75,5 +75,5 @@ def _check_writable(output: Path) -> None:
                 file.write(bytes(4096))  # a full disk still takes an empty file
         except FileNotFoundError:  # as below /proc
             raise InputError(
-                f"{output} cannot be created: {parent} takes no files; give another path."
+                f"{output} cannot be created: {parent} accepts no new files; give another path."
             ) from None

@@ -1,4 +1,4 @@
-"""The pixels of a dataset's images, as training sees them."""
+"""The pixels of a dataset's images, as training reads them."""
 
 import numpy as np
 from PIL import Image

@@ -18,12 +18,12 @@ from brain_tumor.artifacts.tables import COORDINATES, read_table
 from brain_tumor.config import Head, Schema, Split
 
 TABLE = "predictions.parquet"
-# In pixels of the original image; the true box as the export has it.
+# In pixels of the original image; the true box unrounded, as in the export.
 TRUE_BOX = [f"true_{name}" for name in COORDINATES]
 PREDICTED_BOX = [f"pred_{name}" for name in COORDINATES]
 
 
-class JudgedData(Schema):
+class EvaluationData(Schema):
     """The data that the models were trained and evaluated on."""
 
     source: str
@@ -58,11 +58,11 @@ class PredictionsManifest(Manifest):
     notice: str
     """A notice about the data that every report must show, or an empty string."""
     models: dict[str, PredictingModel]
-    """By name as in the table, in the order of the reports: `final`, the baselines, and `constant`, which
-    predicts every label for every image, with the training set's mean box of the label."""
+    """By name as in the table, in the order of the reports: `final`, the baselines, and the constant baseline
+    `constant`, which predicts every label for every image, with the label's mean box in train."""
     config: dict[str, Any]
     """The step's config, defaults included."""
-    data: JudgedData | None = None
+    data: EvaluationData | None = None
     """None if it is unknown."""
 
 
@@ -86,9 +86,9 @@ class Predictions:
 
         Columns: model, split, source_id, filename, patient_id, slice (nullable integer), width, height (of
         the original image), label, present, `TRUE_BOX` (missing where the label is absent), probability
-        (missing if the model has no class head), `PREDICTED_BOX` and its score, 0..1, by which
-        the boxes of a label are ranked (missing if it has no box head), iou (of the
-        true box with the predicted one, missing where one of them is).
+        (missing if the model has no class head), `PREDICTED_BOX` and its score, 0..1, by which the boxes of a
+        label are ranked (missing if it has no box head), iou (of the true and the predicted box, missing
+        where one of them is).
         """
         return read_table(self.path / TABLE)
 

@@ -1,7 +1,7 @@
 """The records artifact: sharded TFRecords, and what training and evaluation need to know about them.
 
 <split>-00000-of-00002.tfrecord         see `brain_tumor.records`
-images.parquet  annotations.parquet     the dataset's tables, exact where the records' floats are rounded
+images.parquet  annotations.parquet     the dataset's tables, unrounded (records store float32)
 statistics.json                         `Statistics`
 """
 
@@ -31,8 +31,8 @@ class Statistics(Schema):
     class_counts: dict[Split, dict[str, int]]
     """The number of images that show a label, by split and label."""
     class_weights: dict[str, float]
-    """Per label, negatives / positives in train, clipped to 1 / max_class_weight .. max_class_weight, which
-    is also the weight of a label that is not in train."""
+    """Per label, negatives / positives in train, clipped to 1 / max_class_weight .. max_class_weight; the
+    latter for a label that is not in train."""
     mean_boxes: dict[str, list[float] | None]
     """Per label, the mean of train's boxes, normalized to the original image; None if train has none."""
     leakage: Leakage

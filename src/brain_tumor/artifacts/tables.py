@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brain_tumor.runtime.errors import DamagedError, refusals_explained
+from brain_tumor.runtime.errors import DamagedError, os_errors_explained
 
 # Imported lazily: processes that write records import this module, and need neither Arrow nor pandas.
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def write_table(
     path: Path,
     schema: "pa.Schema",
 ) -> None:
-    """Writes a table by row groups; `complete` gives the rows of each group all columns."""
+    """Writes a table by row groups; `complete` adds the missing columns to each group of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -37,7 +37,7 @@ def write_table(
         return pa.Table.from_pandas(part.astype(texts), schema, preserve_index=False)
 
     first = convert(0)
-    with pq.ParquetWriter(path, first.schema) as writer:  # with what pandas notes there
+    with pq.ParquetWriter(path, first.schema) as writer:  # with pandas' metadata
         writer.write_table(first)
         for start in range(ROW_GROUP, len(frame), ROW_GROUP):
             writer.write_table(convert(start))
@@ -60,9 +60,9 @@ def _damage_explained(path: Path) -> Iterator[None]:
     import pyarrow as pa
 
     try:
-        with refusals_explained(path):
+        with os_errors_explained(path):
             yield
-    # Arrow raises the last two as well: for a page that cannot be decoded, and a missing column.
+    # Arrow raises OSError too, for a page that cannot be decoded; KeyError: a missing column.
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DamagedError(
             f"{path} is missing or damaged, or another version wrote it; run the step that makes it again."

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brain_tumor.artifacts.folder import MANIFEST, Manifest, artifact_id, check_files, read_manifest
-from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.errors import InputError, os_errors_explained
 from brain_tumor.stores.folders import local_folder, read_file, upload_folder
 from brain_tumor.stores.paths import AnyPath, open_path
 
 
 def upload(folder: str | Path, address: str) -> None:
-    """Copies an artifact to a folder or bucket, where it becomes visible when it is complete.
+    """Copies an artifact to a folder or bucket, where it becomes visible only when it is complete.
 
-    The same artifact already there is left unchanged. The remains of an interrupted upload are overwritten.
+    Idempotent: nothing is copied if the same artifact is there already. An interrupted upload is overwritten.
 
     Args:
         folder: The artifact's folder.
@@ -24,11 +24,11 @@ def upload(folder: str | Path, address: str) -> None:
         InputError: There is another artifact at `address`, or it cannot be written.
     """
     target = open_path(address)
-    with refusals_explained(address):
-        there = read_file(target / MANIFEST)
-    if there is None:
+    with os_errors_explained(address):
+        existing = read_file(target / MANIFEST)
+    if existing is None:
         upload_folder(Path(folder), target, MANIFEST)
-    elif there != (Path(folder) / MANIFEST).read_bytes():
+    elif existing != (Path(folder) / MANIFEST).read_bytes():
         raise InputError(f"{target} already holds another artifact; give another address.")
 
 
@@ -43,7 +43,7 @@ def local_copy(path: AnyPath, schema: type[Manifest]) -> Iterator[Path]:
         InputError: It cannot be read.
     """
     with local_folder(path) as folder:
-        with refusals_explained():
+        with os_errors_explained():
             check_files(folder, read_manifest(folder, schema, str(path)), str(path))
         yield folder
 

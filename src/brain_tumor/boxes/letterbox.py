@@ -23,18 +23,18 @@ def letterbox(height: Any, width: Any, size: int) -> tuple[Any, Any, Any, Any]:
     Returns:
         `(top, left, new_height, new_width)`: position and size of the resized image in the square, in pixels.
     """
-    longest = (height + width + abs(height - width)) // 2  # max(), for numbers and tensors alike
+    longest = (height + width + abs(height - width)) // 2  # max(height, width), for numbers and tensors
     new_height = _at_least_one((2 * height * size + longest) // (2 * longest))
     new_width = _at_least_one((2 * width * size + longest) // (2 * longest))
     return (size - new_height) // 2, (size - new_width) // 2, new_height, new_width
 
 
 def _at_least_one(pixels: Any) -> Any:
-    return (pixels + 1 + abs(pixels - 1)) // 2
+    return (pixels + 1 + abs(pixels - 1)) // 2  # max(pixels, 1), for numbers and tensors
 
 
 def box_to_letterbox(box: Any, placement: Any, size: int) -> tuple[Any, Any, Any, Any]:
-    """Moves a box with its image into the letterboxed square.
+    """Converts a box of the original image to the letterboxed square.
 
     Args:
         box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalized to 0..1 of the original image.
@@ -55,7 +55,7 @@ def box_to_letterbox(box: Any, placement: Any, size: int) -> tuple[Any, Any, Any
 
 
 def box_from_letterbox(box: Any, height: Any, width: Any, size: int) -> tuple[Any, Any, Any, Any]:
-    """Moves a box of the letterboxed square back into its image: the inverse of `box_to_letterbox`.
+    """Converts a box of the letterboxed square to the original image: the inverse of `box_to_letterbox`.
 
     Args:
         box: Four values or arrays `(xmin, ymin, xmax, ymax)`, normalized to 0..1 of the square.
@@ -85,6 +85,9 @@ def boxes_in_pixels(boxes: np.ndarray, height: np.ndarray, width: np.ndarray, si
         height: The height of each box's original image, in pixels (n,).
         width: Its width, in pixels (n,).
         size: Side of the square, in pixels.
+
+    Returns:
+        (n, 4), float64.
     """
     moved = np.stack(box_from_letterbox(boxes.astype(np.float64).T, height, width, size), axis=1)
     # The padding is not part of the image.

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-# The smallest union, so that gradients are finite. Both in pixels and in fractions of an image it is a small
-# part of a pixel.
+# Lower limit of a union, so that gradients are finite: far below a pixel, in pixels and in normalized units.
 SMALLEST_UNION = 1e-7
 
 
 def present(boxes: Any) -> Any:
-    """Whether class slots (..., 4) hold a box: booleans (...). An absent class is a row of zeros."""
+    """Whether class slots (..., 4) hold a box: booleans (...). The slot of an absent class is all zeros."""
     positive = boxes > 0
     return positive[..., 0] | positive[..., 1] | positive[..., 2] | positive[..., 3]
 
@@ -28,7 +27,7 @@ def area(boxes: Any, xp: Any = np) -> Any:
 def overlap(a: Any, b: Any, xp: Any = np) -> tuple[Any, Any]:
     """Intersection over union, 0..1, and the union's area of boxes (..., 4), pair by pair: two arrays (...).
 
-    A pair without area has an IoU of 0.
+    Two boxes without area have an IoU of 0.
     """
     low, high = xp.maximum(a[..., :2], b[..., :2]), xp.minimum(a[..., 2:], b[..., 2:])
     intersection = area(xp.concatenate([low, high], axis=-1), xp)

@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from brain_tumor.artifacts.evaluation import FILE, read_evaluation
 from brain_tumor.config.base import Schema, from_json
-from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.errors import InputError, os_errors_explained
 
 RUNS = Path("runs")
 HISTORY = "history"
@@ -42,7 +42,7 @@ def find_record(runs: Path, identifier: str) -> RunRecord | None:
     if "/" not in identifier and by_name.is_file():
         return read_record(by_name)
     for path in sorted((runs / HISTORY).glob("*.json")):
-        with refusals_explained():
+        with os_errors_explained():
             text = path.read_text(encoding="utf-8", errors="replace")
         # Records that do not name the run are not parsed: if one is damaged, this run can still be found.
         if f'"{identifier}"' in text:
@@ -59,7 +59,7 @@ def read_record(path: Path) -> RunRecord:
         InputError: It is damaged.
     """
     try:
-        with refusals_explained():
+        with os_errors_explained():
             return from_json(RunRecord, path.read_bytes(), path.name)
     except InputError as error:
         if isinstance(error.__cause__, OSError):

@@ -1,4 +1,4 @@
-"""What all schemas share: JSON serialization, and one clear sentence about each invalid value."""
+"""The base class of all schemas, JSON serialization, and one-sentence error messages for invalid values."""
 
 import json
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -9,16 +9,16 @@ from brain_tumor.runtime.errors import InputError
 
 T = TypeVar("T", bound="Schema")
 
-# The largest number of problems that a message lists.
+# The maximum number of problems in one message.
 LISTED_PROBLEMS = 3
 LONGEST_VALUE = 80
-WANTED = {
+EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
     "bool_type": "true or false",
-    "string_type": "a text",
+    "string_type": "a string",
     "list_type": "a list such as [a, b]",
     "dict_type": "keys with values, such as {a: 1}",
     "model_type": "keys with values, such as {a: 1}",
@@ -80,8 +80,8 @@ def explain(error: ValidationError, schema: type[Schema], name: str = "") -> str
     """The first problems that a validation found, one sentence per problem.
 
     Args:
-        error: What pydantic raised.
-        schema: The schema that it validated.
+        error: pydantic's error.
+        schema: The validated schema.
         name: The prefix of each key.
     """
     problems = list(dict.fromkeys(_explain_one(dict(each), schema, name) for each in error.errors()))
@@ -91,14 +91,14 @@ def explain(error: ValidationError, schema: type[Schema], name: str = "") -> str
 
 def _explain_one(problem: dict[str, Any], schema: type[Schema], name: str) -> str:
     kind, context, place = problem["type"], problem.get("ctx", {}), problem["loc"]
-    keys, parent = _follow(schema, place)
+    keys, known_keys = _follow(schema, place)
     key = ".".join([name, *keys] if name else keys) or "The configuration"
-    above = ".".join(key.split(".")[:-1]) or "The configuration"
+    parent = ".".join(key.split(".")[:-1]) or "The configuration"
     value = _shown(problem.get("input"))
     if kind == "missing":
         return f"{key} is not set; give it as {key}=VALUE."
     if kind == "extra_forbidden":
-        return f"{above} has no {keys[-1]!r}; it has {', '.join(sorted(parent))}."
+        return f"{parent} has no {keys[-1]!r}; it has {', '.join(sorted(known_keys))}."
     if kind == "union_tag_not_found":
         return f"{key}.{_unquoted(context['discriminator'])} is not set."
     if kind == "union_tag_invalid":
@@ -109,8 +109,8 @@ def _explain_one(problem: dict[str, Any], schema: type[Schema], name: str) -> st
     if kind in LIMITS:
         words, limit = LIMITS[kind]
         return f"{key} is {value}; give {words} {context[limit]:.10g}."
-    if kind in WANTED:
-        return f"{key} is {value}; give {WANTED[kind]}."
+    if kind in EXPECTED:
+        return f"{key} is {value}; give {EXPECTED[kind]}."
     if kind == "value_error":
         return f"{key} {context['error']}."
     return f"{key} is not usable: {problem['msg']}."
@@ -119,10 +119,10 @@ def _explain_one(problem: dict[str, Any], schema: type[Schema], name: str) -> st
 def _follow(schema: type[Schema], place: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
     """The keys that lead to a location, and the names of the fields next to the last one.
 
-    pydantic includes the tag of a union of schemas in a location; the user's input has no such key.
+    In a location pydantic includes the tag of a union of schemas, which is not a key of the user's input.
     """
     keys: list[str] = []
-    beside: list[str] = []
+    siblings: list[str] = []
     here: Any = schema
     for part in place:
         tagged = [kind for kind in get_args(here) if _is_schema(kind) and part in _tags(kind)]
@@ -130,13 +130,13 @@ def _follow(schema: type[Schema], place: tuple[int | str, ...]) -> tuple[list[st
             here = tagged[0]
             continue
         keys.append(str(part))
-        beside = []
+        siblings = []
         if _is_schema(here):
-            beside = list(here.model_fields)
+            siblings = list(here.model_fields)
             here = here.model_fields[str(part)].annotation if part in here.model_fields else None
         else:
-            here = get_args(here)[-1] if get_args(here) else None  # of a list's item, or of a mapping's value
-    return keys, beside
+            here = get_args(here)[-1] if get_args(here) else None  # a list's item or a mapping's value
+    return keys, siblings
 
 
 def _is_schema(kind: Any) -> bool:

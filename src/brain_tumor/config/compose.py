@@ -1,6 +1,6 @@
-"""Composes the configuration with Hydra: first the groups, then the schema's defaults, then single overrides.
+"""Composes the configuration with Hydra: first the groups, then the schemas' defaults, then single overrides.
 
-So every key of a schema can be overridden, whether or not a YAML file names it.
+Thus every key of a schema can be overridden, whether or not a YAML file names it.
 """
 
 import re
@@ -24,7 +24,7 @@ from brain_tumor.runtime.errors import InputError
 
 FILES = Path(__file__).parent / "yaml"
 GROUPS = tuple(sorted(folder.name for folder in FILES.iterdir() if folder.is_dir()))
-# A profile's settings of phases; they apply to the phases that are configured.
+# A profile's settings of phases, by phase name; those of phases that are not configured are ignored.
 BUDGETS = "budgets"
 MISSING = "???"
 QUOTING = (
@@ -51,9 +51,9 @@ def compose(overrides: list[str]) -> Config:
     base = _add_defaults(_run_hydra("config", groups))
     for value in values:
         _check_key(base, value)
-    # Hydra allows overrides of those keys only that are in its initial configuration.
+    # Hydra only overrides keys that its initial configuration has.
     ConfigStore.instance().store("with_defaults", base)
-    composed = _run_hydra("with_defaults", [_quote_text(base, value) for value in values])
+    composed = _run_hydra("with_defaults", [_quote_string(base, value) for value in values])
     try:
         return Config.model_validate(_without_missing(OmegaConf.to_container(composed, resolve=True)))
     except ValidationError as error:
@@ -69,7 +69,7 @@ def _run_hydra(name: str, overrides: list[str]) -> DictConfig:
             return hydra.compose(name, overrides)
     except OverrideParseException as error:
         raise InputError(f"The override {error.override} cannot be read. {QUOTING}") from error
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: of a number too long
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: too many digits
         # Hydra's message has several lines: the list of known choices, then its search path.
         message = " ".join(str(error).split("Config search path:")[0].split())
         # Hydra reads a comma as a sweep over several values.
@@ -102,7 +102,7 @@ def _defaults(schema: type[Schema]) -> dict[str, Any]:
 
 
 def _check_choice(override: str) -> None:
-    """Rejects anything but a group's name and one of its choices: Hydra has a traceback for some of it."""
+    """Rejects an override of a group that is not GROUP=CHOICE: Hydra raises a traceback for some of them."""
     key, _, value = override.partition("=")
     group = key.lstrip("+~")
     choices = sorted(file.stem for file in (FILES / group).glob("*.yaml"))
@@ -121,23 +121,23 @@ def _check_key(base: DictConfig, override: str) -> None:
     node: Any = base
     at = "The configuration"
     parts = key.lstrip("+~").replace("/", ".").split(".")
-    # The section's schema checks what `+` adds to a section; there is no schema for an additional section.
+    # The section's schema checks keys added to it by `+`; an added section has no schema.
     for part in parts[:1] if key.startswith("+") else parts:
-        # `in` is false for a key whose value is missing; `keys()` has it.
+        # For a key whose value is missing, `in` is false, but `keys()` has it.
         if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118
             # A profile is selected like a section, but its values belong to the other sections.
             found = {*node, *(GROUPS if node is base else ())} if isinstance(node, DictConfig) else set()
             names = f"it has {', '.join(sorted(found))}" if found else "it is a single value"
-            raise InputError(f"The override {override} names nothing: {at} has no {part!r}; {names}.")
+            raise InputError(f"The override {override} names an unknown key: {at} has no {part!r}; {names}.")
         at = part if at == "The configuration" else f"{at}.{part}"
         node = None if OmegaConf.is_missing(node, part) else node._get_node(part)
 
 
-def _quote_text(base: DictConfig, override: str) -> str:
-    """Quotes a string value, which Hydra would otherwise parse as a list or by its other grammar."""
+def _quote_string(base: DictConfig, override: str) -> str:
+    """Quotes a string value, which Hydra would otherwise parse by its own grammar, for example as a list."""
     key, _, value = override.partition("=")
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    if quoted or value in ("null", MISSING) or not _is_text(base, key):
+    if quoted or value in ("null", MISSING) or not _is_string(base, key):
         return override
     return f"{key}={quote(value)}"
 
@@ -149,12 +149,12 @@ def quote(text: str) -> str:
     return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
 
-def _is_text(base: DictConfig, key: str) -> bool:
+def _is_string(base: DictConfig, key: str) -> bool:
     *parents, last = key.lstrip("+").split(".")
     section = OmegaConf.select(base, ".".join(parents)) if parents else base
     if not isinstance(section, DictConfig) or last not in section.keys():  # noqa: SIM118
         return False
-    # All values without a default are strings: addresses.
+    # All required values are strings.
     return OmegaConf.is_missing(section, last) or (
         not OmegaConf.is_interpolation(section, last) and isinstance(section[last], str)
     )

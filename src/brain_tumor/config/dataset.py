@@ -15,14 +15,14 @@ from pydantic import (
 )
 
 from brain_tumor.config.base import Schema, explain
-from brain_tumor.config.fields import BucketAddress, Count, Folder, Seed, Share
+from brain_tumor.config.fields import BucketAddress, Count, Folder, Fraction, Seed
 from brain_tumor.runtime.errors import InputError
 
 AUTO = "auto"
 LONGEST_LABEL = 100
-# Used in place of a label's name for figures over all labels.
+# The key of figures over all labels, in place of a label's name.
 ALL = "all labels"
-# Figures over all labels have these names in the place of a label's name, so no label can have them.
+# Prefixes of the names of figures over all labels, so no label can have them.
 AVERAGES = ("macro", "micro", "weighted", "samples")
 
 
@@ -43,10 +43,10 @@ def _check_label(label: str) -> str:
         raise ValueError(f"has {len(label)} characters; give a name of at most {LONGEST_LABEL}")
     odd = [letter for letter in label if unicodedata.category(letter)[0] in "CZ" and letter != " "]
     if odd:
-        raise ValueError(f"is {label!r}, which has a character that cannot be seen; give a plain name")
+        raise ValueError(f"is {label!r}, which has an invisible character; give another name")
     name = metric_name(label)
     if label == ALL or any(name == average or name.startswith(f"{average}_") for average in AVERAGES):
-        raise ValueError(f"is {label!r}, as figures over all labels are called; give it another name")
+        raise ValueError(f"is {label!r}, which is reserved for figures over all labels; give another name")
     return label
 
 
@@ -67,7 +67,7 @@ def _check_labels(labels: list[str]) -> list[str]:
     if not labels:
         raise ValueError("is empty; give each label's name")
     metrics = [metric_name(label) for label in labels]
-    for names, where in ((labels, ""), (metrics, " (where metrics are named)")):
+    for names, where in ((labels, ""), (metrics, " (as a metric name)")):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"has {twice[0]!r} twice{where}; give each label its own name")
@@ -91,25 +91,25 @@ Labels = Annotated[
 ]
 
 
-ShareOfAll = Annotated[float, Field(gt=0, lt=1)]
+SplitFraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class SplitFractions(Schema):
     """The fraction of the images that each split should get."""
 
-    # No split can be empty: training needs two, evaluation the third.
-    train: ShareOfAll = 0.7
-    """What the models learn from."""
-    valid: ShareOfAll = 0.2
-    """What chooses the best epoch and the thresholds."""
-    test: ShareOfAll = 0.1
-    """What the models are judged on."""
+    # No split can be empty: training needs train and valid, evaluation test.
+    train: SplitFraction = 0.7
+    """For training."""
+    valid: SplitFraction = 0.2
+    """For the choice of the best epoch and the thresholds."""
+    test: SplitFraction = 0.1
+    """For the evaluation."""
 
     @model_validator(mode="after")
     def _check_sum(self) -> "SplitFractions":
         total = self.train + self.valid + self.test
         if not math.isclose(total, 1, abs_tol=1e-6):
-            raise ValueError(f"adds up to {total:g}; give train, valid and test shares that add up to 1")
+            raise ValueError(f"adds up to {total:g}; give fractions that add up to 1")
         return self
 
 
@@ -126,12 +126,12 @@ class DatasetConfig(Schema):
     duplicate_boxes: Literal["largest", "union", "error"] = "largest"
     """For several boxes of one label in one image: keep the largest, use their union, or quarantine the
     image."""
-    max_bad_fraction: Share = 0.05
+    max_bad_fraction: Fraction = 0.05
     """The fraction of bad images or annotations above which ingest fails instead of quarantining them."""
     split: Literal["provided", "patient"] = "provided"
     """`provided` keeps the export's splits; `patient` makes new ones, with no patient in two splits."""
     split_fractions: SplitFractions = SplitFractions()
-    """For `split=patient`."""
+    """The fractions for `split=patient`."""
     split_seed: Seed = 0
     """Seed of the patient split."""
     near_duplicate_distance: Annotated[int, Field(ge=0, le=64)] = 4
@@ -146,13 +146,13 @@ class SyntheticDataset(DatasetConfig):
     seed: Seed = 0
     """Seed of the patients."""
     train_patients: Count = 120
-    """How many patients the split train has."""
+    """Number of patients in train."""
     valid_patients: Count = 30
-    """How many patients the split valid has."""
+    """Number of patients in valid."""
     test_patients: Count = 60
-    """How many patients the split test has."""
+    """Number of patients in test."""
     slices_per_patient: Count = 4
-    """How many slices each patient has."""
+    """Number of slices per patient."""
 
 
 class DirectoryDataset(DatasetConfig):

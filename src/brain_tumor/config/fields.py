@@ -9,14 +9,14 @@ Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Head = Literal["labels", "boxes"]
 HEADS: tuple[Head, ...] = ("labels", "boxes")
-# The names in tables of the final model and of the constant baseline.
+# The final model's and the constant baseline's names in tables.
 FINAL, CONSTANT = "final", "constant"
 TUNED: Literal["tuned"] = "tuned"
 DEFAULT_THRESHOLD = 0.5
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Half = Annotated[float, Field(ge=0, le=0.5)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -61,10 +61,10 @@ def _threshold(value: object) -> object:
     return number
 
 
-Threshold = Annotated[Share | Literal["tuned"], PlainValidator(_threshold)]
+Threshold = Annotated[Fraction | Literal["tuned"], PlainValidator(_threshold)]
 """A probability, or `tuned`: per label the threshold that is best on the valid split."""
 
-# A relative path is relative to the folder that the run is started from; steps run elsewhere.
+# Made absolute, since steps run in another folder than the one that the run is started from.
 Location = Annotated[str, AfterValidator(absolute)]
 """A local path, or an address in a bucket."""
 Folder = Annotated[str, AfterValidator(_local)]

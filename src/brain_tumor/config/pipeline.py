@@ -14,14 +14,14 @@ from brain_tumor.config.fields import (
     FINAL,
     Count,
     CountOrZero,
+    Fraction,
     Seed,
-    Share,
     Split,
     Threshold,
 )
 from brain_tumor.config.training import ModelConfig, PhaseConfig, TrainConfig, TrainingConfig
 
-# The most baselines that are compared with the final model; the components have as many inputs.
+# The components have one input per baseline.
 MOST_BASELINES = 4
 
 
@@ -41,7 +41,7 @@ class EvaluateConfig(Schema):
     """The split to evaluate on."""
     threshold: Threshold = DEFAULT_THRESHOLD
     """Probability threshold from which a label counts as predicted: a number for all labels, or `tuned` for
-    the threshold per label with the highest F1 on valid, else 0.5 if it is no better on held-out patients."""
+    the threshold per label with the highest F1 on valid, unless 0.5 is as good on held-out patients."""
     bootstrap_samples: Count = 2000
     """Number of bootstrap resamples (of patients) per interval."""
     seed: Seed = 0
@@ -64,12 +64,12 @@ class GateConfig(Schema):
 
     model: Annotated[str, Field(pattern=r"^[^/:@]+$")] = "brain-tumor"
     """The model's name in MLflow's registry."""
-    margin: Share = 0.02
-    """How much worse than the champion's a figure may be to still count as not worse."""
+    margin: Fraction = 0.02
+    """Non-inferiority margin: how much worse than the champion's a figure may be."""
 
 
-# Names that no phase can have: those of the pipeline's parameters, its outputs, and models in tables.
-NO_PHASES = (
+# Names that no phase can have: the pipeline's parameters and outputs, and the models' names in tables.
+RESERVED_NAMES = (
     *("about", "dataset", "records", "evaluate", "visualize", "gate"),
     *("predictions", "evaluation", "gallery"),
     *(FINAL, CONSTANT),
@@ -86,7 +86,7 @@ class Config(Schema):
     model: ModelConfig = ModelConfig()
     """The architecture."""
     training: TrainingConfig = TrainingConfig()
-    """What all phases share."""
+    """The settings that all phases share."""
     phases: dict[str, PhaseConfig]
     """The trainings by name. A phase's `start` names the phase that it continues."""
     final: str
@@ -103,10 +103,10 @@ class Config(Schema):
     @model_validator(mode="after")
     def _check_phases(self) -> "Config":
         for name in self.phases:
-            if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in NO_PHASES:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in RESERVED_NAMES:
                 raise ValueError(
-                    f"names a phase {name!r}; take small letters, digits and _, and none of "
-                    f"{', '.join(NO_PHASES)}"
+                    f"names a phase {name!r}; use lowercase letters, digits and _, but none of "
+                    f"{', '.join(RESERVED_NAMES)}"
                 )
         if self.final not in self.phases:
             raise ValueError(
@@ -127,7 +127,7 @@ class Config(Schema):
         if len(baselines) > MOST_BASELINES:
             raise ValueError(
                 f"has {len(baselines)} models to compare with the final one ({', '.join(baselines)}); "
-                f"{MOST_BASELINES} are possible"
+                f"at most {MOST_BASELINES} are possible"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""The schemas of a training: the detector's architecture, augmentation, a phase, and what phases share."""
+"""The schemas of a training: architecture, augmentation, a phase, and the settings that all phases share."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -10,13 +10,13 @@ from brain_tumor.config.fields import (
     HEADS,
     Count,
     CountOrZero,
+    Fraction,
     Half,
     Head,
     Location,
     NotNegative,
     Positive,
     Seed,
-    Share,
     absolute,
 )
 
@@ -54,7 +54,7 @@ class ModelConfig(Schema):
     """A hash of that file, computed when a run is composed."""
     image_size: Annotated[int, Field(ge=32)] = 240
     """Side in pixels of the square that slices are letterboxed to."""
-    batchnorm_momentum: Share = 0.99
+    batchnorm_momentum: Fraction = 0.99
     """Momentum of BatchNorm's moving statistics in backbone and heads; short trainings need a low one."""
     box_head: Literal["dense", "pooled"] = "dense"
     """`dense` finds boxes by a score per position of a fine feature map, `pooled` regresses them from the
@@ -78,23 +78,23 @@ class AugmentationConfig(Schema):
     """Largest relative change of size (boxes too)."""
     rotation: Annotated[float, Field(ge=0, le=45)] = 0.0
     """Largest rotation in degrees (boxes too: the bounding boxes of the rotated corners)."""
-    brightness: Share = 0.1
+    brightness: Fraction = 0.1
     """Largest shift of the grey level, as a fraction of 255."""
-    contrast: Share = 0.2
+    contrast: Fraction = 0.2
     """Largest relative change of the contrast."""
-    gamma: Share = 0.0
+    gamma: Fraction = 0.0
     """Largest absolute logarithm of the gamma exponent."""
 
 
 class LossWeights(Schema):
-    """Weight of each head's loss, for the heads that learn."""
+    """Weights of the losses of the trained heads."""
 
     labels: NotNegative = 0.5
-    """Of the weighted binary cross-entropy of the labels."""
+    """Weight of the labels' weighted binary cross-entropy."""
     boxes: NotNegative = 4.0
-    """Of the box loss."""
+    """Weight of the box loss."""
     scores: NotNegative = 2.0
-    """Weight of the loss of the dense box head's scores; they learn together with its boxes."""
+    """Weight of the loss of the dense box head's scores, which are trained together with its boxes."""
 
 
 class PhaseConfig(Schema):
@@ -105,13 +105,13 @@ class PhaseConfig(Schema):
     heads: Heads = ["labels", "boxes"]
     """The model's heads; the same as the start model's, if there is one."""
     train_heads: Heads = ["labels", "boxes"]
-    """The heads that learn; the others are frozen."""
+    """The heads that are trained; the others are frozen."""
     trainable_layers: CountOrZero | None = None
-    """The number of the backbone's layers that learn, counted from the top."""
-    trainable_fraction: Share | None = None
-    """The fraction of the backbone's layers that learn, from the top, rounded down to whole layers.
+    """Number of backbone layers that are trained, counted from the top (the output)."""
+    trainable_fraction: Fraction | None = None
+    """Fraction of backbone layers that are trained, from the top, rounded down to whole layers.
 
-    At most one of the two is set; with neither, the whole backbone learns.
+    At most one of `trainable_layers` and this is set; with neither, the whole backbone is trained.
     """
     loss_weights: LossWeights = LossWeights()
     """Weight of each head's loss."""
@@ -152,34 +152,34 @@ class PhaseConfig(Schema):
                 raise ValueError(f"has {name}={heads}; give labels, boxes or both, each once")
         if missing := sorted(set(self.train_heads) - set(self.heads)):
             raise ValueError(f"has train_heads={self.train_heads}, but heads={self.heads} lack {missing[0]}")
-        if not self.learning_heads:
+        if not self.trained_heads:
             raise ValueError(
-                f"has train_heads={self.train_heads} whose loss_weights are 0: nothing would learn"
+                f"has train_heads={self.train_heads} whose loss_weights are 0: nothing would be trained"
             )
-        monitors = [MONITORS[head] for head in self.learning_heads]
+        monitors = [MONITORS[head] for head in self.trained_heads]
         if len(monitors) == len(MONITORS):
             monitors.append(BOTH)
         if self.monitor not in monitors:
             raise ValueError(
-                f"has monitor={self.monitor}, which it does not train; give {' or '.join(monitors)}"
+                f"has monitor={self.monitor}, which the phase does not train; give {' or '.join(monitors)}"
             )
         if self.trainable_layers is not None and self.trainable_fraction is not None:
             raise ValueError("has both trainable_layers and trainable_fraction; set one of them to null")
         return self
 
     @property
-    def learning_heads(self) -> list[Head]:
-        """The heads that learn and whose loss weight is not 0."""
+    def trained_heads(self) -> list[Head]:
+        """The trained heads whose loss weight is not 0."""
         return [head for head in self.train_heads if getattr(self.loss_weights, head)]
 
-    def judge(self, figures: Mapping[str, float]) -> float:
-        """The monitored figure, from the figures of an epoch."""
+    def monitored_value(self, figures: Mapping[str, float]) -> float:
+        """The value of the monitored figure, from an epoch's figures by name."""
         names = list(MONITORS.values()) if self.monitor == BOTH else [self.monitor]
         return sum(figures[name] for name in names) / len(names)
 
 
 class TrainingConfig(Schema):
-    """What all phases share."""
+    """The settings that all phases share."""
 
     augmentation: AugmentationConfig = AugmentationConfig()
     """The augmentation, in phases that use it."""
@@ -195,7 +195,7 @@ class TrainingConfig(Schema):
 
 
 class TrainConfig(TrainingConfig):
-    """One train step: a phase, the architecture, and what all phases share."""
+    """One train step: a phase, the architecture, and the settings that all phases share."""
 
     name: str
     """The phase's name."""

@@ -13,7 +13,7 @@ from brain_tumor.artifacts.model import Model
 from brain_tumor.artifacts.predictions import (
     PREDICTED_BOX,
     TRUE_BOX,
-    JudgedData,
+    EvaluationData,
     PredictingModel,
     Predictions,
     PredictionsManifest,
@@ -72,7 +72,7 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
             ),
         },
         config=config.model_dump(mode="json"),
-        data=JudgedData(
+        data=EvaluationData(
             source=records.manifest.source,
             splits=records.manifest.splits,
             class_counts=records.statistics.class_counts,

@@ -10,7 +10,7 @@ import tensorflow as tf
 from brain_tumor.ingest.export import IMAGE_SUFFIXES
 from brain_tumor.ingest.image_measures import Defect, is_grey, open_image
 from brain_tumor.records.read import letterbox_image
-from brain_tumor.runtime.errors import explain_refusal
+from brain_tumor.runtime.errors import explain_os_error
 from brain_tumor.runtime.text import display_name
 from brain_tumor.stores.files import walk_files
 
@@ -81,7 +81,7 @@ def load_image(path: Path, size: int) -> LoadedImage | BadImage:
     try:
         content = path.read_bytes()
     except OSError as error:
-        return BadImage(path, explain_refusal(error, path))
+        return BadImage(path, explain_os_error(error, path))
     image = open_image(content)
     if isinstance(image, Defect):
         return BadImage(path, f"{name} {image.problem}.")

@@ -17,16 +17,16 @@ CLIPPED = "box clipped"
 LISTED_LABELS = 10
 # The actions of `DatasetConfig.duplicate_boxes`.
 MERGE_ACTIONS = {"largest": "largest box kept", "union": "boxes united", "error": QUARANTINED}
-# A box that extends further beyond its image than this, in pixels, is wrong rather than imprecise.
+# A box that extends further beyond its image than this, in pixels, is an error; a smaller excess is clipped.
 LARGEST_OVERSHOOT = 1.0
-# Normalized coordinates in text files are rounded: an error of up to this many pixels is not reported.
+# Normalized coordinates in text files are rounded: clipping by up to this many pixels is not reported.
 ROUNDING = 0.01
 
 
 def find_bad_boxes(
     split: ExportSplit, boxes: pd.DataFrame, measures: NDArray[np.void], labels: list[str]
 ) -> list[Finding]:
-    """Finds the boxes that make their image bad; one finding per box and reason.
+    """Finds boxes that cause their image's quarantine; one finding per box and reason.
 
     Args:
         split: The split.
@@ -41,9 +41,9 @@ def find_bad_boxes(
     overshoot = np.max(
         [-xmin, -ymin, -xmax, -ymax, xmin - width, ymin - height, xmax - width, ymax - height], 0
     )
-    # A box without any area after clipping is outside, however near to the edge.
-    beside = (xmax <= 0) | (ymax <= 0) | (xmin >= width) | (ymin >= height)
-    outside = (overshoot > LARGEST_OVERSHOOT) | (beside & ~empty)
+    # A box that clipping would leave empty is outside, however close to the edge.
+    disjoint = (xmax <= 0) | (ymax <= 0) | (xmin >= width) | (ymin >= height)
+    outside = (overshoot > LARGEST_OVERSHOOT) | (disjoint & ~empty)
     masks = {
         "unknown_label": ~boxes["label"].isin(labels).to_numpy(),
         "size_mismatch": other_size,

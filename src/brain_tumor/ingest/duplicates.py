@@ -41,7 +41,7 @@ def find_duplicates(images: pd.DataFrame) -> list[Finding]:
 
 
 def _repeated(values: pd.Series) -> NDArray[np.bool_]:
-    """Whether values occur more than once, (values,)."""
+    """Which values occur more than once, (values,)."""
     codes, known = pd.factorize(values)
     repeated: NDArray[np.bool_] = (np.bincount(codes, minlength=len(known)) > 1)[codes]
     return repeated

@@ -9,9 +9,9 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import Split
 from brain_tumor.ingest.findings import Finding
 
-DECODED = ("JPEG", "PNG")
+DECODED = ("JPEG", "PNG")  # Pillow's names of the supported formats
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# Image formats that are not supported: such files in an export are reported as lost.
+# Unsupported image formats: such files in an export are findings that count as bad images.
 OTHER_IMAGE_SUFFIXES = (
     *(".bmp", ".gif", ".tif", ".tiff", ".webp", ".jfif", ".jpe", ".jp2", ".heic", ".avif", ".ppm", ".pgm"),
     *(".dcm", ".nii", ".nii.gz", ".mha", ".nrrd", ".npy"),

@@ -1,4 +1,4 @@
-"""Findings: problems of samples, from reading, validation and reporting."""
+"""Findings: problems of samples, and remarks about them."""
 
 from dataclasses import dataclass
 

@@ -16,7 +16,7 @@ from brain_tumor.artifacts.pixels import to_8_bits
 from brain_tumor.ingest.export import DECODED, ExportSplit
 from brain_tumor.stores.paths import explain_errors
 
-IMAGES_A_TASK = 64
+IMAGES_PER_TASK = 64
 # Pillow's modes. A CMYK image counts as colored, since TensorFlow cannot decode it as grey.
 GREY_MODES = ("1", "L", "LA", "I", "I;16")
 COLOR_MODES = ("RGB", "RGBA", "P", "PA")
@@ -36,8 +36,8 @@ MEASURES = np.dtype(
 """The measures of an image; see `Validation.images` for the columns."""
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = (None, 0, 1)
-# The exceptions of Pillow and its metadata readers for damaged bytes.
-DAMAGES = (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError, struct.error)
+# What Pillow and its metadata readers raise for damaged bytes.
+DECODE_ERRORS = (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError, struct.error)
 
 
 class Defect(NamedTuple):
@@ -46,7 +46,7 @@ class Defect(NamedTuple):
     kind: str
     """The kind of finding, one word."""
     problem: str
-    """The sentence after the image's name, without the period."""
+    """The rest of the sentence that begins with the image's name, without the period."""
 
 
 def _undecodable(reason: object) -> Defect:
@@ -56,10 +56,19 @@ def _undecodable(reason: object) -> Defect:
 def measure_images(
     split: ExportSplit, target: Path, histogram: NDArray[np.int64], progress: Any
 ) -> tuple[NDArray[np.void], dict[int, Defect]]:
-    """Decodes and copies a split's images; adds their grey levels to the histogram.
+    """Decodes, measures and copies a split's images.
+
+    Args:
+        split: The split.
+        target: The folder to copy the images to.
+        histogram: The histogram of grey levels (256,), which is updated.
+        progress: A `Progress`, which is updated.
 
     Returns:
         One row of `MEASURES` per image, and the defects of unusable images by position.
+
+    Raises:
+        InputError: A file cannot be read or written.
     """
     measures = np.zeros(len(split.images), MEASURES)
     defects: dict[int, Defect] = {}
@@ -67,7 +76,7 @@ def measure_images(
     def measure_some(start: int) -> tuple[int, NDArray[np.int64]]:
         """Measures images from `start` on; returns their number and histogram."""
         good, levels = [], []
-        names = split.images[start : start + IMAGES_A_TASK]
+        names = split.images[start : start + IMAGES_PER_TASK]
         for position, name in enumerate(names, start):
             with explain_errors(split.folder / name):
                 content = (split.folder / name).read_bytes()
@@ -86,9 +95,9 @@ def measure_images(
             measures["intensity"][good] = histograms @ np.arange(256) / histograms.sum(axis=1)
         return len(names), histograms.sum(axis=0)
 
-    # Pillow releases the GIL while decoding; more threads than cores would only wait.
+    # Pillow releases the GIL while decoding; more threads than cores would not help.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for count, levels in pool.map(measure_some, range(0, len(split.images), IMAGES_A_TASK)):
+        for count, levels in pool.map(measure_some, range(0, len(split.images), IMAGES_PER_TASK)):
             histogram += levels
             progress.update(count)
     return measures, defects
@@ -102,11 +111,11 @@ def open_image(content: bytes) -> Image.Image | Defect:
             orientation = image.getexif().get(EXIF_ORIENTATION)
     except UnidentifiedImageError:
         return _undecodable("it is not a JPEG or PNG" if content else "it is empty")
-    except (*DAMAGES, Image.DecompressionBombError) as error:
+    except (*DECODE_ERRORS, Image.DecompressionBombError) as error:
         return _undecodable(error)
     if orientation not in UPRIGHT:
-        # Training reads the pixels as stored, but annotations are mostly made on the rotated image.
-        problem = f"is turned by its EXIF orientation ({orientation}), so that its boxes may lie elsewhere"
+        # Training reads the pixels as stored, but most annotation tools show the rotated image.
+        problem = f"is rotated by its EXIF orientation ({orientation}), so its boxes may be misplaced"
         return Defect("turned_image", f"{problem}; save it upright, as Roboflow's Auto-Orient does")
     return image
 

@@ -1,4 +1,4 @@
-"""The ingest step: validates an export and makes a dataset artifact of it."""
+"""The ingest step: validates an export and writes it as a dataset artifact."""
 
 import csv
 import re
@@ -31,7 +31,7 @@ from brain_tumor.ingest.formats.registry import read_export
 from brain_tumor.ingest.labels import read_labels
 from brain_tumor.ingest.leakage import measure_leakage
 from brain_tumor.ingest.shortcuts import explain_shortcuts, find_shortcuts
-from brain_tumor.ingest.sources.fetch import fetch, naming
+from brain_tumor.ingest.sources.fetch import errors_name_source, fetch
 from brain_tumor.ingest.splits import split_by_patient
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.ingest.validation import Validation, validate
@@ -46,7 +46,7 @@ LARGEST_SLICE = 2**63 - 1
 
 @dataclass(frozen=True)
 class Ingested:
-    """A dataset artifact, with more information that is available during the step.
+    """The result of ingest: the dataset artifact, and data for the report that it does not contain.
 
     Attributes:
         dataset: The artifact.
@@ -74,8 +74,8 @@ def ingest(config: AnyDataset, output: Path) -> Ingested:
         output: Folder of the artifact.
 
     Raises:
-        InputError: The export's layout, a slice's number or too many samples are unusable. Then no artifact
-            is written.
+        InputError: The export's layout, a slice's number or too many samples are invalid. Then no artifact is
+            written.
     """
     if config.labels == [AUTO]:
         config = config.model_copy(update={"labels": read_labels(config)})
@@ -111,9 +111,9 @@ def ingest(config: AnyDataset, output: Path) -> Ingested:
 def _read(config: AnyDataset, draft: DatasetDraft) -> tuple[str, Validation]:
     """Reads and validates the export, which is deleted afterwards, and copies its images to the draft."""
     with tempfile.TemporaryDirectory() as download, tempfile.TemporaryDirectory() as extracted:
-        with naming(config, Path(download)):
+        with errors_name_source(config, Path(download)):
             folder = fetch(config, Path(download))
-        with naming(config, folder), naming(config, Path(extracted)):
+        with errors_name_source(config, folder), errors_name_source(config, Path(extracted)):
             export = read_export(folder, Path(extracted))
             _check_splits(export, config)
             return export.format, validate(export, config, draft)

@@ -10,16 +10,16 @@ from brain_tumor.config import AnyDataset, RoboflowDataset, SyntheticDataset
 from brain_tumor.config.base import explain
 from brain_tumor.config.dataset import Labels
 from brain_tumor.ingest.formats.registry import FORMATS, DeclaresLabels, find_format, read_export
-from brain_tumor.ingest.sources.fetch import fetch, naming
+from brain_tumor.ingest.sources.fetch import errors_name_source, fetch
 from brain_tumor.runtime.errors import InputError
 
-# More different names are probably not labels, but another column.
+# More distinct names than this are probably not labels, but another column.
 MOST_LABELS = 50
 _LABELS: TypeAdapter[list[str]] = TypeAdapter(Labels)
 
 
 def read_labels(config: AnyDataset) -> list[str]:
-    """Reads the label names, in the order of the export's numbering, or by name.
+    """Reads the label names, in the order of their numbers in the export, or in natural order.
 
     An export in a bucket is downloaded for this.
 
@@ -34,13 +34,13 @@ def read_labels(config: AnyDataset) -> list[str]:
         return list(SyntheticDataset.model_fields["labels"].default)
     if isinstance(config, RoboflowDataset):
         raise InputError(
-            "dataset.labels=auto would ask Roboflow at each configuration; give the names, as in "
+            "dataset.labels=auto would query Roboflow each time a run is composed; give the names, as in "
             "dataset.labels=[label0,label1]."
         )
     with tempfile.TemporaryDirectory() as download:
-        with naming(config, Path(download)):
+        with errors_name_source(config, Path(download)):
             folder = fetch(config, Path(download))
-        with naming(config, folder):
+        with errors_name_source(config, folder):
             labels = _declared_labels(folder) or _used_labels(folder)
             try:
                 return type(config).model_validate({**config.model_dump(), "labels": labels}).labels
@@ -66,13 +66,13 @@ def _declared_labels(folder: Path) -> list[str]:
 
 
 def _used_labels(folder: Path) -> list[str]:
-    """The names of the export's boxes, label2 before label10."""
+    """The labels of the export's boxes, in natural order (label2 before label10)."""
     with tempfile.TemporaryDirectory() as scratch:
         export = read_export(folder, Path(scratch))
     found: set[str] = set()
     for split in export.splits:
         found.update(split.boxes["label"][split.boxes["filename"].isin(split.images)])
-    names = sorted(filter(_is_usable, found), key=_natural)
+    names = sorted(filter(_is_usable, found), key=_natural_order)
     if not names or len(names) > MOST_LABELS:
         why = (
             f"its boxes have {len(names)} different labels"
@@ -83,7 +83,7 @@ def _used_labels(folder: Path) -> list[str]:
     return names
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural_order(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d{1,9})", name)]
 
 

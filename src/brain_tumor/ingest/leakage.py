@@ -1,4 +1,4 @@
-"""Leakage: patients and images that splits share, which makes figures too good."""
+"""Leakage: patients and images that splits share, which inflates the figures."""
 
 import itertools
 
@@ -17,7 +17,7 @@ def measure_leakage(images: pd.DataFrame, splits: pd.Series, distance: int) -> d
 
     Args:
         images: The images: filename, patient_id, sha256, perceptual_hash (uint64).
-        splits: The split of each.
+        splits: The split of each image.
         distance: The largest Hamming distance of near-duplicates' hashes.
     """
     patients, names = pd.factorize(images["patient_id"])  # -1 if unknown

@@ -1,7 +1,7 @@
 """Shortcuts: differences between images with and without a tumor other than the tumor.
 
 If negatives come from another source than positives, for example in another size or format, a classifier can
-have good figures by that alone, without learning anything about tumors.
+tell them apart by that alone, without learning anything about tumors.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 FEWEST_IMAGES = 10
 # The Kolmogorov-Smirnov statistic (largest difference of two cumulative distributions) from which a shortcut
-# is reported: half of the images can then be recognized. It must also be significant, at p = 0.001.
-LARGEST_DISTANCE = 0.5
+# is reported. It must also be significant, at p = 0.001 (`CRITICAL`).
+REPORTED_DISTANCE = 0.5
 CRITICAL = 1.95
 
 
@@ -32,12 +32,12 @@ def find_shortcuts(images: pd.DataFrame, has_box: NDArray[np.bool_]) -> dict[str
     positives, negatives = int(has_box.sum()), int((~has_box).sum())
     if min(positives, negatives) < FEWEST_IMAGES:
         return {}
-    chance = CRITICAL * np.sqrt((positives + negatives) / (positives * negatives))
+    critical = CRITICAL * np.sqrt((positives + negatives) / (positives * negatives))
     distances = {name: _distance(values.to_numpy(float), has_box) for name, values in measures.items()}
     return {
         name: round(distance, 3)
         for name, distance in distances.items()
-        if distance >= max(LARGEST_DISTANCE, chance)
+        if distance >= max(REPORTED_DISTANCE, critical)
     }
 
 
@@ -48,15 +48,15 @@ def explain_shortcuts(shortcuts: dict[str, float]) -> str:
     found = ", ".join(f"{name} ({distance:.2f})" for name, distance in shortcuts.items())
     return (
         f"A shortcut in the data: images with and without a box differ in {found} (0: alike, 1: apart), so a "
-        "classifier needs no tumor to tell them, and figures about labels may say nothing about tumors."
+        "classifier can tell them apart by these alone, and the labels' figures may say nothing about tumors."
     )
 
 
 def _distance(values: NDArray[np.float64], has_box: NDArray[np.bool_]) -> float:
     """The Kolmogorov-Smirnov statistic of the values with a box and those without."""
     points = np.unique(values)
-    shares = [
+    cumulative = [
         np.searchsorted(np.sort(own), points, side="right") / len(own)
         for own in (values[has_box], values[~has_box])
     ]
-    return float(np.abs(shares[0] - shares[1]).max())
+    return float(np.abs(cumulative[0] - cumulative[1]).max())

@@ -15,7 +15,7 @@ SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
 
 
 def find_exports(folder: Path, depth: int) -> list[Path]:
-    """Finds the shallowest folders with splits, this one or up to `depth` levels below it."""
+    """Finds the topmost folders with splits: this one, or ones up to `depth` levels below it."""
     level = [folder]
     for _ in range(depth + 1):
         found = [each for each in level if _holds_splits(each) or _holds_splits(each / "images")]

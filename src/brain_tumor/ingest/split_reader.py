@@ -15,13 +15,13 @@ from brain_tumor.ingest.export import BOX_COLUMNS, IMAGE_SUFFIXES, OTHER_IMAGE_S
 from brain_tumor.ingest.findings import LEFT_OUT, QUARANTINED, ROW_IGNORED, Finding
 from brain_tumor.ingest.text_column import TextColumn
 from brain_tumor.runtime.errors import InputError
-from brain_tumor.runtime.text import compose, display_name, is_text, printable, quote
+from brain_tumor.runtime.text import display_name, is_text, normalize, printable, quote
 from brain_tumor.stores.paths import explain_errors
 
 Box = tuple[float, float, float, float]
 Size = tuple[float, float]
 UNKNOWN_SIZE = (math.nan, math.nan)
-# Files of LabelImg and file managers; so are names that begin with a dot (macOS's `._*`).
+# Files of LabelImg and file managers; names that begin with a dot (macOS's `._*`) count as such too.
 COMPANIONS = {"classes.txt", "thumbs.db", "desktop.ini"}
 
 
@@ -36,7 +36,7 @@ def list_folder(folder: Path) -> list[str]:
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file is a by-product of some program, which is ignored silently."""
+    """Whether a file is a by-product of some program and ignored without a finding."""
     return name.startswith(".") or name.lower() in COMPANIONS
 
 
@@ -52,7 +52,7 @@ class SplitReader:
         self._findings: list[Finding] = []
         self._unread = 0
         self._images: set[str] = set()
-        # By their names in Unicode's composed form: macOS decomposes letters, annotations do not.
+        # By name in Unicode's composed form (NFC), since macOS decomposes file names.
         self._composed: dict[str, str] = {}
         self._texts = {column: TextColumn() for column in ("filename", "label", "source")}
         self._numbers = {column: array("d") for column in (*COORDINATES, "width", "height")}
@@ -86,21 +86,21 @@ class SplitReader:
     def add_image(self, filename: str) -> None:
         """Adds an image."""
         self._images.add(filename)
-        self._composed[compose(filename)] = filename
+        self._composed[normalize(filename)] = filename
 
     def find_image(self, filename: str) -> str:
-        """The file name for an image's name in the annotations; that name if there is none."""
-        return filename if filename in self._images else self._composed.get(compose(filename), filename)
+        """The file name of an image that annotations name; the given name if there is no such file."""
+        return filename if filename in self._images else self._composed.get(normalize(filename), filename)
 
     def ignore_file(self, name: str) -> None:
-        """Adds a finding about a file that is not part of the format; for an image, the image is bad."""
+        """Adds a finding about a file that is not part of the format; an image counts as bad."""
         if is_companion(name):
             return
         lost = name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES))
         if not is_text(name):
             why = "has a name that is not UTF-8 text; rename it"
         elif name.lower().endswith(IMAGE_SUFFIXES):
-            why = "is a link that leads nowhere, or no file; put the image there or delete it"
+            why = "is a broken link or not a file; put the image there or delete it"
         elif lost:
             why = "is not a JPEG or PNG; export it as one of these"
         else:
@@ -116,7 +116,7 @@ class SplitReader:
                 filename, source, row, "has a box whose corners are not finite numbers", "not_a_number"
             )
             return
-        values = (self.find_image(filename), compose(label), source)
+        values = (self.find_image(filename), normalize(label), source)
         for texts, text in zip(self._texts.values(), values, strict=True):
             texts.append(text)
         for numbers, value in zip(self._numbers.values(), (*box, *size), strict=True):
@@ -138,9 +138,9 @@ class SplitReader:
             filename: The image's name; an empty string if it has none.
             source: The annotation file.
             row: The position in that file.
-            problem: The problem: the sentence after the image's name.
+            problem: The rest of the sentence that begins with the image's name.
             kind: The kind of finding, one word.
-            lost: The number of lost annotations: 0 if an image's entry is wrong.
+            lost: The number of annotations that this loses: 0 if an image's entry is wrong.
         """
         self._unread += lost
         filename = self.find_image(filename)
@@ -154,7 +154,7 @@ class SplitReader:
     def report_unlisted(self, filename: str, source: str) -> None:
         """Adds a remark about an image that is not in the annotations, which should list all images."""
         image = display_name(filename)
-        message = f"{display_name(source)} says nothing about {image}, which may have lost its boxes."
+        message = f"{display_name(source)} has no entry for {image}, whose boxes may be missing."
         action = "kept without boxes"
         self._findings.append(Finding(self.name, filename, None, "not_annotated", message, action))
 

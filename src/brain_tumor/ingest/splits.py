@@ -34,14 +34,13 @@ def split_by_patient(
     Raises:
         InputError: There are fewer patients than splits.
     """
-    shares = [getattr(fractions, split) for split in SPLITS]
     owner, known = pd.factorize(patients, sort=True)
     if len(known) < len(SPLITS):
         raise InputError(
             f"dataset.split=patient needs a patient for each of {', '.join(SPLITS)}, but there are "
             f"{len(known)}; use dataset.split=provided, or a filename_pattern that tells more patients apart."
         )
-    # A patient's images, and those with each label.
+    # Per patient, the number of images, and of those with each label.
     sizes = np.bincount(owner, minlength=len(known))
     shown = [np.bincount(owner, weights=column, minlength=len(known)) for column in labels.T]
     counts = np.stack([sizes, *shown], axis=1).astype(float)
@@ -49,12 +48,12 @@ def split_by_patient(
     order = np.random.default_rng(seed).permutation(len(known))
     order = order[np.argsort(-sizes[order], kind="stable")]
 
-    targets = np.array(shares)[:, None] * counts.sum(axis=0)
+    targets = np.array([getattr(fractions, split) for split in SPLITS])[:, None] * counts.sum(axis=0)
     missing = targets.copy()
     empty = np.ones(len(SPLITS), bool)
     chosen = np.empty(len(known), np.int64)
     for rank, patient in enumerate(order):
-        room = missing[:, 0] > 1e-6  # the splits lack as many images as are left, so one has room
+        room = missing[:, 0] > 1e-6  # never all False: the splits lack as many images as are left
         if len(order) - rank <= empty.sum():
             room = empty
         gain = ((2 * missing - counts[patient]) * counts[patient] / targets).sum(axis=1)

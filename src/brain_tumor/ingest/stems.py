@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from brain_tumor.ingest.split_reader import SplitReader
-from brain_tumor.runtime.text import compose
+from brain_tumor.runtime.text import normalize
 
 
 def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Iterator[tuple[str, str]]:
@@ -22,7 +22,7 @@ def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Itera
     """
     images: dict[str, str] = {}
     for image in sorted(reader.images):
-        other = images.setdefault(compose(Path(image).stem), image)
+        other = images.setdefault(normalize(Path(image).stem), image)
         if other != image:
             problem = (
                 "have the same name except the suffix, so an annotation file belongs to both; rename one"
@@ -30,7 +30,7 @@ def match_stems(reader: SplitReader, files: Iterable[str], source: str) -> Itera
             reader.report(other, source, None, f"and {image} {problem}", "ambiguous_name", lost=0)
             reader.report(image, source, None, f"and {other} {problem}", "ambiguous_name", lost=0)
     for file in files:
-        found = images.get(compose(Path(file).stem))
+        found = images.get(normalize(Path(file).stem))
         if found is None:
             problem = "has no image of the same name; add it or delete this file"
             reader.report(file, source, None, problem, "missing_image")

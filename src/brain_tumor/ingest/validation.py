@@ -1,4 +1,4 @@
-"""Validates an export's samples: bad ones are quarantined with a finding, too many stop the step.
+"""Validates an export's samples: bad ones are quarantined with a finding, too many fail the step.
 
 Each image is read and decoded once. That pass measures everything that later steps need, and writes the
 image's bytes to the artifact, so that only a row of numbers per image stays in memory.
@@ -60,9 +60,8 @@ class Validation:
 def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Validation:
     """Decodes each image, validates each box, and copies the images.
 
-    A bad box makes its image bad. A missing image named by a row counts as a bad image, and so does a row
-    without a name. A box up to a pixel beyond the edge is clipped. Duplicate files and images without a box
-    are good.
+    An image with a bad box is bad. A row that names a missing image or none counts as a bad image. A box up
+    to a pixel beyond the edge is clipped. Duplicate files and images without a box are good.
 
     Args:
         export: The export.
@@ -70,8 +69,8 @@ def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Vali
         draft: The artifact draft, whose folders receive the good and bad images.
 
     Raises:
-        InputError: More than `config.max_bad_fraction` of the images or of the annotations are lost, or a
-            file cannot be read.
+        InputError: More than `config.max_bad_fraction` of the images or of the annotations are unusable, or
+            a file cannot be read.
     """
     histogram = np.zeros(256, np.int64)
     images, boxes, quarantined = [], [], []
@@ -81,7 +80,7 @@ def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Vali
     with Progress("Validating", total, "images") as progress:
         for split in export.splits:
             measures, defects = measure_images(split, draft.images / split.name, histogram, progress)
-            kept, found = _judge(split, measures, defects, config)
+            kept, found = _validate_split(split, measures, defects, config)
             findings += found
             bad = _bad_images(split, found)
             image = _positions(split.boxes["filename"], split.images)
@@ -115,7 +114,7 @@ def validate(export: Export, config: DatasetConfig, draft: DatasetDraft) -> Vali
     return validation
 
 
-def _judge(
+def _validate_split(
     split: ExportSplit, measures: NDArray[np.void], defects: dict[int, Defect], config: DatasetConfig
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """A split's valid boxes by image (its position) and label, and its findings.
@@ -143,7 +142,7 @@ def _judge(
 
 
 def _stray_row(split: Split, row: Any) -> Finding:
-    """A finding about a row whose file name matches no image. The name is never opened: it may be a path."""
+    """A finding about a row that matches no image. Its file name is never opened: it may be a path."""
     name = row.filename
     if "/" in name or "\\" in name:
         problem = f"names {quote(name)}, a path; give the name of a file in {split}/"
@@ -160,13 +159,13 @@ def _stray_row(split: Split, row: Any) -> Finding:
 
 
 def _bad_images(split: ExportSplit, findings: list[Finding]) -> NDArray[np.bool_]:
-    """Whether a finding quarantines the split's images, (images,)."""
+    """Which of the split's images the findings quarantine, (images,)."""
     bad = {finding.file for finding in findings if finding.action == QUARANTINED}
     return np.fromiter((name in bad for name in split.images), bool, len(split.images))
 
 
 def _positions(texts: Iterable[str], known: ArrayLike) -> NDArray[np.int32]:
-    """The position of each string among the known ones, or -1; Arrow makes no Python objects."""
+    """The position of each string among the known ones, or -1, without one Python object per string."""
     found = pc.index_in(pa.array(texts, pa.large_string()), pa.array(known, pa.large_string()))
     positions: NDArray[np.int32] = found.fill_null(-1).to_numpy()
     return positions
@@ -196,7 +195,7 @@ def _stop_if_too_many(what: str, bad: int, total: int, findings: list[Finding], 
         advice = "Name all labels in dataset.labels, fix the export" if unknown else "Fix the export"
         quoted = " ".join([finding.message for finding in findings if finding.bad][:QUOTED_FINDINGS])
         raise InputError(
-            f"{bad} of {total} {what} ({bad / total:.1%}) are lost, more than dataset.max_bad_fraction "
+            f"{bad} of {total} {what} ({bad / total:.1%}) are unusable, more than dataset.max_bad_fraction "
             f"allows ({limit:.1%}): {quoted} {advice} or raise the limit."
         )
 

@@ -126,7 +126,7 @@ def write_shards(
     Raises:
         InputError: An image has changed or disappeared since the dataset was published; or a process was
             killed, for example when out of memory.
-        OSError: Reading or writing failed, see `REFUSALS`.
+        OSError: Reading or writing failed, see `FIXABLE_ERRORS`.
         RuntimeError: A shard could not be written for another reason; the error names it.
     """
     if workers is None:

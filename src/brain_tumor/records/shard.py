@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_tumor.artifacts.tables import COORDINATES
-from brain_tumor.runtime.errors import REFUSALS, InputError, refusals_explained
+from brain_tumor.runtime.errors import FIXABLE_ERRORS, InputError, os_errors_explained
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
 # The value in a record if the patient is unknown.
@@ -74,7 +74,7 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
 
     Raises:
         InputError: An image has changed or disappeared since the dataset was published.
-        OSError: Reading or writing failed, see `REFUSALS`.
+        OSError: Reading or writing failed, see `FIXABLE_ERRORS`.
         RuntimeError: Anything else; it names the shard.
     """
     try:
@@ -88,7 +88,7 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
     except InputError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in REFUSALS:
+        if isinstance(error, OSError) and error.errno in FIXABLE_ERRORS:
             raise
         raise RuntimeError(f"{shard.name} could not be written: {type(error).__name__}: {error}") from error
     return shard.name, len(shard)
@@ -98,7 +98,7 @@ def _read(image: dict[str, Any], images: Path) -> bytes:
     path = f"{images}/{image['source_id']}"
     try:
         # Read as a whole, so a buffer would only cost time.
-        with refusals_explained(path), open(path, "rb", buffering=0) as file:
+        with os_errors_explained(path), open(path, "rb", buffering=0) as file:
             encoded = file.read()
     except FileNotFoundError:
         raise InputError(f"{path} was deleted after the dataset was published; run ingest again.") from None

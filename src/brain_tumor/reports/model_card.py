@@ -9,7 +9,7 @@ import textwrap
 
 from brain_tumor.artifacts.evaluation import ALL, Evaluation
 from brain_tumor.artifacts.figures import DASHBOARD, SIZE_FIGURES, SIZES, VERSUS, definition
-from brain_tumor.artifacts.predictions import JudgedData
+from brain_tumor.artifacts.predictions import EvaluationData
 from brain_tumor.config.fields import FINAL
 from brain_tumor.reports.evaluation_tables import (
     ABOUT_BOXES,
@@ -99,7 +99,7 @@ def _sizes(evaluation: Evaluation) -> list[str]:
     return ["## Sizes of the boxes", text, markdown_table(["boxes", *SIZE_FIGURES], rows)]
 
 
-def _data(data: JudgedData) -> list[str]:
+def _data(data: EvaluationData) -> list[str]:
     counts = [
         [
             split,

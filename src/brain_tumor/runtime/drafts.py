@@ -1,6 +1,6 @@
 """Draft folders: temporary folders that are deleted with the process that made them.
 
-Each has a file that its process keeps locked. A draft whose file is not locked belongs to a killed process,
+Each holds a lock file that its process keeps locked. A draft whose lock is free was left by a killed process,
 and the next process deletes it.
 """
 
@@ -50,11 +50,11 @@ def delete_abandoned(parent: Path, name: str = "") -> None:
         try:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:
-            # Its process was killed in the middle of `_make`, or is there now and will try again.
+            # Its process was killed within `_make`, or is still there and will retry.
             with suppress(OSError):
                 folder.rmdir()
             continue
-        if _take(lock):
+        if _try_lock(lock):
             _delete(folder)
         os.close(lock)
 
@@ -70,7 +70,7 @@ def is_draft(name: str) -> bool:
 
 
 def _is_draft(entry: os.DirEntry[str], name: str) -> bool:
-    """Whether it is a folder that `_make` made for this user; anyone can write to a temporary folder."""
+    """Whether an entry is a draft of this user: anyone can create files in a shared temporary folder."""
     if not (is_draft(entry.name) and entry.name.startswith(f"{name}-" if name else ".")):
         return False
     with suppress(FileNotFoundError):  # deleted since
@@ -83,16 +83,16 @@ def _make(parent: Path, name: str) -> tuple[Path, int]:
     """Makes a folder; returns it and the descriptor of its locked file."""
     while True:
         folder = Path(tempfile.mkdtemp(SUFFIX, f"{name}-", parent))
-        # Before it is locked, another process may consider it abandoned.
+        # Until it is locked, another process may consider it abandoned and delete it.
         with suppress(FileNotFoundError):
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-            if _take(lock) is not False:
+            if _try_lock(lock) is not False:
                 return folder, lock
             os.close(lock)
 
 
-def _take(lock: int) -> bool | None:
-    """Takes a lock: False if another process has it or deleted it, None without file locks."""
+def _try_lock(lock: int) -> bool | None:
+    """Locks a file: False if another process holds or deleted it, None if the file system has no locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -14,7 +14,7 @@ from brain_tumor.runtime.text import display_name, shorten
 class InputError(Exception):
     """Bad input. The message is one sentence that names the file, the row and what to do.
 
-    A message that is too long to be read, since it quotes a long value, loses its middle.
+    A long message is shortened in the middle.
     """
 
     def __init__(self, message: str) -> None:
@@ -22,23 +22,23 @@ class InputError(Exception):
 
 
 class UnavailableError(InputError):
-    """A service is not reachable or fails. The same may succeed later, so a cluster repeats the step."""
+    """A service is not reachable or fails. A later attempt may succeed, so a cluster retries the step."""
 
 
 class DamagedError(InputError):
     """An artifact or checkpoint is truncated, changed, of another kind, or from another version.
 
-    A failure to read or copy it, for lack of a permission, a connection or disk space, is not a DamagedError.
+    A failure to read or copy it (permission, connection, disk space) is another InputError.
     """
 
 
 # Errors of the operating system that the user can fix, and how. Other OSErrors may be bugs, and keep their
 # traceback.
-REFUSALS = {
+FIXABLE_ERRORS = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space there, or name a folder on another disk"
     ),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "give this user the right to read and write there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "give this user permission to read and write there"),
     errno.EROFS: "name a folder on a disk that can be written to",
     errno.ENAMETOOLONG: "give a shorter name",
     errno.ELOOP: "fix the circular symbolic links",
@@ -51,24 +51,24 @@ REFUSALS = {
 }
 
 
-def explain_refusal(error: OSError, place: object = "") -> str:
+def explain_os_error(error: OSError, place: object = "") -> str:
     """One sentence: which file, the system's error message, and what to do.
 
     Args:
         error: The error.
-        place: The path to name if the error names none (as that of a failed write), or names one in a draft,
+        place: The path to name if the error has no path (such as that of a failed write), or one in a draft,
             which is deleted by then.
     """
     name = _name_file(error, str(place)) or str(place) or f"The disk of the output or of {gettempdir()}"
     code = error.errno or 0
     # Network errors have other numbers.
-    said = os.strerror(code) if code in errno.errorcode else error.strerror
-    advice = REFUSALS.get(code, "check the path")
-    return f"{display_name(name)}: {said or type(error).__name__}; {advice}."
+    reason = os.strerror(code) if code in errno.errorcode else error.strerror
+    advice = FIXABLE_ERRORS.get(code, "check the path")
+    return f"{display_name(name)}: {reason or type(error).__name__}; {advice}."
 
 
 def _name_file(error: OSError, place: str) -> str:
-    # For a copy, the second file is the one written to, and its disk is the full one.
+    # For a copy, the second file is the one written to.
     file = error.filename if error.filename2 is None else error.filename2
     if isinstance(file, str | bytes | os.PathLike):
         path = Path(os.fsdecode(file))
@@ -78,18 +78,18 @@ def _name_file(error: OSError, place: str) -> str:
 
 
 @contextmanager
-def refusals_explained(place: object = "") -> Iterator[None]:
+def os_errors_explained(place: object = "") -> Iterator[None]:
     """Turns OSErrors that the user can fix, such as a full disk, into InputErrors.
 
     Args:
-        place: See `explain_refusal`.
+        place: See `explain_os_error`.
 
     Raises:
-        InputError: For an error in `REFUSALS`. Other errors pass unchanged.
+        InputError: For an error in `FIXABLE_ERRORS`. Other errors pass unchanged.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if error.errno not in FIXABLE_ERRORS:
             raise
-        raise InputError(explain_refusal(error, place)) from error
+        raise InputError(explain_os_error(error, place)) from error

@@ -1,7 +1,7 @@
 """A running step's events: JSON lines in the file that `BRAIN_TUMOR_EVENTS` names.
 
-The process that runs a step follows that file, so it need not parse the step's output. Without the variable
-no events are written. A step writes each line at once, so that a killed step leaves whole lines.
+The process that runs a step reads that file instead of parsing the step's output. Without the variable no
+events are written. Each line is written in a single call, so that a killed step leaves complete lines.
 """
 
 import json
@@ -25,10 +25,10 @@ class Event:
 
     Attributes:
         kind: `begin` or `end` of a step; a log `message`; `progress` of a long task; `tracked`, when the
-            pipeline run's MLflow run is known; `failed`, with what the user can fix.
+            pipeline run's MLflow run is known; `failed`, instead of `end`.
         step: The step's title; empty before it is known.
-        text: The message, the name of the long task, the MLflow run's id, or the sentence that says what to
-            fix (empty if the log has a traceback instead).
+        text: The message, the name of the long task, the MLflow run's id, or the error message (empty if the
+            log has a traceback instead).
         done: How much is done, for `progress`.
         total: The total, 0 if it is unknown.
         unit: The unit of `done` and `total`.
@@ -51,54 +51,54 @@ class Event:
         return f"{self.text}: {self.done:,}{of} {self.unit}"
 
 
-_begun = ""
+_step = ""
 
 
-def followed() -> bool:
-    """Whether this process's events are written."""
+def enabled() -> bool:
+    """Whether events are written."""
     return bool(os.environ.get(EVENTS))
 
 
-def begun() -> bool:
+def running() -> bool:
     """Whether a step is running in this process."""
-    return bool(_begun)
+    return bool(_step)
 
 
-def tell(kind: Kind, text: str = "", done: int = 0, total: int = 0, unit: str = "") -> None:
+def write(kind: Kind, text: str = "", done: int = 0, total: int = 0, unit: str = "") -> None:
     """Writes an event of the running step."""
     path = os.environ.get(EVENTS)
     if path:
-        event = Event(kind, _begun, text, done, total, unit, round(time.time(), 3))
-        # One write in append mode: lines of two processes do not mix.
+        event = Event(kind, _step, text, done, total, unit, round(time.time(), 3))
+        # One write in append mode, so that lines of several processes do not mix.
         with open(path, "ab", buffering=0) as file:
             file.write(json.dumps(asdict(event)).encode() + b"\n")
 
 
 def begin(step: str) -> None:
-    """Writes that a step begins.
+    """Writes the event that a step begins.
 
     Args:
         step: The step's title, as the pipeline shows it.
     """
-    global _begun
-    _begun = step
-    tell("begin")
+    global _step
+    _step = step
+    write("begin")
 
 
 def end(failure: str | None = None) -> None:
-    """Writes that the running step ends.
+    """Writes the event that the running step ends.
 
     Args:
-        failure: If it failed: the sentence that says what to fix, or an empty string.
+        failure: The error message if it failed, empty if the log has a traceback; None on success.
     """
-    global _begun
+    global _step
     try:
         if failure is not None:
-            tell("failed", failure)
-        elif _begun:
-            tell("end")
+            write("failed", failure)
+        elif _step:
+            write("end")
     finally:
-        _begun = ""
+        _step = ""
 
 
 class MessageHandler(logging.Handler):
@@ -106,7 +106,7 @@ class MessageHandler(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        tell("message", record.getMessage())
+        write("message", record.getMessage())
 
 
 class EventReader:

@@ -8,13 +8,13 @@ from tqdm import tqdm
 
 from brain_tumor.runtime import events
 
-# Seconds between two updates: on a terminal or as events, and in a log.
-LIVELY = 1.0
-CALM = 30.0
+# Seconds between updates: on a terminal or as events, and in a log.
+UPDATE_INTERVAL = 1.0
+LOG_INTERVAL = 30.0
 
 
 class Progress(tqdm):  # type: ignore[type-arg]
-    """A progress bar on a terminal, events if they are followed, otherwise a log line now and then.
+    """A progress bar on a terminal, otherwise events if they are enabled, otherwise periodic log lines.
 
     Args:
         what: The task.
@@ -28,15 +28,15 @@ class Progress(tqdm):  # type: ignore[type-arg]
 
     def __init__(self, what: str, total: int | None, unit: str) -> None:
         self._on_terminal = sys.stderr.isatty()
-        lively = self._on_terminal or events.followed()
+        interval = UPDATE_INTERVAL if self._on_terminal or events.enabled() else LOG_INTERVAL
         super().__init__(
             desc=what,
             total=total,
             unit=f" {unit}",
             leave=False,
             file=sys.stderr if self._on_terminal else io.StringIO(),
-            mininterval=LIVELY if lively else CALM,
-            delay=LIVELY if lively else CALM,
+            mininterval=interval,
+            delay=interval,
         )
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
@@ -47,7 +47,7 @@ class Progress(tqdm):  # type: ignore[type-arg]
         if msg is not None:
             return  # tqdm clears the bar
         progress = self.desc, int(self.n), int(self.total or 0), self.unit.strip()
-        if events.followed():
-            events.tell("progress", *progress)
+        if events.enabled():
+            events.write("progress", *progress)
         else:
             logging.info("%s", events.Event("progress", "", *progress))

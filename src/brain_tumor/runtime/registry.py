@@ -1,8 +1,8 @@
 """MLflow's Model Registry: versions of the model, and which of them is the champion.
 
-Each version is decided once, by one run at a time: the registry numbers versions in order of arrival, and a
-run decides only when all earlier versions are decided. So if two runs end at the same time, the second is
-compared with the champion that the first may have become.
+Each version gets one decision, champion or challenger. Runs decide one after the other, in the order of
+version numbers: if two runs end at the same time, the second is compared with the champion that the first
+may have become.
 """
 
 import json
@@ -22,10 +22,10 @@ AGAINST = "decided_against"
 FAILED = "failed"
 # Tag of a logged model: per label, the probability threshold from which it counts as present, as JSON.
 THRESHOLDS = "thresholds"
-# Seconds between two polls of a version that another run has yet to decide, and the age from which that run
-# is considered dead. A decision evaluates a model on a test split.
+# Seconds between polls of an undecided earlier version, and the age in seconds from which its run is
+# considered dead. A decision includes evaluating a model on a test split.
 POLL = 2.0
-PATIENCE = 1800.0
+DECISION_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Registry:
             InputError: The run did not log a model.
         """
         model = self._logged_model(run_id)
-        self._make()
+        self._create_model()
         source = model.artifact_location
         found = self._client.create_model_version(self.name, source, run_id, model_id=model.model_id)
         return _version(found)
@@ -148,8 +148,8 @@ class Registry:
         self._note(version, alias)
 
     def set_thresholds(self, version: Version, thresholds: dict[str, float]) -> None:
-        """Notes with a version's model from which probability each label counts as present."""
-        # Of the run: a local store's versions do not name their logged model.
+        """Stores each label's probability threshold as a tag of a version's model."""
+        # Found by the run: a local store's versions do not reference their logged model.
         model = self._logged_model(version.run_id)
         self._client.set_logged_model_tags(model.model_id, {THRESHOLDS: json.dumps(thresholds)})
 
@@ -167,7 +167,7 @@ class Registry:
     def _note(self, version: Version, decision: str) -> None:
         self._client.set_model_version_tag(self.name, str(version.number), DECISION, decision)
 
-    def _make(self) -> None:
+    def _create_model(self) -> None:
         from mlflow import MlflowException
         from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
@@ -183,7 +183,8 @@ class Registry:
 
 
 def _blocks(other: Version, version: Version) -> bool:
-    return other.number < version.number and not other.decision and time.time() - other.created < PATIENCE
+    age = time.time() - other.created
+    return other.number < version.number and not other.decision and age < DECISION_TIMEOUT
 
 
 def _version(found: Any) -> Version:

@@ -19,13 +19,13 @@ def is_text(value: object) -> TypeGuard[str]:
     return True
 
 
-def compose(text: str) -> str:
+def normalize(text: str) -> str:
     """The text in Unicode's composed form (NFC): a letter and its accent as one character."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def printable(text: str) -> str:
-    """The text with what cannot be encoded as UTF-8 escaped."""
+    """The text with lone surrogates, which cannot be encoded as UTF-8, escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -1,9 +1,9 @@
 """MLflow tracking: one run per pipeline run, with one nested run per training.
 
-Each step finds the store from its environment alone, wherever it runs:
+A step finds the store by its environment variables:
 
-1. `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_ID` and `MLFLOW_RUN_ID`, which Kubeflow injects: a run for the
-   step, nested in the pipeline run's, which Kubeflow ends. The id may also be the pipeline run's.
+1. `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_ID` and `MLFLOW_RUN_ID`, which Kubeflow sets: the id is that of a
+   run for the step, nested in the pipeline run's and ended by Kubeflow, or that of the pipeline run's.
 2. `MLFLOW_TRACKING_URI` alone: any server or store.
 3. `BRAIN_TUMOR_MLFLOW`: a folder for a local store.
 
@@ -27,7 +27,7 @@ from brain_tumor.runtime.errors import InputError
 
 EXPERIMENT = "brain-tumor"
 LONGEST_REASON = 300  # characters
-# The tags by which a run is found, and that name its parent.
+# The tags for the pipeline run's name, and for the parent run's id.
 NAME_TAG = "pipeline_run"
 PARENT_TAG = "mlflow.parentRunId"
 # MLflow's limit per call.
@@ -43,7 +43,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 @contextmanager
 def _errors_explained() -> Iterator[None]:
-    """Turns MLflow's errors into one sentence: a server that is down or fails, a store that is full.
+    """Turns MLflow's errors, such as an unreachable server or a full store, into one sentence.
 
     Raises:
         InputError: MLflow raised an error.
@@ -51,12 +51,12 @@ def _errors_explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_mlflows(error):
+        if not _is_mlflow_error(error):
             raise
-        said = " ".join(str(error).split())
-        where = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
+        reason = " ".join(str(error).split())
+        where = os.environ.get("MLFLOW_TRACKING_URI") or _local_store()
         message = (
-            f"MLflow at {where} cannot be used ({said[:LONGEST_REASON]}); check that it runs or "
+            f"MLflow at {where} cannot be used ({reason[:LONGEST_REASON]}); check that it runs or "
             "set MLFLOW_TRACKING_URI to another."
         )
     else:
@@ -65,7 +65,7 @@ def _errors_explained() -> Iterator[None]:
     raise InputError(_without_passwords(message))
 
 
-def _is_mlflows(error: Exception) -> bool:
+def _is_mlflow_error(error: Exception) -> bool:
     if "mlflow" not in sys.modules:  # MLflow is imported only where it is used
         return False
     from alembic.util import CommandError
@@ -117,15 +117,15 @@ class Run:
 
             self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
 
-    def take_over(self, run_id: str) -> None:
-        """Tags this run as the one that resumes another, and ends that one.
+    def resume_from(self, run_id: str) -> None:
+        """Tags this run as the continuation of another, and ends that one.
 
         A killed process leaves its run in the state RUNNING.
         """
         if self._client and run_id:
             from mlflow import MlflowException
 
-            self.set_tags({"goes_on_from": run_id})
+            self.set_tags({"resumed_from": run_id})
             try:
                 if self._client.get_run(run_id).info.status == "RUNNING":
                     self._client.set_terminated(run_id, "KILLED")
@@ -134,13 +134,13 @@ class Run:
 
     @_errors_explained()
     def log_text(self, text: str, name: str) -> None:
-        """Logs a string as a file."""
+        """Logs a string as a file with that name."""
         if self._client:
             self._client.log_text(self.id, text, name)
 
     @_errors_explained()
     def log_folder(self, folder: Path, name: str) -> None:
-        """Logs a folder's files below that name."""
+        """Logs a folder's files under an artifact path."""
         if self._client:
             self._client.log_artifacts(self.id, str(folder), name)
 
@@ -156,19 +156,19 @@ class Run:
         loader: Path,
         files: list[Path],
         size: int,
-        answers: dict[str, tuple[int, ...]],
+        outputs: dict[str, tuple[int, ...]],
         metadata: dict[str, Any],
     ) -> None:
         """Logs a model that MLflow can load without this library.
 
-        MLflow's signature would allow a single dtype of images, so it describes the outputs alone, and the
-        example shows an input. That is a black image: patient data must not go to a tracking server.
+        An input in MLflow's signature would restrict the images' dtype, so it has only outputs, and an
+        example shows the input. It is a black image: patient data must not go to a tracking server.
 
         Args:
             loader: A Python file that sets an `mlflow.pyfunc.PythonModel` ("models from code").
             files: The files that it loads the model from; their names must differ.
             size: The images' side in pixels; the example is (1, size, size, 3) uint8.
-            answers: The shapes of the model's outputs by name, -1 for the batch; all are float32.
+            outputs: The shapes of the model's outputs by name, -1 for the batch; all are float32.
             metadata: Facts about the model that MLflow stores with it.
         """
         if not self._client:
@@ -179,8 +179,8 @@ class Run:
         import tensorflow as tf
         from mlflow.types.schema import Schema, TensorSpec
 
-        outputs = [TensorSpec(np.dtype("float32"), shape, name) for name, shape in answers.items()]
-        # At the run's end MLflow prints its address to stdout, which is for results alone.
+        specs = [TensorSpec(np.dtype("float32"), shape, name) for name, shape in outputs.items()]
+        # At the run's end MLflow prints its address to stdout, which is reserved for results.
         with (
             redirect_stdout(sys.stderr),
             _default_store(self._client.tracking_uri),
@@ -190,7 +190,7 @@ class Run:
                 name="model",
                 python_model=str(loader),
                 artifacts={file.stem: str(file) for file in files},
-                signature=mlflow.models.ModelSignature(outputs=Schema(outputs)),
+                signature=mlflow.models.ModelSignature(outputs=Schema(specs)),
                 input_example=np.zeros((1, size, size, 3), np.uint8),
                 metadata=metadata,
                 # By default MLflow starts a process that imports everything again to infer these.
@@ -200,17 +200,17 @@ class Run:
 
 @_errors_explained()
 def pipeline_run() -> Run:
-    """The pipeline run's MLflow run, created if needed. An empty run if the pipeline run has no name."""
+    """The pipeline run's MLflow run, created if needed; a `Run` without id if nothing is tracked."""
     client, name = _connect(), os.environ.get(environment.RUN, "")
     if client is None:
         return Run()
     if given := os.environ.get("MLFLOW_RUN_ID"):
         run_id = client.get_run(given).data.tags.get(PARENT_TAG, given)
     elif name:
-        run_id = _find(client, name) or _make(client, name)
+        run_id = _find(client, name) or _create(client, name)
     else:
         return Run()
-    events.tell("tracked", run_id)
+    events.write("tracked", run_id)
     return Run(client, run_id)
 
 
@@ -228,7 +228,7 @@ def open_run(name: str) -> Iterator[Run]:
         return
     parent = pipeline_run().id
     if (given := os.environ.get("MLFLOW_RUN_ID")) and given != parent:
-        # Whoever starts the step created this run, and ends it.
+        # The caller, such as Kubeflow, created this run and ends it.
         yield Run(client, given)
         return
     with _errors_explained():
@@ -272,7 +272,7 @@ def end_unfinished(run_id: str, status: str) -> None:
 
 def _connect() -> Any:
     """A client of the store (mlflow.MlflowClient), or None if nothing is tracked."""
-    address = os.environ.get("MLFLOW_TRACKING_URI") or _own_store()
+    address = os.environ.get("MLFLOW_TRACKING_URI") or _local_store()
     if not address:
         return None
     from mlflow import MlflowClient
@@ -282,7 +282,7 @@ def _connect() -> Any:
 
 @contextmanager
 def existing_store(runs: Path) -> Iterator[Any]:
-    """Opens a store for reading: the environment's, otherwise the local one.
+    """Opens the store that the environment names, otherwise the local one.
 
     In the context, MLflow's module-level functions use it too.
 
@@ -310,8 +310,8 @@ def existing_store(runs: Path) -> Iterator[Any]:
         with _default_store(client.tracking_uri):
             yield client
     except MlflowException as error:
-        said = str(error).splitlines()[0].rstrip(".")
-        raise InputError(_without_passwords(f"MLflow's store {client.tracking_uri}: {said}.")) from None
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(_without_passwords(f"MLflow's store {client.tracking_uri}: {reason}.")) from None
 
 
 def _without_passwords(message: str) -> str:
@@ -321,7 +321,7 @@ def _without_passwords(message: str) -> str:
 
 @contextmanager
 def _default_store(address: str) -> Iterator[None]:
-    """Makes MLflow's module-level functions use a store; afterwards, the environment's."""
+    """Makes MLflow's module-level functions use a store within the context."""
     import mlflow
 
     given = os.environ.get("MLFLOW_TRACKING_URI")
@@ -334,8 +334,8 @@ def _default_store(address: str) -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = given
 
 
-def _own_store() -> str:
-    """The address of the local store, if there is one."""
+def _local_store() -> str:
+    """The address of the local store; empty if `BRAIN_TUMOR_MLFLOW` is not set."""
     folder = os.environ.get(environment.MLFLOW)
     return f"sqlite:///{folder}/mlflow.db" if folder else ""
 
@@ -347,7 +347,7 @@ def _find(client: Any, name: str) -> str:
     return str(found[0].info.run_id) if found else ""
 
 
-def _make(client: Any, name: str) -> str:
+def _create(client: Any, name: str) -> str:
     run = Run(
         client, client.create_run(_experiment(client), run_name=name, tags={NAME_TAG: name}).info.run_id
     )
@@ -369,7 +369,7 @@ def _experiment(client: Any) -> str:
     from mlflow import MlflowException
 
     # With a file store, MLflow's default is a folder below the working directory.
-    own = client.tracking_uri == _own_store()
+    own = client.tracking_uri == _local_store()
     location = (Path(os.environ[environment.MLFLOW]) / "mlflow-artifacts").as_uri() if own else None
     try:
         return str(client.create_experiment(name, artifact_location=location))

@@ -11,27 +11,31 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from brain_tumor.runtime.drafts import draft_folder
-from brain_tumor.runtime.errors import InputError, refusals_explained
+from brain_tumor.runtime.errors import InputError, os_errors_explained
 
-# cloudpathlib must not cache files locally: an attempt to do so fails.
+# Instead of cloudpathlib's local cache, which is not used: an attempt to write to it fails.
 NO_CACHE = os.devnull
 
 
-class FileFacts(NamedTuple):
-    """A file in a listing."""
+class FileInfo(NamedTuple):
+    """A file's metadata."""
 
     name: str
     """The file's path in the listed folder, with slashes."""
     size: int
     """In bytes."""
     checksum: str
-    """The bucket's checksum, of the same kind for all its files; empty for local files."""
+    """The checksum that the store reports; empty for local files."""
     changed: float
     """Time of the last modification, in seconds since 1970."""
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes indented JSON. NaN is an error, since it is not JSON."""
+    """Writes indented JSON, see `write_file`.
+
+    Raises:
+        ValueError: The content has a NaN or an infinity, which JSON does not support.
+    """
     write_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -41,7 +45,7 @@ def write_file(path: str | Path, content: str) -> None:
     Raises:
         InputError: The disk is full, a permission is missing, or something other than a file is there.
     """
-    with refusals_explained(path):
+    with os_errors_explained(path):
         check_kind(path, "file")
         path = Path(os.path.realpath(path))  # replaces the target of a link
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,10 +56,10 @@ def write_file(path: str | Path, content: str) -> None:
 
 
 def check_kind(path: str | Path, kind: Literal["file", "folder"]) -> None:
-    """Checks that a path is free or already a file (or folder), not something else such as a pipe.
+    """Checks that a path does not exist or is a file (or folder), not something else such as a pipe.
 
     Raises:
-        InputError: There is something of another kind.
+        InputError: It is of another kind.
     """
     try:
         mode = os.stat(path).st_mode  # read once: another process may replace it
@@ -99,7 +103,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
         if folder.is_dir():
             raise error
 
-    # The identity of each folder on the path: with links a folder may contain itself.
+    # The real paths of each folder and its parents: through links a folder may contain itself.
     inside = {str(folder): [os.path.realpath(folder)]}
     for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         within = inside.pop(place)
@@ -113,7 +117,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path is a pipe, socket or device: reading one may never end."""
+    """Whether a path is a pipe, socket or device, from which reading may block forever."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -140,14 +144,14 @@ def safe_path(folder: Path, name: str, origin: str) -> Path:
     """The local path for a file of an archive or a bucket.
 
     Args:
-        folder: The folder that it must be in.
-        name: Its name in the archive or bucket, with slashes.
+        folder: The folder that the path must be in.
+        name: The file's name in the archive or bucket, with slashes.
         origin: The name of the archive or bucket in messages.
 
     Raises:
-        InputError: The name leaves the folder.
+        InputError: The path is outside of the folder.
     """
     parts = re.split(r"[/\\]", name)
     if not parts[0] or ".." in parts or "\0" in name:
-        raise InputError(f"{origin} holds {name!r}, a path outside of its folder; nothing of it is used.")
+        raise InputError(f"{origin} holds {name!r}, a path outside of its folder, so it is rejected.")
     return folder / name

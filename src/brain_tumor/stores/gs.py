@@ -14,7 +14,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from requests import RequestException
 
 from brain_tumor.runtime.errors import InputError, UnavailableError
-from brain_tumor.stores.files import NO_CACHE, FileFacts
+from brain_tumor.stores.files import NO_CACHE, FileInfo
 
 
 def make_client() -> GSClient:
@@ -32,16 +32,16 @@ def make_client() -> GSClient:
     )
 
 
-def list_objects(client: GSClient, bucket: str, prefix: str, limit: int | None = None) -> Iterator[FileFacts]:
-    """The objects whose names begin with `prefix`, by name; one request gives a thousand."""
+def list_objects(client: GSClient, bucket: str, prefix: str, limit: int | None = None) -> Iterator[FileInfo]:
+    """The objects whose names begin with `prefix`, sorted; one request per thousand."""
     fields = "items(name,size,crc32c,updated),nextPageToken"
     for blob in client.client.list_blobs(bucket, prefix=prefix, max_results=limit, fields=fields):
-        yield FileFacts(blob.name, blob.size, blob.crc32c or "", blob.updated.timestamp())
+        yield FileInfo(blob.name, blob.size, blob.crc32c or "", blob.updated.timestamp())
 
 
-def download_object(client: GSClient, bucket: str, facts: FileFacts, target: Path) -> None:
+def download_object(client: GSClient, bucket: str, info: FileInfo, target: Path) -> None:
     """Downloads an object. cloudpathlib's function would need three more requests."""
-    client.client.bucket(bucket).blob(facts.name).download_to_filename(str(target))
+    client.client.bucket(bucket).blob(info.name).download_to_filename(str(target))
 
 
 def explain(error: Exception, address: str) -> InputError | None:

@@ -1,4 +1,4 @@
-"""Checks of a local path or a bucket address before a run: what it holds, and whether it is writable."""
+"""Checks of a local path or bucket address before a run: a fingerprint, and whether it is writable."""
 
 import hashlib
 import tempfile
@@ -15,8 +15,8 @@ def fingerprint(address: str | Path) -> str:
     """A short hash of the names and bytes of a file or a folder's files; empty if nothing is there.
 
     Nothing is downloaded from a bucket: the stored names, sizes and checksums are hashed. S3's ETags also
-    depend on the part size of a multipart upload and on the encryption: the same bytes can have different
-    hashes there, but different bytes never have the same one.
+    depend on a multipart upload's part size and on the encryption, so the same bytes can have different
+    fingerprints there, but different bytes do not have the same one.
 
     Raises:
         InputError: A file, a folder or a bucket cannot be read.
@@ -37,7 +37,7 @@ def fingerprint(address: str | Path) -> str:
 def check_writable(destination: str) -> None:
     """Checks before hours of work that a local folder or a bucket is writable.
 
-    Stores have no request for that, so a small file is written and deleted.
+    Stores have no API to ask for that, so an empty file is written and deleted.
 
     Raises:
         InputError: It is not writable.

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from brain_tumor.config.fields import is_bucket
-from brain_tumor.runtime.errors import InputError, explain_refusal
+from brain_tumor.runtime.errors import InputError, explain_os_error
 
 if TYPE_CHECKING:
     from cloudpathlib import CloudPath
@@ -25,17 +25,17 @@ def open_path(address: str) -> AnyPath:
     """Makes a path from a string in a configuration. No store is contacted yet.
 
     Raises:
-        InputError: It starts like a bucket address but is not valid, or there are no credentials.
+        InputError: It is an invalid bucket address, or there are no credentials.
     """
     if not is_bucket(address):
         return Path(address)
     found = re.fullmatch(r"((?:gs|s3)://[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:/(.*?))?/*", address, re.ASCII)
     name = found[2] or "" if found else ""
-    # Paths drop these parts when joined and compared, but object names keep them.
+    # Path classes normalize these parts, but object names keep them.
     if found is None or (name and {"", ".", ".."} & set(name.split("/"))):
         raise InputError(
-            f"{address} is not a bucket address; give it as {address[:5]}BUCKET/PATH, with no empty part, "
-            "and none that is . or .."
+            f"{address} is not a bucket address; give it as {address[:5]}BUCKET/PATH, without an empty part, "
+            ". or .."
         )
     with explain_errors(address):
         path: CloudPath = store_of(address).make_client().CloudPath(f"{found[1]}/{name}".rstrip("/"))
@@ -69,9 +69,9 @@ def explain_errors(path: str | AnyPath) -> Iterator[None]:
         in_bucket = is_bucket(str(path))
         explained = store_of(path).explain(error, str(path)) if in_bucket else None
         if not explained and isinstance(error, OSError):
-            about = f"{path}: {explain_refusal(error, 'a file')}"
-            explained = InputError(about if in_bucket else explain_refusal(error, path))
+            about = f"{path}: {explain_os_error(error, 'a file')}"
+            explained = InputError(about if in_bucket else explain_os_error(error, path))
         if not explained:
             raise
-        # "from None": the causes may show upload URLs, which grant write access.
+        # "from None": the cause may contain upload URLs, which grant write access.
         raise explained from None

@@ -1,4 +1,4 @@
-"""S3, Amazon's or another server's: client, listing, download, and error messages.
+"""S3 (Amazon's or a compatible server): client, listing, download, and error messages.
 
 boto3 finds credentials, region and endpoint (AWS_ENDPOINT_URL) like Amazon's own tools. With a custom
 endpoint, buckets are addressed by path, as such servers require.
@@ -17,19 +17,23 @@ from cloudpathlib import S3Client
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from brain_tumor.runtime.errors import InputError, UnavailableError
-from brain_tumor.stores.files import NO_CACHE, FileFacts
+from brain_tumor.stores.files import NO_CACHE, FileInfo
 
-# It logs the source of the credentials for each client.
+# botocore logs the source of the credentials for each client.
 logging.getLogger("botocore.credentials").setLevel(logging.WARNING)
 
-# Eight transfers at a time; a large object is transferred in parallel parts.
+# For eight transfers at a time, each of several parts if the object is large.
 CONNECTIONS = 32
 # In bytes. boto3's own download requests an object's size first and starts threads for its parts, which is
 # three times slower for small objects.
-SMALL = 8 << 20
+SMALL_OBJECT = 8 << 20
 ATTEMPTS = 5
-BROKEN_OFF = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.FlexibleChecksumError)
-REFUSED_CREDENTIALS = {
+TRANSIENT_ERRORS = (
+    exceptions.HTTPClientError,
+    exceptions.IncompleteReadError,
+    exceptions.FlexibleChecksumError,
+)
+REJECTED_CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
@@ -40,7 +44,7 @@ REFUSED_CREDENTIALS = {
     "InvalidSecurity",
     "401",
 }
-REFUSED_RIGHTS = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
+MISSING_PERMISSION = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
 MISSING = {"NoSuchBucket", "NoSuchKey", "NotFound", "404"}
 
 
@@ -69,25 +73,25 @@ def make_client() -> S3Client:
         ) from None
 
 
-def list_objects(client: S3Client, bucket: str, prefix: str, limit: int | None = None) -> Iterator[FileFacts]:
-    """The objects whose names begin with `prefix`, by name; one request gives a thousand."""
+def list_objects(client: S3Client, bucket: str, prefix: str, limit: int | None = None) -> Iterator[FileInfo]:
+    """The objects whose names begin with `prefix`, sorted; one request per thousand."""
     pages = client.client.get_paginator("list_objects_v2").paginate(
         Bucket=bucket, Prefix=prefix, PaginationConfig={"MaxItems": limit, "PageSize": limit}
     )
     for page in pages:
         for item in page.get("Contents", []):
-            yield FileFacts(item["Key"], item["Size"], item["ETag"], item["LastModified"].timestamp())
+            yield FileInfo(item["Key"], item["Size"], item["ETag"], item["LastModified"].timestamp())
 
 
-def download_object(client: S3Client, bucket: str, facts: FileFacts, target: Path) -> None:
-    """Downloads an object; checks its checksum if the server has one and it comes in one part."""
-    if facts.size > SMALL:
-        client.client.download_file(bucket, facts.name, str(target))
+def download_object(client: S3Client, bucket: str, info: FileInfo, target: Path) -> None:
+    """Downloads an object; verifies its checksum if the server has one and it is not a multipart upload."""
+    if info.size > SMALL_OBJECT:
+        client.client.download_file(bucket, info.name, str(target))
     else:
-        target.write_bytes(_read_object(client, bucket, facts.name))
+        target.write_bytes(_read_object(client, bucket, info.name))
 
 
-@retry(retry=retry_if_exception_type(BROKEN_OFF), stop=stop_after_attempt(ATTEMPTS), reraise=True)
+@retry(retry=retry_if_exception_type(TRANSIENT_ERRORS), stop=stop_after_attempt(ATTEMPTS), reraise=True)
 def _read_object(client: S3Client, bucket: str, name: str) -> bytes:
     content: bytes = client.client.get_object(Bucket=bucket, Key=name)["Body"].read()
     return content
@@ -104,7 +108,7 @@ def explain(error: BaseException | None, address: str) -> InputError | None:
     """
     match error:
         case S3UploadFailedError():
-            # It has only the text of the original error.
+            # It contains only the original error's text.
             return explain(error.__context__, address) or UnavailableError(
                 f"{address}: the upload failed ({type(error).__name__}); try again."
             )
@@ -143,13 +147,13 @@ def explain(error: BaseException | None, address: str) -> InputError | None:
 
 
 def _explain_answer(code: str, address: str) -> InputError:
-    """The same for an error response, by its code."""
-    if code in REFUSED_CREDENTIALS:
+    """The error to raise for an error response's code."""
+    if code in REJECTED_CREDENTIALS:
         return InputError(
             f"{address}: S3 does not accept these credentials ({code}); check AWS_ACCESS_KEY_ID, "
             "AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL."
         )
-    if code in REFUSED_RIGHTS:
+    if code in MISSING_PERMISSION:
         return InputError(
             f"{address}: these credentials lack the permission; allow them to list the bucket and to get, "
             "put and delete its objects."

@@ -86,7 +86,7 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
         if len(head) < 12 or _masked_crc32c(head[:8]) != head[8:]:
             raise RecordError("its length is truncated or damaged")
         (length,) = struct.unpack("<Q", head[:8])
-        # Checked before reading: a wrong length could exceed the memory.
+        # Checked before reading, since a wrong length could exceed the memory.
         if length > size - file.tell():
             raise RecordError("its end is missing")
         record = file.read(length)
@@ -96,6 +96,6 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _masked_crc32c(content: bytes) -> bytes:
-    """The masked checksum (rotated, plus a constant), as the format requires."""
+    """The format's masked CRC32C: rotated, plus a constant."""
     checksum = google_crc32c.value(content)
     return struct.pack("<I", (((checksum >> 15) | (checksum << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

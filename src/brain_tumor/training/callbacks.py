@@ -44,7 +44,7 @@ class EpochLog(keras.callbacks.Callback):
     def restore(self, epochs: list[Epoch], run_id: str) -> None:
         """Restores the epochs of a killed process, and copies its MLflow run's figures to this run."""
         self.epochs = epochs
-        self._run.take_over(run_id)
+        self._run.resume_from(run_id)
         for figures in epochs:
             self._send(figures)
 
@@ -189,11 +189,11 @@ class BestEpoch(keras.callbacks.Callback):
 
     def begin(self, figures: Epoch) -> None:
         """Records the current weights as the best so far."""
-        self._score, self.best = self._phase.judge(figures), read(self._variables)
+        self._score, self.best = self._phase.monitored_value(figures), read(self._variables)
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        score = float(self._phase.judge(logs or {}))
+        score = float(self._phase.monitored_value(logs or {}))
         if score > self._score:
             self.best_epoch, self._score = epoch + 1, score
             self.best = read(self._variables)

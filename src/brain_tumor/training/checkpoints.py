@@ -30,7 +30,7 @@ from brain_tumor.artifacts.transfer import local_copy
 from brain_tumor.config import Schema, TrainConfig, from_json
 from brain_tumor.runtime import environment
 from brain_tumor.runtime.drafts import delete_abandoned, is_draft
-from brain_tumor.runtime.errors import DamagedError, InputError, refusals_explained
+from brain_tumor.runtime.errors import DamagedError, InputError, os_errors_explained
 from brain_tumor.stores.files import write_json
 from brain_tumor.stores.folders import delete_folder, list_files, read_file
 from brain_tumor.stores.paths import AnyPath, open_path
@@ -200,7 +200,7 @@ class Checkpoints:
 
     def _names(self) -> list[str]:
         """The names of all checkpoints with a manifest, which is written last."""
-        with refusals_explained(self.folder):
+        with os_errors_explained(self.folder):
             found = [facts.name.split("/") for facts in list_files(self.folder)]
         # A local folder that is still being written has its manifest shortly before its final name.
         return [parts[0] for parts in found if parts[1:] == [MANIFEST] and not parts[0].startswith(".")]

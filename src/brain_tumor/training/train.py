@@ -93,7 +93,7 @@ def train(
         strategy.scope(),
     ):
         model = _prepare_model(config, len(records.labels), start)
-        trained = training_model(model, config.phase.learning_heads)
+        trained = training_model(model, config.phase.trained_heads)
         _log_beginning(config, model, trained, f"in {dtype} on {replicas} device(s)")
         with open_run(config.name) as run:
             run.log_params(config.model_dump(mode="json"))
@@ -161,7 +161,7 @@ def _describe(
     run_id: str,
 ) -> ModelDescription:
     """The model artifact's description."""
-    best = max(epochs, key=config.phase.judge)
+    best = max(epochs, key=config.phase.monitored_value)
     trained = TrainedPhase(
         name=config.name,
         config=config.model_dump(mode="json"),

@@ -111,8 +111,8 @@ PASSING: dict[str, tuple[str, Callable[[bytes], service.Answer], str]] = {
     ),
     "link refused": ("on_download", lambda _: service.status(403), "status 403"),
     "link's server fails": ("on_download", lambda _: service.status(502), "status 502"),
-    "connection cut": ("on_download", service.cut, "broke off after .* bytes"),
-    "connection cut, no length": ("on_download", service.cut_chunked, "broke off after .* bytes"),
+    "connection cut": ("on_download", service.cut, "was cut off after .* bytes"),
+    "connection cut, no length": ("on_download", service.cut_chunked, "was cut off after .* bytes"),
     "connection closed": ("on_download", lambda _: service.hang_up, "could not be reached"),
     "empty": ("on_download", lambda _: service.whole(b""), "was empty"),
     "no zip": (
@@ -201,7 +201,7 @@ def test_missing_certificates_are_one_sentence(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     server.on_question = [service.text('{"export": {"link": "https://127.0.0.1:9/x"}}')]
-    watch.fail("certificates to check Roboflow's by cannot be read; fix or unset REQUESTS_CA_BUNDLE")
+    watch.fail("certificates for verifying Roboflow's cannot be read; fix or unset REQUESTS_CA_BUNDLE")
 
 
 def test_the_back_off_grows() -> None:
@@ -246,7 +246,7 @@ def test_an_archive_whose_paths_leave_the_folder_is_refused_at_once(
     server: Service, watch: Watch, export: Path, name: str
 ) -> None:
     server.on_download = [service.whole(pack(export, **{name: b"evil"}))]
-    watch.fail("a path outside of its folder; nothing of it is used")
+    watch.fail("a path outside of its folder, so it is rejected")
     assert len(server.downloads) == 1
     assert not Path("/tmp/evil-from-a-zip.txt").exists()
 
@@ -258,7 +258,7 @@ def test_an_archive_with_a_link_is_refused(server: Service, watch: Watch) -> Non
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
         packed.writestr(entry, "/etc/passwd")
     server.on_download = [service.whole(buffer.getvalue())]
-    watch.fail(r"'train/a\.jpg', a link; nothing of it is used")
+    watch.fail(r"'train/a\.jpg', a link, so it is rejected")
 
 
 def test_an_export_that_lacks_an_annotated_image_is_incomplete(

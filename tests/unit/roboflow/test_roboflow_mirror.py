@@ -74,7 +74,8 @@ def test_an_archive_without_its_sha256_is_neither_used_nor_replaced(
 ) -> None:
     bucket.put(KEPT, archive)  # as left by an earlier version
     watch.fail(
-        r"tensorflow\.zip has no tensorflow\.zip\.sha256 beside it to check it against", mirrored(bucket)
+        r"tensorflow\.zip has no tensorflow\.zip\.sha256 beside it, so it cannot be verified",
+        mirrored(bucket),
     )
     assert bucket.names() == [KEPT]
     assert server.questions == []
@@ -114,8 +115,8 @@ def test_the_first_archive_is_kept(bucket: Bucket, tmp_path: Path) -> None:
     address = f"{bucket.address}/mirror/export.zip"
     for content in ("first", "second"):
         (tmp_path / "archive").write_text(content)
-        mirror.keep(tmp_path / "archive", address)
-    assert mirror.take(address, tmp_path / "taken")
+        mirror.upload(tmp_path / "archive", address)
+    assert mirror.download(address, tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "first"
 
 

@@ -1,1 +1,1 @@
-"""The formats that an export can have, one module each; see `registry` for what it has."""
+"""Export formats, one module each; see `registry` for their interface."""

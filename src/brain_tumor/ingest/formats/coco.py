@@ -1,7 +1,7 @@
 """Roboflow's "coco" format: `<split>/_annotations.coco.json` beside the split's images.
 
 COCO's own layout is read too: `annotations/instances_<split>.json` with the images in `<split>/` or
-`images/<split>/`. A `bbox` is x, y, width and height in pixels, counted from the edge of the image; see
+`images/<split>/`. A `bbox` is x, y, width and height in pixels, with (0, 0) at the top left corner; see
 https://cocodataset.org/#format-data. A crowd (`iscrowd`) counts as one box; segmentations are ignored.
 """
 
@@ -73,7 +73,7 @@ def _declared(path: Path) -> list[tuple[int, str]]:
         except ValueError:
             raise InputError(
                 f"{path}: the category {quote(name)} has the id {quote(key)}, which is not a number; give "
-                "labels' names instead of dataset.labels=auto."
+                "the labels' names instead of dataset.labels=auto."
             ) from None
     return declared
 

@@ -1,12 +1,12 @@
-"""Tells boxes with keypoints from polygons in YOLO label files without `kpt_shape`."""
+"""Distinguishes boxes with keypoints from polygons in YOLO label files without `kpt_shape`."""
 
 from brain_tumor.runtime.errors import InputError
 
-ROUNDED = 1e-5  # most tools write six digits, some five
+TOLERANCE = 1e-5  # most tools write six digits, some five
 
 
-def seems_pose(numbers: list[float]) -> bool:
-    """Whether numbers are probably a box and x, y and visibility of points in it, not a polygon."""
+def looks_like_pose(numbers: list[float]) -> bool:
+    """Whether numbers are probably a box and the x, y and visibility of points in it, not a polygon."""
     if len(numbers) < 7 or (len(numbers) - 4) % 3:
         return False
     x, y, width, height = numbers[:4]
@@ -15,12 +15,12 @@ def seems_pose(numbers: list[float]) -> bool:
     return set(visible) <= {0, 1, 2} and all(a or not b for a, b in zip(inside, visible, strict=True))
 
 
-class Ambiguity:
+class PoseAmbiguity:
     """Detects exports whose lines may be boxes with keypoints (x and y each) or polygons.
 
-    They are ambiguous if all lines have the same count of numbers, the first four are a box in the image, and
-    all following points are in it. Polygons have different numbers of corners, or one outside; rectangles and
-    parallelograms are recognized by their sides.
+    They are ambiguous if all lines have the same count of numbers, of which the first four are a box in the
+    image, and all other points are in that box. Polygons vary in their number of corners or have one outside
+    of such a box; rectangles and other parallelograms are recognized by their sides.
     """
 
     def __init__(self) -> None:
@@ -59,8 +59,9 @@ def _is_box_with_points(numbers: list[float]) -> bool:
     sides = ((x - across, x + across), (y - down, y + down))
     points = zip(numbers[4::2], numbers[5::2], strict=True)
     # An unlabeled point is 0 0.
-    return all(low >= -ROUNDED and high <= 1 + ROUNDED for low, high in sides) and all(
-        (abs(a - x) <= across + ROUNDED and abs(b - y) <= down + ROUNDED) or a == b == 0 for a, b in points
+    return all(low >= -TOLERANCE and high <= 1 + TOLERANCE for low, high in sides) and all(
+        (abs(a - x) <= across + TOLERANCE and abs(b - y) <= down + TOLERANCE) or a == b == 0
+        for a, b in points
     )
 
 
@@ -68,4 +69,4 @@ def _is_parallelogram(numbers: list[float]) -> bool:
     if len(numbers) != 8:
         return False
     ax, ay, bx, by, cx, cy, dx, dy = numbers
-    return max(abs(ax + cx - bx - dx), abs(ay + cy - by - dy)) <= 4 * ROUNDED
+    return max(abs(ax + cx - bx - dx), abs(ay + cy - by - dy)) <= 4 * TOLERANCE

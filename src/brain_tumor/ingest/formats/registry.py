@@ -1,4 +1,4 @@
-"""The supported export formats: detection, and reading into one kind of table."""
+"""The supported export formats: detection, and reading into a common table."""
 
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,7 +19,7 @@ class Format(Protocol):
     """The interface of a format's module.
 
     Attributes:
-        LAYOUT: A short description of its files' locations.
+        LAYOUT: A short description of its files and folders.
     """
 
     LAYOUT: str
@@ -39,7 +39,7 @@ class DeclaresLabels(Protocol):
         """Reads the number and name of each label, in any order; repeated for each file that declares it."""
 
 
-# By the names that users know: Roboflow's, without the numbers of YOLO's versions.
+# By Roboflow's names, without YOLO's version numbers.
 FORMATS: dict[str, Format] = {
     "tensorflow": tensorflow_csv,
     "coco": coco,
@@ -80,7 +80,7 @@ def find_format(folder: Path) -> str:
             f"{name} ({display_name(str(found[name][0].relative_to(folder)))})" for name in matching
         )
         raise InputError(f"{folder} holds annotations of several formats: {places}; keep one of them.")
-    # Files other than images say more about the format.
+    # Files other than images first: they say more about the format.
     names = sorted(list_folder(splits[0]), key=lambda name: (name.lower().endswith(IMAGE_SUFFIXES), name))
     more = ", ..." if len(names) > QUOTED_FILES else ""
     some = ", ".join(map(display_name, names[:QUOTED_FILES])) + more

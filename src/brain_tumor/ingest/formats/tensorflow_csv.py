@@ -31,8 +31,8 @@ def find(folder: Path) -> dict[Split, Path]:
 def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
     """Reads the splits of an export in which `find` found something.
 
-    A row that cannot be read is a finding. A quoted value over several lines is an error: it is an unclosed
-    quote, and the rows in it would be lost.
+    A row that cannot be read is a finding. A quoted value over several lines is an error: probably the quote
+    is not closed, and its rows would be lost.
 
     Raises:
         InputError: A split has no annotation file or no image, or a file is not CSV with these columns.
@@ -44,7 +44,7 @@ def _read_split(folder: Path, split: Split, images: Path) -> ExportSplit:
     path = images / ANNOTATIONS
     if not path.is_file():
         raise InputError(
-            f"{images} has no {ANNOTATIONS}; add it (a header alone says that no image has a box)."
+            f"{images} has no {ANNOTATIONS}; add it (with only the header if no image has a box)."
         )
     reader = SplitReader(split, images)
     reader.list_images([ANNOTATIONS])

@@ -1,7 +1,7 @@
-"""Roboflow's "tfrecord" format: `<split>/<name>.tfrecord`, the images inside, and `<name>_label_map.pbtxt`.
+"""Roboflow's "tfrecord" format: `<split>/<name>.tfrecord` with the images, and `<name>_label_map.pbtxt`.
 
 A record is a `tf.train.Example` with the TF Object Detection API's keys; boxes are normalized, and
-`image/object/class/text` names their labels, so that they are read without the label map. See
+`image/object/class/text` names their labels, so the label map is not needed for them. See
 https://github.com/tensorflow/models/blob/master/research/object_detection/g3doc/using_your_own_dataset.md.
 """
 

@@ -73,7 +73,7 @@ def _read_file(path: Path, filename: str, reader: SplitReader, source: str) -> N
         root = parse(path).getroot()
         assert root is not None
     except (OSError, ParseError, ValueError, LookupError) as error:
-        # ValueError: entities, which are forbidden, and encodings of several bytes; LookupError: unknown ones
+        # ValueError: forbidden entities and multi-byte encodings; LookupError: unknown encodings
         problem = f"has an XML file that cannot be read ({error}); export it again"
         reader.report(filename, source, None, problem, "malformed_file")
         return

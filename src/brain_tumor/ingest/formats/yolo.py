@@ -15,7 +15,7 @@ from PIL import Image
 
 from brain_tumor.config import Split
 from brain_tumor.ingest.export import DECODED, ExportSplit
-from brain_tumor.ingest.formats.keypoints import Ambiguity, seems_pose
+from brain_tumor.ingest.formats.keypoints import PoseAmbiguity, looks_like_pose
 from brain_tumor.ingest.numbers import parse_number, to_pixels
 from brain_tumor.ingest.split_folders import split_folders
 from brain_tumor.ingest.split_reader import Box, Size, SplitReader, is_companion, list_folder
@@ -51,9 +51,9 @@ def read(folder: Path, _scratch: Path) -> list[ExportSplit]:
     Raises:
         InputError: There are no usable class names, or a split lacks its images or labels.
     """
-    kind = _read_kind(folder)
-    splits = [_read_split(folder, split, *place, kind) for split, place in _places(folder).items()]
-    kind.ambiguity.check()
+    line_format = _read_line_format(folder)
+    splits = [_read_split(folder, split, *place, line_format) for split, place in _places(folder).items()]
+    line_format.ambiguity.check()
     return splits
 
 
@@ -63,26 +63,26 @@ def read_labels(folder: Path) -> list[tuple[int, str]]:
     Raises:
         InputError: It is missing or cannot be read.
     """
-    return list(_read_kind(folder).names.items())
+    return list(_read_line_format(folder).names.items())
 
 
-class _Kind(NamedTuple):
+class _LineFormat(NamedTuple):
     """The format of a line according to the `data.yaml`.
 
     Attributes:
         names: Label names by class index.
         keypoints: The number of values after a box.
         declared: Whether the `data.yaml` has a `kpt_shape`.
-        ambiguity: Otherwise, collects the lines to tell.
+        ambiguity: Otherwise, collects lines to detect keypoints.
     """
 
     names: dict[int, str]
     keypoints: int
     declared: bool
-    ambiguity: Ambiguity
+    ambiguity: PoseAmbiguity
 
 
-def _read_kind(folder: Path) -> _Kind:
+def _read_line_format(folder: Path) -> _LineFormat:
     path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
     if path is None:
         raise InputError(f"{folder} has no {NAMES[0]}; add it with the classes' names.")
@@ -108,10 +108,12 @@ def _read_kind(folder: Path) -> _Kind:
     if not digits or len(shape) != 2 or max(map(len, shape)) > 3:
         raise InputError(f"{path} has a kpt_shape that is not two numbers; fix it or delete it.")
     by_index = {int(key): name for key, name in names.items()}
-    return _Kind(by_index, int(shape[0]) * int(shape[1]), "kpt_shape" in content, Ambiguity())
+    return _LineFormat(by_index, int(shape[0]) * int(shape[1]), "kpt_shape" in content, PoseAmbiguity())
 
 
-def _read_split(folder: Path, split: Split, images: Path, labels: Path, kind: _Kind) -> ExportSplit:
+def _read_split(
+    folder: Path, split: Split, images: Path, labels: Path, line_format: _LineFormat
+) -> ExportSplit:
     for needed in (images, labels):
         if not needed.is_dir():
             raise InputError(
@@ -127,11 +129,11 @@ def _read_split(folder: Path, split: Split, images: Path, labels: Path, kind: _K
         else:
             reader.ignore_file(name)
     for filename, file in match_stems(reader, files, source):
-        _read_file(labels / file, filename, reader, f"{source}/{file}", kind)
+        _read_file(labels / file, filename, reader, f"{source}/{file}", line_format)
     return reader.finish()
 
 
-def _read_file(path: Path, filename: str, reader: SplitReader, source: str, kind: _Kind) -> None:
+def _read_file(path: Path, filename: str, reader: SplitReader, source: str, line_format: _LineFormat) -> None:
     try:
         if is_special(path):
             raise OSError("it is a pipe or a device")
@@ -147,7 +149,7 @@ def _read_file(path: Path, filename: str, reader: SplitReader, source: str, kind
         return  # validation decodes every image and quarantines this one
     for row, line in enumerate(lines, 1):
         if values := line.split():
-            _read_line(values, filename, size, reader, source, row, kind)
+            _read_line(values, filename, size, reader, source, row, line_format)
 
 
 def _read_line(
@@ -157,33 +159,30 @@ def _read_line(
     reader: SplitReader,
     source: str,
     row: int,
-    kind: _Kind,
+    line_format: _LineFormat,
 ) -> None:
+    keypoints = line_format.keypoints
     index, *texts = values
-    label = kind.names.get(int(index)) if index.isdecimal() and len(index) < 10 else None
+    label = line_format.names.get(int(index)) if index.isdecimal() and len(index) < 10 else None
     numbers = [number for number in map(parse_number, texts) if number is not None]
     if len(numbers) != len(texts):
         wrong = next(text for text in texts if parse_number(text) is None)
         reader.report(filename, source, row, f"has {quote(wrong)}, which is not a number", "not_a_number")
-    elif not _is_box(len(numbers), kind) and (kind.keypoints or len(numbers) < 6 or len(numbers) % 2):
-        needed = f"and {kind.keypoints} of keypoints" if kind.keypoints else "or the corners of a polygon,"
+    elif len(numbers) not in (4, 4 + keypoints) and (keypoints or len(numbers) < 6 or len(numbers) % 2):
+        needed = f"and {keypoints} of keypoints" if keypoints else "or the corners of a polygon,"
         problem = f"has {len(values)} values; a class and four numbers, {needed} are needed"
         reader.report(filename, source, row, problem)
-    elif not kind.declared and seems_pose(numbers):
+    elif not line_format.declared and looks_like_pose(numbers):
         problem = "seems to be a box and keypoints; give the data.yaml its kpt_shape, or export boxes"
         reader.report(filename, source, row, problem)
     elif label is None:
         problem = f"has the class {quote(index)}, which the data.yaml does not name"
         reader.report(filename, source, row, problem)
     else:
-        if not kind.declared:
-            kind.ambiguity.add(numbers, f"{source} row {row}")
-        box = _to_box(numbers[:4] if kind.keypoints else numbers, size)
+        if not line_format.declared:
+            line_format.ambiguity.add(numbers, f"{source} row {row}")
+        box = _to_box(numbers[:4] if keypoints else numbers, size)
         reader.add_box(filename, label, box, size, source, row)
-
-
-def _is_box(numbers: int, kind: _Kind) -> bool:
-    return numbers in (4, 4 + kind.keypoints)
 
 
 def _to_box(numbers: list[float], size: Size) -> Box:

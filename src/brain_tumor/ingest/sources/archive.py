@@ -9,18 +9,18 @@ import zlib
 from pathlib import Path
 
 from brain_tumor.ingest.split_folders import SPLIT_FOLDERS, find_exports
-from brain_tumor.runtime.errors import InputError, explain_refusal
+from brain_tumor.runtime.errors import InputError, explain_os_error
 from brain_tumor.runtime.progress import Progress
 from brain_tumor.runtime.text import display_name
 from brain_tumor.stores.files import safe_path
 
 DEEPEST = 9  # levels of folders that are searched for an export
 COPIED_BYTES = 1 << 20  # at a time
-FILE_TYPES = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made on a system without file types
+FILE_TYPES = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: written on a system without file types
 
 
 class BrokenArchiveError(InputError):
-    """An archive is damaged; another download may not be."""
+    """An archive is damaged; downloading it again may help."""
 
 
 def unpack(archive: Path, folder: Path, origin: str) -> Path:
@@ -28,11 +28,11 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
 
     Args:
         archive: The file.
-        folder: The target folder, which is created.
+        folder: The target folder, which must not exist.
         origin: The archive's name in messages.
 
     Returns:
-        The folder that holds the export: the shallowest one with splits.
+        The folder that holds the export: the topmost one with splits.
 
     Raises:
         BrokenArchiveError: It is not a complete zip archive.
@@ -45,7 +45,7 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
             # macOS adds a metadata file for each file.
             members = [name for name in opened.infolist() if not name.filename.startswith("__MACOSX/")]
             for member in members:
-                # Some Windows programs write backslashes.
+                # Some Windows programs use backslashes as separators.
                 member.filename = member.filename.replace("\\", "/")
             _check_members(members, folder, origin)
             progress.total = len(members)
@@ -60,12 +60,12 @@ def unpack(archive: Path, folder: Path, origin: str) -> Path:
         raise BrokenArchiveError(f"{origin} is not a complete zip archive ({error}).") from error
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(
-            f"{origin} cannot be unpacked ({error}); pack it without password, by deflate."
+            f"{origin} cannot be unpacked ({error}); pack it without a password, with deflate compression."
         ) from error
     except OSError as error:
-        if error.errno == errno.EINVAL:  # an offset before the file's beginning
+        if error.errno == errno.EINVAL:  # an offset before the start of the file
             raise BrokenArchiveError(f"{origin} is not a complete zip archive.") from error
-        raise InputError(f"{origin}: {explain_refusal(error, 'a file')}") from error
+        raise InputError(f"{origin}: {explain_os_error(error, 'a file')}") from error
     return _find_export(folder, origin)
 
 
@@ -73,7 +73,7 @@ def _check_members(members: list[zipfile.ZipInfo], folder: Path, origin: str) ->
     for member in members:
         safe_path(folder, member.filename, origin)
         if stat.S_IFMT(member.external_attr >> 16) not in FILE_TYPES:
-            raise InputError(f"{origin} holds {member.filename!r}, a link; nothing of it is used.")
+            raise InputError(f"{origin} holds {member.filename!r}, a link, so it is rejected.")
     needed, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(

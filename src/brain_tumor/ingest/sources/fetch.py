@@ -10,15 +10,15 @@ from brain_tumor.runtime.errors import InputError
 
 
 @contextmanager
-def naming(config: AnyDataset, folder: Path) -> Iterator[None]:
-    """Replaces a temporary folder's path in messages by the source's name.
+def errors_name_source(config: AnyDataset, folder: Path) -> Iterator[None]:
+    """Replaces a temporary folder's path in error messages by the source's name.
 
     Args:
         config: The source's config.
-        folder: The folder.
+        folder: The temporary folder.
 
     Raises:
-        InputError: The error raised in the context, with the source's name.
+        InputError: The error raised in the context, of the same type, with the source's name.
     """
     try:
         yield

@@ -1,8 +1,8 @@
 """A mirror of a downloaded archive in a bucket, with its sha256 in a small object next to it.
 
-The sha256 is uploaded first, and objects appear atomically, so a killed upload leaves no archive. An archive
-without a sha256 (earlier versions of this project stored it in the object's metadata) is neither used nor
-replaced, since it cannot be verified.
+The sha256 is uploaded first, and objects appear atomically, so an interrupted upload leaves no archive. An
+archive without a sha256 (earlier versions of this project stored it in the object's metadata) cannot be
+verified, so it is neither used nor replaced.
 """
 
 import logging
@@ -17,25 +17,25 @@ from brain_tumor.stores.paths import open_path
 SUFFIX = ".sha256"
 
 
-def take(address: str, archive: Path) -> bool:
-    """Downloads the archive at an address, and compares it with its sha256.
+def download(address: str, archive: Path) -> bool:
+    """Downloads the archive at an address, and verifies its sha256.
 
     Returns:
-        Whether there is an archive.
+        Whether the mirror has the archive.
 
     Raises:
         InputError: The bucket cannot be read, the archive is damaged, or its sha256 is missing.
     """
-    kept = open_path(address)
-    if find_file(kept) is None:
+    copy = open_path(address)
+    if find_file(copy) is None:
         return False
-    digest = read_file(kept.with_name(f"{kept.name}{SUFFIX}"))
+    digest = read_file(copy.with_name(f"{copy.name}{SUFFIX}"))
     if digest is None:
         raise InputError(
-            f"{address} has no {kept.name}{SUFFIX} beside it to check it against; put its sha256 there, or "
-            "delete it, and run again."
+            f"{address} has no {copy.name}{SUFFIX} beside it, so it cannot be verified; put its "
+            "sha256 there, or delete it, and run again."
         )
-    download_file(kept, archive)
+    download_file(copy, archive)
     if hash_file(archive) != digest.decode(errors="replace").strip():
         raise InputError(
             f"{address} is damaged: its sha256 does not match the stored one; delete it, and run again."
@@ -43,8 +43,8 @@ def take(address: str, archive: Path) -> bool:
     return True
 
 
-def keep(archive: Path, address: str) -> None:
-    """Uploads an archive with its sha256. An existing one is kept.
+def upload(archive: Path, address: str) -> None:
+    """Uploads an archive with its sha256, unless there is one already.
 
     Two simultaneous runs upload the same bytes, since a version at Roboflow never changes. If they differed,
     the sha256 would not match.

@@ -2,8 +2,9 @@
 
 The SDK provides the service's address (`API_URL`, regions). Its `Version.download` is not used: it checks
 neither the status nor the size nor the paths in the archive, prints the signed link if a download fails, and
-waits without limit for an export in preparation. The SDK's functions that request the link do not report the
-status of an error response and have no time limit either, so this module sends that request itself.
+waits without a time limit while Roboflow prepares an export. The SDK's functions that request the link do not
+report the status of an error response and have no time limit either, so this module sends that request
+itself.
 
 The key and the signed link, which gives access to the data, stay in this module: messages contain no URL and
 no response text, and no error is chained to one that may contain them.
@@ -45,11 +46,11 @@ KEY_SECRET = "ROBOFLOW_API_KEY_SECRET"
 KEY_PAGE = "https://app.roboflow.com/settings/api"
 ATTEMPTS = 5
 BACK_OFF = wait_exponential_jitter(initial=1, max=30)
-TIMEOUT = (10, 60)  # seconds to connect, and between two parts of a response
+TIMEOUT = (10, 60)  # seconds to connect, and between two reads
 EXPORT_POLL = 5.0  # seconds between two polls of an export in preparation
-EXPORT_LIMIT = 1800.0  # seconds that it may take
+EXPORT_LIMIT = 1800.0  # seconds that the preparation may take
 CHUNK = 1 << 20
-# Errors other than its own that requests passes on: urllib3's, and of invalid URLs.
+# The errors of requests, and those that it does not wrap: urllib3's, and ValueError for an invalid URL.
 NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
 LONGEST_LENGTH = 18  # digits
 
@@ -63,8 +64,8 @@ def fetch(config: RoboflowDataset, scratch: Path) -> Path:
 
     The key comes from the environment variable ROBOFLOW_API_KEY, a `.env` file in the working folder or one
     above it, or the secret of Google Cloud's Secret Manager that ROBOFLOW_API_KEY_SECRET names. The mirror
-    needs no key. A damaged archive in the mirror is an error, and is not replaced: someone may have changed
-    it on purpose.
+    needs no key. A damaged archive in the mirror is an error, and is not replaced: it may have been changed
+    on purpose.
 
     Args:
         config: The version, and the mirror if there is one.
@@ -79,23 +80,23 @@ def fetch(config: RoboflowDataset, scratch: Path) -> Path:
             usable.
     """
     path = "/".join(quote(str(part), safe="") for part in _path(config))
-    kept = f"{config.mirror.rstrip('/')}/{path}.zip" if config.mirror else ""
+    copy = f"{config.mirror.rstrip('/')}/{path}.zip" if config.mirror else ""
     archive, folder = scratch / "export.zip", scratch / path.replace("/", "-")
-    if kept and mirror.take(kept, archive):
-        logging.info("Using the copy in %s", kept)
-        export = unpack(archive, folder, kept)
-        _check_export(export, kept, scratch / "check")
+    if copy and mirror.download(copy, archive):
+        logging.info("Using the copy in %s", copy)
+        export = unpack(archive, folder, copy)
+        _check_export(export, copy, scratch / "check")
     else:
         key = _find_key()
-        if kept:
+        if copy:
             check_writable(config.mirror)
         logging.info("Downloading %s", _name(config))
         with _without_request_logs():
             export = _download(config, key, path, archive, folder)
         _check_export(export, _name(config), scratch / "check")
-        if kept:
-            mirror.keep(archive, kept)
-            logging.info("Stored as %s", kept)
+        if copy:
+            mirror.upload(archive, copy)
+            logging.info("Stored as %s", copy)
     archive.unlink()
     return export
 
@@ -153,8 +154,7 @@ def _download(config: RoboflowDataset, key: str, path: str, archive: Path, folde
         return retrying(attempt)
     except (_TransientError, BrokenArchiveError) as error:
         problem = str(error).rstrip(".")
-    # Raised outside the except block: the attempt's error may be chained to one of requests, which contains
-    # the URL.
+    # Raised outside the except block: the error may be chained to one of requests, which contains the URL.
     raise UnavailableError(
         f"{_name(config)} could not be downloaded in {ATTEMPTS} attempts (the last: {problem}); "
         "try again later."
@@ -243,12 +243,12 @@ def _stream(link: str, path: Path) -> None:
             except NETWORK_ERRORS as error:
                 problem = f" ({type(error).__name__})"
     if problem or announced not in (None, size):
-        raise _TransientError(f"The download of the export broke off after {size:,} bytes{problem}.")
+        raise _TransientError(f"The download of the export was cut off after {size:,} bytes{problem}.")
     if not size:
         raise _TransientError("The download of the export was empty.")
     # Roboflow stores exports in Google Cloud Storage, which sends checksums.
-    told = [value.strip() for value in response.headers.get("x-goog-hash", "").split(",")]
-    expected = [value.removeprefix("md5=") for value in told if value.startswith("md5=")]
+    hashes = [value.strip() for value in response.headers.get("x-goog-hash", "").split(",")]
+    expected = [value.removeprefix("md5=") for value in hashes if value.startswith("md5=")]
     if expected and expected != [base64.b64encode(md5.digest()).decode()]:
         raise _TransientError("The download of the export does not match the server's checksum.")
 
@@ -262,7 +262,7 @@ def _get(address: str, **options: object) -> requests.Response:
         raise _TransientError(f"Roboflow could not be reached ({type(error).__name__}).") from None
     except OSError:
         raise InputError(
-            "The certificates to check Roboflow's by cannot be read; fix or unset REQUESTS_CA_BUNDLE and "
+            "The certificates for verifying Roboflow's cannot be read; fix or unset REQUESTS_CA_BUNDLE and "
             "CURL_CA_BUNDLE."
         ) from None
     return response

@@ -12,10 +12,10 @@ from brain_tumor.runtime.errors import InputError, UnavailableError
 
 SERVICE = "https://secretmanager.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-TIMEOUT = (10, 60)  # seconds to connect, and to the response
+TIMEOUT = (10, 60)  # seconds to connect, and to wait for the response
 WHAT_TO_DO = {
     403: "give the step's service account the role Secret Manager Secret Accessor",
-    404: "make it with gcloud secrets create",
+    404: "create it with gcloud secrets create",
 }
 
 
@@ -46,12 +46,12 @@ def read_secret(name: str, service: str = SERVICE) -> str:
             f"Secret Manager did not answer for {name} ({type(error).__name__}); try again later."
         ) from None
     if answer.status_code != requests.codes.ok:
-        said = f"Secret Manager answered {answer.status_code} for {name}"
+        status = f"Secret Manager answered {answer.status_code} for {name}"
         if advice := WHAT_TO_DO.get(answer.status_code):
-            raise InputError(f"{said}; {advice}.")
-        raise UnavailableError(f"{said}; try again later.")
+            raise InputError(f"{status}; {advice}.")
+        raise UnavailableError(f"{status}; try again later.")
     try:
         return base64.b64decode(answer.json()["payload"]["data"], validate=True).decode()
     except (KeyError, TypeError, ValueError, binascii.Error):
         # Not chained: the error contains the secret.
-        raise InputError(f"Secret Manager's {name} is not text; store the key alone in it.") from None
+        raise InputError(f"Secret Manager's {name} is not text; store only the key in it.") from None

@@ -1,9 +1,9 @@
 """Synthetic patients: MRI-like heads, most with a tumor, written as an export on disk.
 
 It generates patients, not single images: every patient has one head, scanned in one plane and one sequence,
-and most have one tumor, a set of three nested regions in space. A slice shows the section of both at its
-height, so that neighboring slices are similar and a tumor grows and shrinks along the stack, as in a real
-volume. No patient is in two splits.
+and most have one tumor, a set of three nested regions in space. A slice is a section of both, so that
+neighboring slices are similar and a tumor grows and shrinks along the stack, as in a real volume. No patient
+is in two splits.
 
 The images should be as hard as real ones: tumors are small or large, faint, bright or dark, and anywhere;
 half of the slices show none; and other structures are bright. A detector that only finds bright regions must

@@ -51,7 +51,7 @@ class Levels:
     muscle: float
     vessel: float
     choroid: float
-    caps: float  # what the white matter at the ventricles' horns is brighter by
+    caps: float  # how much brighter the white matter at the ventricles' horns is
 
     @property
     def tissue(self) -> float:
@@ -73,24 +73,24 @@ class Blob:
 
     center: Point
     axes: Point
-    bend: float  # how far it leaves its axis along p, for each square of the way along q
+    bend: float  # shift along p per squared distance from the center along q
     level: float
-    inside: bool = True  # shown within the brain only, or outside of it only
+    inside: bool = True  # whether it is drawn only inside the brain, or only outside of it
 
 
 @dataclass(frozen=True)
 class Scanner:
     """The properties of a scan that do not depend on the head."""
 
-    zoom: float  # half of the picture's size for each half size of the head
-    tilt: float  # of the head in the picture, radians
+    zoom: float  # the head's size as a fraction of the picture's
+    tilt: float  # rotation of the head in the picture, in radians
     offset: tuple[float, float]
-    gain: float  # of the grey levels, 1 shows them as they are
+    gain: float  # factor on the grey levels
     blur: float  # radius in pixels
-    noise: float  # standard deviation, of grey levels 0..1
-    bias: tuple[float, ...]  # coefficients of the polynomial by which brightness varies over the picture
-    ghost: float  # brightness of the ghost that a motion leaves, 0 for none
-    ghost_shift: float  # as a share of the picture's side
+    noise: float  # standard deviation, in grey levels 0..1
+    bias: tuple[float, ...]  # coefficients of the polynomial bias field, a factor on the brightness
+    ghost: float  # brightness of a motion ghost, 0 for none
+    ghost_shift: float  # as a fraction of the picture's side
     ghost_axis: int  # 0: down, 1: to the right
 
 
@@ -103,12 +103,12 @@ class Patient:
     stripped: bool  # without skull and scalp
     width: int
     height: int
-    facing: int  # of a sagittal slice: 1 looks to the left, -1 to the right
+    facing: int  # in a sagittal slice: 1 if the face is to the left, -1 if to the right
     span: tuple[float, float]  # the heights s that the scan covers, lowest and highest
     levels: Levels
     outline: NDArray[np.float64]  # amplitudes and phases of the outline's waves, (waves, 2)
-    fine: Array  # pattern of the cortex's folds, (layers, rows, columns), about normally distributed
-    coarse: Array  # pattern of slow variations of the tissue, (layers, rows, columns)
+    fine: Array  # noise pattern of the cortical folds, (layers, rows, columns), standard normal
+    coarse: Array  # the same for slow variations of the tissue
     ventricles: tuple[float, ...]  # width, length, height, distance from the middle, slant, asymmetry
     blobs: tuple[Blob, ...]
     scanner: Scanner
@@ -127,8 +127,8 @@ class Patient:
 class Frame:
     """The pixels' coordinates in the slices' frame, and other data that all slices of a patient share.
 
-    All arrays are float32 (height, width), the patterns (layers, height, width). Cached, because it is half
-    the work of a slice.
+    All arrays are float32 (height, width), the patterns (layers, height, width). Cached per patient, since it
+    is half the work of a slice.
     """
 
     def __init__(self, patient: Patient) -> None:
@@ -152,7 +152,7 @@ class Frame:
         self.bias: Array = np.asarray(bias, np.float32)
         self.fine: Array = _enlarge(patient.fine, (h, w))
         self.coarse: Array = _enlarge(patient.coarse, (h, w))
-        self.around = patient.tumor.around(self.p, self.q) if patient.tumor else None
+        self.tumor_middle = patient.tumor.middle_section(self.p, self.q) if patient.tumor else None
 
 
 def _enlarge(pattern: Array, shape: tuple[int, int]) -> Array:
@@ -160,14 +160,14 @@ def _enlarge(pattern: Array, shape: tuple[int, int]) -> Array:
     columns = _spline(pattern.shape[2], shape[1]).T
     tall = _spline(pattern.shape[1], shape[0]) @ pattern
     enlarged = np.empty((len(pattern), *shape), np.float32)
-    # In products so small that BLAS starts no threads for them, which on a busy machine wait for each other.
+    # In blocks so small that BLAS uses a single thread: several would contend on a busy machine.
     for top in range(0, shape[0], 48):
         enlarged[:, top : top + 48] = tall[:, top : top + 48] @ columns
     return enlarged
 
 
 def _spline(points: int, size: int) -> Array:
-    """Weights (size, points) of a cubic B-spline that keep the variance of independent points."""
+    """Weights (size, points) of a cubic B-spline, scaled to keep the variance of independent points."""
     position = (np.arange(size) + 0.5) / size * (points - 3) + 1
     distance = np.abs(position[:, None] - np.arange(points)[None, :])
     near = 2 / 3 - distance**2 + distance**3 / 2
@@ -230,7 +230,7 @@ def make_patient(rng: np.random.Generator) -> Patient:
 
 
 def _draw_place(rng: np.random.Generator) -> Point:
-    """A point anywhere in the brain, not quite at its surface."""
+    """A random point in the brain, away from its surface (head's frame)."""
     while True:
         x, y, z = rng.uniform(-BRAIN, BRAIN, 3).tolist()
         if x * x + y * y + z * z < 0.78**2 and above_base(x, y, z) > 0.1:
@@ -294,17 +294,17 @@ def _draw_blobs(
     for side in (-1, 1):
         add((side * 0.36, -0.7, -0.3), (0.15, 0.15, 0.14), levels.fluid, inside=False)  # eyes
         add((side * 0.22, -0.06, -0.02), (0.09, 0.22, 0.13), levels.grey)  # basal ganglia and thalamus
-        if rng.random() < 0.55:  # choroid plexus, of one side or both, and not alike
+        if rng.random() < 0.55:  # choroid plexus, drawn independently for each side
             size = rng.uniform(0.03, 0.075)
             place = (side * rng.uniform(0.12, 0.2), rng.uniform(0.15, 0.32), rng.uniform(0.02, 0.14))
             add(place, (size, 1.6 * size, 1.3 * size), levels.choroid)
     add((0, -0.7, -0.42), (0.22, 0.2, 0.18), 0.02, inside=False)  # air of the nose
-    add((0, -0.1, -0.72), (0.12, 0.07, 0.3), 0.02, inside=False)  # and of the throat
+    add((0, -0.1, -0.72), (0.12, 0.07, 0.3), 0.02, inside=False)  # air of the throat
     add((0, -0.5, -0.72), (0.3, 0.32, 0.09), levels.muscle + 0.12, inside=False)  # tongue
     vessel = levels.vessel
     if sequence != "t1_contrast" and rng.random() < 0.35:
-        vessel = 0.85  # blood that flows in can be bright in any sequence
-    add((0, 0.83, 0.2), (0.045, 0.05, 0.5), vessel)  # the sinus at the back
+        vessel = 0.85  # inflowing blood can be bright in any sequence
+    add((0, 0.83, 0.2), (0.045, 0.05, 0.5), vessel)  # sagittal sinus
     for _ in range(int(rng.integers(3, 9))):
         thickness = float(rng.uniform(0.014, 0.032))
         axes = [thickness] * 3
@@ -320,10 +320,10 @@ def _draw_blobs(
     if rng.random() < 0.4:  # calcification of the pineal gland
         size = rng.uniform(0.02, 0.045)
         add((0, 0.22, 0.0), (size, size, size), float(rng.choice([0.03, 0.9])))
-    if rng.random() < 0.4:  # and of the fold between the halves
+    if rng.random() < 0.4:  # calcification of the falx
         size = rng.uniform(0.02, 0.05)
         add((0, rng.uniform(-0.6, 0.4), rng.uniform(0.4, 0.7)), (size, 2 * size, 2 * size), 0.9)
-    if rng.random() < 0.3:  # a cyst at the surface, of plain fluid
+    if rng.random() < 0.3:  # arachnoid cyst
         direction = rng.normal(0, 1, 3)
         direction[2] = abs(direction[2])
         x, y, z = (0.84 * direction / np.linalg.norm(direction)).tolist()

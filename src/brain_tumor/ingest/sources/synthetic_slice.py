@@ -11,18 +11,18 @@ from brain_tumor.ingest.sources.synthetic_tumor import INWARDS, Mask
 
 # Ellipsoids in the head's frame: center and half axes.
 CEREBELLUM = (0.0, 0.46, -0.44), (0.55, 0.34, 0.29)
-STEM = (0.0, 0.14, -0.42), (0.14, 0.13, 0.42)
-THIRD = (0.0, 0.0, -0.08), (0.022, 0.17, 0.13)  # the third and the fourth ventricle
-FOURTH = (0.0, 0.33, -0.4), (0.07, 0.05, 0.1)
+BRAIN_STEM = (0.0, 0.14, -0.42), (0.14, 0.13, 0.42)
+THIRD_VENTRICLE = (0.0, 0.0, -0.08), (0.022, 0.17, 0.13)
+FOURTH_VENTRICLE = (0.0, 0.33, -0.4), (0.07, 0.05, 0.1)
 SKULL, SCALP = 0.885, 0.94  # radii at which bone and skin begin
 
 
 @dataclass(frozen=True)
 class Section:
-    """A head at one height. Arrays are float32 (height, width) but for the coordinate that is the height."""
+    """A head at one height. Arrays are float32 (height, width); the coordinate along the stack is a float."""
 
     s: float
-    p: Array  # where the tissue at a pixel would be, had no tumor pushed it aside
+    p: Array  # position of a pixel's tissue before the tumor displaced it
     q: Array
     x: Coordinate  # the same in the head's frame
     y: Coordinate
@@ -41,7 +41,7 @@ def draw_slice(patient: Patient, z: float, rng: np.random.Generator) -> tuple[ND
         The slice, uint8 (height, width), and one boolean mask of that shape for each of the three labels. The
         regions are nested: label1 (the whole tumor) contains label2, which contains label0.
     """
-    section = _cut(patient, float(z))
+    section = _make_section(patient, float(z))
     image = _paint_brain(patient, section)
     _paint_ventricles(patient, section, image)
     if patient.stripped:
@@ -49,25 +49,25 @@ def draw_slice(patient: Patient, z: float, rng: np.random.Generator) -> tuple[ND
     else:
         np.copyto(image, _paint_skull(patient, section), where=~section.brain)
     _paint_blobs(patient, section, image)
-    tumor, around = patient.tumor, patient.frame.around
+    tumor, middle = patient.tumor, patient.frame.tumor_middle
     masks: list[Mask] = [np.zeros_like(section.brain)] * len(INWARDS)
-    if tumor is not None and around is not None:
-        masks = tumor.masks(around, z, section.fine, section.brain)
+    if tumor is not None and middle is not None:
+        masks = tumor.masks(middle, z, section.fine, section.brain)
         for label in INWARDS:  # from the outside in: each region is painted over the one around it
             region = tumor.regions[label]
             if region is not None and masks[label].any():
                 target = (patient.levels.tissue + region.level) + 0.04 * section.coarse + 0.03 * section.fine
                 image += (region.opacity * masks[label]).astype(np.float32) * (target - image)
-    return _take(patient, section, image, rng), masks
+    return _simulate_scanner(patient, section, image, rng), masks
 
 
-def _cut(patient: Patient, s: float) -> Section:
+def _make_section(patient: Patient, s: float) -> Section:
     frame, tumor = patient.frame, patient.tumor
     p, q = frame.p, frame.q
-    if tumor is not None and frame.around is not None:
+    if tumor is not None and frame.tumor_middle is not None:
         near = 1 - ((s - tumor.center[2]) / (2 * tumor.axes[2])) ** 2
         if near > 0 and tumor.pressure:
-            push = near * frame.around.push
+            push = near * frame.tumor_middle.push
             p = p - push * (p - tumor.center[0])
             q = q - push * (q - tumor.center[1])
     x, y, z = _to_head(patient, p, q, s)
@@ -76,7 +76,7 @@ def _cut(patient: Patient, s: float) -> Section:
     above = above_base(x, y, z)
     fine, coarse = _layer(frame.fine, s), _layer(frame.coarse, s)
     brain = above > 0.05 * coarse + 0.015 * fine
-    for ellipsoid in (CEREBELLUM, STEM):
+    for ellipsoid in (CEREBELLUM, BRAIN_STEM):
         inside = _within(x, y, z, *ellipsoid)
         if inside is not None:
             brain |= inside
@@ -99,7 +99,7 @@ def _layer(layers: Array, s: float) -> Array:
     position = (s + 1) / 2 * (len(layers) - 1)
     below = max(0, min(int(position), len(layers) - 2))
     turn = (position - below) * np.pi / 2
-    # Weights on a circle keep the contrast of the pattern between two layers.
+    # Weights whose squares add up to 1 keep the pattern's variance between two layers.
     lower, upper = float(np.cos(turn)), float(np.sin(turn))
     return np.asarray(lower * layers[below] + upper * layers[below + 1], np.float32)
 
@@ -117,17 +117,17 @@ def _within(x: Coordinate, y: Coordinate, z: Coordinate, center: Point, axes: Po
 
 
 def _paint_brain(patient: Patient, section: Section) -> Array:
-    """White matter, cortex and the fluid in its folds, cerebellum and brain stem, in the whole picture."""
+    """White matter, cortex, fluid in the sulci, cerebellum and brain stem, in the whole picture."""
     levels, depth = patient.levels, BRAIN - section.radius
-    # The folds are where the pattern crosses zero, and the deeper the narrower.
+    # The sulci are where the pattern crosses zero; they narrow with depth.
     fold = np.abs(section.fine)
     white = np.clip(3.5 * fold + (6 * depth - 2.1), 0, 1)
     np.minimum(white, np.clip((depth - 0.03) * 25, 0, 1), out=white)
     fluid = np.clip((0.34 - 1.3 * depth - fold) * 4, 0, 1)
     coordinates = section.x, section.y, section.z
-    cerebellum, stem = _within(*coordinates, *CEREBELLUM), _within(*coordinates, *STEM)
+    cerebellum, stem = _within(*coordinates, *CEREBELLUM), _within(*coordinates, *BRAIN_STEM)
     if cerebellum is not None:
-        # Its folds are finer, and fluid is between it and the rest of the brain.
+        # Its folds are finer, and fluid surrounds it.
         around = _within(*coordinates, CEREBELLUM[0], (0.575, 0.365, 0.305))
         if around is not None:
             fluid = np.where(around & (section.above > -0.1), 0.6, fluid)
@@ -145,18 +145,18 @@ def _paint_brain(patient: Patient, section: Section) -> Array:
 
 
 def _paint_ventricles(patient: Patient, section: Section, image: Array) -> None:
-    """The fluid in the middle: the gap between the halves, the bridge that joins them, and the ventricles."""
+    """The interhemispheric fissure, the corpus callosum and the ventricles."""
     levels, (x, y, z) = patient.levels, (section.x, section.y, section.z)
     width, length, height, distance, slant, asymmetry = patient.ventricles
     fluid = np.float32(levels.fluid)
     if not isinstance(x, float) or abs(x) < 0.16:
         middle = np.abs(x + 0.008 * section.coarse)
         arc = (y / 0.46) ** 2 + ((z - 0.02) / 0.36) ** 2
-        if not isinstance(x, float):  # a slice along the gap shows a half's inner side, not the gap
+        if not isinstance(x, float):  # a sagittal slice does not show the fissure
             np.copyto(image, fluid, where=(middle < 0.016) & (arc > 1) & (section.above > 0.14))
-        bridge = (middle < 0.14) & (arc > 0.72) & (arc < 1) & (z > 0.02)
-        np.copyto(image, np.float32(levels.white), where=bridge)
-    for center, axes in (THIRD, FOURTH):
+        corpus_callosum = (middle < 0.14) & (arc > 0.72) & (arc < 1) & (z > 0.02)
+        np.copyto(image, np.float32(levels.white), where=corpus_callosum)
+    for center, axes in (THIRD_VENTRICLE, FOURTH_VENTRICLE):
         inside = _within(x, y, z, center, axes)
         if inside is not None:
             np.copyto(image, fluid, where=inside)
@@ -173,7 +173,7 @@ def _paint_ventricles(patient: Patient, section: Section, image: Array) -> None:
 
 
 def _paint_skull(patient: Patient, section: Section) -> Array:
-    """Everything but the brain: fluid around it, bone, scalp, face and neck, and black air."""
+    """Everything except the brain: fluid around it, bone, scalp, face and neck, and black air."""
     levels, radius = patient.levels, section.radius
     fat = np.clip((section.fine - 0.6) * 2, 0, 1)
     image = levels.muscle + 0.07 * section.coarse + fat * (levels.scalp - levels.muscle) * 0.7
@@ -201,8 +201,10 @@ def _paint_blobs(patient: Patient, section: Section, image: Array) -> None:
         np.copyto(image, np.float32(blob.level), where=where)
 
 
-def _take(patient: Patient, section: Section, image: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Simulates the scanner: blur, uneven brightness, ghosts, noise, and the display window."""
+def _simulate_scanner(
+    patient: Patient, section: Section, image: Array, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Applies blur, the bias field, ghosts, noise, and the display window."""
     scanner = patient.scanner
     sharp = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))
     image = np.asarray(sharp.filter(ImageFilter.BoxBlur(scanner.blur)), np.float32)

@@ -18,13 +18,14 @@ REGIONS = 3  # regions of a tumor, one per label
 INWARDS = (1, 2, 0)  # labels from the outermost region to the innermost
 # A region of fewer pixels gets no box: an expert would not draw one either.
 SMALLEST_REGION = 10
-# Of a tumor's largest section, as a share of the picture's side, before its surface is made irregular.
+# Width of a tumor's largest section, as a fraction of the picture's side, before its surface is made
+# irregular.
 SMALLEST, LARGEST = 0.04, 0.55
-WITH_RING, WITH_CORE = 0.7, 0.95  # chance of label2, and of label0 where there is a label2
+WITH_RING, WITH_CORE = 0.7, 0.95  # probability of label2, and of label0 given label2
 
-# How often a tumor is brighter than the tissue, hardly different, darker, or a bright ring.
+# A tumor is brighter than the tissue, hardly different, darker, or a bright ring; by sequence, how often.
 KINDS = ("bright", "faint", "dark", "ring")
-SHARES: dict[str, tuple[float, float, float, float]] = {
+KIND_WEIGHTS: dict[str, tuple[float, float, float, float]] = {
     "t1": (0.2, 0.1, 0.6, 0.1),
     "t1_contrast": (0.62, 0.05, 0.03, 0.3),
     "t2": (0.85, 0.05, 0.03, 0.07),
@@ -38,34 +39,34 @@ class Region:
 
     shift: Point  # of its center, in half axes of the whole tumor
     scale: float  # of its size, relative to the whole tumor
-    level: float  # grey level by which it differs from the tissue
+    level: float  # difference of grey level from the tissue
     opacity: float  # 1 hides the tissue's own pattern, 0 leaves all of it
 
 
 @dataclass(frozen=True)
-class Around:
+class MiddleSection:
     """A tumor's middle section in a picture, float32 (height, width) each."""
 
-    dp: Array  # from the center, in half axes
+    dp: Array  # offset from the center, in half axes
     dq: Array
     square: Array  # squared distance from the center, in half axes
-    lobes: Array  # how far the surface is there, 1 on average
-    push: Array  # how far the tumor pushes the tissue aside, as a share of the distance from the center
+    lobes: Array  # distance of the surface in that direction, 1 on average
+    push: Array  # displacement of the tissue, as a fraction of the distance from the center
 
 
 @dataclass(frozen=True)
 class Tumor:
-    """A tumor. Lengths in half sizes of the head."""
+    """A tumor. Lengths are in half sizes of the head."""
 
     kind: str  # of KINDS
     center: Point
     axes: Point  # half axes of the whole tumor
     lobes: NDArray[np.float64]  # amplitudes and phases that make its surface irregular, (lobes, 2)
     roughness: float  # how much its surface follows the tissue's pattern
-    pressure: float  # how far it pushes the tissue aside
+    pressure: float  # the largest displacement of the tissue, see `MiddleSection.push`
     regions: tuple[Region | None, ...]  # by label
 
-    def around(self, p: Array, q: Array) -> Around:
+    def middle_section(self, p: Array, q: Array) -> MiddleSection:
         """The data that does not depend on the height, for pixels at p and q."""
         dp, dq = (p - self.center[0]) / self.axes[0], (q - self.center[1]) / self.axes[1]
         direction, square = np.arctan2(dq, dp), dp**2 + dq**2
@@ -73,16 +74,16 @@ class Tumor:
         for k, (amplitude, phase) in enumerate(self.lobes.tolist(), start=2):
             lobes += amplitude * np.cos(k * direction + phase)
         push = np.asarray(self.pressure * np.exp(-square / 3), np.float32)
-        return Around(dp, dq, square, lobes, push)
+        return MiddleSection(dp, dq, square, lobes, push)
 
-    def masks(self, around: Around, s: float, pattern: Array, brain: Mask) -> list[Mask]:
-        """The regions' sections at height s: a mask (height, width) for each label, empty if it is uncut.
+    def masks(self, middle: MiddleSection, s: float, pattern: Array, brain: Mask) -> list[Mask]:
+        """The regions' sections at height s: a boolean mask (height, width) for each label, possibly empty.
 
         Args:
-            around: The tumor's middle section.
+            middle: The tumor's middle section.
             s: The height.
             pattern: The tissue's pattern at that height, which makes the surface rough.
-            brain: Where the brain is: there is no tumor outside of it.
+            brain: The brain's mask, which limits the tumor.
         """
         masks: list[Mask] = [np.zeros_like(brain)] * REGIONS
         outer = brain
@@ -94,13 +95,13 @@ class Tumor:
             left = region.scale**2 - ((s - self.center[2]) / self.axes[2] - c) ** 2
             if left <= 0:
                 continue
-            square = around.square - (2 * a) * around.dp - (2 * b) * around.dq + (a * a + b * b)
-            surface = around.lobes + self.roughness * pattern
+            square = middle.square - (2 * a) * middle.dp - (2 * b) * middle.dq + (a * a + b * b)
+            surface = middle.lobes + self.roughness * pattern
             inside = (square < left * surface * np.abs(surface)) & outer
             if np.count_nonzero(inside) >= SMALLEST_REGION:
                 masks[label] = outer = inside
             else:
-                break  # what lies within it is smaller still
+                break  # the regions inside it are smaller still
         return masks
 
 
@@ -111,14 +112,14 @@ def draw_tumor(
 
     Args:
         rng: The random generator.
-        sequence: Determines the tumor's appearance, see SHARES.
+        sequence: The scan's sequence, see `KIND_WEIGHTS`.
         center: Its center, in the slices' frame.
         picture: Width and height in pixels: the tumor is about as wide as it is high.
-        zoom: Half of the picture's size for each half size of the head.
+        zoom: The head's size as a fraction of the picture's.
     """
-    kind = KINDS[rng.choice(len(KINDS), p=SHARES[sequence])]
-    # On a logarithmic scale, with more of the large: half of the boxes are wider than 0.3 of the picture. In
-    # real data sets it is 0.25 and 0.36.
+    kind = KINDS[rng.choice(len(KINDS), p=KIND_WEIGHTS[sequence])]
+    # On a logarithmic scale, skewed to large ones: the median box is 0.3 of the picture wide. In two real
+    # data sets it is 0.25 and 0.36.
     size = SMALLEST * (LARGEST / SMALLEST) ** float(rng.random() ** 0.33) / zoom
     stretch = float(np.exp(rng.normal(0, 0.18)))
     side = max(picture)
@@ -130,7 +131,7 @@ def draw_tumor(
     ring = float(rng.uniform(0.6, 0.92))
     core = ring * float(rng.uniform(0.7, 0.9) if kind == "ring" else rng.uniform(0.6, 0.92))
     levels = _draw_levels(rng, kind, sequence)
-    # The inner regions' centers are off the middle, yet as far as they stay within.
+    # The inner regions are off center, but stay inside the outer ones.
     direction = rng.normal(0, 1, 3)
     direction *= rng.uniform(0, 0.8) * (1 - ring) / np.linalg.norm(direction)
     further = rng.normal(0, 1, 3)
