@@ -130,7 +130,7 @@ class Display:
             return f"The run failed. {result.failure}{where}"
         why = (
             "failed"
-            if failed
+            if failed or self._failure
             else f"ended before it reported anything ({result.failure or 'kfp.local failed'})"
         )
         with open(log, encoding="utf-8", errors="replace") as file:

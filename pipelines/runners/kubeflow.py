@@ -113,7 +113,7 @@ class KubeflowRunner:
             time.sleep(POLL)
         self._last = run
         if self._workflow and run.state != "SUCCEEDED" and not self._workflow.terminated:
-            yield from self._say_what_failed(tasks, steps)
+            yield from self._say_what_failed(self._workflow, tasks, steps)
 
     def result(self) -> Result:
         """The run's result, with copies of the needed artifacts if it succeeded.
@@ -271,13 +271,15 @@ class KubeflowRunner:
                 text = f"pending for {LONG_PENDING / 60:.0f} minutes; {look} says why"
                 yield from teller.say(name, "", text)
 
-    def _say_what_failed(self, tasks: dict[str, Any], steps: dict[str, Step]) -> Iterator[Event]:
-        """Reports the first failed step, and fetches its log."""
+    def _say_what_failed(
+        self, workflow: Workflow, tasks: dict[str, Any], steps: dict[str, Step]
+    ) -> Iterator[Event]:
+        """Reports the first failed step, or else the first failed pod, and fetches its log."""
         failed = [(step.ended, name) for name, step in steps.items() if step.state == "failed"]
-        if not failed:
+        name = min(failed)[1] if failed else ""
+        step = steps[name] if name else workflow.failed_pod()
+        if step.state != "failed":
             return
-        name = min(failed)[1]
-        step = steps[name]
         # A step's sentence is its last word; in its log, the launcher's own lines bury it.
         said = SAID.match(step.why)
         text = said[2].strip() if said else ""
@@ -291,7 +293,7 @@ class KubeflowRunner:
             text = (
                 f"{step.why or 'no reason is known'}; {self._kubectl('logs -c main', step)} may have its log."
             )
-        yield Event("failed", tasks[name].title, text, time=step.ended)
+        yield Event("failed", tasks[name].title if name else "", text, time=step.ended)
 
     def _fetch_log(self, step: Step) -> bool:
         """Writes a step's log to the same place as a local run's; False if the log no longer exists."""

@@ -72,6 +72,16 @@ class Workflow:
                 return Step("running", began, 0.0, why, name)
         return Step()
 
+    def failed_pod(self) -> Step:
+        """The first pod that failed, even if it is not one of a task's, such as the driver of the whole run."""
+        failed = [node for nodes in self._nodes.values() for node in nodes if node["type"] == "Pod"]
+        failed = [node for node in failed if node.get("phase") in FAILED]
+        if not failed:
+            return Step()
+        first = min(failed, key=lambda node: str(node.get("finishedAt")))
+        began, ended = (_seconds(first.get(key)) for key in ("startedAt", "finishedAt"))
+        return Step("failed", began, ended, str(first.get("message", "")), self._pod_name(first))
+
     @cached_property
     def executions(self) -> dict[str, "Execution"]:
         """The executions of the steps that were not cached, by task."""

@@ -74,6 +74,9 @@ class Play:
         if self.terminate_at and self.moment >= self.terminate_at:
             self.state = "CANCELING" if self.moment == self.terminate_at else "FAILED"
             return
+        if "root-driver" in self.faults and self.moment > 1:
+            self.state = "FAILED"
+            return
         self.state = "RUNNING"
         done = [name for name, stages in self.stages.items() if stages[-1] in ("Succeeded", "Skipped")]
         failed = [name for name, stages in self.stages.items() if stages[-1] == "Failed"]
@@ -174,8 +177,12 @@ class Play:
         whole = {"SUCCEEDED": "Succeeded", "FAILED": "Failed"}.get(self.state, "Running")
         began = {"startedAt": _iso(BEGIN)}
         add("", "Retry", whole, "entrypoint", **began)
-        add("root-driver", "Retry", "Succeeded", "system-dag-driver", **began)
-        add("root-driver(0)", "Pod", "Succeeded", "system-dag-driver", **began)
+        fault = self.faults.get("root-driver")
+        driver = {**began, "message": fault.message, "finishedAt": _iso(self.now)} if fault else began
+        for path, kind in (("root-driver", "Retry"), ("root-driver(0)", "Pod")):
+            add(path, kind, "Failed" if fault else "Succeeded", "system-dag-driver", **driver)
+        if fault:
+            return found
         add("root", "Retry", whole, "root", **began)
         add("root(0)", "DAG", whole, "root", **began)
         for name, stages in self.stages.items():
@@ -229,7 +236,7 @@ class Play:
         for node in self.nodes().values():
             name = f"{self.name}-{node['templateName']}-{node['id'].rsplit('-', 1)[-1]}"
             if node["type"] == "Pod" and name == pod:
-                task = node["name"].split(".")[2].removesuffix("(0)")
+                task = node["name"].split(".")[1:3][-1].removesuffix("(0)")
                 return self.faults[task].log if task in self.faults else "a log\n"
         return None
 

@@ -253,6 +253,13 @@ def test_a_killed_step_says_why(
     assert caught.value.bad_input == ("Bad input" in message)
 
 
+def test_a_run_whose_driver_fails_says_why(server: Kubeflow, tmp_path: Path) -> None:
+    log = "F1129 main.go:79] KFP driver: failed to get the MLMD context: connection refused\n"
+    server.faults["root-driver"] = Fault("main: Error (exit code 1)", log=log)
+    with pytest.raises(RunError, match=r"(?s)^A step failed\. The end of its log \(.*connection refused"):
+        start(tmp_path)
+
+
 def test_a_terminated_run_says_so(server: Kubeflow, tmp_path: Path) -> None:
     server.terminate_at = 8
     with pytest.raises(
