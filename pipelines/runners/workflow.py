@@ -73,7 +73,7 @@ class Workflow:
         return Step()
 
     def failed_pod(self) -> Step:
-        """The first pod that failed, even if it is not one of a task's, such as the driver of the whole run."""
+        """The first pod that failed, even if it is not a task's, such as the driver of the run."""
         failed = [node for nodes in self._nodes.values() for node in nodes if node["type"] == "Pod"]
         failed = [node for node in failed if node.get("phase") in FAILED]
         if not failed:
