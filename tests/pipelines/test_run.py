@@ -74,8 +74,7 @@ def artifacts(first: Outcome) -> dict[str, Path]:
 
 
 def test_every_step_runs_once(first: Outcome) -> None:
-    assert len(first.executed) == len(STEPS)
-    assert set(first.executed) == STEPS
+    assert len(first.executed) == len(STEPS) and set(first.executed) == STEPS
     assert first.cached == []
     assert list(first.history[0]["executed"]) == first.executed
     assert ": 14 steps run, 0 cached" in first.stdout
@@ -255,8 +254,7 @@ def test_the_registry_gets_the_final_model_once(root: Path, first: Outcome, seco
     assert len(runs) == len(set(runs))
     # Two test patients are too few to show that it is better than the constant baseline.
     report = "brain-tumor/1 is the challenger. Whether it is as good as the constant baseline"
-    assert report in first.stderr
-    assert report in second.stderr
+    assert report in first.stderr and report in second.stderr
 
 
 @pytest.mark.heavy
