@@ -14,7 +14,7 @@ from brain_tumor.model.saving import load_model
 from brain_tumor.training.train import train
 from tests.unit.trainings import changed_weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 # By phase: its start, the trainable heads, and the number of trainable layers of the backbone's 175.
 # The shared tiny configuration freezes a part in phase 1, where the default one unfreezes everything.
