@@ -8,9 +8,11 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
@@ -174,12 +176,27 @@ def prepare(
     configs: StepConfigs, overrides: list[str], runs: Path, target: Target, folder: Path, name: str = ""
 ) -> Job:
     """Names a run that has no name yet, and compiles its pipeline into a folder."""
-    name = name or run_name(overrides, datetime.now())
     tag = image_tag()
-    compiled = folder / f"{name}.yaml"
-    compile_pipeline(target, tag, configs, compiled)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as scratch:
+        draft = Path(scratch) / "pipeline.yaml"
+        compile_pipeline(target, tag, configs, draft)
+        if name:
+            shutil.copyfile(draft, folder / f"{name}.yaml")
+        else:
+            name = _write_new(folder, run_name(overrides, datetime.now()), draft.read_bytes())
     parameters = {ABOUT: " ".join(overrides) or DEFAULTS, **configs.parameters()}
-    return Job(name, target, tag, compiled, parameters, overrides, runs, configs)
+    return Job(name, target, tag, folder / f"{name}.yaml", parameters, overrides, runs, configs)
+
+
+def _write_new(folder: Path, first: str, content: bytes) -> str:
+    """Writes a run's file under a name that no other run has, not even one started at the same moment."""
+    for number in count(1):
+        name = f"{first}-{number}" if number > 1 else first
+        with suppress(FileExistsError), open(folder / f"{name}.yaml", "xb") as file:
+            file.write(content)
+            return name
+    raise AssertionError("there is always another name")
 
 
 def _copy_report(page: Path, runs: Path, kind: str = "") -> Path:

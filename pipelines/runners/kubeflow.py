@@ -31,7 +31,7 @@ POLL = 3.0
 # changed.
 LOOK_AGAIN = 30.0
 # Seconds that a step may be pending without a known reason.
-LONG_PENDING = 300.0
+LONG_PENDING = 120.0
 FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # The number of earlier runs that are searched for cached results.
@@ -107,7 +107,8 @@ class KubeflowRunner:
                 self._workflow = yield from self._patiently(lambda: self._read_workflow(self._id))
                 steps = {name: self._workflow.step(name) for name in tasks}
                 yield from teller.tell(steps)
-                yield from self._say_what_waits(teller, steps)
+                yield from _say_what_is_retried(teller, steps)
+                yield from self._say_what_waits(teller, steps | {"": self._workflow.driver()})
             if run.state in FINAL:
                 break
             time.sleep(POLL)
@@ -281,9 +282,7 @@ class KubeflowRunner:
         if step.state != "failed":
             return
         # A step's sentence is its last word; in its log, the launcher's own lines bury it.
-        said = SAID.match(step.why)
-        text = said[2].strip() if said else ""
-        self._bad_input = bool(said and said[1])
+        text, self._bad_input = _sentence(step.why)
         if "OOMKilled" in step.why:
             text = (
                 "it was out of memory; give it more (placement, memory_limit) in "
@@ -328,6 +327,21 @@ class KubeflowRunner:
 
     def _link(self) -> str:
         return f"{self._dashboard()}/#/runs/details/{self._id}"
+
+
+def _sentence(why: str) -> tuple[str, bool]:
+    """A step's own last words from Argo's message, empty if it has none, and whether its input was bad."""
+    said = SAID.match(why)
+    return (said[2].strip(), bool(said[1])) if said else ("", False)
+
+
+def _say_what_is_retried(teller: Teller, steps: dict[str, Step]) -> Iterator[Event]:
+    """Reports the failed attempts of steps that were started again."""
+    for name, step in steps.items():
+        for attempt, why in enumerate(step.failures, start=1):
+            reason = (_sentence(why)[0] or why or "no reason is known").rstrip(".")
+            text = f"attempt {attempt} failed and is repeated: {reason}"
+            yield from teller.say(name, f"attempt {attempt}", text)
 
 
 def _called(name: str) -> str:

@@ -21,6 +21,7 @@ class Step:
         ended: When it ended.
         why: The cluster's reason why it is pending or failed, if known.
         pod: The name of its pod or job.
+        failures: The cluster's reasons why earlier attempts failed, the oldest first.
     """
 
     state: State = "waiting"
@@ -28,6 +29,7 @@ class Step:
     ended: float = 0.0
     why: str = ""
     pod: str = ""
+    failures: tuple[str, ...] = ()
 
 
 class Teller:
@@ -61,10 +63,10 @@ class Teller:
                 yield Event("end", title, time=step.ended)
 
     def say(self, name: str, topic: str, text: str) -> Iterator[Event]:
-        """A message about a step, once per topic."""
+        """A message about a step, or without a name about the run, once per topic."""
         if (name, topic) not in self._words:
             self._words.add((name, topic))
-            yield Event("message", self._tasks[name].title, text)
+            yield Event("message", self._tasks[name].title if name else "the run", text)
 
     def has_said(self, name: str) -> bool:
         """Whether there was a message about a step."""

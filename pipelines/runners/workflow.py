@@ -57,20 +57,30 @@ class Workflow:
         pod = pods[-1] if pods else {}
         why, name = str(pod.get("message", "")), self._pod_name(pod) if pod else ""
         began, ended = (_seconds(pod.get(key)) for key in ("startedAt", "finishedAt"))
+        failures = tuple(str(node.get("message", "")) for node in pods[:-1] if node.get("phase") in FAILED)
         if any(node.get("phase") in FAILED for node in (driver, whole, executor)):
-            return Step("failed", began, ended, why, name)
+            return Step("failed", began, ended, why, name, failures)
         match executor.get("phase"):
             case "Skipped":
                 ended = _seconds(executor.get("finishedAt"))
                 return Step("cached", ended, ended)
             case "Succeeded":
-                return Step("done", _seconds(pods[0].get("startedAt")), ended, why, name)
+                return Step("done", _seconds(pods[0].get("startedAt")), ended, why, name, failures)
         match pod.get("phase"):
             case "Pending":
-                return Step("pending", began, 0.0, why, name)
+                return Step("pending", began, 0.0, why, name, failures)
             case "Running" if executor:
-                return Step("running", began, 0.0, why, name)
+                return Step("running", began, 0.0, why, name, failures)
         return Step()
+
+    def driver(self) -> Step:
+        """The state of the run's own driver, without which no step begins: pending, or done."""
+        nodes = self._nodes.get(f"{self.name}.root-driver", [])
+        pending = [node for node in nodes if node["type"] == "Pod" and node.get("phase") == "Pending"]
+        if not pending:
+            return Step("done")
+        why = str(pending[-1].get("message", ""))
+        return Step("pending", _seconds(pending[-1].get("startedAt")), 0.0, why, self._pod_name(pending[-1]))
 
     def failed_pod(self) -> Step:
         """The first pod that failed, even if it is not a task's, such as the driver of the run."""

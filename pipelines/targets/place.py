@@ -5,6 +5,7 @@ from collections.abc import Callable
 from kfp import dsl
 
 from brain_tumor.config import DirectoryDataset, StepConfigs
+from brain_tumor.runtime import environment
 from pipelines.targets.target import Kind, Placement, Target
 
 # How long a step may be retried, from its first attempt's start: a month. With Kubeflow's default of an hour,
@@ -31,6 +32,9 @@ def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
             task.set_retry(target.retries, backoff_max_duration=RETRYING)
         for name, value in target.environment.items():
             task.set_env_variable(name, value)
+        if target.runner == "kubeflow" and target.dashboard:
+            page = f"{target.dashboard.rstrip('/')}/#/runs/details/{{run}}"
+            task.set_env_variable(environment.RUN_PAGE, page)
         machine = target.machine(kind)
         _set_resources(task, machine)
         _set_pod(task, target, machine)

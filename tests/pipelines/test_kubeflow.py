@@ -204,7 +204,7 @@ def test_a_long_wait_without_a_reason_names_the_command_to_find_it(
     pod = f"{play.name}-retry-system-container-impl-{pods[0]['id'].rsplit('-', 1)[-1]}"
     # The stand-in's clock started long ago.
     assert (
-        f"ingest: pending for 5 minutes; kubectl describe pod -n kubeflow {pod} says why"
+        f"ingest: pending for 2 minutes; kubectl describe pod -n kubeflow {pod} says why"
         in capsys.readouterr().err
     )
 

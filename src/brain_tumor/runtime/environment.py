@@ -5,6 +5,8 @@ They are kept out of cache keys: they are not parameters, and the compiled pipel
 
 RUN = "BRAIN_TUMOR_RUN"
 """The pipeline run's name."""
+RUN_PAGE = "BRAIN_TUMOR_RUN_PAGE"
+"""The address of the pipeline run's page, with {run} instead of its name, for people who look at MLflow."""
 OVERRIDES = "BRAIN_TUMOR_OVERRIDES"
 """The run's overrides, for display."""
 IMAGE = "BRAIN_TUMOR_IMAGE"

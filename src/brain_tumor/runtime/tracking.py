@@ -355,7 +355,11 @@ def _create(client: Any, name: str) -> str:
     if (oldest := _find(client, name)) != run.id:
         client.delete_run(run.id)
         return oldest
-    run.log_params({"overrides": os.environ.get(environment.OVERRIDES) or "none"})
+    if (overrides := os.environ.get(environment.OVERRIDES)) is not None:
+        run.log_params({"overrides": overrides or "none"})
+    if page := os.environ.get(environment.RUN_PAGE):
+        # MLflow shows this tag as the run's description, as Markdown.
+        run.set_tags({"mlflow.note.content": f"[The pipeline run]({page.replace('{run}', name)})"})
     return run.id
 
 
