@@ -156,6 +156,13 @@ def test_bad_input_is_not_retried(small: Resources) -> None:
     assert data["executor"]  # the rest is kept
 
 
+def test_argo_looks_at_a_workflow_every_two_seconds(small: Resources) -> None:
+    [container] = small["Deployment/workflow-controller"]["spec"]["template"]["spec"]["containers"]
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    assert environment["DEFAULT_REQUEUE_TIME"] == "2s"
+    assert environment["TRANSIENT_ERROR_PATTERN"] and container["image"]  # the rest is kept
+
+
 def test_the_object_store_gets_time_to_start(small: Resources) -> None:
     [container] = small["Deployment/seaweedfs"]["spec"]["template"]["spec"]["containers"]
     probe = container["startupProbe"]
@@ -198,6 +205,7 @@ def test_only_these_of_upstreams_resources_are_removed_or_changed(
     assert {name for name in set(theirs) & set(ours) if theirs[name] != ours[name]} == {
         "Deployment/ml-pipeline",
         "Deployment/seaweedfs",
+        "Deployment/workflow-controller",
         "ConfigMap/workflow-controller-configmap",
     }
 

@@ -32,12 +32,14 @@ class Fault:
         waits: The number of moments for which the pod is pending with that message before it continues.
         fails: Whether it fails with that message.
         log: The pod's log; None if the pod is deleted.
+        attempts: Argo's messages about its earlier attempts, which failed.
     """
 
     message: str
     waits: int = 0
     fails: bool = False
     log: str | None = None
+    attempts: tuple[str, ...] = ()
 
 
 @dataclass
@@ -74,10 +76,13 @@ class Play:
         if self.terminate_at and self.moment >= self.terminate_at:
             self.state = "CANCELING" if self.moment == self.terminate_at else "FAILED"
             return
-        if "root-driver" in self.faults and self.moment > 1:
+        driver = self.faults.get("root-driver", Fault(""))
+        if driver.fails and self.moment > 1:
             self.state = "FAILED"
             return
         self.state = "RUNNING"
+        if self.moment <= driver.waits:
+            return
         done = [name for name, stages in self.stages.items() if stages[-1] in ("Succeeded", "Skipped")]
         failed = [name for name, stages in self.stages.items() if stages[-1] == "Failed"]
         for name, task in self.spec.root.dag.tasks.items():
@@ -178,11 +183,18 @@ class Play:
         began = {"startedAt": _iso(BEGIN)}
         add("", "Retry", whole, "entrypoint", **began)
         fault = self.faults.get("root-driver")
-        driver = {**began, "message": fault.message, "finishedAt": _iso(self.now)} if fault else began
-        for path, kind in (("root-driver", "Retry"), ("root-driver(0)", "Pod")):
-            add(path, kind, "Failed" if fault else "Succeeded", "system-dag-driver", **driver)
-        if fault:
+        if fault and (fault.fails or self.moment <= fault.waits):
+            outer, phase = ("Failed", "Failed") if fault.fails else ("Running", "Pending")
+            about = {
+                **began,
+                "message": fault.message,
+                **({"finishedAt": _iso(self.now)} if fault.fails else {}),
+            }
+            add("root-driver", "Retry", outer, "system-dag-driver", **began)
+            add("root-driver(0)", "Pod", phase, "system-dag-driver", **about)
             return found
+        add("root-driver", "Retry", "Succeeded", "system-dag-driver", **began)
+        add("root-driver(0)", "Pod", "Succeeded", "system-dag-driver", **began)
         add("root", "Retry", whole, "root", **began)
         add("root(0)", "DAG", whole, "root", **began)
         for name, stages in self.stages.items():
@@ -220,7 +232,10 @@ class Play:
         outer = last if last in ("Succeeded", "Failed") else "Running"
         template = "retry-system-container-impl"
         add(f"root.{name}.executor", "Retry", outer, template, **about)
-        add(f"root.{name}.executor(0)", "Pod", last, template, **about)
+        for attempt, why in enumerate(fault.attempts):
+            failed = {"startedAt": _iso(times["Pending"]), "finishedAt": began, "message": why}
+            add(f"root.{name}.executor({attempt})", "Pod", "Failed", template, **failed)
+        add(f"root.{name}.executor({len(fault.attempts)})", "Pod", last, template, **about)
 
     def _node_id(self, name: str) -> str:
         """Argo's node id: the workflow's name and the FNV-1a hash of the node's name."""

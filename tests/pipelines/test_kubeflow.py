@@ -209,6 +209,31 @@ def test_a_long_wait_without_a_reason_names_the_command_to_find_it(
     )
 
 
+def test_a_run_that_waits_for_its_driver_names_the_command_to_find_out_why(
+    server: Kubeflow,
+    uploads: Uploads,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server.faults["root-driver"] = Fault("PodInitializing", waits=4)
+    monkeypatch.setattr(kubeflow, "LOOK_AGAIN", 0.0)
+    start(tmp_path)
+    said = re.findall(r"^        the run: pending for 2 minutes; kubectl .*", capsys.readouterr().err, re.M)
+    assert len(said) == 1 and re.search(r"-n kubeflow brain-tumor-\S+-system-dag-driver-\d+ says", said[0])
+
+
+def test_a_repeated_step_says_why(
+    server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = "main: Error (exit code 1): s3://b/a: the bucket's service failed; try again.\n", "pod deleted"
+    server.faults["ingest"] = Fault("", attempts=messages)
+    start(tmp_path)
+    stderr = capsys.readouterr().err
+    first = "ingest: attempt 1 failed and is repeated: s3://b/a: the bucket's service failed; try again\n"
+    assert stderr.count(first) == stderr.count("attempt 2 failed and is repeated: pod deleted\n") == 1
+
+
 def test_a_failed_step_shows_the_end_of_its_log(server: Kubeflow, tmp_path: Path) -> None:
     log = "".join(f"line {number}\n" for number in range(40)) + "images/3.jpg is not an image; delete it.\n"
     server.faults["ingest"] = Fault("main: Error (exit code 2)", fails=True, log=log)
@@ -255,7 +280,7 @@ def test_a_killed_step_says_why(
 
 def test_a_run_whose_driver_fails_says_why(server: Kubeflow, tmp_path: Path) -> None:
     log = "F1129 main.go:79] KFP driver: failed to get the MLMD context: connection refused\n"
-    server.faults["root-driver"] = Fault("main: Error (exit code 1)", log=log)
+    server.faults["root-driver"] = Fault("main: Error (exit code 1)", fails=True, log=log)
     with pytest.raises(RunError, match=r"(?s)^A step failed\. The end of its log \(.*connection refused"):
         start(tmp_path)
 

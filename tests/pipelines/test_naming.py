@@ -1,8 +1,12 @@
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+from brain_tumor.configure import configure
 from pipelines.naming import LONGEST, run_name
+from pipelines.run import prepare
+from pipelines.targets.target import load_target
 
 TIME = datetime(2026, 5, 4, 13, 2, 1)
 
@@ -40,3 +44,13 @@ def test_runs_that_differ_in_their_last_override_differ_in_what_the_dashboard_sh
     shared = ["dataset.train_patients=4", "dataset.valid_patients=2", "model.image_size=32"]
     rates = [[*shared, f"phases.phase3_finetune.learning_rate={rate}"] for rate in ("1e-4", "3e-5")]
     assert len({run_name(overrides, TIME)[:25] for overrides in rates}) == 2
+
+
+def test_runs_started_at_the_same_moment_have_different_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.run.run_name", lambda overrides, time: run_name(overrides, TIME))
+    configs, target = configure([]), load_target("local")
+    jobs = [prepare(configs, [], tmp_path, target, tmp_path / "pipelines") for _ in range(3)]
+    assert [job.name for job in jobs] == [f"quick-0504-130201{end}" for end in ("", "-2", "-3")]
+    assert {job.compiled for job in jobs} == set((tmp_path / "pipelines").iterdir())

@@ -75,6 +75,7 @@ def test_a_training_is_nested_in_the_pipelines_run(
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
     monkeypatch.setenv(environment.RUN, "quick-0504-130201")
     monkeypatch.setenv(environment.OVERRIDES, "seed=1")
+    monkeypatch.setenv(environment.RUN_PAGE, "http://127.0.0.1:8080/#/runs/details/{run}")
     monkeypatch.setenv(environment.EVENTS, str(tmp_path / "events.jsonl"))
     with open_run("phase1_box") as run:
         run.log_params({"phase": {"learning_rate": 1e-4, "heads": ["labels"]}, "seed": 0})
@@ -97,6 +98,8 @@ def test_a_training_is_nested_in_the_pipelines_run(
     assert found_parent.info.run_id == parent.id
     assert found_parent.data.params == {"overrides": "seed=1"}
     assert "mlflow.parentRunId" not in found_parent.data.tags
+    link = "http://127.0.0.1:8080/#/runs/details/quick-0504-130201"
+    assert found_parent.data.tags["mlflow.note.content"] == f"[The pipeline run]({link})"
     assert child.data.params == {"phase.learning_rate": "0.0001", "phase.heads": "['labels']", "seed": "0"}
     history = client.get_metric_history(child.info.run_id, "val_boxes_iou")
     assert [(point.step, point.value) for point in history] == [(1, 0.25), (2, 0.5)]
