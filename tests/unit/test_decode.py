@@ -40,7 +40,7 @@ def test_an_image_that_only_pillow_decodes_is_left_out_of_the_records(
 
     records = build_tfrecords(CONFIG, dataset, tmp_path / "records")
 
-    assert "train/volume_1_slice_1.jpg cannot be decoded (" in caplog.text
+    assert "TensorFlow cannot decode train/volume_1_slice_1.jpg (" in caplog.text
     assert records.manifest.left_out == ["train/volume_1_slice_1.jpg"]
     assert sorted(read(records, "train")) == [
         "volume_1_slice_2.jpg",

@@ -279,7 +279,7 @@ def test_records_that_do_not_agree_with_the_dataset_are_an_error(
     (own_dataset.path / "manifest.json").write_text(json.dumps(manifest))
 
     with pytest.raises(
-        DamagedError, match=r"do not fit the manifest.*test/volume_4_slice_1\.jpg is in valid"
+        DamagedError, match=r"do not match the manifest.*test/volume_4_slice_1\.jpg is in valid"
     ):
         build_tfrecords(CONFIG, open_dataset(own_dataset.path), tmp_path / "out" / "records")
 

@@ -29,9 +29,9 @@ from brain_tumor.records.statistics import Tally
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
 
-# Fewer images are written faster than other processes start.
-IMAGES_WORTH_WORKERS = 5000
-NAMED_SHARDS = 3
+# With fewer images, starting worker processes takes longer than writing.
+MIN_IMAGES_FOR_WORKERS = 5000
+MAX_NAMED_SHARDS = 3
 
 
 def build_tfrecords(
@@ -39,9 +39,8 @@ def build_tfrecords(
 ) -> Records:
     """Writes a dataset's images and boxes as TFRecords and publishes a records artifact.
 
-    An image that TensorFlow cannot decode is left out with a warning.
-
-    The same dataset and config give the same bytes, whatever the number of workers.
+    Images that TensorFlow cannot decode are left out with a warning. The same dataset and config give the
+    same bytes for any number of workers.
 
     Args:
         config: The step's config.
@@ -52,9 +51,9 @@ def build_tfrecords(
     Raises:
         InputError: A split has no images left, too many images cannot be decoded, or the dataset's images
             have changed since it was published.
-        RuntimeError: A shard could not be written, or was read back with different content.
+        RuntimeError: A shard could not be written, or its content differs when read back.
     """
-    # Imported late: TensorFlow's import takes seconds, which a step that fails before should not spend.
+    # Imported here: TensorFlow's import takes seconds, which an earlier failure should not cost.
     from brain_tumor.records.decode import leave_out_undecodable
     from brain_tumor.records.verify import read_back
 
@@ -62,12 +61,12 @@ def build_tfrecords(
     per_shard = config.images_per_shard
     with create_records(output) as draft:
         files = write_shards(dataset, per_shard, draft.path, workers)
-        rest = leave_out_undecodable(dataset, files)
-        if rest is not dataset:
-            _check_splits(rest)
+        decodable = leave_out_undecodable(dataset, files)
+        if decodable is not dataset:
+            _check_splits(decodable)
             for file in files:
                 file.unlink()
-            dataset = rest
+            dataset = decodable
             write_shards(dataset, per_shard, draft.path, workers)
         counts = dataset.manifest.counts
         tally = Tally(dataset.manifest.labels)
@@ -114,42 +113,42 @@ def _check_splits(dataset: Dataset) -> None:
 def write_shards(
     dataset: Dataset, images_per_shard: int, folder: Path, workers: int | None = None
 ) -> list[Path]:
-    """Writes the TFRecord files of all splits in parallel, and returns their names.
+    """Writes the TFRecord files of all splits in parallel, and returns their paths.
 
     Args:
         dataset: The dataset artifact.
         images_per_shard: Maximum number of images per file.
         folder: Where to write the files.
-        workers: The number of writing processes. None means one per available processor, or only this process
-            if there are few images.
+        workers: The number of worker processes. None means one per processor, or this process alone for few
+            images.
 
     Raises:
-        InputError: An image has changed or disappeared since the dataset was published; or a process was
-            killed, for example when out of memory.
+        InputError: An image has changed or was deleted since the dataset was published; or a worker process
+            was killed, for example when out of memory.
         OSError: Reading or writing failed, see `FIXABLE_ERRORS`.
-        RuntimeError: A shard could not be written for another reason; the error names it.
+        RuntimeError: A shard could not be written for another reason; the message names the shard.
     """
     if workers is None:
-        workers = joblib.cpu_count() if dataset.image_count >= IMAGES_WORTH_WORKERS else 1
+        workers = joblib.cpu_count() if dataset.image_count >= MIN_IMAGES_FOR_WORKERS else 1
     unfinished = set()
 
     def tasks() -> Iterator[Any]:
-        # joblib prefetches a few tasks, so only a few shards are in memory.
+        # joblib takes only a few tasks ahead, so only a few shards are in memory.
         for shard in cut_into_shards(dataset, images_per_shard):
             unfinished.add(shard.name)
             yield joblib.delayed(write_shard)(shard, dataset.image_folder, folder)
 
     with Progress("Writing records", dataset.image_count, "images") as progress:
         try:
-            # Always closed at once: no process must write to a folder that is being removed.
+            # Closed even after an error: no worker may write to a folder that is being removed.
             with closing(joblib.Parallel(workers, return_as="generator_unordered")(tasks())) as written:
                 for name, images in written:
                     unfinished.remove(name)
                     progress.update(images)
         except BrokenProcessPool as error:
-            names = ", ".join(sorted(unfinished)[:NAMED_SHARDS])
+            names = ", ".join(sorted(unfinished)[:MAX_NAMED_SHARDS])
             raise InputError(
-                f"A process died (out of memory?) while it wrote one of {names}; give this step more memory, "
+                f"A process died (out of memory?) while writing one of {names}; give this step more memory, "
                 "or lower records.images_per_shard."
             ) from error
     return [folder / name for split in SPLITS for name in split_shard_names(dataset, split, images_per_shard)]

@@ -1,6 +1,6 @@
 """Checks that TensorFlow can decode the records' images.
 
-Pillow, which ingest uses, reads some damaged JPEGs that TensorFlow rejects, and an error during a training
+Pillow, which ingest uses, reads some damaged JPEGs that TensorFlow rejects, and an error during training
 would not name the image.
 """
 
@@ -20,40 +20,40 @@ from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.progress import Progress
 from brain_tumor.runtime.text import display_name
 
-QUOTED_IMAGES = 3
-IMAGES_AT_ONCE = 256
+MAX_NAMED_IMAGES = 3
+DECODE_BATCH = 256
 
 
 def leave_out_undecodable(dataset: Dataset, files: list[Path]) -> Dataset:
-    """Returns the dataset without the images that TensorFlow cannot decode; a warning names each.
+    """Returns the dataset without the images that TensorFlow cannot decode; logs a warning for each.
 
     Args:
-        dataset: The dataset.
-        files: Its records.
+        dataset: The dataset artifact.
+        files: Its TFRecord files.
 
     Raises:
-        InputError: There are more of them than the `max_bad_fraction` of the dataset's config allows.
+        InputError: There are more of them than `dataset.max_bad_fraction` allows.
     """
     problems = _find_undecodable(dataset, files)
     if not problems:
         return dataset
-    sentences = [f"{display_name(name)} cannot be decoded ({why})" for name, why in problems.items()]
+    sentences = [f"TensorFlow cannot decode {display_name(name)} ({why})" for name, why in problems.items()]
     limit = dataset.manifest.config["max_bad_fraction"]
     share = len(problems) / dataset.image_count
     if share > limit:
-        quoted = ", ".join(sentences[:QUOTED_IMAGES])
+        quoted = ", ".join(sentences[:MAX_NAMED_IMAGES])
         raise InputError(
-            f"{len(problems)} of {dataset.image_count} images ({share:.1%}) of {dataset.path} are lost, more "
-            f"than dataset.max_bad_fraction allows ({limit:.1%}): {quoted}; fix the export or raise the "
-            "limit, then run ingest again."
+            f"{len(problems)} of {dataset.image_count} images ({share:.1%}) of {dataset.path} cannot be "
+            f"decoded, more than dataset.max_bad_fraction allows ({limit:.1%}): {quoted}; fix the export or "
+            "raise the limit, then run ingest again."
         )
     for sentence in sentences:
-        logging.warning("%s by TensorFlow, and is left out.", sentence)
+        logging.warning("%s; the image is left out.", sentence)
     return dataset.without(list(problems))
 
 
 def _find_undecodable(dataset: Dataset, files: list[Path]) -> dict[str, str]:
-    """The reasons of images that cannot be decoded, by source_id."""
+    """Maps the source_id of each image that cannot be decoded to the reason."""
     channels = 1 if dataset.manifest.grey else 3
 
     def decode(example: dict[str, Any]) -> str:
@@ -61,7 +61,7 @@ def _find_undecodable(dataset: Dataset, files: list[Path]) -> dict[str, str]:
             shape = decode_image(example["encoded"], channels).shape
         except tf.errors.OpError as error:
             return str(error.message).rpartition("}} ")[2].split("[Op:")[0].strip(" .")
-        return "" if shape[:2] == (example["height"], example["width"]) else "it has another size there"
+        return "" if shape[:2] == (example["height"], example["width"]) else "its size differs from Pillow's"
 
     problems: dict[str, str] = {}
     with (
@@ -70,11 +70,11 @@ def _find_undecodable(dataset: Dataset, files: list[Path]) -> dict[str, str]:
         tf.device("CPU"),
     ):
         examples = _read_examples(files, len(dataset.manifest.labels))
-        while some := list(itertools.islice(examples, IMAGES_AT_ONCE)):
-            for example, problem in zip(some, pool.map(decode, some), strict=True):
+        while batch := list(itertools.islice(examples, DECODE_BATCH)):
+            for example, problem in zip(batch, pool.map(decode, batch), strict=True):
                 if problem:
                     problems[example["source_id"].decode()] = problem
-            progress.update(len(some))
+            progress.update(len(batch))
     return problems
 
 

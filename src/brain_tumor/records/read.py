@@ -14,24 +14,24 @@ from brain_tumor.runtime.errors import DamagedError
 
 
 def load_split(records: Records, split: Split, image_size: int) -> tf.data.Dataset:
-    """Reads the examples of a split in their order on disk, decoded and letterboxed.
+    """Reads the examples of a split in order, decoded and letterboxed.
 
     Returns:
-        A data set of dicts: `image` uint8 (size, size, channels), `labels` float32 (num_classes,), `boxes`
-        float32 (num_classes, 4) normalized to 0..1 of the letterboxed image, an absent class a row of zeros,
-        and `source_id`, `filename`, `patient_id`, `slice`, `height`, `width` of the original. There is 1
-        channel if all images are grey, otherwise 3.
+        Dicts: `image` uint8 (size, size, channels), `labels` float32 (num_classes,), `boxes` float32
+        (num_classes, 4) normalized to 0..1 of the letterboxed image, zeros for absent classes; and
+        `source_id`, `filename`, `patient_id`, `slice`, `height`, `width` of the original image. Channels: 1
+        if all images are grey, otherwise 3.
 
     Raises:
         InputError: The records have no such split.
     """
-    # With a known cardinality Keras need not read an epoch to learn its length.
+    # Otherwise Keras would read a whole epoch to find its length.
     serialized = tf.data.TFRecordDataset(records.shard_paths(split)).apply(
         tf.data.experimental.assert_cardinality(records.manifest.splits[split].images)
     )
     num_classes, channels = len(records.labels), records.manifest.channels
     return serialized.map(
-        lambda text: _letterbox_example(parse_example(text, num_classes), image_size, channels),
+        lambda record: _letterbox_example(parse_example(record, num_classes), image_size, channels),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     ).with_options(without_autotuner())
@@ -55,8 +55,8 @@ def reading_explained(records: Records) -> Iterator[None]:
 def without_autotuner() -> tf.data.Options:
     """Options that set each stage's number of threads to the number of processors.
 
-    TensorFlow's autotuner sleeps between its rounds for up to a minute, and a data set at its end often waits
-    until it wakes. Data sets derived from one with these options inherit them.
+    TensorFlow's autotuner sleeps for up to a minute between rounds, and the end of an iteration often waits
+    until it wakes. Derived datasets inherit these options.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -67,7 +67,7 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
     """Parses one record.
 
     Args:
-        serialized: A scalar string, as TFRecordDataset gives it.
+        serialized: One record of a TFRecordDataset, a scalar string.
         num_classes: The number of labels of the records.
 
     Returns:
@@ -75,7 +75,7 @@ def parse_example(serialized: tf.Tensor, num_classes: int) -> dict[str, tf.Tenso
         (scalar strings, the latter empty if unknown), `slice` (-1 if unknown), `height` and `width` in pixels
         (scalar int32), `labels` (num_classes,) float32, 1 where the label is present, and `boxes`
         (num_classes, 4) float32 `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the original image, row k
-        for label k, zero where it is absent.
+        for label k, zeros where the label is absent.
     """
     numbers = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
     parsed = tf.io.parse_single_example(
@@ -120,19 +120,19 @@ def letterbox_image(
 
     Args:
         encoded: The bytes of a JPEG or PNG, a scalar string.
-        sides: Its height and width in pixels, int32 (2,).
-        size: Side of the square, in pixels.
+        sides: Height and width in pixels, int32 (2,).
+        size: Side of the letterboxed image, in pixels.
         channels: 1 for a grey image, else 3.
 
     Returns:
-        The square, uint8 (size, size, channels); the image's offset in it from the top and the left, and its
-        height and width there, in pixels (2,).
+        The letterboxed image, uint8 (size, size, channels); the offset (top, left) and size (height, width)
+        of the original in it, in pixels, int32 (2,) each.
     """
-    # Vectors of y and x halve the number of operations, whose overhead is larger than their computation.
+    # Computing y and x as one vector halves the number of operations, whose overhead dominates.
     start, _, new_sides, _ = letterbox(sides, sides[::-1], size)
     image = decode_image(encoded, channels)
-    # Without antialiasing, shrinking 240 px to 64 would skip most pixels and small lesions. For enlarging it
-    # has no effect and takes five times as long.
+    # Without antialiasing, downscaling 240 px to 64 would skip most pixels and small lesions. When upscaling,
+    # it has no effect and takes five times as long.
     image = tf.cond(
         tf.reduce_max(sides) > size,
         lambda: tf.image.resize(image, new_sides, antialias=True),
@@ -149,6 +149,6 @@ def _letterbox_example(example: dict[str, Any], size: int, channels: int) -> dic
     points = tf.reshape(example["boxes"], (-1, 2, 2))  # two corners per box, x before y
     start, new_sides = (tf.cast(values[::-1], tf.float32) for values in (start, new_sides))
     corners, *_ = box_to_letterbox([points] * 4, (start, start, new_sides, new_sides), size)
-    # The padding also moves the zeros of an absent class's row: reset them.
+    # The offset was also added to the zeros of absent classes: reset them.
     boxes = tf.reshape(corners, example["boxes"].shape) * example["labels"][:, tf.newaxis]
     return {**example, "image": image, "boxes": boxes}

@@ -1,6 +1,6 @@
-"""One TFRecord file of a records artifact, and its writing.
+"""A shard: one TFRecord file of a records artifact.
 
-Without TensorFlow and pandas, because each process that writes shards imports it.
+Imports neither TensorFlow nor pandas, since every worker process imports this module.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.runtime.errors import FIXABLE_ERRORS, InputError, os_errors_explained
 from brain_tumor.stores.tfrecord_file import Example, write_record
 
-# The value in a record if the patient is unknown.
+# Values in a record if the patient or slice is unknown.
 UNKNOWN = {"patient_id": "", "slice": -1}
 IMAGE_COLUMNS = ("filename", "source_id", "width", "height", "format", "patient_id", "slice", "sha256")
 BOX_COLUMNS = ("slot", "label", *COORDINATES)
@@ -21,15 +21,15 @@ BOX_COLUMNS = ("slot", "label", *COORDINATES)
 
 @dataclass(frozen=True)
 class Shard:
-    """The content of one file: columns of some rows of the dataset's tables.
+    """The content of one TFRecord file: consecutive rows of the dataset's tables, by column.
 
     Attributes:
         name: The file's name.
-        split: Its split.
-        images: By column of the dataset's images, the values of this shard's images; `patient_id` is
-            empty and `slice` -1 where it is unknown.
-        boxes: xmin, ymin, xmax, ymax, normalized to 0..1 of the original image, `slot` (class slot) and
-            `label` of their boxes, image after image, an image's boxes in the order of their slots.
+        split: The split of its images.
+        images: The values of each column of the images table; an unknown `patient_id` is empty, an unknown
+            `slice` -1.
+        boxes: The images' boxes by column: xmin, ymin, xmax, ymax, normalized to 0..1 of the original image,
+            `slot` (class slot) and `label`. Sorted by image, then by slot.
         box_ends: For each image, the index in `boxes` after its last box.
     """
 
@@ -43,8 +43,8 @@ class Shard:
         """Adds an image.
 
         Args:
-            image: Its row in the dataset's images.
-            boxes: Its rows in the dataset's annotations.
+            image: Its row in the images table.
+            boxes: Its rows in the annotations table.
             slots: The class slot of each label.
         """
         for name in IMAGE_COLUMNS:
@@ -65,17 +65,17 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
     """Writes a shard's file. The same rows and images give the same bytes.
 
     Args:
-        shard: What to write.
+        shard: The content of the file.
         images: Folder of the dataset's images.
         folder: Where to write the file.
 
     Returns:
-        Its name and the number of its images.
+        The file's name and number of images.
 
     Raises:
-        InputError: An image has changed or disappeared since the dataset was published.
+        InputError: An image has changed or was deleted since the dataset was published.
         OSError: Reading or writing failed, see `FIXABLE_ERRORS`.
-        RuntimeError: Anything else; it names the shard.
+        RuntimeError: Writing failed for another reason; the message names the shard.
     """
     try:
         start = 0
@@ -97,7 +97,7 @@ def write_shard(shard: Shard, images: Path, folder: Path) -> tuple[str, int]:
 def _read(image: dict[str, Any], images: Path) -> bytes:
     path = f"{images}/{image['source_id']}"
     try:
-        # Read as a whole, so a buffer would only cost time.
+        # The file is read at once: a buffer would only cost time.
         with os_errors_explained(path), open(path, "rb", buffering=0) as file:
             encoded = file.read()
     except FileNotFoundError:
@@ -130,6 +130,6 @@ def _serialize(image: dict[str, Any], boxes: dict[str, list[Any]], encoded: byte
         features[f"image/object/bbox/{name}"].float_list.value.extend(boxes[name])
     add_integers("image/object/class/label", *(slot + 1 for slot in boxes["slot"]))
     add_bytes("image/object/class/text", *(label.encode() for label in boxes["label"]))
-    # Sorted, since the order of a map's keys differs between processes.
+    # Deterministic: otherwise the order of a map's keys differs between processes.
     serialized: bytes = example.SerializeToString(deterministic=True)
     return serialized

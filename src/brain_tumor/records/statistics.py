@@ -34,11 +34,11 @@ class Tally:
         self._box_counts = np.zeros(len(labels), int)
 
     def add(self, shard: Shard) -> None:
-        """Counts a shard."""
-        own = self._splits[shard.split]
-        own.images += len(shard)
-        own.boxes += len(shard.boxes["slot"])
-        own.patients |= set(shard.images["patient_id"])
+        """Adds a shard's images and boxes to the counts."""
+        tally = self._splits[shard.split]
+        tally.images += len(shard)
+        tally.boxes += len(shard.boxes["slot"])
+        tally.patients |= set(shard.images["patient_id"])
         if shard.split == "train":
             slots = np.array(shard.boxes["slot"], int)
             np.add.at(self._box_sums, slots, np.stack([shard.boxes[name] for name in COORDINATES], axis=1))
@@ -51,21 +51,21 @@ class Tally:
             DamagedError: They differ.
         """
         for split, records in expected.items():
-            own = self._splits[split]
-            patients = None if "" in own.patients else len(own.patients)
-            counted = (own.images, own.boxes, patients)
+            tally = self._splits[split]
+            patients = None if "" in tally.patients else len(tally.patients)
+            counted = (tally.images, tally.boxes, patients)
             if counted != (records.images, records.boxes, records.patients):
                 raise DamagedError(
-                    f"The records of {split} hold {counted} images, boxes and patients, but the dataset's "
+                    f"The records of {split} have {counted} images, boxes and patients, but the dataset's "
                     f"manifest counts {(records.images, records.boxes, records.patients)}; run ingest again."
                 )
 
     def statistics(self, dataset: DatasetManifest, max_class_weight: float) -> Statistics:
-        """The statistics for training.
+        """The statistics that training uses.
 
         Args:
             dataset: The dataset's manifest.
-            max_class_weight: Upper limit of a label's weight.
+            max_class_weight: Upper limit of a label's weight; the lower limit is its reciprocal.
         """
         counts = {split: dataset.counts[split].boxes_by_label for split in SPLITS}
         train_images = dataset.counts["train"].images

@@ -15,7 +15,7 @@ from brain_tumor.records.cut import cut_into_shards, split_shard_names
 from brain_tumor.records.shard import Shard
 from brain_tumor.runtime.progress import Progress
 
-# Records that are parsed and compared together: larger batches are hardly faster and need more memory.
+# Larger batches are hardly faster and need more memory.
 READ_BATCH = 64
 
 IMAGE_KEYS = {
@@ -39,19 +39,19 @@ OBJECT_KEYS = {
 def read_back(dataset: Dataset, images_per_shard: int, folder: Path) -> Iterator[Shard]:
     """Parses every record of every file and compares it with the dataset's tables.
 
-    The JPEGs are not compared again: `write_shard` checked their digests, and TensorFlow checks each record's
-    checksum.
+    The images' bytes are not compared again: `write_shard` checked their hashes, and TensorFlow checks each
+    record's checksum.
 
     Args:
         dataset: The dataset artifact.
         images_per_shard: Maximum number of images per file.
-        folder: The folder of the files.
+        folder: The folder of the TFRecord files.
 
     Yields:
-        Each shard, after its file was verified.
+        Each shard, once its file is verified.
 
     Raises:
-        RuntimeError: A file cannot be read or has different content; the error names it.
+        RuntimeError: A file cannot be read or has different content; the message names it.
     """
     names = [name for split in SPLITS for name in split_shard_names(dataset, split, images_per_shard)]
     batches = _read_batches([str(folder / name) for name in names])
@@ -61,11 +61,11 @@ def read_back(dataset: Dataset, images_per_shard: int, folder: Path) -> Iterator
                 progress.update(_compare(shard, start, batches))
             yield shard
     if next(batches, None) is not None:
-        raise RuntimeError(f"{names[-1]} holds more records than the dataset has images for it.")
+        raise RuntimeError(f"{names[-1]} has more records than expected.")
 
 
 def _read_batches(paths: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
-    """The records of these files, parsed, in order. No batch spans two files."""
+    """Batches of parsed records, in order. No batch spans two files."""
     batches: Iterator[dict[str, NDArray[Any]]] = (
         tf.data.Dataset.from_tensor_slices(paths)
         .flat_map(lambda path: tf.data.TFRecordDataset(path).batch(READ_BATCH))
@@ -76,13 +76,13 @@ def _read_batches(paths: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
 
 
 def _parse_batch(records: tf.Tensor) -> dict[str, tf.Tensor]:
-    """By key, one value per image; an object's keys have the values of all images, and counts."""
+    """Parses a batch; object keys get the concatenated values of all images, and `<key> counts` per image."""
     parsed: dict[str, Any] = tf.io.parse_example(
         records,
         {key: tf.io.FixedLenFeature([], dtype) for key, dtype in IMAGE_KEYS.items()}
         | {key: tf.io.RaggedFeature(dtype) for key, dtype in OBJECT_KEYS.items()},
     )
-    del parsed["image/encoded"]  # its presence is checked; its content is not needed
+    del parsed["image/encoded"]  # its presence is checked, its content is not needed
     for key in OBJECT_KEYS:
         parsed[f"{key} counts"] = parsed[key].row_lengths()
         parsed[key] = parsed[key].values
@@ -90,7 +90,7 @@ def _parse_batch(records: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _compare(shard: Shard, start: int, batches: Iterator[dict[str, NDArray[Any]]]) -> int:
-    """Compares the next batch with a shard's rows from `start` on; counts its images."""
+    """Compares the next batch with a shard's rows from `start` on; returns its number of images."""
     try:
         batch = next(batches, None)
     except tf.errors.OpError as error:
@@ -98,8 +98,8 @@ def _compare(shard: Shard, start: int, batches: Iterator[dict[str, NDArray[Any]]
     for key, values in _expected_batch(shard, start).items():
         if batch is None or not np.array_equal(batch[key], values):
             raise RuntimeError(
-                f"{shard.name} was read back and differs from the dataset in {key} of one of the "
-                f"{READ_BATCH} images from {shard.images['source_id'][start]} on."
+                f"{shard.name} differs from the dataset in {key} of one of the {READ_BATCH} images from "
+                f"{shard.images['source_id'][start]} on."
             )
     assert batch is not None
     return len(batch["image/source_id"])
