@@ -17,13 +17,13 @@ def build_model(config: TrainConfig) -> Any:
     """Builds the model of a phase with only its trainable heads, as `train` does."""
     import keras
 
-    from brain_tumor.model.detector import build_detector, count_trainable_layers, freeze, training_model
+    from brain_tumor.model.detector import build_detector, freeze, resolve_trainable_layers, training_model
 
     phase = config.phase
     keras.utils.set_random_seed(config.seed)
     model = build_detector(config.model, LABELS, phase.heads)
     total = len(model.get_layer("backbone").layers)
-    layers = count_trainable_layers(total, phase.trainable_layers, phase.trainable_fraction)
+    layers = resolve_trainable_layers(total, phase.trainable_layers, phase.trainable_fraction)
     freeze(model, phase.train_heads, layers)
     return training_model(model, phase.trained_heads)
 

@@ -15,7 +15,7 @@ def measure_cache() -> Iterator[tuple[str, str]]:
     """Times epochs of phase 2 in the profile `quick`, and the same without the feature cache."""
     from brain_tumor.artifacts.model import open_model
     from brain_tumor.ingest.ingest import ingest
-    from brain_tumor.model.detector import split_where_learning_begins, training_model
+    from brain_tumor.model.detector import split_frozen_part, training_model
     from brain_tumor.model.saving import load_model
     from brain_tumor.records.build import build_tfrecords
     from brain_tumor.training.train import train
@@ -35,7 +35,7 @@ def measure_cache() -> Iterator[tuple[str, str]]:
             first[augment], *others = (epoch["seconds"] for epoch in model.description.phases[0].epochs)
             seconds[augment] = statistics.median(others)
         trained = training_model(load_model(model), config.phase.trained_heads)
-        maps = split_where_learning_begins(trained)[0].output_shape
+        maps = split_frozen_part(trained)[0].output_shape
         size = 4 * sum(math.prod(shape[1:]) for shape in (maps if isinstance(maps, list) else [maps]))
         count = sum(records.manifest.splits[split].images for split in ("train", "valid"))
     yield "cached features", f"{count * size / 1e6:.0f} MB, {count} images, {size / 1e3:.0f} kB each"

@@ -6,7 +6,7 @@ import tensorflow as tf
 from brain_tumor.config import HEADS, Head, ModelConfig, PhaseConfig
 from brain_tumor.config.training import LossWeights
 from brain_tumor.losses import BOX_LOSSES, DetectionLoss
-from brain_tumor.model.dense_head import BestAnswers, dense_box_head
+from brain_tumor.model.dense_head import BoxVoting, dense_box_head
 from brain_tumor.model.detector import build_detector, freeze, training_model
 from brain_tumor.model.graphs import flatten_graphs
 from brain_tumor.model.heads import label_head, pooled_box_head
@@ -28,7 +28,7 @@ def heads_alone(dense: bool, heads: list[Head]) -> keras.Model:
         outputs["labels"] = keras.layers.Dense(3, name="labels_logits")(pooled)
     if "boxes" in heads and dense:
         outputs["boxes_map"] = dense_box_head(features, 3, 16)
-        outputs["boxes"] = BestAnswers(name="boxes_best")(outputs["boxes_map"])
+        outputs["boxes"] = BoxVoting(name="boxes_best")(outputs["boxes_map"])
     elif "boxes" in heads:
         outputs["boxes"] = pooled_box_head([features], 3, 16)
     return keras.Model(features, outputs)

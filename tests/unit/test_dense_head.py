@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from brain_tumor.boxes import measures
 from brain_tumor.model.dense_head import (
     PRIOR,
-    BestAnswers,
-    PositionAnswers,
+    BoxDecoder,
+    BoxVoting,
+    cell_centers,
     dense_box_head,
     feature_pyramid,
-    positions,
 )
 from tests.unit.models import check_boxes
 
@@ -31,7 +31,7 @@ def head_on(sizes: tuple[int, ...], channels: int = 6) -> keras.Model:
     keras.utils.set_random_seed(0)
     inputs = [keras.Input((size, size, channels)) for size in sizes]
     answers = dense_box_head(feature_pyramid(inputs, 16), CLASSES, 16)
-    return keras.Model(inputs, {"map": answers, "best": BestAnswers(name="boxes_best")(answers)})
+    return keras.Model(inputs, {"map": answers, "best": BoxVoting(name="boxes_best")(answers)})
 
 
 def maps_of(sizes: tuple[int, ...], count: int = 2, channels: int = 6) -> list[np.ndarray]:
@@ -49,7 +49,7 @@ def test_boxes_are_valid_for_any_numbers(scale: int) -> None:
     rng = np.random.default_rng(scale)
     scores = rng.normal(0, scale, (20, 4, 7, CLASSES)).astype(np.float32)
     sides = rng.normal(0, scale, (20, 4, 7, CLASSES * 4)).astype(np.float32)
-    best = np.array(BestAnswers()(PositionAnswers(CLASSES)([scores, sides])))
+    best = np.array(BoxVoting()(BoxDecoder(CLASSES)([scores, sides])))
     assert best.shape == (20, CLASSES, 5)
     check_boxes(best[..., :4])
     np.testing.assert_array_equal(best[..., 4], scores.max(axis=(1, 2)))
@@ -61,8 +61,8 @@ def test_a_box_contains_its_position(seed: int, rows: int, columns: int) -> None
     """Before it is clipped to the image, beyond which it may extend."""
     rng = np.random.default_rng(seed)
     sides = rng.uniform(-15, 15, (2, rows, columns, CLASSES * 4)).astype(np.float32)
-    answers = np.array(PositionAnswers(CLASSES)([np.zeros((2, rows, columns, CLASSES), np.float32), sides]))
-    places = np.array(positions(rows, columns))[:, :, None]
+    answers = np.array(BoxDecoder(CLASSES)([np.zeros((2, rows, columns, CLASSES), np.float32), sides]))
+    places = np.array(cell_centers(rows, columns))[:, :, None]
     assert (answers[..., :2] <= places).all() and (answers[..., 2:4] >= places).all()
     wide = sides.reshape(2, rows, columns, CLASSES, 4) > -10
     distances = np.concatenate([places - answers[..., :2], answers[..., 2:4] - places], axis=-1)
@@ -74,7 +74,7 @@ def test_distances_by_hand() -> None:
     """An eighth of the side times an exponential, which is linear above 3."""
     numbers = [-2.0, 0.0, 3.0, 5.0]
     sides = np.tile(np.array(numbers, np.float32), (1, 2, 4, 1))
-    answers = np.array(PositionAnswers(1)([np.zeros((1, 2, 4, 1), np.float32), sides]))
+    answers = np.array(BoxDecoder(1)([np.zeros((1, 2, 4, 1), np.float32), sides]))
     left, upper, right, lower = np.exp([-2, 0, 3, 3]) / 8 * [1, 1, 1, 3]
     x, y = np.array([0.125, 0.375, 0.625, 0.875]), np.array([0.25, 0.75])
     np.testing.assert_allclose(answers[0, :, :, 0, 0], np.tile(x - left, (2, 1)), rtol=1e-5)
@@ -87,7 +87,7 @@ def test_a_larger_number_gives_a_larger_distance_and_a_gradient() -> None:
     numbers = tf.Variable(np.linspace(-8, 40, 200, dtype=np.float32).reshape(1, 1, 200, 1) * np.ones(4))
     numbers = tf.Variable(tf.cast(numbers, tf.float32))
     with tf.GradientTape() as tape:
-        answers = PositionAnswers(1)([tf.zeros((1, 1, 200, 1)), numbers])
+        answers = BoxDecoder(1)([tf.zeros((1, 1, 200, 1)), numbers])
         width = answers[..., 2] - answers[..., 0]
     assert (np.diff(np.ravel(width)) > 0).all()
     gradients = np.array(tape.gradient(width, numbers))[..., [0, 2]]
@@ -101,7 +101,7 @@ def test_the_position_with_the_highest_score_is_chosen() -> None:
     for slot, (row, column) in enumerate([(0, 0), (0, 3), (1, 4)]):
         scores[0, row, column, slot] = slot
 
-    best = np.array(BestAnswers()(PositionAnswers(CLASSES)([scores, sides])))[0]
+    best = np.array(BoxVoting()(BoxDecoder(CLASSES)([scores, sides])))[0]
 
     # The centers of these cells: (0.1, 0.25), (0.7, 0.25) and (0.9, 0.75). The first box is clipped at the
     # left, the last one at the right.
@@ -113,7 +113,7 @@ def test_the_position_with_the_highest_score_is_chosen() -> None:
 def test_images_are_independent() -> None:
     answers = np.random.default_rng(0).normal(size=(6, 3, 4, CLASSES, 5)).astype(np.float32)
     answers[..., 2:4] += answers[..., :2] + 2
-    best = np.array(BestAnswers()(answers))
+    best = np.array(BoxVoting()(answers))
     for image, slot in np.ndindex(6, CLASSES):
         own = answers[image, :, :, slot].reshape(-1, 5)
         chosen = own[np.argmax(own[:, 4])]
@@ -127,14 +127,14 @@ def test_boxes_that_agree_with_the_best_one_refine_it() -> None:
     """By hand: one with an IoU of 9/11 is weighted by its score, one with 2/3 is ignored."""
     best, near, far = [0.2, 0.2, 0.6, 0.6], [0.2, 0.24, 0.6, 0.64], [0.2, 0.28, 0.6, 0.68]
     answers = np.array([[*best, 0.0], [*near, -np.log(3)], [*far, -0.1]], np.float32)
-    found = np.array(BestAnswers()(answers.reshape(1, 1, 3, 1, 5)))[0, 0]
+    found = np.array(BoxVoting()(answers.reshape(1, 1, 3, 1, 5)))[0, 0]
     # The sigmoids of 0 and -log 3 are 1/2 and 1/4.
     np.testing.assert_allclose(found, [*(2 * np.array(best) + np.array(near)) / 3, 0], atol=1e-6)
 
 
 def test_a_box_without_area_is_not_changed() -> None:
     answers = np.tile(np.array([0.3, 0.3, 0.3, 0.8, -200.0], np.float32), (1, 2, 2, 1, 1))
-    np.testing.assert_allclose(np.array(BestAnswers()(answers))[0, 0], answers[0, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(np.array(BoxVoting()(answers))[0, 0], answers[0, 0, 0, 0], atol=1e-6)
 
 
 def test_without_features_nothing_is_found_and_boxes_have_a_quarter_of_the_side() -> None:

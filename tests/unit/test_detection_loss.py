@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from brain_tumor.losses import BOX_LOSSES, DetectionLoss
 from brain_tumor.losses.detection import MOST_POSITIVES, answering_positions, quality_focal_loss
-from brain_tumor.model.dense_head import PositionAnswers, positions
+from brain_tumor.model.dense_head import BoxDecoder, cell_centers
 from tests.unit.references import Array, cost, gradient, random_boxes, value
 
 pytestmark = pytest.mark.slow
@@ -92,9 +92,9 @@ sides = st.integers(1, 9) | st.sampled_from([15, 30])
 
 
 def test_positions_are_the_centers_of_cells() -> None:
-    np.testing.assert_allclose(positions(2, 4)[..., 0], [[0.125, 0.375, 0.625, 0.875]] * 2)
-    np.testing.assert_allclose(positions(2, 4)[..., 1], [[0.25] * 4, [0.75] * 4])
-    np.testing.assert_allclose(positions(15, 8), middles(15, 8), atol=1e-7)
+    np.testing.assert_allclose(cell_centers(2, 4)[..., 0], [[0.125, 0.375, 0.625, 0.875]] * 2)
+    np.testing.assert_allclose(cell_centers(2, 4)[..., 1], [[0.25] * 4, [0.75] * 4])
+    np.testing.assert_allclose(cell_centers(15, 8), middles(15, 8), atol=1e-7)
 
 
 # On a grid of powers of two all of this is exact in single precision, so that ties are resolved equally.
@@ -111,7 +111,7 @@ def test_positions_are_the_centers_of_cells() -> None:
 def test_which_positions_are_assigned(corners: list[int], rows: int, columns: int) -> None:
     low, high = np.sort(np.reshape(corners, (2, 2)), axis=0) / 64
     box = np.concatenate([low, high])
-    found = answering_positions(tf.constant(box[None, None], tf.float32), positions(rows, columns))
+    found = answering_positions(tf.constant(box[None, None], tf.float32), cell_centers(rows, columns))
     np.testing.assert_array_equal(found[0, :, :, 0], answers_for(box, rows, columns))
     assert np.sum(found) <= MOST_POSITIVES
 
@@ -124,7 +124,7 @@ def test_a_box_smaller_than_a_cell_has_one_position(seed: int, rows: int, column
     half = size / cells / 2
     centers = half + rng.random((20, 1, 2)) * (1 - 2 * half) + 1e-6
     boxes = np.concatenate([centers - half, centers + half], axis=-1)
-    found = np.array(answering_positions(tf.constant(boxes, tf.float32), positions(rows, columns)))
+    found = np.array(answering_positions(tf.constant(boxes, tf.float32), cell_centers(rows, columns)))
     assert (found.sum(axis=(1, 2, 3)) == 1).all()
     own = middles(rows, columns)[np.argwhere(found)[:, 1], np.argwhere(found)[:, 2]]
     assert (np.abs(own - centers[:, 0]) * cells).max() < 0.5001
@@ -145,7 +145,7 @@ def test_a_box_smaller_than_a_cell_has_one_position(seed: int, rows: int, column
 )
 def test_positions_by_hand(box: list[float], expected: list[tuple[int, int]]) -> None:
     """On five rows and columns: the center is a position, and the edges belong to the outer cells."""
-    found = answering_positions(tf.constant([[box]]), positions(5, 5))
+    found = answering_positions(tf.constant([[box]]), cell_centers(5, 5))
     assert [tuple(place) for place in np.argwhere(found[0, :, :, 0]).tolist()] == expected
 
 
@@ -213,7 +213,7 @@ def test_two_classes_at_one_position_learn_independently() -> None:
     answers[..., 0, :4] = box
     answers[..., 1, :4] = [0.6, 0.1, 0.9, 0.3]
     both = np.array([[box, box]], np.float32)
-    found = np.array(answering_positions(tf.constant(both), positions(5, 5)))
+    found = np.array(answering_positions(tf.constant(both), cell_centers(5, 5)))
     np.testing.assert_array_equal(found[..., 0], found[..., 1])
     assert found[..., 0].sum() > 1
 
@@ -251,7 +251,7 @@ def test_the_loss_and_its_gradient_are_finite_at_extremes(name: str) -> None:
     numbers = rng.choice([-1e3, -30.0, 0.0, 3.0, 30.0, 1e3], (*shape[:3], 2 * 4))
     numbers = tf.Variable(numbers, dtype=tf.float32)
     truth = tf.constant([[[0, 0, 1, 1], [0.3, 0.3, 0.31, 0.31]], [[0, 0, 0, 0], [1, 1, 1, 1]], [[0] * 4] * 2])
-    loss, layer = DetectionLoss(name), PositionAnswers(2)
+    loss, layer = DetectionLoss(name), BoxDecoder(2)
 
     def step() -> list[Any]:
         with tf.GradientTape() as tape:

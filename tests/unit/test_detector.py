@@ -8,11 +8,11 @@ from brain_tumor.artifacts.model import Backbone, ModelDescription, open_model, 
 from brain_tumor.config import Head
 from brain_tumor.model.detector import (
     build_detector,
-    count_trainable_layers,
     freeze,
     leaf_layers,
+    resolve_trainable_layers,
     set_batchnorm_momentum,
-    split_where_learning_begins,
+    split_frozen_part,
     training_model,
 )
 from brain_tumor.model.saving import load_model
@@ -162,12 +162,12 @@ def test_freeze_leaves_nothing_else_trainable(detector: keras.Model, heads: list
     ],
 )
 def test_how_many_layers_are_trainable(layers: int | None, fraction: float | None, expected: int) -> None:
-    assert count_trainable_layers(345, layers, fraction) == expected
+    assert resolve_trainable_layers(345, layers, fraction) == expected
 
 
 def test_more_layers_than_the_backbone_has_are_refused() -> None:
     with pytest.raises(InputError, match="trainable_layers=346 is out of range: the backbone has 345"):
-        count_trainable_layers(345, 346, None)
+        resolve_trainable_layers(345, 346, None)
 
 
 def test_a_training_model_shares_weights_and_has_only_its_heads_outputs(detector: keras.Model) -> None:
@@ -218,7 +218,7 @@ def test_a_model_is_the_sum_of_its_parts(
     detector = request.getfixturevalue(head)
     freeze(detector, heads, layers)
     whole = training_model(detector, heads)
-    extractor, rest = split_where_learning_begins(whole)
+    extractor, rest = split_frozen_part(whole)
 
     features = extractor(images(3), training=False)
     shapes = [tuple(each.shape[1:]) for each in keras.tree.flatten(features)]
@@ -239,7 +239,7 @@ def test_a_model_is_the_sum_of_its_parts(
 def test_dropout_changes_in_each_epoch(pooled: keras.Model) -> None:
     """So features after it are not cached, even if everything there is frozen."""
     freeze(pooled, ["boxes"], 0)
-    extractor, rest = split_where_learning_begins(training_model(pooled, BOTH))
+    extractor, rest = split_frozen_part(training_model(pooled, BOTH))
     kept = [tuple(each.shape[1:]) for each in keras.tree.flatten(extractor.output)]
     assert kept == [(2048,), (2048,)]
     assert "labels_dropout" in {layer.name for layer in rest.layers}

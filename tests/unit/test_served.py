@@ -135,5 +135,5 @@ def test_the_librarys_own_layers_stay_registered(loaded: Any) -> None:
     from brain_tumor.model import dense_head, heads, rgb
 
     registered = keras.saving.get_custom_objects()
-    for layer in (rgb.Rgb, heads.BoxFromPlaceAndSize, dense_head.PositionAnswers, dense_head.BestAnswers):
-        assert registered[f"brain_tumor>{layer.__name__}"] is layer
+    for layer in (rgb.Rgb, heads.BoxFromPlaceAndSize, dense_head.BoxDecoder, dense_head.BoxVoting):
+        assert registered[keras.saving.get_registered_name(layer)] is layer

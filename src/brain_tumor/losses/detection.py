@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from brain_tumor.boxes import measures
 from brain_tumor.losses.iou import BOX_LOSSES
-from brain_tumor.model.dense_head import positions
+from brain_tumor.model.dense_head import cell_centers
 
 # A position is assigned to a box if it is less than this many cells from its center.
 RADIUS = 1.5
@@ -71,7 +71,7 @@ class DetectionLoss(keras.losses.Loss):
 
     Shapes: truth (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1, an absent class a
         row of zeros; predictions (batch, rows, columns, num_classes, 5), see
-    `brain_tumor.model.dense_head.PositionAnswers`.
+    `brain_tumor.model.dense_head.BoxDecoder`.
 
     Args:
         box_loss: A name of `BOX_LOSSES`.
@@ -97,7 +97,7 @@ class DetectionLoss(keras.losses.Loss):
     @override
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true = ops.cast(y_true, y_pred.dtype)
-        places = positions(*y_pred.shape[1:3])
+        places = cell_centers(*y_pred.shape[1:3])
         positive = ops.cast(answering_positions(y_true, places), y_pred.dtype)
         truth, boxes = y_true[:, None, None], y_pred[..., :4]
         cost = BOX_LOSSES[self.box_loss]().cost(truth, boxes)

@@ -1,4 +1,4 @@
-"""The backbone: a ResNet of keras.applications that gives feature maps at four strides."""
+"""The backbone: a ResNet of keras.applications with feature maps at four strides."""
 
 import tempfile
 from collections.abc import Callable
@@ -35,9 +35,9 @@ class Architecture:
     """A backbone of keras.applications.
 
     Attributes:
-        build: The function in keras.applications.
+        build: The constructor in keras.applications.
         features: Names of the layers with the last activations at strides 4, 8, 16 and 32.
-        preprocess: Maps RGB images, 0..255, to the inputs that it was trained with.
+        preprocess: Maps RGB images, 0..255, to the inputs that the ImageNet weights expect.
     """
 
     build: Callable[..., keras.Model]
@@ -73,27 +73,29 @@ def build_backbone(config: ModelConfig) -> keras.Model:
 
     Returns:
         A model named `backbone` from preprocessed images (batch, size, size, 3) to the last feature maps at
-        strides 4, 8, 16 and 32. Its layers are those of keras.applications, in its order.
+        strides 4, 8, 16 and 32. Its layers are those of keras.applications, in the same order.
 
     Raises:
-        InputError: The weights cannot be loaded, or do not fit.
+        InputError: The weights cannot be loaded, or do not fit the backbone.
     """
-    known = BACKBONES[config.backbone]
-    build = partial(known.build, include_top=False, input_shape=(config.image_size, config.image_size, 3))
+    architecture = BACKBONES[config.backbone]
+    build = partial(
+        architecture.build, include_top=False, input_shape=(config.image_size, config.image_size, 3)
+    )
     if config.weights == "imagenet":
         try:
             base = build(weights="imagenet")
         except Exception as error:
-            # Keras raises a plain Exception if a download fails; subclasses have other causes.
+            # Keras raises a plain Exception, not a subclass, if a download fails.
             if type(error) is not Exception:
                 raise
             raise InputError(
-                f"The ImageNet weights could not be downloaded ({error}); give a file by model.weights=PATH"
-                ", or give model.weights=none."
+                f"The ImageNet weights could not be downloaded ({error}); set model.weights to a "
+                "file's path or to none."
             ) from error
     else:
         base = build(weights=None)
-    features = [base.get_layer(name).output for name in known.features]
+    features = [base.get_layer(name).output for name in architecture.features]
     backbone = keras.Model(base.input, features, name="backbone")
     if config.weights not in ("imagenet", "none"):
         load_weights(backbone, config.weights)
@@ -101,14 +103,14 @@ def build_backbone(config: ModelConfig) -> keras.Model:
 
 
 def load_weights(backbone: keras.Model, address: str) -> None:
-    """Loads weights from a detector (.keras) with a backbone, or from a backbone's .h5 file.
+    """Loads weights from a detector's .keras file or from a backbone's .h5 file.
 
     Args:
         backbone: The model to load them into.
-        address: The file's path, or its address in a bucket.
+        address: The file's path or bucket address.
 
     Raises:
-        InputError: The file does not exist, cannot be read, or does not fit.
+        InputError: The file does not exist, cannot be read, or does not fit the backbone.
     """
     source = open_path(address)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""The detector: backbone and heads, freezing, and the models that a training runs."""
+"""The detector: building, freezing, and the models derived from it for training."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from keras import ops
 
 from brain_tumor.config import HEADS, Head, ModelConfig
 from brain_tumor.model.backbone import BACKBONES, build_backbone
-from brain_tumor.model.dense_head import BestAnswers, dense_box_head, feature_pyramid
+from brain_tumor.model.dense_head import BoxVoting, dense_box_head, feature_pyramid
 from brain_tumor.model.heads import label_head, pooled_box_head
 from brain_tumor.model.rgb import Rgb
 from brain_tumor.runtime.errors import InputError
@@ -31,7 +31,7 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[Head]) -> 
         Preprocessing is part of the model.
 
     Raises:
-        InputError: The backbone's initial weights cannot be loaded, or do not fit.
+        InputError: The backbone's initial weights cannot be loaded, or do not fit it.
     """
     image = keras.Input((config.image_size, config.image_size, None), name="image")
     rgb = Rgb(dtype="float32", name="rgb")(image)
@@ -43,8 +43,8 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[Head]) -> 
         outputs["boxes"] = pooled_box_head(features, num_classes, config.head_width)
     elif "boxes" in heads:
         pyramid = feature_pyramid(features, config.head_width)
-        answers = dense_box_head(pyramid, num_classes, config.head_width)
-        best = BestAnswers(dtype="float32", name="boxes_best")(answers)
+        box_map = dense_box_head(pyramid, num_classes, config.head_width)
+        best = BoxVoting(dtype="float32", name="boxes_best")(box_map)
         outputs["boxes"], score = best[..., :4], best[..., 4]
         vectors += [keras.layers.GlobalMaxPooling2D(name="labels_peak")(pyramid), score]
         outputs["scores"] = ops.sigmoid(score)
@@ -58,16 +58,16 @@ def build_detector(config: ModelConfig, num_classes: int, heads: list[Head]) -> 
 
 
 def training_model(model: keras.Model, heads: list[Head]) -> keras.Model:
-    """A model of the same weights with the outputs for a training; other heads are not computed.
+    """A model that shares the weights and has the outputs that training needs; other heads are left out.
 
     Args:
         model: A detector.
-        heads: The heads that learn.
+        heads: The heads to train.
 
     Returns:
-        A model with the outputs `labels`, the logits; `boxes`, (batch, num_classes, 4), or from the dense
-        head (batch, num_classes, 5), the fifth number the box's score as a logit; and from the dense head
-        `boxes_map`, the predictions at all positions, for its loss.
+        A model with the outputs `labels`, the logits (batch, num_classes); `boxes`, (batch, num_classes, 4),
+        or (batch, num_classes, 5) from the dense head, the fifth number the box's score as a logit; and from
+        the dense head `boxes_map`, the predictions at all positions, for its loss.
     """
     layers = {layer.name for layer in model.layers}
     outputs = {}
@@ -81,61 +81,61 @@ def training_model(model: keras.Model, heads: list[Head]) -> keras.Model:
     return keras.Model(model.input, outputs, name=model.name)
 
 
-def split_where_learning_begins(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Splits a model into a constant part and a learning part.
+def split_frozen_part(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Splits a model into its frozen part and the rest, so that the frozen part's outputs can be cached.
 
     Args:
-        model: From `training_model`, with all layers frozen that do not learn.
+        model: From `training_model`, after `freeze`.
 
     Returns:
-        A model from images to a list of tensors whose values are the same in each epoch, and one from these
-        to the model's outputs. Both share the model's weights.
+        A model from images to a list of tensors whose values do not change during training, and one from
+        these to the model's outputs. Both share the model's weights.
     """
-    changing: dict[str, bool] = {}
-    border: dict[int, Any] = {}
+    changes: dict[str, bool] = {}
+    boundary: dict[int, Any] = {}
 
     def visit(tensor: Any) -> bool:
-        """Whether a tensor changes between epochs, for the same image."""
+        """Whether a tensor of the same image changes during training."""
         layer, node_index, _ = tensor._keras_history
-        if layer.name not in changing:
+        if layer.name not in changes:
             inputs = (
                 []
                 if isinstance(layer, keras.layers.InputLayer)
                 else layer._inbound_nodes[node_index].input_tensors
             )
-            moved = [visit(each) for each in inputs]
-            changing[layer.name] = _learns(layer) or any(moved)
-            if changing[layer.name]:
-                border.update(
-                    {id(each): each for each, moves in zip(inputs, moved, strict=True) if not moves}
+            inputs_change = [visit(each) for each in inputs]
+            changes[layer.name] = _changes(layer) or any(inputs_change)
+            if changes[layer.name]:
+                boundary.update(
+                    {id(each): each for each, change in zip(inputs, inputs_change, strict=True) if not change}
                 )
-        return changing[layer.name]
+        return changes[layer.name]
 
     for tensor in model.output.values():
         visit(tensor)
-    tensors = list(border.values())
+    tensors = list(boundary.values())
     return keras.Model(model.input, tensors), keras.Model(tensors, model.output)
 
 
-def _learns(operation: Any) -> bool:
-    """Whether the output of an operation for the same input may change."""
+def _changes(operation: Any) -> bool:
+    """Whether an operation's output for the same input may change during training."""
     if isinstance(operation, keras.layers.Dropout):
         return bool(operation.rate > 0)
     return isinstance(operation, keras.layers.Layer) and bool(operation.trainable_weights)
 
 
 def freeze(model: keras.Model, train_heads: list[Head], trainable_layers: int) -> None:
-    """Sets which weights learn: the named heads and the top of the backbone.
+    """Makes the named heads and the top layers of the backbone trainable, and freezes all others.
 
-    A frozen BatchNormalization also stops updating its moving statistics and runs in inference mode (Keras
-    does so for a layer with trainable=False), so frozen weights stay bit-identical.
+    In Keras, a frozen BatchNormalization runs in inference mode and does not update its moving statistics, so
+    frozen weights stay bit-identical.
 
     Args:
         model: A detector.
-        train_heads: The heads that learn.
-        trainable_layers: The number of the backbone's layers that learn, counted from the top, including
-            activations and sums. They may start inside a residual block: the top 150 of ResNet101's 345 start
-            after the first normalization of `conv4_block12`.
+        train_heads: The heads to train.
+        trainable_layers: The number of the backbone's layers to train, counted from the top, including
+            activation and add layers. The first may be inside a residual block: the top 150 of ResNet101's
+            345 start after the first normalization of `conv4_block12`.
     """
     backbone = model.get_layer("backbone")
     backbone.trainable = True
@@ -149,19 +149,19 @@ def freeze(model: keras.Model, train_heads: list[Head], trainable_layers: int) -
 
 
 def set_batchnorm_momentum(model: keras.Model, momentum: float) -> None:
-    """Sets the momentum of the moving statistics in backbone and heads."""
+    """Sets the momentum of all BatchNormalization layers in backbone and heads."""
     for layer in leaf_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
 
 
-def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: float | None) -> int:
-    """The number of the backbone's layers that learn: all, if neither a number nor a fraction is given.
+def resolve_trainable_layers(backbone_layers: int, layers: int | None, fraction: float | None) -> int:
+    """The number of the backbone's layers to train; all if neither a number nor a fraction is given.
 
     Args:
-        backbone_layers: The number of its layers (345 for ResNet101).
-        layers: The number that learn, or None.
-        fraction: The fraction that learn, 0..1, rounded down to whole layers, or None.
+        backbone_layers: The number of the backbone's layers (345 for ResNet101).
+        layers: The number to train, or None.
+        fraction: The fraction to train, 0..1, rounded down to whole layers, or None.
 
     Raises:
         InputError: The backbone has fewer layers.
@@ -179,17 +179,17 @@ def count_trainable_layers(backbone_layers: int, layers: int | None, fraction: f
 
 
 def changing_variables(model: keras.Model) -> list[keras.Variable]:
-    """The variables that a training changes: all but the weights of frozen layers.
+    """The variables that change during training: all but the weights of frozen layers.
 
-    They include Dropout's random state. The other weights need not be in a checkpoint, which is much smaller
-    without them: they come from the start model, or from the seed.
+    They include Dropout's random state. Checkpoints omit the frozen weights, which come from the start model
+    or the seed, and so are much smaller.
     """
     frozen = {id(weight) for layer in leaf_layers(model) if not layer.trainable for weight in layer.weights}
     return [variable for variable in model.variables if id(variable) not in frozen]
 
 
 def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """All layers of a model; nested models are flattened."""
+    """Yields all layers of a model; nested models are flattened."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from leaf_layers(layer)

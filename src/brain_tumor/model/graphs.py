@@ -10,11 +10,11 @@ import tensorflow as tf
 def skip_graph_optimizer_on_cpu() -> None:
     """Turns off TensorFlow's graph optimizer if there is no GPU.
 
-    On a CPU it takes a third of the time to a large model's first step, and later steps are not faster.
+    On a CPU it takes a third of the time until a large model's first step, and later steps are not faster.
     """
-    # Unlike listing physical devices, this starts TensorFlow's runtime. Set before its start, the option
-    # would also apply to the input pipeline's functions and change their last digits, so results would depend
-    # on what the process did before.
+    # Unlike listing physical devices, this initializes TensorFlow's runtime. Set before that, the option
+    # would also change the last digits of the input pipeline's results, which would then depend on what the
+    # process did before.
     if not tf.config.list_logical_devices("GPU"):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
@@ -25,7 +25,7 @@ def as_graph(model: keras.Model) -> Any:
     `Model.predict` traces a second graph for an incomplete last batch.
 
     Args:
-        model: A model of images (batch, size, size, 1 or 3).
+        model: A model whose input is images (batch, size, size, 1 or 3).
 
     Returns:
         A `tf.function` from such a batch, uint8, to the model's outputs.
@@ -35,21 +35,21 @@ def as_graph(model: keras.Model) -> Any:
 
 
 def flatten_graphs(model: keras.Model, training: bool) -> None:
-    """Builds single TensorFlow graphs for a compiled model's evaluation step and its training step.
+    """Builds one TensorFlow graph each for a compiled model's evaluation and training steps.
 
-    Keras nests the graph of a step in a second one that reads the batch, for XLA and for several devices.
-    Without these, the second graph costs a quarter of the time to a ResNet101's first step. Evaluation does
-    not use XLA, which would compile its incomplete last batch again.
+    Keras nests a step's graph in a second one that reads the batch, which only XLA and several devices need.
+    It takes a quarter of the time until ResNet101's first step. Evaluation does not use XLA, which would
+    compile again for an incomplete last batch.
 
     Args:
-        model: The model.
+        model: The compiled model.
         training: Whether to flatten the training step too; False if XLA compiles it.
     """
 
     def flat(step: Callable[[Any], Any]) -> Any:
         return tf.function(lambda iterator: step(iterator.get_next()), autograph=False, reduce_retracing=True)
 
-    # `fit` does not replace existing functions.
+    # Keras's `fit` and `evaluate` use existing functions.
     model.test_function = flat(model.test_step)
     if training:
         model.train_function = flat(model.train_step)

@@ -1,4 +1,4 @@
-"""The class head, and the pooled box head of the predecessor.
+"""The class head, and the pooled box head, a simple one for comparison.
 
 The dense box head is in `brain_tumor.model.dense_head`.
 """
@@ -14,15 +14,15 @@ def label_head(vectors: list[Any], num_classes: int, dropout: float) -> Any:
     """The probability of each label, (batch, num_classes).
 
     Args:
-        vectors: Its inputs, each (batch, channels), of any size and scale.
+        vectors: The head's inputs, each (batch, channels).
         num_classes: Number of labels.
         dropout: Dropout rate.
 
     Returns:
-        The output of the layer `labels`. Losses use that of `labels_logits`, before the sigmoid.
+        The output of the layer `labels`. Losses use the layer `labels_logits`, before the sigmoid.
     """
     x = keras.layers.Concatenate(name="labels_vectors")(vectors) if len(vectors) > 1 else vectors[0]
-    # A mean of ReLU outputs, a maximum and a logit have different scales: without normalization the largest
+    # Mean and maximum of ReLU outputs and a logit have different scales: without normalization, the largest
     # would dominate.
     x = keras.layers.BatchNormalization(name="labels_norm")(x)
     x = keras.layers.Dropout(dropout, name="labels_dropout")(x)
@@ -31,9 +31,9 @@ def label_head(vectors: list[Any], num_classes: int, dropout: float) -> Any:
 
 
 def pooled_box_head(features: list[Any], num_classes: int, width: int) -> Any:
-    """One box per class, (batch, num_classes, 4), from the mean of the coarsest map, by dense layers.
+    """One box per class, (batch, num_classes, 4), by dense layers on the mean of the coarsest feature map.
 
-    It is the predecessor's, for comparison: after the mean, only the channels hold spatial information.
+    For comparison with the dense box head: pooling discards most spatial information.
 
     Args:
         features: Feature maps, finest first, each (batch, rows, columns, channels).
@@ -43,7 +43,7 @@ def pooled_box_head(features: list[Any], num_classes: int, width: int) -> Any:
     x = keras.layers.GlobalAveragePooling2D(name="boxes_pool")(features[-1])
     for layer in (1, 2):
         x = keras.layers.Dense(width, use_bias=False, name=f"boxes_dense{layer}")(x)
-        # Without it, a learning rate that suits the backbone saturates the sigmoids.
+        # Without normalization, a learning rate that suits the backbone saturates the sigmoids.
         x = keras.layers.LayerNormalization(name=f"boxes_dense{layer}_norm")(x)
         x = keras.layers.Activation("relu", name=f"boxes_dense{layer}_relu")(x)
     x = keras.layers.Dense(num_classes * 4, name="boxes_sizes")(x)
@@ -52,10 +52,10 @@ def pooled_box_head(features: list[Any], num_classes: int, width: int) -> Any:
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class BoxFromPlaceAndSize(keras.layers.Layer):
-    """Turns four numbers per class into a box: its width, height, and position in the remaining space.
+    """Decodes four logits per class into a box: its width, height, and position in the remaining space.
 
-    Each goes through a sigmoid, so a box is always valid (0 <= xmin <= xmax <= 1, the same for y), and every
-    valid box can be represented.
+    The sigmoids make every box valid (0 <= xmin <= xmax <= 1, the same for y), and every valid box can be
+    represented.
 
     Input: (batch, num_classes * 4), per class the position in x and y, width and height. Output: (batch,
     num_classes, 4), each `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the image.

@@ -1,7 +1,7 @@
 """The detector as a model that MLflow loads and serves without this library.
 
-MLflow stores this file with the logged model and runs it when the model is loaded. It imports nothing of this
-library; the custom layers of the .keras file are logged as files too.
+MLflow stores this file with the logged model and runs it when the model is loaded. It imports nothing from
+this library; the custom layers of the .keras file are logged as files too.
 """
 
 import importlib.util
@@ -12,23 +12,22 @@ import keras
 import mlflow
 import numpy as np
 
-# Batch size.
-BATCH = 32
+BATCH_SIZE = 32
 
 
 class ServedDetector(mlflow.pyfunc.PythonModel):
     """Predicts for images (batch, size, size, 1 or 3), letterboxed, grey or RGB, 0..255, uint8 or float.
 
-    Its files are one `.keras` file, and the `.py` files of its custom layers.
+    Its artifacts are one `.keras` file and the `.py` files of the custom layers.
     """
 
     def load_context(self, context: Any) -> None:
         """Loads the Keras model from the logged files."""
         files = [Path(path) for path in context.artifacts.values()]
-        # The logged model's layers are registered under the same names as the library's, which this process
-        # may be using in another version: the registration must apply to this model only.
+        # The logged layers are registered under the same names as the library's, of which this process may
+        # use another version: restore the previous registrations afterwards.
         registered = keras.saving.get_custom_objects()
-        others = dict(registered)
+        previous = dict(registered)
         try:
             for file in files:
                 if file.suffix == ".py":
@@ -37,7 +36,7 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
             self._model = keras.saving.load_model(model, compile=False)
         finally:
             registered.clear()
-            registered.update(others)
+            registered.update(previous)
 
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
@@ -46,17 +45,17 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
 
         Args:
             context: Unused.
-            model_input: The images. Other types than uint8, such as JSON's integers, are converted to
+            model_input: The images. Types other than uint8, such as JSON's integers, are converted to
                 float32.
             params: Unused.
 
         Returns:
             float32: `labels`, probabilities (batch, classes); `boxes`, (batch, classes, 4), each
             `[xmin, ymin, xmax, ymax]`, normalized to 0..1 of the letterboxed image; from the dense box head
-            `scores`, 0..1, (batch, classes). A model without a class or box head lacks its outputs.
+            `scores`, 0..1, (batch, classes). A model without a class or box head lacks that head's outputs.
 
         Raises:
-            ValueError: The input has another shape.
+            ValueError: The input has the wrong shape.
         """
         images = np.asarray(model_input)
         size = self._model.input_shape[1]
@@ -66,8 +65,8 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
             )
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
-        answers: dict[str, np.ndarray] = self._model.predict(images, batch_size=BATCH, verbose=0)
-        return answers
+        predictions: dict[str, np.ndarray] = self._model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+        return predictions
 
 
 def _run(file: Path) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.artifacts.records import Records
 from brain_tumor.config import PhaseConfig, TrainConfig
-from brain_tumor.model.detector import changing_variables, split_where_learning_begins
+from brain_tumor.model.detector import changing_variables, split_frozen_part
 from brain_tumor.model.graphs import as_graph, flatten_graphs
 from brain_tumor.records.read import load_split
 from brain_tumor.runtime.tracking import Run
@@ -124,7 +124,7 @@ def _skip_frozen_backbone(
     """Trains the heads alone on cached features, if these are the same in each epoch."""
     if phase.augment or model.get_layer("backbone").trainable_weights:
         return _Learning(model, train, valid, lambda images: images)
-    extractor, rest = split_where_learning_begins(model)
+    extractor, rest = split_frozen_part(model)
     extract = as_graph(extractor)
     train, valid = (with_features(examples, extract, FEATURES_BATCH) for examples in (train, valid))
     return _Learning(rest, train, valid, partial(extract_features, extract))

@@ -22,8 +22,8 @@ from brain_tumor.artifacts.transfer import publish_copy
 from brain_tumor.config import HEADS, TrainConfig
 from brain_tumor.model.detector import (
     build_detector,
-    count_trainable_layers,
     freeze,
+    resolve_trainable_layers,
     set_batchnorm_momentum,
     training_model,
 )
@@ -126,7 +126,7 @@ def _prepare_model(config: TrainConfig, num_classes: int, start: Model | None) -
     model = load_model(start) if start else build_detector(config.model, num_classes, phase.heads)
     backbone = model.get_layer("backbone")
     set_batchnorm_momentum(model, config.model.batchnorm_momentum)
-    layers = count_trainable_layers(len(backbone.layers), phase.trainable_layers, phase.trainable_fraction)
+    layers = resolve_trainable_layers(len(backbone.layers), phase.trainable_layers, phase.trainable_fraction)
     freeze(model, phase.train_heads, layers)
     return model
 
