@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from brain_tumor.losses import BOX_LOSSES, DetectionLoss
-from brain_tumor.losses.detection import MOST_POSITIVES, answering_positions, quality_focal_loss
+from brain_tumor.losses.detection import MAX_POSITIVES, assign_positions, quality_focal_loss
 from brain_tumor.model.dense_head import BoxDecoder, cell_centers
 from tests.unit.references import Array, cost, gradient, random_boxes, value
 
@@ -111,9 +111,9 @@ def test_positions_are_the_centers_of_cells() -> None:
 def test_which_positions_are_assigned(corners: list[int], rows: int, columns: int) -> None:
     low, high = np.sort(np.reshape(corners, (2, 2)), axis=0) / 64
     box = np.concatenate([low, high])
-    found = answering_positions(tf.constant(box[None, None], tf.float32), cell_centers(rows, columns))
+    found = assign_positions(tf.constant(box[None, None], tf.float32), cell_centers(rows, columns))
     np.testing.assert_array_equal(found[0, :, :, 0], answers_for(box, rows, columns))
-    assert np.sum(found) <= MOST_POSITIVES
+    assert np.sum(found) <= MAX_POSITIVES
 
 
 @given(seed=st.integers(0, 10**6), rows=sides, columns=sides, size=st.floats(0, 0.99))
@@ -124,7 +124,7 @@ def test_a_box_smaller_than_a_cell_has_one_position(seed: int, rows: int, column
     half = size / cells / 2
     centers = half + rng.random((20, 1, 2)) * (1 - 2 * half) + 1e-6
     boxes = np.concatenate([centers - half, centers + half], axis=-1)
-    found = np.array(answering_positions(tf.constant(boxes, tf.float32), cell_centers(rows, columns)))
+    found = np.array(assign_positions(tf.constant(boxes, tf.float32), cell_centers(rows, columns)))
     assert (found.sum(axis=(1, 2, 3)) == 1).all()
     own = middles(rows, columns)[np.argwhere(found)[:, 1], np.argwhere(found)[:, 2]]
     assert (np.abs(own - centers[:, 0]) * cells).max() < 0.5001
@@ -145,7 +145,7 @@ def test_a_box_smaller_than_a_cell_has_one_position(seed: int, rows: int, column
 )
 def test_positions_by_hand(box: list[float], expected: list[tuple[int, int]]) -> None:
     """On five rows and columns: the center is a position, and the edges belong to the outer cells."""
-    found = answering_positions(tf.constant([[box]]), cell_centers(5, 5))
+    found = assign_positions(tf.constant([[box]]), cell_centers(5, 5))
     assert [tuple(place) for place in np.argwhere(found[0, :, :, 0]).tolist()] == expected
 
 
@@ -213,7 +213,7 @@ def test_two_classes_at_one_position_learn_independently() -> None:
     answers[..., 0, :4] = box
     answers[..., 1, :4] = [0.6, 0.1, 0.9, 0.3]
     both = np.array([[box, box]], np.float32)
-    found = np.array(answering_positions(tf.constant(both), cell_centers(5, 5)))
+    found = np.array(assign_positions(tf.constant(both), cell_centers(5, 5)))
     np.testing.assert_array_equal(found[..., 0], found[..., 1])
     assert found[..., 0].sum() > 1
 

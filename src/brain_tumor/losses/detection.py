@@ -1,4 +1,4 @@
-"""The loss of the dense box head, and which positions are assigned to a box."""
+"""The loss of the dense box head, and the assignment of positions to boxes."""
 
 from typing import Any
 
@@ -12,73 +12,73 @@ from brain_tumor.model.dense_head import cell_centers
 
 # A position is assigned to a box if it is less than this many cells from its center.
 RADIUS = 1.5
-# The number of positions of a large enough box: three by three.
-MOST_POSITIVES = 9
+# The maximum number of positions per box: 3 x 3.
+MAX_POSITIVES = 9
 
 
-def answering_positions(boxes: Any, places: Any) -> Any:
+def assign_positions(boxes: Any, centers: Any) -> Any:
     """Assigns positions to boxes by center sampling.
 
     A position is assigned to a box if it is inside it and less than 1.5 cells from its center in x and y, as
-    in FCOS (Tian et al., 2020, https://arxiv.org/abs/2006.09214). The cell that contains the center always
-    is, so that a box smaller than a cell has one.
+    in FCOS (Tian et al., 2020, https://arxiv.org/abs/2006.09214). The cell that contains the center is always
+    assigned, so that a box smaller than a cell has a position too.
 
     Args:
-        boxes: (batch, num_classes, 4), normalized to 0..1, an absent class a row of zeros.
-        places: The centers of the cells, (rows, columns, 2), x before y.
+        boxes: (batch, num_classes, 4), normalized to 0..1, zeros for absent classes.
+        centers: The centers of the cells, (rows, columns, 2), x before y.
 
     Returns:
         Booleans (batch, rows, columns, num_classes).
     """
-    rows, columns = places.shape[:2]
+    rows, columns = centers.shape[:2]
     cells = ops.convert_to_tensor([columns, rows], dtype=boxes.dtype)
     boxes = boxes[:, None, None]
-    places = ops.cast(places, boxes.dtype)[None, :, :, None]
-    center = (boxes[..., :2] + boxes[..., 2:]) / 2
-    near = ops.abs(places - center) * cells < RADIUS
-    inside = ops.logical_and(places > boxes[..., :2], places < boxes[..., 2:])
-    # The center of a box without width or height at the image's edge may be on that edge.
-    own = ops.floor(places * cells) == ops.floor(ops.clip(center, 0, 1 - 1e-6) * cells)
-    both = ops.all(ops.logical_and(near, inside), axis=-1)
-    return ops.logical_and(ops.logical_or(both, ops.all(own, axis=-1)), measures.present(boxes))
+    centers = ops.cast(centers, boxes.dtype)[None, :, :, None]
+    box_center = (boxes[..., :2] + boxes[..., 2:]) / 2
+    near = ops.abs(centers - box_center) * cells < RADIUS
+    inside = ops.logical_and(centers > boxes[..., :2], centers < boxes[..., 2:])
+    # Clipped, since the center of a box without width or height may be on the image's edge.
+    same_cell = ops.floor(centers * cells) == ops.floor(ops.clip(box_center, 0, 1 - 1e-6) * cells)
+    assigned = ops.logical_or(ops.all(ops.logical_and(near, inside), axis=-1), ops.all(same_cell, axis=-1))
+    return ops.logical_and(assigned, measures.present(boxes))
 
 
 def quality_focal_loss(quality: Any, logits: Any) -> Any:
     """Cross-entropy with a target between 0 and 1, weighted by the squared error.
 
-    So the many easy negatives have almost no weight. Reference: Li et al., 2020,
+    The many easy negatives thus have almost no weight. Reference: Li et al., 2020,
     https://arxiv.org/abs/2006.04388.
 
     Args:
-        quality: The targets, 0..1.
+        quality: The targets, 0..1, of any shape.
         logits: The predictions, of the same shape.
 
     Returns:
-        The losses, of that shape.
+        The elementwise losses, of the same shape.
     """
-    distance = quality - ops.sigmoid(logits)
-    return ops.square(distance) * (ops.softplus(logits) - quality * logits)
+    error = quality - ops.sigmoid(logits)
+    return ops.square(error) * (ops.softplus(logits) - quality * logits)
 
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class DetectionLoss(keras.losses.Loss):
     """The box loss of the assigned positions, plus the score loss of all positions.
 
-    The loss of a box is the mean over its positions. A score's target is the IoU of its position's predicted
-    box with the true one, or 0 for a position without a box, so that the best box gets the highest score; its
-    loss is the quality focal loss. Both are per box: the sum of the scores' losses over all positions is
-    divided by nine, the maximum number of positions of a box.
+    A true box's loss is the mean over its positions. A score's loss is the quality focal loss; its target is
+    the IoU of the predicted box with the true one, or 0 at positions without a box, so that the best box gets
+    the highest score. Both are per true box: the sum of the score losses over all positions is divided by
+    nine, the maximum number of positions per box.
 
-    Shapes: truth (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1, an absent class a
-        row of zeros; predictions (batch, rows, columns, num_classes, 5), see
-    `brain_tumor.model.dense_head.BoxDecoder`.
+    Shapes: truth (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1, zeros for
+        absent classes; predictions (batch, rows, columns, num_classes, 5), see
+        `brain_tumor.model.dense_head.BoxDecoder`.
 
     Args:
-        box_loss: A name of `BOX_LOSSES`.
+        box_loss: A key of `BOX_LOSSES`.
         box_weight: Weight of the box loss.
         score_weight: Weight of the score loss.
-        reduction: `sum_over_batch_size` gives the mean over the batch's present boxes; a batch without any
-            counts as having one, since its scores still learn. `sum` as in `BoxLoss`.
+        reduction: `sum_over_batch_size` gives the mean over the batch's true boxes; a batch without any is
+            divided by 1. `sum` as in `BoxLoss`.
     """
 
     def __init__(
@@ -97,15 +97,15 @@ class DetectionLoss(keras.losses.Loss):
     @override
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true = ops.cast(y_true, y_pred.dtype)
-        places = cell_centers(*y_pred.shape[1:3])
-        positive = ops.cast(answering_positions(y_true, places), y_pred.dtype)
+        centers = cell_centers(*y_pred.shape[1:3])
+        positive = ops.cast(assign_positions(y_true, centers), y_pred.dtype)
         truth, boxes = y_true[:, None, None], y_pred[..., :4]
         cost = BOX_LOSSES[self.box_loss]().cost(truth, boxes)
         count = ops.sum(positive, axis=(1, 2))
-        of_boxes = ops.sum(cost * positive, axis=(1, 2)) / ops.maximum(count, 1)
+        box_losses = ops.sum(cost * positive, axis=(1, 2)) / ops.maximum(count, 1)
         quality = ops.stop_gradient(measures.iou(truth, boxes, ops)) * positive
-        of_scores = ops.sum(quality_focal_loss(quality, y_pred[..., 4]), axis=(1, 2)) / MOST_POSITIVES
-        losses = ops.sum(self.box_weight * of_boxes + self.score_weight * of_scores, axis=-1)
+        score_losses = ops.sum(quality_focal_loss(quality, y_pred[..., 4]), axis=(1, 2)) / MAX_POSITIVES
+        losses = ops.sum(self.box_weight * box_losses + self.score_weight * score_losses, axis=-1)
         if self.reduction == "sum":
             return losses
         present = ops.cast(measures.present(y_true), y_pred.dtype)

@@ -11,17 +11,16 @@ from brain_tumor.boxes import measures
 
 
 class BoxLoss(keras.losses.Loss):
-    """A loss over the boxes of present classes; subclasses define the loss of a pair of boxes, `cost`.
+    """A loss over the boxes of present classes; subclasses define `cost`, the loss of a pair of boxes.
 
     Shapes: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1;
-    an absent class has a row of zeros in the truth. Value and gradient are finite for every pair of boxes,
-    including those without size or with swapped corners, whose area is 0.
+    an absent class is zeros in the truth. Value and gradient are finite for all boxes, including those
+    without size or with swapped corners, whose area is 0.
 
     Args:
-        reduction: `sum_over_batch_size` gives the mean over the batch's present boxes, whatever the number of
-            empty slots; a batch without any box has loss 0. `sum` gives their sum. If several devices share a
-            batch, use `sum`, and one over the number of boxes in the whole batch as each image's
-            `sample_weight`.
+        reduction: `sum_over_batch_size` gives the mean over the batch's true boxes, whatever the number of
+            empty slots; 0 for a batch without boxes. `sum` gives their sum. If several devices share a batch, use
+            `sum` with a `sample_weight` per image of one over the number of boxes in the whole batch.
     """
 
     def cost(self, y_true: Any, y_pred: Any) -> Any:
@@ -40,7 +39,7 @@ class BoxLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class IoULoss(BoxLoss):
-    """1 - IoU: 0..1, without gradient if boxes do not overlap."""
+    """1 - IoU: 0..1, with zero gradient if boxes do not overlap."""
 
     @override
     def cost(self, y_true: Any, y_pred: Any) -> Any:
@@ -63,7 +62,7 @@ class GIoULoss(BoxLoss):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class DIoULoss(BoxLoss):
-    """1 - IoU, plus the squared distance of the centers relative to the hull's diagonal: 0..2.
+    """1 - IoU, plus the squared distance of the centers over that of the hull's diagonal: 0..2.
 
     The hull is the smallest enclosing box. Reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
     """
@@ -75,10 +74,10 @@ class DIoULoss(BoxLoss):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class CIoULoss(BoxLoss):
-    """DIoU's loss, plus the difference of the aspect ratios, weighted more if boxes overlap: 0..3.
+    """The DIoU loss, plus the difference of the aspect ratios, weighted by the overlap: 0..3.
 
-    Aspect ratios are compared as angles; a box without size counts as a square. The weight has no gradient,
-    as in the reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
+    Aspect ratios are compared as angles; a box without size is treated as a square. The weight has no
+    gradient, as in the reference: Zheng et al., 2020, https://arxiv.org/abs/1911.08287.
     """
 
     @override
@@ -94,22 +93,22 @@ BOX_LOSSES = {"iou": IoULoss, "giou": GIoULoss, "diou": DIoULoss, "ciou": CIoULo
 
 def _hull(a: Any, b: Any) -> Any:
     """The smallest enclosing boxes of pairs of boxes (..., 4), also with swapped corners."""
-    # Pairwise: the gradient of a minimum over an axis is NaN under XLA if corners are equal.
+    # Pairwise, since under XLA the gradient of a minimum over an axis is NaN if values are equal.
     first, second = (ops.minimum(box[..., :2], box[..., 2:]) for box in (a, b))
     third, fourth = (ops.maximum(box[..., :2], box[..., 2:]) for box in (a, b))
     return ops.concatenate([ops.minimum(first, second), ops.maximum(third, fourth)], axis=-1)
 
 
 def _center_distance(a: Any, b: Any) -> Any:
-    """Squared distance of the centers relative to the hull's diagonal: 0..1."""
+    """Squared distance of the centers over the squared diagonal of the hull: 0..1."""
     hull = _hull(a, b)
     diagonal = ops.sum(ops.square(hull[..., 2:] - hull[..., :2]), axis=-1)
-    # Subtracting corners before summing keeps the precision that small boxes need.
+    # Subtracting before summing corners keeps the precision that small boxes need.
     distance = ops.sum(ops.square((a[..., :2] - b[..., :2]) + (a[..., 2:] - b[..., 2:])), axis=-1) / 4
     return distance / ops.maximum(diagonal, keras.config.epsilon())
 
 
 def _aspect_angle(boxes: Any) -> Any:
-    """The angle, 0..pi / 2, whose tangent is a box's width over its height."""
+    """The arctangent of width over height: 0..pi / 2."""
     sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], keras.config.epsilon())
     return ops.arctan2(sides[..., 0], sides[..., 1])

@@ -1,4 +1,4 @@
-"""Weighted binary cross-entropy for rare or almost always present labels."""
+"""Weighted binary cross-entropy for imbalanced labels."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
 
     With negatives / positives as weights, a label's positives and negatives have equal total weight.
 
-    Shapes: truth (0 or 1) and logits (batch, num_classes). An image's loss is the mean over its classes. It
-        takes logits, since the logarithm of a probability rounded to 0 has no gradient.
+    Shapes: truth (0 or 1) and logits (batch, num_classes). An image's loss is the mean over classes. Logits,
+        since the logarithm of a probability rounded to 0 has no gradient.
 
     Args:
-        class_weights: One weight per class. They are part of the saved config.
+        class_weights: One weight per class, saved with the config.
         reduction: `sum_over_batch_size` gives the mean over the images, `sum` their sum (see `BoxLoss`).
     """
 

@@ -1,8 +1,8 @@
 """Metrics of boxes in class slots, over the true boxes of present classes.
 
-Every true box counts once, independent of batches and devices. Shapes as in the box
-losses: true and predicted boxes (batch, num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1. A
-predicted box may have a fifth number, its score.
+Every true box counts once, whatever the batches and devices. Shapes: true and predicted boxes (batch,
+num_classes, 4), `[xmin, ymin, xmax, ymax]`, normalized to 0..1, zeros for absent classes in the truth. A
+predicted box may have a fifth number, its score (a logit).
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ class _BoxMean(keras.metrics.Mean):
     """The mean of `measure` over all true boxes; 0 if there are none.
 
     Args:
-        slot: The class whose boxes count; None for all of them.
+        slot: The index of the class to measure; None for all classes.
     """
 
     def __init__(self, slot: int | None = None, **kwargs: Any) -> None:
@@ -26,6 +26,7 @@ class _BoxMean(keras.metrics.Mean):
         self.slot = slot
 
     def measure(self, y_true: Any, y_pred: Any) -> Any:
+        """The value of each pair of boxes, (batch, num_classes)."""
         raise NotImplementedError
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -43,7 +44,7 @@ class _BoxMean(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class BoxIoU(_BoxMean):
-    """Mean IoU with the true box."""
+    """Mean IoU of predicted and true boxes."""
 
     def __init__(self, slot: int | None = None, name: str = "iou", **kwargs: Any) -> None:
         super().__init__(slot, name=name, **kwargs)
@@ -58,7 +59,7 @@ class BoxRecall(_BoxMean):
     """The fraction of true boxes whose predicted box has at least a certain IoU.
 
     Args:
-        threshold: That IoU, 0..1.
+        threshold: The IoU threshold, 0..1.
     """
 
     def __init__(self, threshold: float = 0.5, name: str = "recall", **kwargs: Any) -> None:
@@ -100,45 +101,47 @@ class BoxMeanAbsoluteError(_BoxMean):
 
 @keras.saving.register_keras_serializable("brain_tumor")
 class BoxAP50(keras.metrics.Metric):
-    """Average precision of one class's boxes at an IoU of 0.5, ranked by their own scores.
+    """Average precision of one class's boxes at an IoU of 0.5, ranked by their scores.
 
-    Unlike recall it counts false boxes, also in images without the class. The scores are put into 200 bins,
-    so it approximates COCO's AP50. 0 if there are no true boxes.
+    Unlike recall, it also counts false positives, including those in images without the class. It
+    approximates COCO's AP50 by binning the scores into 200 bins. 0 if there are no true boxes.
 
     Args:
-        slot: The class.
+        slot: The index of the class.
     """
 
-    LOWEST, HIGHEST, BINS = -10.0, 10.0, 200  # logits; the probabilities are 1 in 20,000
+    MIN_SCORE, MAX_SCORE, BINS = -10.0, 10.0, 200  # logits, of probabilities 0.00005 and 0.99995
 
     def __init__(self, slot: int, name: str = "ap50", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.slot = slot
-        self.found = self.add_variable((self.BINS,), "zeros", name="found")
-        self.shown = self.add_variable((self.BINS,), "zeros", name="shown")
-        self.boxes = self.add_variable((), "zeros", name="boxes")
+        self.true_positives = self.add_variable((self.BINS,), "zeros", name="true_positives")
+        self.predictions = self.add_variable((self.BINS,), "zeros", name="predictions")
+        self.positives = self.add_variable((), "zeros", name="positives")
 
     @override
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_true, y_pred = (ops.cast(values, self.dtype)[:, self.slot] for values in (y_true, y_pred))
-        there = ops.cast(present(y_true), self.dtype)
-        hit = there * ops.cast(iou(y_true, y_pred[..., :4], ops) >= 0.5, self.dtype)
-        share = (y_pred[..., 4] - self.LOWEST) / (self.HIGHEST - self.LOWEST)
+        positive = ops.cast(present(y_true), self.dtype)
+        hit = positive * ops.cast(iou(y_true, y_pred[..., :4], ops) >= 0.5, self.dtype)
+        share = (y_pred[..., 4] - self.MIN_SCORE) / (self.MAX_SCORE - self.MIN_SCORE)
         index = ops.cast(ops.clip(share, 0, 1) * (self.BINS - 1), "int32")
         bins = ops.one_hot(index, self.BINS, dtype=self.dtype)
         if sample_weight is not None:  # one per image
             weights = ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
-            bins, there = bins * weights[:, None], there * weights
-        self.found.assign_add(ops.sum(bins * hit[:, None], axis=0))
-        self.shown.assign_add(ops.sum(bins, axis=0))
-        self.boxes.assign_add(ops.sum(there))
+            bins, positive = bins * weights[:, None], positive * weights
+        self.true_positives.assign_add(ops.sum(bins * hit[:, None], axis=0))
+        self.predictions.assign_add(ops.sum(bins, axis=0))
+        self.positives.assign_add(ops.sum(positive))
 
     def result(self) -> Any:
         """The average precision so far."""
-        found, shown = (ops.cumsum(ops.flip(values, axis=0)) for values in (self.found, self.shown))
-        precision = ops.divide_no_nan(found, shown)
-        steps = ops.flip(ops.convert_to_tensor(self.found), axis=0)
-        return ops.divide_no_nan(ops.sum(precision * steps), ops.convert_to_tensor(self.boxes))
+        hits, ranked = (
+            ops.cumsum(ops.flip(values, axis=0)) for values in (self.true_positives, self.predictions)
+        )
+        precision = ops.divide_no_nan(hits, ranked)
+        steps = ops.flip(ops.convert_to_tensor(self.true_positives), axis=0)
+        return ops.divide_no_nan(ops.sum(precision * steps), ops.convert_to_tensor(self.positives))
 
     @override
     def get_config(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class BoxDecoder(keras.layers.Layer):
 
     Inputs: (batch, rows, columns, num_classes), the scores as logits, and (batch, rows, columns,
     num_classes * 4), the log-distances to the left, top, right and bottom side. Output: (batch, rows,
-    columns, num_classes, 5), `[xmin, ymin, xmax, ymax, score]`, normalized to the image, the score still a logit.
+    columns, num_classes, 5), `[xmin, ymin, xmax, ymax, score]`, normalized to the image, the score a logit.
 
     Args:
         num_classes: Number of classes.
