@@ -9,7 +9,7 @@ import tensorflow as tf
 from brain_tumor.config import PhaseConfig, from_json
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.tracking import Run
-from brain_tumor.training.callbacks import BestEpoch, EpochLog, FiniteLoss, write
+from brain_tumor.training.callbacks import BestEpoch, EpochLog, FiniteLoss, write_variables
 from brain_tumor.training.checkpointing import Checkpointer
 from brain_tumor.training.checkpoints import Checkpoints, ProgressState
 
@@ -83,7 +83,7 @@ def test_schedule_and_early_stopping_resume(killed_after: int) -> None:
     def run(model: keras.Model, progress: BestEpoch, epochs: range) -> list[Any]:
         seen = []
         for epoch in epochs:
-            write(model.weights, [np.full((1, 1), epoch), np.zeros(1)])
+            write_variables(model.weights, [np.full((1, 1), epoch), np.zeros(1)])
             progress.on_epoch_end(epoch, {phase.monitor: SCORES[epoch]})
             seen.append((float(model.optimizer.learning_rate), progress.best_epoch, progress.finished))
         return seen
@@ -119,7 +119,7 @@ def test_a_start_model_that_no_epoch_improves_is_the_result(monitor: Any) -> Non
     progress = BestEpoch(phase, model.weights)
     progress.set_model(model)
     progress.begin({"val_boxes_iou": 0.5, "val_labels_auc": 0.8})
-    write(model.weights, [np.ones((1, 1)), np.ones(1)])
+    write_variables(model.weights, [np.ones((1, 1)), np.ones(1)])
     # Equal to the start model is not better, and neither is one better figure if both count.
     progress.on_epoch_end(0, {"val_boxes_iou": 0.5, "val_labels_auc": 0.8})
     other = BestEpoch(phase, model.weights)

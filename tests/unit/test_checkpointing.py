@@ -16,7 +16,7 @@ from brain_tumor.config import PhaseConfig
 from brain_tumor.runtime.errors import InputError
 from brain_tumor.runtime.signals import TERMINATED
 from brain_tumor.runtime.tracking import Run
-from brain_tumor.training.callbacks import BestEpoch, EpochLog, Preemption, read, write
+from brain_tumor.training.callbacks import BestEpoch, EpochLog, Preemption, read_variables, write_variables
 from brain_tumor.training.checkpointing import Checkpointer
 from brain_tumor.training.checkpoints import Checkpoint, Checkpoints
 
@@ -74,7 +74,7 @@ class Score(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs |= {"val_boxes_iou": self._training.scores[epoch]}
-        self._training.weights.append(read(self.model.weights))
+        self._training.weights.append(read_variables(self.model.weights))
 
 
 class At(keras.callbacks.Callback):
@@ -203,13 +203,13 @@ def test_a_training_resumes_bit_identically(tmp_path: Path) -> None:
     """Weights, optimizer, and the best epoch's weights, which only its own checkpoint contains."""
     scores = [0.2, 0.5, 0.4, 0.3, 0.1]
     whole = Training(tmp_path / "whole", scores)
-    started = read(whole.model.weights)
+    started = read_variables(whole.model.weights)
     whole.run()
     assert whole.kept == ["epoch-00002", "epoch-00004", "epoch-00005"]
 
     for done in range(1, 5):
         killed = Training(tmp_path / f"{done}", scores[:done])
-        write(killed.model.weights, started)
+        write_variables(killed.model.weights, started)
         killed.run()
         resumed = Training(tmp_path / f"{done}", scores)
         resumed.checkpointer.restore(resumed.model.optimizer)
@@ -220,10 +220,10 @@ def test_a_training_resumes_bit_identically(tmp_path: Path) -> None:
             (whole.model.optimizer.variables, resumed.model.optimizer.variables),
         ]
         for expected, found in pairs:
-            for one, other in zip(read(expected), read(found), strict=True):
+            for one, other in zip(read_variables(expected), read_variables(found), strict=True):
                 np.testing.assert_array_equal(one, other)
         resumed.progress.restore_best()
-        for one, other in zip(whole.weights[1], read(resumed.model.weights), strict=True):
+        for one, other in zip(whole.weights[1], read_variables(resumed.model.weights), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
@@ -237,7 +237,7 @@ def test_the_start_models_figures_do_not_count_as_an_epoch(
     with caplog.at_level(logging.INFO):
         for done in (0, 1, 2):
             training = Training(tmp_path, [0.4] * (done + 1))
-            write(training.model.weights, [np.full((1, 1), 7.0), np.zeros(1)])
+            write_variables(training.model.weights, [np.full((1, 1), 7.0), np.zeros(1)])
             training.checkpointer.restore(training.model.optimizer)
             assert training.log.done == done
             if not done:

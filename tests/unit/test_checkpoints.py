@@ -209,7 +209,7 @@ def test_an_epoch_whose_best_is_damaged_is_damaged(
     assert checkpoints.load() is None
 
     assert "epoch-00004 is damaged" in caplog.text and "epoch-00003 is damaged" in caplog.text
-    assert caplog.messages[-1] == f"No checkpoint in {tmp_path} is complete, the training starts over."
+    assert caplog.messages[-1] == f"No checkpoint in {tmp_path} is complete; the training starts over."
     # Damaged checkpoints are not kept instead of complete ones.
     save(checkpoints, 1, 1)
     assert kept(checkpoints) == [1]
@@ -286,7 +286,7 @@ def test_a_damaged_model_is_retrained(tmp_path: Path, caplog: pytest.LogCaptureF
     checkpoints.keep_model(finished(tmp_path / "model"))
     (tmp_path / "place" / "model" / "model.keras").write_bytes(b"w")
     assert not checkpoints.restore_model(tmp_path / "again")
-    assert "model is damaged, the training is repeated" in caplog.text
+    assert "model is damaged; the training is repeated" in caplog.text
     assert not (tmp_path / "again").exists()
 
 

@@ -97,7 +97,7 @@ def test_metrics_are_named_by_head_and_label(dense: bool, heads: list[Head]) -> 
 def test_a_label_missing_in_validation_has_no_box_metric() -> None:
     """Otherwise it would be 0, as if all its boxes were wrong."""
     model = heads_alone(True, list(HEADS))
-    compile_model(model, PhaseConfig(), CLASS_WEIGHTS, 10, watched=["core", "rim"])
+    compile_model(model, PhaseConfig(), CLASS_WEIGHTS, 10, measured_labels=["core", "rim"])
     figures = model.evaluate(np.ones((5, 4, 4, 8)), truth_for(model), verbose=0, return_dict=True)
     assert {name for name in figures if "edema" in name} == set()
     assert {"boxes_iou_core", "boxes_iou_rim", "boxes_ap50_rim", "boxes_iou"} <= set(figures)

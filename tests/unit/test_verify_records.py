@@ -56,7 +56,7 @@ def test_written_records_are_read_back_and_counted(small_dataset: Dataset, small
     for shard in shards:
         tally.add(shard)
     tally.check(small_records.manifest.splits)
-    with pytest.raises(DamagedError, match=r"train hold \(12, 6, 2\) images, .* \(6, 3, 2\)"):
+    with pytest.raises(DamagedError, match=r"train have \(12, 6, 2\) images, .* \(6, 3, 2\)"):
         for shard in shards:
             tally.add(shard)
         tally.check(small_records.manifest.splits)

@@ -19,8 +19,8 @@ class BoxLoss(keras.losses.Loss):
 
     Args:
         reduction: `sum_over_batch_size` gives the mean over the batch's true boxes, whatever the number of
-            empty slots; 0 for a batch without boxes. `sum` gives their sum. If several devices share a batch, use
-            `sum` with a `sample_weight` per image of one over the number of boxes in the whole batch.
+            empty slots; 0 for a batch without boxes. `sum` gives their sum. If several devices share a batch,
+            use `sum` with a `sample_weight` per image of one over the number of boxes in the whole batch.
     """
 
     def cost(self, y_true: Any, y_pred: Any) -> Any:

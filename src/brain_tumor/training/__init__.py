@@ -1,1 +1,1 @@
-"""Training: batches, augmentation, phases, checkpoints, devices, callbacks."""
+"""Training of one phase: batches, augmentation, checkpoints, devices, callbacks."""

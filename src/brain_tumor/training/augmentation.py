@@ -11,9 +11,8 @@ import tensorflow as tf
 from brain_tumor.boxes.measures import area, present
 from brain_tumor.config import AugmentationConfig
 
-# An image is not shifted, scaled or rotated if one of its boxes would keep less than this fraction of its
-# area.
-SMALLEST_VISIBLE_SHARE = 0.5
+# An image is not shifted, scaled or rotated if a box would keep less than this fraction of its area.
+MIN_VISIBLE_FRACTION = 0.5
 
 
 def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dict[str, Any]:
@@ -21,10 +20,10 @@ def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dic
 
     A rotated box becomes the bounding box of its four corners. Boxes are clipped to the image. If a box would
     keep less than half of its area, its image is only mirrored, so that a present label always has a visible
-    box. Areas from outside the image are black, like the letterbox's padding.
+    box. Areas outside the original image are black, like the letterbox's padding.
 
     Args:
-        batch: `image` uint8 (batch, size, size, 1 or 3); `boxes` (batch, num_classes, 4), normalized.
+        batch: `image` uint8 (batch, size, size, 1 or 3); `boxes` (batch, num_classes, 4), normalized to 0..1.
         config: The ranges of the augmentation.
         seed: An integer tensor (2,); the same seed gives the same augmentation.
 
@@ -33,32 +32,33 @@ def augment(batch: dict[str, Any], config: AugmentationConfig, seed: Any) -> dic
     """
     images, boxes = batch["image"], batch["boxes"]
     shape = images.shape
-    # Each change has its own column: switching one off does not alter the others.
+    # Each transformation has its own random column: switching one off does not change the others.
     draws = tf.unstack(tf.random.stateless_uniform((tf.shape(images)[0], 9), seed, -1.0, 1.0), axis=1)
-    flip, flip_vertical, right, down, growth, turn, brightness, contrast, gamma = draws
+    flip, flip_vertical, shift_x, shift_y, scale, rotation, brightness, contrast, gamma = draws
 
     images = tf.cast(images, tf.float32)
     if config.flip or config.flip_vertical or config.shift or config.scale or config.rotation:
         mirror = [_mirror(flip, config.flip), _mirror(flip_vertical, config.flip_vertical)]
-        factor, angle = 1 + config.scale * growth, math.radians(config.rotation) * turn
-        matrices, shift = _matrices(mirror, factor, angle), config.shift * tf.stack([right, down], axis=1)
-        stays = _loses_boxes(boxes, matrices, shift)[:, tf.newaxis]
+        factor, angle = 1 + config.scale * scale, math.radians(config.rotation) * rotation
+        matrices = _matrices(mirror, factor, angle)
+        shift = config.shift * tf.stack([shift_x, shift_y], axis=1)
+        cut_off = _cuts_off_boxes(boxes, matrices, shift)[:, tf.newaxis]
         mirrored = _matrices(mirror, tf.ones_like(factor), tf.zeros_like(angle))
-        matrices = tf.where(stays[..., tf.newaxis], mirrored, matrices)
-        shift = tf.where(stays, 0.0, shift)
+        matrices = tf.where(cut_off[..., tf.newaxis], mirrored, matrices)
+        shift = tf.where(cut_off, 0.0, shift)
         boxes = tf.clip_by_value(_move_boxes(boxes, matrices, shift), 0, 1)
         images = _resample(images, matrices, shift)
     if config.brightness or config.contrast or config.gamma:
         gain, offset = 1 + config.contrast * contrast, 255 * config.brightness * brightness
-        images = _recolor(images, tf.exp(config.gamma * gamma), gain, offset)
+        images = _adjust_intensity(images, tf.exp(config.gamma * gamma), gain, offset)
     else:
         images = _to_bytes(images)
     return {**batch, "image": tf.ensure_shape(images, shape), "boxes": boxes}
 
 
-def _mirror(draw: Any, wanted: bool) -> Any:
-    """-1 for half of the images at random, if mirroring is on, otherwise 1: (batch,)."""
-    return tf.where(draw < 0, -1.0, 1.0) if wanted else tf.ones_like(draw)
+def _mirror(draw: Any, enabled: bool) -> Any:
+    """-1 for a random half of the images if enabled, otherwise 1: (batch,)."""
+    return tf.where(draw < 0, -1.0, 1.0) if enabled else tf.ones_like(draw)
 
 
 def _matrices(mirror: list[Any], factor: Any, angle: Any) -> Any:
@@ -84,18 +84,18 @@ def _move_boxes(boxes: Any, matrices: Any, shift: Any) -> Any:
     return tf.where(present(boxes)[..., tf.newaxis], sides, 0.0)
 
 
-def _loses_boxes(boxes: Any, matrices: Any, shift: Any) -> Any:
+def _cuts_off_boxes(boxes: Any, matrices: Any, shift: Any) -> Any:
     """Whether a box of the image would keep too little of its area: (batch,) booleans."""
     moved = _move_boxes(boxes, matrices, shift)
     visible = area(tf.clip_by_value(moved, 0, 1), tf)
-    return tf.reduce_any(visible < SMALLEST_VISIBLE_SHARE * area(moved, tf), axis=1)
+    return tf.reduce_any(visible < MIN_VISIBLE_FRACTION * area(moved, tf), axis=1)
 
 
 def _resample(images: Any, matrices: Any, shift: Any) -> Any:
-    """Moves images (batch, size, size, channels), float32, in the same way as `_move_boxes`."""
+    """Transforms images (batch, size, size, channels), float32, as `_move_boxes` does boxes."""
     size = images.shape[1]
     inverse = tf.linalg.inv(matrices)
-    # The source of the center of pixel 0, in pixels.
+    # Where the center of pixel 0 comes from, in pixels.
     middle = (size - 1) / 2
     offset = middle - tf.linalg.matvec(inverse, middle + size * shift)
     rows = tf.concat([inverse, offset[:, :, tf.newaxis]], axis=2)
@@ -110,16 +110,16 @@ def _resample(images: Any, matrices: Any, shift: Any) -> Any:
     )
 
 
-# XLA fuses dozens of passes through memory into one loop over the pixels.
+# XLA fuses dozens of elementwise operations into one loop over the pixels.
 @tf.function(jit_compile=True, autograph=False)
-def _recolor(images: Any, exponent: Any, gain: Any, offset: Any) -> Any:
-    """Changes the grey levels of images (batch, size, size, channels), float32, 0..255.
+def _adjust_intensity(images: Any, exponent: Any, gain: Any, offset: Any) -> Any:
+    """Applies gamma, contrast and brightness to images (batch, size, size, channels), float32, 0..255.
 
     Args:
         images: The images.
-        exponent: The gamma exponent of the levels as fractions of 255, (batch,).
-        gain: The contrast: the factor of the distance from the image's mean, (batch,).
-        offset: The brightness that is added last, (batch,).
+        exponent: The gamma of intensities as fractions of 255, (batch,).
+        gain: The contrast factor about the image's mean, (batch,).
+        offset: The brightness to add, in grey levels, (batch,).
 
     Returns:
         uint8, of the same shape.

@@ -1,4 +1,4 @@
-"""Keras callbacks of a training."""
+"""Keras callbacks for training."""
 
 import itertools
 import logging
@@ -23,10 +23,10 @@ from brain_tumor.training.checkpoints import ProgressState
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Logs one line per epoch, sends its figures to MLflow, and keeps them.
+    """Logs each epoch's metrics, sends them to MLflow, and keeps them.
 
     Attributes:
-        epochs: The figures of each epoch so far.
+        epochs: The metrics of each epoch so far.
     """
 
     def __init__(self, name: str, run: Run) -> None:
@@ -42,22 +42,22 @@ class EpochLog(keras.callbacks.Callback):
         return self._run.id
 
     def restore(self, epochs: list[Epoch], run_id: str) -> None:
-        """Restores the epochs of a killed process, and copies its MLflow run's figures to this run."""
+        """Restores the epochs of a killed process, and sends their metrics to this MLflow run."""
         self.epochs = epochs
         self._run.resume_from(run_id)
-        for figures in epochs:
-            self._send(figures)
+        for metrics in epochs:
+            self._send(metrics)
 
     @property
     def done(self) -> int:
         """The number of finished epochs."""
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0
 
-    def begin(self, figures: Epoch) -> None:
-        """Records the start model's figures as those of epoch 0."""
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in sorted(figures.items()))
+    def begin(self, metrics: Epoch) -> None:
+        """Records the start model's metrics as epoch 0."""
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in sorted(metrics.items()))
         logging.info("%s: before the first epoch  %s", self._name, shown)
-        self.epochs.append({"epoch": 0, "seconds": 0.0, **figures})
+        self.epochs.append({"epoch": 0, "seconds": 0.0, **metrics})
         self._send(self.epochs[-1])
 
     @override
@@ -66,31 +66,31 @@ class EpochLog(keras.callbacks.Callback):
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        figures = {key: float(value) for key, value in sorted((logs or {}).items())}
-        figures["learning_rate"] = current_rate(self.model.optimizer)
+        metrics = {key: float(value) for key, value in sorted((logs or {}).items())}
+        metrics["learning_rate"] = current_learning_rate(self.model.optimizer)
         seconds = time.perf_counter() - self._started
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
         logging.info(
             "%s: epoch %d/%d in %.1f s  %s", self._name, epoch + 1, self.params["epochs"], seconds, shown
         )
-        broken = [key for key, value in figures.items() if not math.isfinite(value)]
+        broken = [key for key, value in metrics.items() if not math.isfinite(value)]
         if broken:
             raise InputError(
                 f"{self._name}: {broken[0]} is not finite after epoch {epoch + 1}; lower the learning rate."
             )
-        self.epochs.append({"epoch": epoch + 1, "seconds": round(seconds, 3), **figures})
+        self.epochs.append({"epoch": epoch + 1, "seconds": round(seconds, 3), **metrics})
         self._send(self.epochs[-1])
 
-    def _send(self, figures: Epoch) -> None:
-        metrics = {key: value for key, value in figures.items() if key not in ("epoch", "seconds")}
-        self._run.log_metrics(metrics, step=int(figures["epoch"]))
+    def _send(self, metrics: Epoch) -> None:
+        logged = {key: value for key, value in metrics.items() if key not in ("epoch", "seconds")}
+        self._run.log_metrics(logged, step=int(metrics["epoch"]))
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Stops a training at a batch whose loss is not finite.
+    """Stops a training at the first batch whose loss is not finite.
 
-    Keras's TerminateOnNaN makes the device wait for Python after each batch. This one allows Keras to call it
-    in another thread, which reads the losses while the next batches are computed.
+    Keras's TerminateOnNaN makes the device wait for Python after each batch. Keras may call this one in
+    another thread, which reads the losses while the next batches are computed.
     """
 
     async_safe = True
@@ -108,7 +108,7 @@ class FiniteLoss(keras.callbacks.Callback):
 
     @override
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # Keras reports the mean of the epoch so far: once it is not finite, it stays so.
+        # Keras reports the epoch's mean so far, which then stays non-finite.
         self._losses[batch] = (logs or {})["loss"]
         self._broken = self._broken or not math.isfinite(self._losses[batch])
 
@@ -135,11 +135,8 @@ class FiniteLoss(keras.callbacks.Callback):
                 )
 
 
-class BatchCount(keras.callbacks.Callback):
-    """Shows the progress of long epochs.
-
-    Keras may call it in another thread, like `FiniteLoss`.
-    """
+class EpochProgress(keras.callbacks.Callback):
+    """Shows the progress of long epochs. Keras may call it in another thread, like `FiniteLoss`."""
 
     async_safe = True
 
@@ -164,16 +161,16 @@ class BatchCount(keras.callbacks.Callback):
 
 
 class BestEpoch(keras.callbacks.Callback):
-    """Watches the monitored figure: keeps the best epoch's weights, lowers the learning rate, stops early.
+    """Keeps the best epoch's weights, reduces the learning rate and stops early, by the monitored metric.
 
-    Keras's callbacks for these cannot save and restore their state.
+    Keras's callbacks for this cannot save and restore their state.
 
     Args:
-        phase: The phase.
-        variables: The variables that the training changes.
+        phase: The phase's config.
+        variables: The variables that change during training.
 
     Attributes:
-        best_epoch: The epoch with the highest figure so far, from 1; 0 for the start model.
+        best_epoch: The epoch with the highest metric so far, from 1; 0 for the start model.
         best: The values of the variables after that epoch.
     """
 
@@ -187,32 +184,32 @@ class BestEpoch(keras.callbacks.Callback):
         self._waited = 0
         self._rate_waited = 0
 
-    def begin(self, figures: Epoch) -> None:
+    def begin(self, metrics: Epoch) -> None:
         """Records the current weights as the best so far."""
-        self._score, self.best = self._phase.monitored_value(figures), read(self._variables)
+        self._score, self.best = self._phase.monitored_value(metrics), read_variables(self._variables)
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         score = float(self._phase.monitored_value(logs or {}))
         if score > self._score:
             self.best_epoch, self._score = epoch + 1, score
-            self.best = read(self._variables)
+            self.best = read_variables(self._variables)
             self._waited = self._rate_waited = 0
             return
         self._waited += 1
         self._rate_waited += 1
         if self._phase.schedule == "plateau" and self._rate_waited >= self._phase.reduce_rate_patience:
-            self.model.optimizer.learning_rate = current_rate(self.model.optimizer) / 2
+            self.model.optimizer.learning_rate = current_learning_rate(self.model.optimizer) / 2
             self._rate_waited = 0
         self.model.stop_training = self.finished
 
     @property
     def finished(self) -> bool:
-        """Whether the training stops early."""
+        """Whether early stopping ends the training."""
         return 0 < self._waited >= self._phase.early_stopping_patience
 
     def state(self) -> ProgressState:
-        """The state that `restore` needs, without the best weights."""
+        """The state for `restore`, without the best weights."""
         return ProgressState(
             best_epoch=self.best_epoch,
             score=self._score,
@@ -221,22 +218,22 @@ class BestEpoch(keras.callbacks.Callback):
         )
 
     def restore(self, state: ProgressState, best: list[np.ndarray]) -> None:
-        """Restores another process's `state`."""
+        """Restores the `state` of a killed process."""
         self.best_epoch, self._score = state.best_epoch, state.score
         self._waited, self._rate_waited = state.waited, state.rate_waited
         self.best = best
 
     def restore_best(self) -> None:
-        """Sets the variables to their values after the best epoch."""
-        write(self._variables, self.best)
+        """Sets the variables to the best epoch's values."""
+        write_variables(self._variables, self.best)
 
 
 class Preemption(keras.callbacks.Callback):
-    """Ends the process on SIGTERM, which a pod gets some seconds before it is killed, with exit code 143.
+    """Ends the process with exit code 143 on SIGTERM, which a pod gets some seconds before it is killed.
 
-    Between the first and the last batch, the current batch is finished first; before and after them the
-    process ends at once. `Checkpointer` waits for a checkpoint that is being written. Files written by
-    renaming stay complete or absent.
+    Between the first and the last batch, the current batch is finished first; otherwise the process ends at
+    once. `Checkpointer` waits for a checkpoint that is being written. Files that are published by renaming
+    stay complete or absent.
     """
 
     def __init__(self) -> None:
@@ -260,40 +257,40 @@ class Preemption(keras.callbacks.Callback):
     @override
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batches += 1
-        self._end_if_asked()
+        self._end_if_received()
 
     @override
     def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._end_if_asked()
+        self._end_if_received()
 
     @override
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._batches = 0
-        self._end_if_asked()
+        self._end_if_received()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        logging.warning("SIGTERM: the training ends; started again, it resumes from its last checkpoint.")
+        logging.warning("SIGTERM: the training stops; when restarted, it resumes from its last checkpoint.")
         self._received = True
-        # The first batch takes long, since its graph is built.
+        # The first batch takes long, since it includes building the graph.
         if self._batches < 2:
             raise SystemExit(TERMINATED)
 
-    def _end_if_asked(self) -> None:
+    def _end_if_received(self) -> None:
         if self._received:
             raise SystemExit(TERMINATED)
 
 
-def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
+def current_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """The learning rate of the next step."""
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
-def read(variables: list[keras.Variable]) -> list[np.ndarray]:
+def read_variables(variables: list[keras.Variable]) -> list[np.ndarray]:
     """Copies of the values of variables."""
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
-def write(variables: list[keras.Variable], values: list[np.ndarray]) -> None:
-    """Sets variables to values."""
+def write_variables(variables: list[keras.Variable], values: list[np.ndarray]) -> None:
+    """Sets the values of variables."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -1,4 +1,4 @@
-"""Saves checkpoints during a training: copied between epochs, written during the next one."""
+"""Saves checkpoints during training, in a background thread."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,25 +7,24 @@ from types import TracebackType
 import keras
 from typing_extensions import override
 
-from brain_tumor.training.callbacks import BestEpoch, EpochLog, read, write
+from brain_tumor.training.callbacks import BestEpoch, EpochLog, read_variables, write_variables
 from brain_tumor.training.checkpoints import OPTIMIZER, VARIABLES, Checkpoint, Checkpoints, TrainingState
 
 
 class Checkpointer(keras.callbacks.Callback):
     """Saves the training's state after each epoch, and restores it.
 
-    The arrays are copied at the epoch's end, and a thread writes them during the next epoch. At most one copy
-    exists: the end of an epoch waits until the previous checkpoint is written.
+    The arrays are copied at an epoch's end, and a thread writes them during the next epoch. There is at most
+    one copy: the end of an epoch waits until the previous checkpoint is written.
 
-    It is a context manager around the training: at its end, for any reason, it waits for the checkpoint that
-    is being written. An error in the thread is raised at the next epoch's end or here; if there is another
-    error, it is only logged.
+    It is a context manager around the training, whose exit waits for the checkpoint that is being written. An
+    error in the thread is raised at the next epoch's end or on exit, or logged if another error is raised.
 
     Args:
         checkpoints: The store of the checkpoints.
-        variables: The variables that the training changes, with their initial values.
-        log: The figures of the epochs.
-        progress: The best epoch; its callback must run before this one.
+        variables: The variables that change during training, with their initial values.
+        log: The metrics of the epochs.
+        progress: The best epoch. Both callbacks must run before this one.
     """
 
     def __init__(
@@ -56,12 +55,12 @@ class Checkpointer(keras.callbacks.Callback):
         self._wait()
         best = self._progress.best_epoch == epoch + 1
         arrays = {
-            # The best epoch's weights were just copied, and the copy never changes.
-            VARIABLES: self._progress.best if best else read(self._variables),
-            OPTIMIZER: read(self.model.optimizer.variables),
+            # `BestEpoch` has just copied them, and never changes its copy.
+            VARIABLES: self._progress.best if best else read_variables(self._variables),
+            OPTIMIZER: read_variables(self.model.optimizer.variables),
         }
         state = TrainingState(
-            epochs=list(self._log.epochs),  # the state now, not when the thread writes it
+            epochs=list(self._log.epochs),  # copied, since the list grows before the thread writes it
             progress=self._progress.state(),
             mlflow_run_id=self._log.run_id,
         )
@@ -78,10 +77,10 @@ class Checkpointer(keras.callbacks.Callback):
         checkpoint = self._checkpoints.load()
         if checkpoint is None:
             return
-        # Until an epoch is better than the start model, the best weights are the initial ones.
-        best = read(self._variables) if checkpoint.best is None else checkpoint.best
-        write(self._variables, checkpoint.arrays[VARIABLES])
-        write(optimizer.variables, checkpoint.arrays[OPTIMIZER])
+        # As long as no epoch is better than the start model, the best weights are the initial ones.
+        best = read_variables(self._variables) if checkpoint.best is None else checkpoint.best
+        write_variables(self._variables, checkpoint.arrays[VARIABLES])
+        write_variables(optimizer.variables, checkpoint.arrays[OPTIMIZER])
         self._progress.restore(checkpoint.state.progress, best)
         self._log.restore(checkpoint.state.epochs, checkpoint.state.mlflow_run_id)
         logging.info("Resumes after epoch %d from %s", self._log.done, self._checkpoints.folder)

@@ -1,11 +1,11 @@
 """Checkpoints: the state from which a killed training resumes with the same result.
 
-They are stored outside of the pod, whose disk is lost on a restart: below the folder or bucket address in
-`BRAIN_TUMOR_CHECKPOINTS`. Without it there are no checkpoints. Each training has its own folder there, named
-by a hash of everything that its result depends on:
+They are stored outside the pod, whose disk is lost on a restart: in the folder or bucket address that
+`BRAIN_TUMOR_CHECKPOINTS` names. If it is not set, there are none. Each training has its own folder, named by
+a hash of everything that its result depends on:
 
     epoch-00003/  epoch-00004/    the last two finished epochs
-    epoch-00002/                  the best epoch of each of them, whose weights they do not repeat
+    epoch-00002/                  the best epoch as of each, for its weights
     model/                        the finished model, which replaces them
 """
 
@@ -38,10 +38,10 @@ from brain_tumor.stores.paths import AnyPath, open_path
 EPOCH = "epoch-"
 MODEL = "model"
 STATE_FILE = "state.json"
-# Names of arrays: the changing variables of the model, and those of the optimizer.
+# Names of arrays: the model's variables that change during training, and the optimizer's variables.
 VARIABLES = "variables"
 OPTIMIZER = "optimizer"
-# A training's folder and its content, including unfinished parts. A bucket may hold other objects as well.
+# A training's folder and its content, including drafts. A bucket may have other objects as well.
 TRAINING = r".+-[0-9a-f]{16}"
 CONTENT = rf"({EPOCH}\d|{MODEL}/|\.)"
 
@@ -53,12 +53,12 @@ class CheckpointManifest(Manifest):
 
 
 class ProgressState(Schema):
-    """The progress of the monitored figure."""
+    """The progress of the monitored metric."""
 
     best_epoch: int
-    """The epoch with the highest figure, from 1; 0 for the start model."""
+    """The epoch with the highest metric, from 1; 0 for the start model."""
     score: float
-    """That figure."""
+    """That metric's value."""
     waited: int
     """Epochs without improvement."""
     rate_waited: int
@@ -66,13 +66,13 @@ class ProgressState(Schema):
 
 
 class TrainingState(Schema):
-    """A training's state after an epoch, without arrays."""
+    """A training's state after an epoch, except the arrays."""
 
     epochs: list[Epoch]
-    """The figures of each epoch so far."""
+    """The metrics of each epoch so far."""
     progress: ProgressState
     mlflow_run_id: str
-    """The MLflow run that it is tracked in, or an empty string."""
+    """The id of its MLflow run, or an empty string."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Checkpoint:
     """A training's state after an epoch.
 
     Attributes:
-        state: The state without arrays.
+        state: The state except the arrays.
         arrays: Lists of arrays by name: `variables`, `optimizer`.
-        best: The `variables` after the best epoch, set by `Checkpoints.load`; None for the start model. They
-            are not saved again: the best epoch's checkpoint has them.
+        best: The `variables` after the best epoch, read by `Checkpoints.load` from that epoch's checkpoint;
+            None for the start model.
     """
 
     state: TrainingState
@@ -98,7 +98,7 @@ class Checkpoints:
         address: Their folder, or its gs:// or s3:// address.
 
     Raises:
-        InputError: There are no credentials for it.
+        InputError: There are no credentials for the bucket.
     """
 
     def __init__(self, address: str) -> None:
@@ -107,8 +107,8 @@ class Checkpoints:
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:
         """Saves the state after an epoch (from 1).
 
-        Of the other checkpoints, only the previous one and the best epochs of these two are kept. Later ones,
-        which `load` skipped, are deleted.
+        Keeps this checkpoint, the previous one, and those of their best epochs; deletes all others, including
+        later ones that `load` skipped.
         """
 
         def write(folder: Path) -> None:
@@ -118,17 +118,17 @@ class Checkpoints:
 
         name = _epoch_name(epoch)
         self._put(name, CheckpointManifest(), write)
-        *_, before = ["", *(other for other in self._epochs() if other < name)]
-        needed = [name, before, _best_name(checkpoint.state), self._best_of(before)]
+        *_, previous = ["", *(other for other in self._epochs() if other < name)]
+        needed = [name, previous, _best_name(checkpoint.state), self._best_of(previous)]
         self._keep([each for each in needed if each])
 
     def load(self) -> Checkpoint | None:
-        """The latest complete state, or None.
+        """Loads the latest complete checkpoint, or returns None.
 
-        A damaged checkpoint is skipped with a warning, and so is one whose best epoch's is damaged.
+        A checkpoint is skipped with a warning if it or that of its best epoch is damaged.
 
         Raises:
-            InputError: A checkpoint cannot be read; it need not be damaged.
+            InputError: A checkpoint cannot be read for a reason other than damage.
         """
         epochs = self._epochs()
         for name in reversed(epochs):
@@ -140,19 +140,22 @@ class Checkpoints:
             except DamagedError as error:
                 logging.warning("The checkpoint %s/%s is damaged: %s", self.folder, name, error)
         if epochs:
-            logging.warning("No checkpoint in %s is complete, the training starts over.", self.folder)
+            logging.warning("No checkpoint in %s is complete; the training starts over.", self.folder)
         return None
 
     def keep_model(self, model: Path) -> None:
-        """Saves the finished training's model artifact, and deletes the epochs."""
+        """Saves the finished training's model artifact, and deletes the epochs' checkpoints."""
         self._put(MODEL, ModelManifest(), lambda folder: _copy_files(model, folder))
         self._keep([MODEL])
 
     def restore_model(self, output: Path) -> bool:
-        """Publishes the model artifact of a finished training; False if there is none, or a damaged one.
+        """Publishes the model artifact of a finished training to `output`.
+
+        Returns:
+            False if there is none or it is damaged.
 
         Raises:
-            InputError: It cannot be read, or `output` not be written.
+            InputError: It cannot be read, or `output` cannot be written.
         """
         if MODEL not in self._names():
             return False
@@ -165,7 +168,7 @@ class Checkpoints:
                 draft.manifest = ModelManifest()
         except DamagedError as error:
             logging.warning(
-                "The finished model %s/%s is damaged, the training is repeated: %s",
+                "The finished model %s/%s is damaged; the training is repeated: %s",
                 self.folder,
                 MODEL,
                 error,
@@ -174,21 +177,21 @@ class Checkpoints:
         return True
 
     def _read(self, name: str, wanted: str = "*") -> tuple[TrainingState, dict[str, list[np.ndarray]]]:
-        """An epoch's state and its arrays, or those with a certain name.
+        """Reads an epoch's state and arrays; `wanted` is a pattern of the arrays' names.
 
         Raises:
-            DamagedError: It is not complete.
-            InputError: It cannot be read.
+            DamagedError: The checkpoint is incomplete or damaged.
+            InputError: It cannot be read for another reason.
         """
         try:
             with local_copy(self.folder / name, CheckpointManifest) as folder:
                 state = _parse_state((folder / STATE_FILE).read_bytes(), f"{self.folder}/{name}")
                 return state, {file.stem: _read_arrays(file) for file in folder.glob(f"{wanted}.npz")}
-        except FileNotFoundError as error:  # another process of the same training deletes it
+        except FileNotFoundError as error:  # deleted by another process of the same training
             raise DamagedError(f"{error.filename} does not exist.") from error
 
     def _best_of(self, name: str) -> str:
-        """The name of a checkpoint's best epoch's checkpoint; an empty string if there is none."""
+        """The name of the best epoch's checkpoint as of checkpoint `name`; an empty string if none."""
         content = read_file(self.folder / name / STATE_FILE) if name else None
         try:
             return _best_name(_parse_state(content, f"{self.folder}/{name}")) if content else ""
@@ -202,7 +205,7 @@ class Checkpoints:
         """The names of all checkpoints with a manifest, which is written last."""
         with os_errors_explained(self.folder):
             found = [facts.name.split("/") for facts in list_files(self.folder)]
-        # A local folder that is still being written has its manifest shortly before its final name.
+        # A local draft has its manifest shortly before it is renamed.
         return [parts[0] for parts in found if parts[1:] == [MANIFEST] and not parts[0].startswith(".")]
 
     def _put(self, name: str, manifest: Manifest, write: Callable[[Path], None]) -> None:
@@ -221,9 +224,9 @@ class Checkpoints:
 
 
 def open_checkpoints(config: TrainConfig, records: Records, start: Model | None) -> Checkpoints | None:
-    """The checkpoints of a training, or None if the environment names no root for them.
+    """The checkpoints of a training, or None if `BRAIN_TUMOR_CHECKPOINTS` is not set.
 
-    Their folder's name is a hash of the whole config, the image's tag (`BRAIN_TUMOR_IMAGE`), the records and
+    Their folder's name has a hash of the whole config, the image's tag (`BRAIN_TUMOR_IMAGE`), the records and
     the start model, so that a training resumes only from its own checkpoints.
     """
     root = os.environ.get(environment.CHECKPOINTS, "").rstrip("/")
@@ -239,19 +242,19 @@ def open_checkpoints(config: TrainConfig, records: Records, start: Model | None)
 
 
 def delete_old_checkpoints(root: str, before: float) -> list[AnyPath]:
-    """Deletes the checkpoints of trainings that last changed before a moment.
+    """Deletes the checkpoints of trainings that last changed before a point in time.
 
-    A training's checkpoints are as old as their newest file. Other files below the root are kept.
+    The age of a training's checkpoints is that of their newest file. Other files below the root are kept.
 
     Args:
         root: The folder or address in a bucket that holds them.
-        before: Seconds since 1970.
+        before: The point in time, in seconds since 1970.
 
     Returns:
         The deleted folders, one per training.
 
     Raises:
-        InputError: The root cannot be read, or the checkpoints not be deleted.
+        InputError: The root cannot be read, or checkpoints cannot be deleted.
     """
     folder = open_path(root)
     changed: dict[str, float] = {}
@@ -287,13 +290,13 @@ def _read_arrays(path: Path) -> list[np.ndarray]:
         with np.load(path) as file:
             return [file[f"arr_{index}"] for index in range(len(file.files))]
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedError(f"{path.name} is not a file of arrays: {error}") from error
+        raise DamagedError(f"{path.name} is not a valid .npz file: {error}") from error
 
 
 def _copy_files(source: Path, target: Path) -> None:
     """Copies an artifact's files without the manifest.
 
-    Artifacts never change, so on the same disk hard links suffice.
+    Files are hard-linked if on the same disk, since artifacts never change.
     """
     for file in source.iterdir():
         if file.name != MANIFEST:

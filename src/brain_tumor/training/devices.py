@@ -18,17 +18,16 @@ def training_devices() -> list[str]:
 
 
 def build_strategy(devices: list[str]) -> tf.distribute.Strategy:
-    """The distribution strategy: several devices have copies of the weights and share a batch."""
+    """The distribution strategy: several devices mirror the weights and share each batch."""
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
-def copied_ahead(batches: tf.data.Dataset, devices: list[str]) -> tf.data.Dataset:
-    """Prefetches two batches to the device of a training on a single device.
+def prefetch_to_gpu(batches: tf.data.Dataset, devices: list[str]) -> tf.data.Dataset:
+    """Prefetches two batches to the GPU if there is exactly one.
 
     Args:
         batches: The batches, in the host's memory.
-        devices: From `training_devices`. With none or several, the batches are returned unchanged; several
-            get theirs from a strategy.
+        devices: From `training_devices`. The strategy distributes batches to several.
     """
     if len(devices) != 1:
         return batches
@@ -38,7 +37,7 @@ def copied_ahead(batches: tf.data.Dataset, devices: list[str]) -> tf.data.Datase
 def choose_jit_compile(devices: list[str]) -> bool | str:
     """Whether XLA compiles the training step: only on a single GPU.
 
-    On a CPU it takes minutes to compile a ResNet101, and it cannot compile a step across devices.
+    XLA takes minutes to compile ResNet101 on a CPU, and cannot compile a step across devices.
     """
     return "auto" if len(devices) == 1 else False
 
@@ -47,8 +46,8 @@ def choose_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Liter
     """The compute dtype.
 
     Args:
-        precision: The configured one; `auto` is bfloat16 on a GPU with units for it (compute capability 8.0
-            and later).
+        precision: The configured one; `auto` is bfloat16 on GPUs that support it in hardware (compute
+            capability 8.0 and later), otherwise float32.
     """
     if precision != "auto":
         return precision
@@ -59,11 +58,11 @@ def choose_precision(precision: Literal["auto", "float32", "bfloat16"]) -> Liter
 
 @contextmanager
 def out_of_memory_explained(config: TrainConfig) -> Iterator[None]:
-    """Turns TensorFlow's out-of-memory error into a sentence that says what to change.
+    """Turns TensorFlow's out-of-memory error into one that says what to change.
 
     Raises:
         InputError: Out of memory.
-        OSError: The disk of a file that TensorFlow writes is full.
+        OSError: The disk that TensorFlow writes to is full.
     """
     try:
         yield

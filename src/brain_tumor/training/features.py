@@ -9,9 +9,9 @@ import tensorflow as tf
 def with_features(
     examples: tf.data.Dataset, extractor: Callable[[Any], Any], batch_size: int
 ) -> tf.data.Dataset:
-    """Replaces the examples' images by a backbone's feature maps.
+    """Replaces the examples' images with the outputs of a frozen part, such as a backbone's feature maps.
 
-    They are computed lazily; a cache after this computes them once.
+    They are computed lazily; a later cache keeps them.
 
     Args:
         examples: From `load_split`.
@@ -28,6 +28,6 @@ def with_features(
 
 
 def extract_features(extractor: Callable[[Any], Any], images: Any) -> tuple[Any, ...]:
-    """The inputs of a model without the backbone, from images (as in `load_split`)."""
-    # Keras returns a tensor instead of a list of one.
+    """The extractor's outputs for images (as in `load_split`), as a tuple of tensors."""
+    # Keras returns a list of one tensor as the tensor.
     return tuple(tf.nest.flatten(extractor(images)))

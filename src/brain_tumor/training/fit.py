@@ -1,4 +1,4 @@
-"""The epochs of a training, with early stopping."""
+"""Trains a phase's epochs, with early stopping and checkpoints."""
 
 import hashlib
 import logging
@@ -25,38 +25,38 @@ from brain_tumor.training.batches import (
     with_loss_weights,
 )
 from brain_tumor.training.callbacks import (
-    BatchCount,
     BestEpoch,
     EpochLog,
+    EpochProgress,
     FiniteLoss,
     Preemption,
 )
 from brain_tumor.training.checkpointing import Checkpointer
 from brain_tumor.training.checkpoints import Checkpoints
 from brain_tumor.training.compile import compile_model
-from brain_tumor.training.devices import choose_jit_compile, copied_ahead, training_devices
+from brain_tumor.training.devices import choose_jit_compile, prefetch_to_gpu, training_devices
 from brain_tumor.training.features import extract_features, with_features
 from brain_tumor.training.tensorboard import TensorBoardLog
 
-# Batch size of a frozen backbone.
+# Batch size for computing a frozen backbone's features.
 FEATURES_BATCH = 64
 
 
 @dataclass(frozen=True)
-class _Learning:
-    """The trained model and its data.
+class _Trainee:
+    """The model to train and its data.
 
     Attributes:
         model: The model, or only its heads if the backbone's features are cached.
-        train: The training examples, with `model`'s inputs as their image.
-        valid: The validation examples, in the same form.
-        read: Maps images (as in `load_split`) to `model`'s inputs.
+        train: The training examples, whose `image` is the input of `model`.
+        valid: The validation examples, likewise.
+        to_inputs: Maps images (as in `load_split`) to inputs of `model`.
     """
 
     model: keras.Model
     train: tf.data.Dataset
     valid: tf.data.Dataset
-    read: Callable[[Any], Any]
+    to_inputs: Callable[[Any], Any]
 
 
 def fit(
@@ -71,47 +71,47 @@ def fit(
     """Trains a model, and sets the best epoch's weights.
 
     Args:
-        model: The model with the heads that learn; all other layers are frozen.
+        model: From `training_model`, after `freeze`.
         config: The training's config.
         records: The training and validation data.
-        run: The MLflow run that gets the epochs' figures.
+        run: The MLflow run that gets the epochs' metrics.
         board: The TensorBoard callback, if any.
-        checkpoints: Where the state after each epoch is saved and a killed training resumes from, if any.
-        preemption: Ends the process on SIGTERM, if any.
+        checkpoints: Where each epoch's state is saved and a killed training resumes from, if any.
+        preemption: Ends the process on SIGTERM.
 
     Returns:
-        The figures of all epochs.
+        The metrics of all epochs.
 
     Raises:
-        InputError: A figure is not finite, or the disk is too small for the cache.
+        InputError: A loss or metric is not finite, or the disk is too small for the cache.
     """
     train, valid = (load_split(records, split, config.model.image_size) for split in ("train", "valid"))
-    learning = _skip_frozen_backbone(model, config.phase, train, valid)
-    _compile(learning, config, records)
-    variables = changing_variables(learning.model)
+    trainee = _skip_frozen_backbone(model, config.phase, train, valid)
+    _compile(trainee, config, records)
+    variables = changing_variables(trainee.model)
     log, progress = EpochLog(config.name, run), BestEpoch(config.phase, variables)
-    callbacks: list[keras.callbacks.Callback] = [preemption, BatchCount(), FiniteLoss(config.name)]
+    callbacks: list[keras.callbacks.Callback] = [preemption, EpochProgress(), FiniteLoss(config.name)]
     callbacks += [log, progress]
     if board:
         callbacks.append(board)
-        if "boxes" in learning.model.output:
-            board.choose_images(valid, learning.read)
+        if "boxes" in trainee.model.output:
+            board.choose_images(valid, trainee.to_inputs)
     checkpointer = Checkpointer(checkpoints, variables, log, progress) if checkpoints else None
     if checkpointer:
-        checkpointer.restore(learning.model.optimizer)
+        checkpointer.restore(trainee.model.optimizer)
         callbacks.append(checkpointer)
-    validation = _validation_batches(learning, config)
+    validation = _validation_batches(trainee, config)
     if config.phase.start and not log.epochs:
-        # A phase may not improve the start model: then that is the result.
-        found = learning.model.evaluate(validation, verbose=0, return_dict=True)
-        figures = {f"val_{name}": float(value) for name, value in found.items()}
-        log.begin(figures)
-        progress.begin(figures)
+        # If no epoch is better than the start model, that is the result.
+        results = trainee.model.evaluate(validation, verbose=0, return_dict=True)
+        metrics = {f"val_{name}": float(value) for name, value in results.items()}
+        log.begin(metrics)
+        progress.begin(metrics)
     if board:
         board.write_epochs(log.epochs)
     if log.done < config.phase.epochs and not progress.finished:
         with checkpointer or nullcontext():
-            _run_epochs(learning, config, validation, log.done, callbacks)
+            _run_epochs(trainee, config, validation, log.done, callbacks)
     progress.restore_best()
     if not progress.best_epoch:
         logging.warning("%s: no epoch was better than the start model, which is the result.", config.name)
@@ -120,52 +120,52 @@ def fit(
 
 def _skip_frozen_backbone(
     model: keras.Model, phase: PhaseConfig, train: tf.data.Dataset, valid: tf.data.Dataset
-) -> _Learning:
-    """Trains the heads alone on cached features, if these are the same in each epoch."""
+) -> _Trainee:
+    """Selects only the heads, with cached features, if the features never change."""
     if phase.augment or model.get_layer("backbone").trainable_weights:
-        return _Learning(model, train, valid, lambda images: images)
+        return _Trainee(model, train, valid, lambda images: images)
     extractor, rest = split_frozen_part(model)
     extract = as_graph(extractor)
     train, valid = (with_features(examples, extract, FEATURES_BATCH) for examples in (train, valid))
-    return _Learning(rest, train, valid, partial(extract_features, extract))
+    return _Trainee(rest, train, valid, partial(extract_features, extract))
 
 
-def _compile(learning: _Learning, config: TrainConfig, records: Records) -> None:
-    shared, jit_compile = _is_shared(), choose_jit_compile(training_devices())
-    class_weights, shown = records.statistics.class_weights, records.statistics.class_counts["valid"]
-    if absent := [label for label in records.labels if not shown[label]]:
+def _compile(trainee: _Trainee, config: TrainConfig, records: Records) -> None:
+    distributed, jit_compile = _is_distributed(), choose_jit_compile(training_devices())
+    class_weights, valid_counts = records.statistics.class_weights, records.statistics.class_counts["valid"]
+    if absent := [label for label in records.labels if not valid_counts[label]]:
         logging.warning(
-            "%s: no validation image shows %s, so no figure of an epoch is about it.",
+            "%s: labels without validation images have no validation metrics: %s.",
             config.name,
             ", ".join(absent),
         )
     compile_model(
-        learning.model,
+        trainee.model,
         config.phase,
         {label: class_weights[label] for label in records.labels},
-        steps_per_epoch(learning.train, config.batch_size) * config.phase.epochs,
+        steps_per_epoch(trainee.train, config.batch_size) * config.phase.epochs,
         jit_compile,
-        "sum" if shared else "sum_over_batch_size",
-        watched=[label for label in records.labels if shown[label]],
+        "sum" if distributed else "sum_over_batch_size",
+        measured_labels=[label for label in records.labels if valid_counts[label]],
     )
-    if not shared:
-        flatten_graphs(learning.model, training=not jit_compile)
+    if not distributed:
+        flatten_graphs(trainee.model, training=not jit_compile)
 
 
-def _is_shared() -> bool:
+def _is_distributed() -> bool:
     """Whether several devices share a batch."""
     return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
 
 
-def _validation_batches(learning: _Learning, config: TrainConfig) -> tf.data.Dataset:
+def _validation_batches(trainee: _Trainee, config: TrainConfig) -> tf.data.Dataset:
     batches = evaluation_batches(
-        learning.valid, config.batch_size, list(learning.model.output), config.memory_cache_gb
+        trainee.valid, config.batch_size, list(trainee.model.output), config.memory_cache_gb
     )
-    return batches.map(with_loss_weights) if _is_shared() else batches
+    return batches.map(with_loss_weights) if _is_distributed() else batches
 
 
 def _run_epochs(
-    learning: _Learning,
+    trainee: _Trainee,
     config: TrainConfig,
     validation: tf.data.Dataset,
     done: int,
@@ -173,18 +173,21 @@ def _run_epochs(
 ) -> None:
     """Runs the remaining epochs."""
     batches = training_batches(
-        learning.train,
+        trainee.train,
         config.batch_size,
-        list(learning.model.output),
+        list(trainee.model.output),
         config.augmentation if config.phase.augment else None,
         phase_seed(config),
         done,
         config.memory_cache_gb,
     )
-    batches = batches.map(with_loss_weights) if _is_shared() else copied_ahead(batches, training_devices())
-    learning.model.fit(
+    if _is_distributed():
+        batches = batches.map(with_loss_weights)
+    else:
+        batches = prefetch_to_gpu(batches, training_devices())
+    trainee.model.fit(
         batches,
-        steps_per_epoch=steps_per_epoch(learning.train, config.batch_size),
+        steps_per_epoch=steps_per_epoch(trainee.train, config.batch_size),
         validation_data=validation,
         initial_epoch=done,
         epochs=config.phase.epochs,
@@ -195,6 +198,6 @@ def _run_epochs(
 
 
 def phase_seed(config: TrainConfig) -> int:
-    """The seed of a phase's shuffling and augmentation; it differs between phases."""
+    """The seed of shuffling and augmentation, which differs between phases."""
     digest = hashlib.sha256(f"{config.seed} {config.name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -11,12 +11,12 @@ from typing_extensions import override
 class FusedAdamW(keras.optimizers.AdamW):
     """Keras's AdamW with one TensorFlow operation per weight update.
 
-    Keras's update has about forty operations per weight, over half of the graph of a ResNet101's training
-    step. Building that graph is most of the time to the first step, and running it a fifth of a small batch's
+    Keras's update has about forty operations per weight, over half of the graph of ResNet101's training step.
+    Building that graph is most of the time until the first step, and running them a fifth of a small batch's
     step.
 
-    With several devices, gradients are summed before clipping, as on one device; Keras clips each device's
-    part.
+    With several devices, gradients are summed and then clipped, as on one device; Keras clips each device's
+    gradients before the sum.
 
     Reference: Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
     """

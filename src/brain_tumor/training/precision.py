@@ -11,7 +11,7 @@ import keras
 
 from brain_tumor.model.detector import leaf_layers
 
-# Grey levels up to 255 and the inputs of losses need more than bfloat16's three digits.
+# Kept in float32: grey levels up to 255 and the losses' inputs need more than bfloat16's three digits.
 EXACT_LAYERS = ("rgb", "preprocessing", "labels_logits", "labels", "boxes_map", "boxes_best", "boxes")
 
 
@@ -22,7 +22,7 @@ def compute_policy(
     """Sets a model's compute dtype and number of devices, and restores the previous ones afterwards.
 
     Weights stay float32, and so does the saved model. On several devices, BatchNormalization's statistics are
-    those of the whole batch, not of a device's part.
+    those of the whole batch, not of each device's part.
 
     Args:
         model: The detector.

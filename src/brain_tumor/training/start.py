@@ -6,7 +6,7 @@ from brain_tumor.runtime.errors import InputError
 
 
 def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> None:
-    """Rejects a start model that is missing, unexpected, or does not fit the phase.
+    """Checks that the start model is there if, and only if, the phase needs one, and fits the phase.
 
     Args:
         start: The start model, if one is given.
@@ -14,13 +14,13 @@ def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> 
         labels: The records' labels, in slot order.
 
     Raises:
-        InputError: The start model does not fit. The message says what to change.
+        InputError: It is missing, unexpected or does not fit; the message says what to change.
     """
     name, wanted_start = config.name, config.phase.start
     if start is None:
         if wanted_start:
             raise InputError(
-                f"{name} starts from the model of {wanted_start}; give that, or set "
+                f"{name} starts from the model of {wanted_start}; give that model, or set "
                 f"phases.{name}.start=null for a new model."
             )
         return
@@ -33,7 +33,7 @@ def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> 
     for key, (value, wanted) in pairs.items():
         if value != wanted:
             raise InputError(
-                f"{name}: the start model has {key} {value}, this phase needs {wanted}; start it from a "
+                f"{name}: the start model has {key} {value}, this phase needs {wanted}; start from a "
                 "model with the same value."
             )
     if found.backbone.name != config.model.backbone:

@@ -57,22 +57,22 @@ def train(
     """Runs one phase and publishes its model.
 
     With checkpoints (see `brain_tumor.training.checkpoints`), a killed training resumes after its last
-    finished epoch, with the same result, and a finished one is not repeated.
+    checkpoint with the same result, and a finished one is not repeated.
 
     Args:
-        config: The phase, the model and what all phases share.
+        config: The training step's config: the phase, the model, and settings that all phases share.
         records: The records artifact.
         output: The model artifact's folder, see `brain_tumor.artifacts.model`.
         start: The model artifact to start from; without it a new model is built.
-        logs: The folder for TensorBoard's files, if any. They grow during the training.
+        logs: The folder for TensorBoard's files, if any, written during the training.
 
     Returns:
-        The validation figures of the best epoch, whose weights the model has.
+        The validation metrics of the best epoch, whose weights the model has.
 
     Raises:
-        InputError: The config does not fit the records or the start model, or the training failed for a
-            reason that another config fixes: out of memory, or a loss that is not finite.
-        SystemExit: With code 143, on SIGTERM.
+        InputError: The config does not fit the records or the start model, or the training ran
+            out of memory, or a loss or metric is not finite.
+        SystemExit: On SIGTERM, with code 143.
     """
     dtype = choose_precision(config.precision)
     if publish_to := _publish_to(config):
@@ -80,7 +80,7 @@ def train(
     check_start(start, config, records.labels)
     checkpoints = open_checkpoints(config, records, start)
     if checkpoints and checkpoints.restore_model(output):
-        return _take_finished(config.name, output, logs)
+        return _restored_metrics(config.name, output, logs)
     if checkpoints:
         check_writable(str(checkpoints.folder))
     skip_graph_optimizer_on_cpu()
@@ -94,7 +94,7 @@ def train(
     ):
         model = _prepare_model(config, len(records.labels), start)
         trained = training_model(model, config.phase.trained_heads)
-        _log_beginning(config, model, trained, f"in {dtype} on {replicas} device(s)")
+        _log_start(config, model, trained, f"in {dtype} on {replicas} device(s)")
         with open_run(config.name) as run:
             run.log_params(config.model_dump(mode="json"))
             board = TensorBoardLog(logs, config.name) if logs else None
@@ -110,8 +110,8 @@ def train(
     return description.metrics
 
 
-def _take_finished(name: str, output: Path, logs: Path | None) -> dict[str, float]:
-    """The figures of a training that was finished before, whose model was restored."""
+def _restored_metrics(name: str, output: Path, logs: Path | None) -> dict[str, float]:
+    """The metrics of a finished training whose model was restored; writes its TensorBoard files."""
     description = open_model(output).description
     if logs:
         TensorBoardLog(logs, name).write_epochs(description.phases[-1].epochs)
@@ -120,7 +120,7 @@ def _take_finished(name: str, output: Path, logs: Path | None) -> dict[str, floa
 
 
 def _prepare_model(config: TrainConfig, num_classes: int, start: Model | None) -> keras.Model:
-    """The phase's initial detector, with all layers frozen that do not learn."""
+    """The phase's initial detector, after `freeze`."""
     phase = config.phase
     keras.utils.set_random_seed(config.seed)
     model = load_model(start) if start else build_detector(config.model, num_classes, phase.heads)
@@ -131,24 +131,24 @@ def _prepare_model(config: TrainConfig, num_classes: int, start: Model | None) -
     return model
 
 
-def _log_beginning(config: TrainConfig, model: keras.Model, trained: keras.Model, how: str) -> None:
+def _log_start(config: TrainConfig, model: keras.Model, trained: keras.Model, compute: str) -> None:
     logging.info(
-        "%s: trains %s and %d of the backbone's %d layers, %s weights of %s, %s",
+        "%s: trains %s and %d of the backbone's %d layers, %s of %s parameters, %s",
         config.name,
         " and ".join(config.phase.train_heads),
-        _count_learning_layers(model),
+        _count_trainable_layers(model),
         len(model.get_layer("backbone").layers),
-        f"{_count_values(trained.trainable_weights):,}",
-        f"{_count_values(model.weights):,}",
-        how,
+        f"{_count_parameters(trained.trainable_weights):,}",
+        f"{_count_parameters(model.weights):,}",
+        compute,
     )
 
 
-def _count_learning_layers(model: keras.Model) -> int:
+def _count_trainable_layers(model: keras.Model) -> int:
     return sum(layer.trainable for layer in model.get_layer("backbone").layers)
 
 
-def _count_values(weights: list[keras.Variable]) -> int:
+def _count_parameters(weights: list[keras.Variable]) -> int:
     return sum(math.prod(weight.shape) for weight in weights)
 
 
@@ -165,7 +165,7 @@ def _describe(
     trained = TrainedPhase(
         name=config.name,
         config=config.model_dump(mode="json"),
-        trainable_layers=_count_learning_layers(model),
+        trainable_layers=_count_trainable_layers(model),
         epochs=epochs,
         best_epoch=int(best["epoch"]),
         seconds=round(sum(epoch["seconds"] for epoch in epochs), 1),
@@ -188,7 +188,7 @@ def _describe(
 
 
 def _title(name: str, phases: list[TrainedPhase], backbone: Backbone) -> str:
-    """The phase's name as words, with a note about a backbone that never learned."""
+    """The phase's name as words, with a note if the backbone was never trained."""
     title = name.replace("_", " ")
     if any(phase.trainable_layers for phase in phases):
         return title
@@ -210,12 +210,12 @@ def _report(
 
 
 def _publish_to(config: TrainConfig) -> str:
-    """The address to publish the model to, or an empty string."""
+    """The path or address to publish the model to, or an empty string."""
     return str(config.phase.publish_to) or os.environ.get(environment.PUBLISH, "")
 
 
 def _log_model(model: keras.Model, dtype: str, records: Records, artifact: Model, run: Run) -> None:
-    """Logs a copy of the model to MLflow that loads without this library, and how to use it."""
+    """Logs a model that loads without this library to MLflow, with metadata on its use."""
     size = artifact.description.image_size
     run.log_model(
         LOADER_FILE,
