@@ -71,8 +71,8 @@ class BoxFromPlaceAndSize(keras.layers.Layer):
     @override
     def call(self, inputs: Any) -> Any:
         values = ops.sigmoid(ops.reshape(inputs, (-1, self.num_classes, 4)))
-        place, size = values[..., :2], values[..., 2:]
-        low = place * (1 - size)
+        position, size = values[..., :2], values[..., 2:]
+        low = position * (1 - size)
         return ops.concatenate([low, ops.minimum(low + size, 1)], axis=-1)
 
     @override

@@ -43,7 +43,7 @@ FEATURES_BATCH = 64
 
 
 @dataclass(frozen=True)
-class _Trainee:
+class _Setup:
     """The model to train and its data.
 
     Attributes:
@@ -86,24 +86,24 @@ def fit(
         InputError: A loss or metric is not finite, or the disk is too small for the cache.
     """
     train, valid = (load_split(records, split, config.model.image_size) for split in ("train", "valid"))
-    trainee = _skip_frozen_backbone(model, config.phase, train, valid)
-    _compile(trainee, config, records)
-    variables = changing_variables(trainee.model)
+    setup = _skip_frozen_backbone(model, config.phase, train, valid)
+    _compile(setup, config, records)
+    variables = changing_variables(setup.model)
     log, progress = EpochLog(config.name, run), BestEpoch(config.phase, variables)
     callbacks: list[keras.callbacks.Callback] = [preemption, EpochProgress(), FiniteLoss(config.name)]
     callbacks += [log, progress]
     if board:
         callbacks.append(board)
-        if "boxes" in trainee.model.output:
-            board.choose_images(valid, trainee.to_inputs)
+        if "boxes" in setup.model.output:
+            board.choose_images(valid, setup.to_inputs)
     checkpointer = Checkpointer(checkpoints, variables, log, progress) if checkpoints else None
     if checkpointer:
-        checkpointer.restore(trainee.model.optimizer)
+        checkpointer.restore(setup.model.optimizer)
         callbacks.append(checkpointer)
-    validation = _validation_batches(trainee, config)
+    validation = _validation_batches(setup, config)
     if config.phase.start and not log.epochs:
-        # If no epoch is better than the start model, that is the result.
-        results = trainee.model.evaluate(validation, verbose=0, return_dict=True)
+        # If no epoch is better than the start model, the result is the start model.
+        results = setup.model.evaluate(validation, verbose=0, return_dict=True)
         metrics = {f"val_{name}": float(value) for name, value in results.items()}
         log.begin(metrics)
         progress.begin(metrics)
@@ -111,7 +111,7 @@ def fit(
         board.write_epochs(log.epochs)
     if log.done < config.phase.epochs and not progress.finished:
         with checkpointer or nullcontext():
-            _run_epochs(trainee, config, validation, log.done, callbacks)
+            _run_epochs(setup, config, validation, log.done, callbacks)
     progress.restore_best()
     if not progress.best_epoch:
         logging.warning("%s: no epoch was better than the start model, which is the result.", config.name)
@@ -120,17 +120,17 @@ def fit(
 
 def _skip_frozen_backbone(
     model: keras.Model, phase: PhaseConfig, train: tf.data.Dataset, valid: tf.data.Dataset
-) -> _Trainee:
+) -> _Setup:
     """Selects only the heads, with cached features, if the features never change."""
     if phase.augment or model.get_layer("backbone").trainable_weights:
-        return _Trainee(model, train, valid, lambda images: images)
+        return _Setup(model, train, valid, lambda images: images)
     extractor, rest = split_frozen_part(model)
     extract = as_graph(extractor)
     train, valid = (with_features(examples, extract, FEATURES_BATCH) for examples in (train, valid))
-    return _Trainee(rest, train, valid, partial(extract_features, extract))
+    return _Setup(rest, train, valid, partial(extract_features, extract))
 
 
-def _compile(trainee: _Trainee, config: TrainConfig, records: Records) -> None:
+def _compile(setup: _Setup, config: TrainConfig, records: Records) -> None:
     distributed, jit_compile = _is_distributed(), choose_jit_compile(training_devices())
     class_weights, valid_counts = records.statistics.class_weights, records.statistics.class_counts["valid"]
     if absent := [label for label in records.labels if not valid_counts[label]]:
@@ -140,16 +140,16 @@ def _compile(trainee: _Trainee, config: TrainConfig, records: Records) -> None:
             ", ".join(absent),
         )
     compile_model(
-        trainee.model,
+        setup.model,
         config.phase,
         {label: class_weights[label] for label in records.labels},
-        steps_per_epoch(trainee.train, config.batch_size) * config.phase.epochs,
+        steps_per_epoch(setup.train, config.batch_size) * config.phase.epochs,
         jit_compile,
         "sum" if distributed else "sum_over_batch_size",
         measured_labels=[label for label in records.labels if valid_counts[label]],
     )
     if not distributed:
-        flatten_graphs(trainee.model, training=not jit_compile)
+        flatten_graphs(setup.model, training=not jit_compile)
 
 
 def _is_distributed() -> bool:
@@ -157,15 +157,15 @@ def _is_distributed() -> bool:
     return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
 
 
-def _validation_batches(trainee: _Trainee, config: TrainConfig) -> tf.data.Dataset:
+def _validation_batches(setup: _Setup, config: TrainConfig) -> tf.data.Dataset:
     batches = evaluation_batches(
-        trainee.valid, config.batch_size, list(trainee.model.output), config.memory_cache_gb
+        setup.valid, config.batch_size, list(setup.model.output), config.memory_cache_gb
     )
     return batches.map(with_loss_weights) if _is_distributed() else batches
 
 
 def _run_epochs(
-    trainee: _Trainee,
+    setup: _Setup,
     config: TrainConfig,
     validation: tf.data.Dataset,
     done: int,
@@ -173,9 +173,9 @@ def _run_epochs(
 ) -> None:
     """Runs the remaining epochs."""
     batches = training_batches(
-        trainee.train,
+        setup.train,
         config.batch_size,
-        list(trainee.model.output),
+        list(setup.model.output),
         config.augmentation if config.phase.augment else None,
         phase_seed(config),
         done,
@@ -185,9 +185,9 @@ def _run_epochs(
         batches = batches.map(with_loss_weights)
     else:
         batches = prefetch_to_gpu(batches, training_devices())
-    trainee.model.fit(
+    setup.model.fit(
         batches,
-        steps_per_epoch=steps_per_epoch(trainee.train, config.batch_size),
+        steps_per_epoch=steps_per_epoch(setup.train, config.batch_size),
         validation_data=validation,
         initial_epoch=done,
         epochs=config.phase.epochs,
