@@ -60,7 +60,9 @@ def test_too_many_of_them_stop_the_step(tmp_path: Path) -> None:
     damage(export / "train" / "volume_1_slice_1.jpg")
     dataset = make_dataset(tmp_path, export, max_bad_fraction=0.08)
 
-    with pytest.raises(InputError, match=r"1 of 12 images \(8\.3%\).*cannot decode train/volume_1_slice_1\.jpg"):
+    with pytest.raises(
+        InputError, match=r"1 of 12 images \(8\.3%\).*cannot decode train/volume_1_slice_1\.jpg"
+    ):
         build_tfrecords(CONFIG, dataset, tmp_path / "records")
 
     assert not (tmp_path / "records").exists()
