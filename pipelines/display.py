@@ -15,7 +15,7 @@ from pipelines.runners.runner import Result
 LAST_LINES = 25
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 # Seconds between two progress lines, if the output is not a terminal.
-CALM = 30.0
+PROGRESS_INTERVAL = 30.0
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Display:
         if self._in_place:
             self._stream.write(f"\r\x1b[K        {event}")
             self._stream.flush()
-        elif event.time - self._progress_shown >= CALM:
+        elif event.time - self._progress_shown >= PROGRESS_INTERVAL:
             self._progress_shown = event.time
             self._say(f"        {event}")
 

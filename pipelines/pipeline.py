@@ -24,7 +24,7 @@ NAME = "brain-tumor"
 ABOUT = "about"
 
 
-def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
+def define_steps(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
     """From images to an evaluated model.
 
     1. ingest: read the images and boxes, quarantine bad ones, write a report.
@@ -84,7 +84,7 @@ def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.Bas
 
     def brain_tumor(*values: Any) -> Any:
         config = dict(zip(parameters, values, strict=True))
-        return outputs(**tell_story(configs, config, place))
+        return outputs(**define_steps(configs, config, place))
 
     # The parameters and outputs depend on the phases; KFP reads both from the signature.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -92,6 +92,6 @@ def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.Bas
     brain_tumor.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         signature, return_annotation=outputs
     )
-    brain_tumor.__doc__ = tell_story.__doc__
+    brain_tumor.__doc__ = define_steps.__doc__
     description = "Trains and evaluates a brain-tumor detector on MRI slices."
     return dsl.pipeline(brain_tumor, name=NAME, description=description)

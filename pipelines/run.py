@@ -73,10 +73,10 @@ def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None 
     started = datetime.now().astimezone()
     configs = configure(overrides)
     job = prepare(configs, overrides, runs, target, runs / "pipelines")
-    return carry_out(job, runner or RUNNERS[target.runner](), started)
+    return execute(job, runner or RUNNERS[target.runner](), started)
 
 
-def carry_out(job: Job, runner: Runner, started: datetime, recorded: bool = False) -> dict[str, Path]:
+def execute(job: Job, runner: Runner, started: datetime, recorded: bool = False) -> dict[str, Path]:
     """Runs a job to its end, then prints the result.
 
     The arguments are those of `conclude`.

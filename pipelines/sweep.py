@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from tabulate import tabulate
 
 from brain_tumor.commands import compare_runs
-from brain_tumor.comparison.runs import MOST_RUNS, open_run
+from brain_tumor.comparison.runs import MAX_RUNS, open_run
 from brain_tumor.config import StepConfigs
 from brain_tumor.config.compose import FILES
 from brain_tumor.configure import configure
@@ -27,7 +27,7 @@ from brain_tumor.runtime.step import step
 from pipelines.compile import parse_arguments
 from pipelines.image import ROOT
 from pipelines.naming import sweep_names
-from pipelines.run import RUNNERS, RunError, carry_out, command_line, prepare
+from pipelines.run import RUNNERS, RunError, execute, command_line, prepare
 from pipelines.runners.runner import Runner
 from pipelines.targets.target import Target, load_target
 
@@ -130,7 +130,7 @@ class Sweep:
         job = prepare(
             self._configs[name], overrides, self._runs, self._target, self._runs / "pipelines", name
         )
-        carry_out(job, self._runner, started, recorded=True)
+        execute(job, self._runner, started, recorded=True)
 
     def interrupted(self) -> str:
         """What becomes of the sweep if it ends now: a sentence."""
@@ -151,9 +151,9 @@ class Sweep:
         print(tabulate(rows, ("run", "its own overrides", *MAIN), "simple", disable_numparse=True))
         first, *others = self.done or [""]
         # A comparison has room for so many; each is with the first run.
-        for start in range(0, len(others), MOST_RUNS - 1):
+        for start in range(0, len(others), MAX_RUNS - 1):
             print()
-            compare_runs([first, *others[start : start + MOST_RUNS - 1]], self._runs)
+            compare_runs([first, *others[start : start + MAX_RUNS - 1]], self._runs)
 
 
 def main() -> None:

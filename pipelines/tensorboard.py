@@ -18,7 +18,7 @@ from brain_tumor.stores.paths import AnyPath, open_path
 from pipelines.image import ROOT
 
 EVENTS = "events.out.tfevents."
-AGAIN = 30.0  # seconds between two polls of a bucket
+POLL_INTERVAL = 30.0  # seconds between two polls of a bucket
 
 
 class Mirror:
@@ -79,7 +79,7 @@ def open_tensorboard(address: str, arguments: list[str]) -> int:
             try:
                 while True:
                     try:
-                        return process.wait(AGAIN)
+                        return process.wait(POLL_INTERVAL)
                     except subprocess.TimeoutExpired:
                         mirror.update()
             finally:

@@ -10,7 +10,7 @@ from pipelines.targets.target import Kind, Placement, Target
 
 # How long a step may be retried, from its first attempt's start: a month. With Kubeflow's default of an hour,
 # a longer training is not retried, and a retried one is ended.
-RETRYING = "2592000s"
+RETRY_PERIOD = "2592000s"
 
 Place = Callable[[dsl.PipelineTask, Kind], None]
 """Adds the target's settings to a task of a certain kind."""
@@ -29,7 +29,7 @@ def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
         task.set_container_image(target.image_of(kind, tag))
         task.set_caching_options(target.caching)
         if target.retries:
-            task.set_retry(target.retries, backoff_max_duration=RETRYING)
+            task.set_retry(target.retries, backoff_max_duration=RETRY_PERIOD)
         for name, value in target.environment.items():
             task.set_env_variable(name, value)
         if target.runner == "kubeflow" and target.dashboard:
