@@ -26,8 +26,8 @@ from brain_tumor.artifacts.predictions import (
     write_predictions,
 )
 from brain_tumor.config import DirectoryDataset, EvaluateConfig
-from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.evaluate import evaluate_predictions
+from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.runtime.step import step
 

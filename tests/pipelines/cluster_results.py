@@ -21,7 +21,9 @@ def make_results(folder: Path, dataset: Path) -> Path:
         dataset: A dataset artifact.
     """
     found = make_predictions(folder / "predictions", 12, NOTICE)
-    write_evaluation(folder / "evaluation", evaluate_predictions(EvaluateConfig(bootstrap_samples=200, seed=1), found))
+    write_evaluation(
+        folder / "evaluation", evaluate_predictions(EvaluateConfig(bootstrap_samples=200, seed=1), found)
+    )
     # No images, since each upload takes time.
     shutil.copytree(dataset, folder / "dataset", ignore=shutil.ignore_patterns("images"))
     (folder / "gallery").write_text("<!doctype html><p>The pictures</p>")

@@ -49,7 +49,9 @@ def test_runs_that_cannot_be_compared_say_why(
     play = server.plays[failed]
     play.state = "RUNNING"
     monkeypatch.setattr(play, "advance", lambda: None)
-    with pytest.raises(InputError, match=r"has not ended; compare it when it has\. make pipeline-follow"):
+    with pytest.raises(
+        InputError, match=r"has not ended; compare it later, or follow it: make pipeline-follow"
+    ):
         fetch_runs([failed], load_target("kind"), tmp_path)
 
     # MLflow may have the run.

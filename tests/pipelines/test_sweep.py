@@ -179,7 +179,7 @@ def test_an_interrupt_keeps_what_is_finished(
             signal.signal(number, handler)
     assert ended.value.code == 130
     [job] = runs.jobs
-    assert f"resumes from what is done; finished: {job.name}." in capsys.readouterr().err
+    assert f"resumes the run; finished: {job.name}." in capsys.readouterr().err
     assert (tmp_path / "runs" / "history" / f"{job.name}.json").is_file()
 
 

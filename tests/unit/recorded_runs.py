@@ -17,8 +17,8 @@ from brain_tumor.artifacts.predictions import (
     write_predictions,
 )
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.evaluate import evaluate_predictions
+from brain_tumor.evaluation.figures import with_iou
 
 LABELS = ["label0", "label1"]
 CONFIG = EvaluateConfig(bootstrap_samples=20)

@@ -110,7 +110,7 @@ def test_a_damaged_record_does_not_affect_other_runs(tmp_path: Path) -> None:
 
 def test_a_damaged_parameter_is_named(tmp_path: Path) -> None:
     write_run(tmp_path, "one", None, parameters={"records": "[1]"})
-    with pytest.raises(InputError, match="of the run one the parameter records is not a JSON object"):
+    with pytest.raises(InputError, match="of the run one, the parameter records is not a JSON object"):
         open_run(tmp_path, "one")
 
 
@@ -180,7 +180,7 @@ def test_figures_are_over_the_common_images_only(tmp_path: Path) -> None:
     first, other = make_answers(patients=14, first=0), make_answers(patients=16, first=4)
     pair = pair_of(tmp_path, first, other)
     assert pair.about.startswith(
-        "30 images (by name) are in both the 42 that first was evaluated on and the 48 of other; all figures"
+        "first was evaluated on 42 images and other on 48; figures are computed on the 30 common"
     )
     assert pair.table is not None
     assert set(pair.table["patient_id"]) == {str(patient) for patient in range(4, 14)}
@@ -191,7 +191,9 @@ def test_figures_are_over_the_common_images_only(tmp_path: Path) -> None:
 
 def test_without_a_common_image_there_is_no_verdict(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, make_answers(patients=10), make_answers(patients=10, first=20))
-    assert pair.about.startswith("first (30) and other (30) have no test image in common (by name), so figures")
+    assert pair.about.startswith(
+        "first (30) and other (30) have no test image in common (by name), so figures"
+    )
     assert pair.table is None
     assert pair.rows and {row.verdict for row in pair.rows} == {""}
     assert {row.part for row in pair.rows} == {ALL, *LABELS}
@@ -205,7 +207,7 @@ def test_images_with_different_truth_are_left_out(tmp_path: Path) -> None:
     other.loc[moved, TRUE_BOX[0]] -= 5
     other.loc[last, "present"], other.loc[last, [*TRUE_BOX, "iou"]] = False, float("nan")
     pair = pair_of(tmp_path, first, other)
-    assert "40 images (by name) are in both the 42" in pair.about
+    assert "figures are computed on the 40 common ones (by name)" in pair.about
     assert "2 images were excluded: the true boxes differ between the two runs." in pair.about
 
 

@@ -39,7 +39,9 @@ CONFIG = EvaluateConfig(bootstrap_samples=200, seed=1)
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     """The evaluation of twelve patients."""
-    return evaluate_predictions(CONFIG, make_predictions(tmp_path_factory.mktemp("run") / "predictions", 12, NOTICE))
+    return evaluate_predictions(
+        CONFIG, make_predictions(tmp_path_factory.mktemp("run") / "predictions", 12, NOTICE)
+    )
 
 
 def test_it_has_its_metadata(evaluation: Evaluation) -> None:

@@ -29,8 +29,8 @@ from brain_tumor.artifacts.predictions import (
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import EvaluateConfig, VisualizeConfig
 from brain_tumor.config.fields import CONSTANT, FINAL
-from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.evaluation.evaluate import evaluate_predictions
+from brain_tumor.evaluation.figures import with_iou
 from brain_tumor.reports.gallery import choose_cases, choose_strip, gallery_figure, slice_pictures
 from brain_tumor.reports.plots import (
     FINAL_COLOR,

@@ -1,4 +1,4 @@
-"""Computes an evaluation from the predictions table. Reports read the evaluation and compute nothing."""
+"""Computes an evaluation from the predictions table. Reports compute no figures."""
 
 import pandas as pd
 
