@@ -26,8 +26,8 @@ from brain_tumor.artifacts.predictions import (
     write_predictions,
 )
 from brain_tumor.config import DirectoryDataset, EvaluateConfig
+from brain_tumor.evaluation.evaluate import evaluate_predictions
 from brain_tumor.evaluation.figures import with_iou
-from brain_tumor.evaluation.judge import judge
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.runtime.step import step
 
@@ -118,7 +118,7 @@ def _write_run(runs: Path, name: str, dataset: Path, answers: pd.DataFrame, minu
         labels=LABELS, notice="", models={"final": model}, config=config.model_dump(mode="json")
     )
     predictions = write_predictions(folder / "predictions", answers, manifest)
-    write_evaluation(folder / "evaluation", judge(config, predictions))
+    write_evaluation(folder / "evaluation", evaluate_predictions(config, predictions))
     artifacts = {part: str(folder / part) for part in ("predictions", "evaluation")}
     record = {
         "name": name,

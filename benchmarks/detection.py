@@ -101,7 +101,7 @@ def figure_rows(table: pd.DataFrame, name: str, threshold: Threshold) -> list[li
 def with_spread(found: Interval) -> str:
     """Formats a difference with its interval, or the reason why there is none."""
     if found.low is None:
-        return f"{found.value:+.3f}, cannot tell: {found.reason}"
+        return f"{found.value:+.3f}, inconclusive: {found.reason}"
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 

@@ -31,8 +31,8 @@ from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import EvaluateConfig, VisualizeConfig
 from brain_tumor.config.fields import CONSTANT, FINAL, TUNED
 from brain_tumor.configure import configure
+from brain_tumor.evaluation.evaluate import evaluate_predictions
 from brain_tumor.evaluation.figures import with_iou
-from brain_tumor.evaluation.judge import judge
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.reports.prediction_report import write_prediction_report
 
@@ -98,7 +98,8 @@ def main() -> None:
         dataset = open_dataset(root / "dataset")
         predictions = make_predictions(dataset, root / "predictions")
         evaluation = timed(
-            f"judge {images:,} images", lambda: judge(EvaluateConfig(threshold=TUNED), predictions)
+            f"judge {images:,} images",
+            lambda: evaluate_predictions(EvaluateConfig(threshold=TUNED), predictions),
         )
         page = root / "report.html"
         timed(

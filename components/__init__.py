@@ -1,1 +1,1 @@
-"""The pipeline's steps as KFP components: thin bodies over `brain_tumor`."""
+"""The pipeline's steps as KFP components: thin wrappers of `brain_tumor`."""

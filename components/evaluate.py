@@ -28,7 +28,7 @@ def evaluate(
         evaluation: The evaluation artifact: all figures.
         metrics: The final model's main figures, under the same names in every run.
         report: The model card.
-        baseline_1: A model to compare with; so are the others. A component cannot take a list of models.
+        baseline_1: A baseline. A component cannot take a list of models, so there are four inputs.
         baseline_2: See baseline_1.
         baseline_3: See baseline_1.
         baseline_4: See baseline_1.

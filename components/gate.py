@@ -1,4 +1,4 @@
-"""The component that decides whether a model is registered."""
+"""The component that registers the final model, and decides whether it becomes the champion."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Model, Output
@@ -16,7 +16,7 @@ def gate(
 
     Args:
         config: The gate section of the configuration (JSON).
-        records: From build_tfrecords: the images to evaluate a champion on.
+        records: From build_tfrecords, for evaluating the champion.
         final: The model that is the pipeline's result.
         predictions: From evaluate.
         decision: The decision and its reasons.

@@ -6,12 +6,12 @@ from kfp.dsl import HTML, Dataset, Output
 
 @dsl.component(base_image="brain-tumor", install_kfp_package=False)
 def ingest(config: str, dataset: Output[Dataset], data_report: Output[HTML]):
-    """Reads a source of images, quarantines bad ones, and writes a data report.
+    """Reads images and boxes from their source, quarantines bad images, and writes a data report.
 
     Args:
-        config: The data set's section of the configuration (JSON).
+        config: The dataset section of the configuration (JSON).
         dataset: The dataset artifact.
-        data_report: An overview of the data.
+        data_report: The data report.
     """
     from brain_tumor import steps
 

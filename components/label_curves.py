@@ -1,4 +1,4 @@
-"""The component that shows one label's curves on the dashboard."""
+"""The component that shows a label's ROC curve and confusion matrix on the dashboard."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, ClassificationMetrics, Input, Output
@@ -19,7 +19,7 @@ def label_curves(label: str, evaluation: Input[Artifact], curves: Output[Classif
     found = steps.label_curves(evaluation.path, label)
     write_json(curves.path, found.model_dump())
     curves.metadata["display_name"] = label
-    # The page says the label in the heading, and cuts a longer word at an axis.
+    # Short, since the dashboard truncates axis labels; the label's name is in the heading.
     curves.log_confusion_matrix(["no", "yes"], found.confusion_matrix)
     if found.roc:
         curves.log_roc_curve(found.roc.fpr, found.roc.tpr, found.roc.thresholds)

@@ -15,11 +15,11 @@ def train(
     """Trains one phase.
 
     Args:
-        config: The phase and what all phases share (JSON).
+        config: The phase's section of the configuration, and the settings shared by all phases (JSON).
         records: From build_tfrecords.
         model: The model artifact.
-        tensorboard: TensorBoard's files: curves, and boxes on validation images.
-        start: The model to start from; without it a new one is built.
+        tensorboard: TensorBoard's event files: curves, and boxes on validation images.
+        start: The model to start from; if it is not given, a new one is built.
     """
     import json
 

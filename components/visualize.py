@@ -12,14 +12,14 @@ def visualize(
     evaluation: Input[Artifact],
     gallery: Output[HTML],
 ):
-    """Draws true and predicted boxes, curves and histograms on one page.
+    """Draws the gallery: true and predicted boxes, curves and histograms on one page.
 
     Args:
         config: The visualize section of the configuration (JSON).
         dataset: From ingest, for the images.
         predictions: From evaluate.
         evaluation: From evaluate.
-        gallery: The page.
+        gallery: The HTML page.
     """
     from brain_tumor import steps
 

@@ -17,20 +17,19 @@ from pipelines.runners.local import RUNNING
 
 
 def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
-    """Deletes the folders of steps' artifacts that no kept run refers to.
+    """Deletes the artifact folders, reports, logs, records and checkpoints of old runs.
 
-    The cached steps of a kept run are in earlier runs' folders, which are kept as well: otherwise the next
-    run would repeat these steps. Folders newer than the newest recorded run are also kept: they belong to a
-    run that is in progress, or that failed and can be resumed. Checkpoints older than the oldest kept run are
-    deleted, in the runs' folder and below the root in BRAIN_TUMOR_CHECKPOINTS. MLflow's store keeps its
-    history.
+    Artifact folders that a kept run uses are kept: its cached artifacts are in the folders of earlier runs.
+    Folders newer than the newest recorded run are also kept: they belong to a run that is in progress, or
+    that failed and can be resumed. Checkpoints older than the oldest kept run are deleted, in the runs'
+    folder and below the root in BRAIN_TUMOR_CHECKPOINTS. MLflow's store is not changed.
 
     Args:
-        runs: The folder of all runs.
+        runs: The folder of the runs.
         keep: The number of newest runs to keep.
 
     Returns:
-        The deleted folders.
+        The deleted folders of artifacts and checkpoints.
 
     Raises:
         InputError: A bucket with checkpoints cannot be read or written.
@@ -55,7 +54,7 @@ def clean_runs(runs: Path, keep: int) -> list[AnyPath]:
             deleted.append(folder)
     for record in records[keep:]:
         record.unlink()
-    # Runs that failed or ran no step have a log but no record.
+    # Runs that failed, or whose steps were all cached, have a log but not a record.
     for file in (*(runs / "logs").glob("*"), *(runs / "pipelines").glob("*")):
         if file.stem not in needed and file.stat().st_mtime < oldest:
             file.unlink()
@@ -72,7 +71,7 @@ def main() -> None:
     """The command line."""
     with step():
         if len(sys.argv) != 2 or not sys.argv[1].isdecimal() or int(sys.argv[1]) < 1:
-            raise InputError("Say how many runs to keep, at least 1: make clean-runs KEEP=3.")
+            raise InputError("Give the number of runs to keep, at least 1: make clean-runs KEEP=3.")
         for folder in clean_runs(ROOT / "runs", int(sys.argv[1])):
             print(f"deleted {folder}")
 

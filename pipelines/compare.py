@@ -1,4 +1,4 @@
-"""Compares runs, those of a cluster too: `python -m pipelines.compare --target TARGET RUN ...`."""
+"""Compares runs, local or remote: `python -m pipelines.compare --target TARGET RUN ...`."""
 
 import argparse
 import logging
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def fetch_runs(identifiers: list[str], target: Target, runs: Path) -> None:
-    """Copies the artifacts of runs without a local record, and writes their records.
+    """Downloads the artifacts of runs without a local record, and writes their records.
 
-    Runs that the target's server does not have may be in MLflow.
+    Runs that the target's server does not know are skipped, since they may be in MLflow.
 
     Args:
         identifiers: The runs' names or ids.
@@ -28,11 +28,11 @@ def fetch_runs(identifiers: list[str], target: Target, runs: Path) -> None:
         runs: The folder of the runs on this machine.
 
     Raises:
-        InputError: The server or the store cannot be read, or a run has not ended, or has failed.
+        InputError: The server or the artifact store cannot be read, or a run has not ended, or has failed.
     """
     if target.runner in ("local", "docker") or identifiers[:1] == ["last"]:
         return
-    # They import kfp, which takes a second.
+    # Imported here, since importing kfp takes a second.
     from pipelines.run import REMOTE
     from pipelines.runners.connection import UnknownRunError
 
@@ -50,11 +50,11 @@ def _fetch(runner: "RemoteRunner", identifier: str, target: Target, runs: Path) 
     run, started = runner.attach(identifier, target, runs)
     if not runner.ended():
         raise InputError(
-            f"The run {run.name} has not ended; compare it when it has. make pipeline-follow "
-            f"TARGET={target.name} RUN={run.name} follows it."
+            f"The run {run.name} has not ended; compare it later, or follow it: make pipeline-follow "
+            f"TARGET={target.name} RUN={run.name}."
         )
-    with open(os.devnull, "w") as nowhere:
-        display, result = watch(run, runner, nowhere)
+    with open(os.devnull, "w") as devnull:
+        display, result = watch(run, runner, devnull)
     if not result.artifacts:
         raise InputError(
             f"The run {run.name} has no figures ({result.failure.rstrip('.')}); name another one."
@@ -67,7 +67,7 @@ def main() -> None:
     with step():
         parser = argparse.ArgumentParser(description="Compare runs.")
         parser.add_argument("--target", default="local", help="a file of pipelines/targets/")
-        parser.add_argument("runs", nargs="+", help="a run's name or id, two or more; or `last 2`")
+        parser.add_argument("runs", nargs="+", help="names or ids of two or more runs; or `last 2`")
         arguments = parser.parse_args()
         fetch_runs(arguments.runs, load_target(arguments.target), ROOT / "runs")
         compare_runs(arguments.runs, ROOT / "runs")

@@ -15,29 +15,29 @@ from pipelines.targets.target import Target, load_target
 
 
 def compile_pipeline(target: Target, tag: str, configs: StepConfigs, path: Path) -> None:
-    """Writes the compiled pipeline, the file that every target runs.
+    """Compiles the pipeline to a file.
 
     Args:
-        target: The target that it will run on.
-        tag: The image's tag.
-        configs: The steps' configs, which determine its phases and labels.
+        target: The target on which it will run.
+        tag: The images' tag.
+        configs: The steps' configs; the tasks depend on the phases and labels.
         path: The YAML file to write.
 
     Raises:
-        InputError: The configuration names a path that the target's machines cannot reach.
+        InputError: The configuration has a path that the target's machines cannot reach.
     """
     target.check_reachable(configs)
     path.parent.mkdir(parents=True, exist_ok=True)
     Compiler().compile(build_pipeline(configs, place_on(target, tag, configs)), str(path))
 
 
-def parse_arguments(what: str) -> tuple[str, list[str]]:
-    """The target and the overrides of a command line.
+def parse_arguments(description: str) -> tuple[str, list[str]]:
+    """Parses a command line to the target's name and the overrides.
 
     Args:
-        what: The description of the command.
+        description: The description of the command.
     """
-    parser = argparse.ArgumentParser(description=what)
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--target", default="local", help="a file of pipelines/targets/")
     parser.add_argument("overrides", nargs="*", help="overrides of the configuration, such as profile=full")
     arguments = parser.parse_args()

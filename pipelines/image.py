@@ -6,14 +6,15 @@ from pathlib import Path
 from brain_tumor.stores.locations import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
-# The content that the images are built from, without bytecode caches.
+# The sources of the images.
 SOURCES = ("src", "images", "requirements/data.txt", "requirements/cpu.txt", "requirements/gpu.txt")
 
 
 def image_tag(root: Path = ROOT) -> str:
-    """A hash of the content of the images, so that changed content gets a new name.
+    """The hash of the images' sources, which is their tag.
 
-    Caches compare images by name alone: with a fixed tag they would serve results of an older library.
+    The cache keys contain an image's name but not its content: with a fixed tag, results of older code would
+    be reused.
     """
     digest = hashlib.sha256()
     for source in SOURCES:

@@ -1,21 +1,21 @@
-"""A run's short name, made from its overrides and the time."""
+"""Names of runs, from their overrides and start times."""
 
 import re
 from datetime import datetime
 
-LONGEST = 40
+MAX_LENGTH = 40
 SHORT_KEYS = {"learning_rate": "lr", "batch_size": "batch", "image_size": "size", "profile": "", "phases": ""}
 
 
 def run_name(overrides: list[str], time: datetime) -> str:
     """The name of a run, which is also a valid file name.
 
-    The last override comes first: what is new is added to the end of a command, and Kubeflow's dashboard
-    shows the first 25 characters of a name.
+    The last override comes first: a new override is usually appended to the command, and Kubeflow's dashboard
+    shows only the first 25 characters of a name.
 
     Args:
         overrides: Hydra's overrides of the configuration.
-        time: When it starts.
+        time: When the run starts.
 
     Example:
         >>> run_name(["phases.phase3_finetune.learning_rate=3e-5"], datetime(2026, 5, 4, 13, 2, 1))
@@ -27,18 +27,18 @@ def run_name(overrides: list[str], time: datetime) -> str:
     """
     words = ""
     for word in filter(None, map(_shorten, reversed(overrides))):
-        if words and len(words) + len(word) >= LONGEST:
+        if words and len(words) + len(word) >= MAX_LENGTH:
             break
-        words = f"{words}-{word}".strip("-")[:LONGEST]
+        words = f"{words}-{word}".strip("-")[:MAX_LENGTH]
     return f"{words or 'quick'}-{time:%m%d-%H%M%S}"
 
 
 def sweep_names(changes: list[list[str]], shared: list[str], time: datetime) -> list[str]:
-    """The names of a sweep's runs: what each changes comes first, and no two are alike.
+    """The unique names of a sweep's runs; a run's own overrides come first.
 
     Args:
-        changes: The overrides of each run that are its own.
-        shared: The overrides that all have.
+        changes: Each run's own overrides.
+        shared: The overrides of all runs.
         time: When the sweep starts.
 
     Example:
@@ -47,7 +47,7 @@ def sweep_names(changes: list[list[str]], shared: list[str], time: datetime) -> 
     """
     names = [run_name([*shared, *own], time) for own in changes]
     return [
-        name if names.count(name) == 1 else f"{name}-{place}" for place, name in enumerate(names, start=1)
+        name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names, start=1)
     ]
 
 

@@ -20,78 +20,80 @@ from pipelines.targets.place import Place
 from pipelines.targets.target import Kind
 
 NAME = "brain-tumor"
-# The run's overrides, for people to read. No step reads it, so it is not part of any cache key.
+# A parameter with the run's overrides, for display. No step reads it, so it is not part of any cache key.
 ABOUT = "about"
 
 
-def tell_story(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
-    """From images to an evaluated model.
+def define_steps(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Adds the steps, from images to an evaluated and registered model.
 
     1. ingest: read the images and boxes, quarantine bad ones, write a report.
     2. build TFRecords: the input of training, and its statistics.
-    3. train: the phases, each from the model of the one that it starts from, or from a new one.
+    3. train: one task per phase, which continues another phase's model or starts with a new one.
     4. evaluate: the final model and the baselines.
-    5. curves: one ROC curve and confusion matrix per label, and one for all labels pooled.
-    6. visualize: the pictures on one page.
-    7. gate: the final model in the registry, as the champion or as a challenger.
+    5. curves: a ROC curve and confusion matrix per label, and for all labels pooled.
+    6. visualize: pictures on one page.
+    7. gate: register the final model, as the champion or as a challenger.
     """
 
     def step(task: dsl.PipelineTask, kind: Kind, of: str = "") -> dsl.PipelineTask:
         place(task.set_display_name(title(kind, of)), kind)
         return task
 
-    # 1. to 2. Data.
+    # Steps 1 and 2: data.
     dataset = step(ingest(config=config["dataset"]), "ingest").outputs["dataset"]
     built = step(build_tfrecords(config=config["records"], dataset=dataset), "build_tfrecords")
     records = built.outputs["records"]
 
-    # 3. The phases of the configuration.
+    # Step 3: training phases.
     models: dict[str, Any] = {}
     for name, training in configs.trainings.items():
         start = {"start": models[training.phase.start]} if training.phase.start else {}
         trained = step(train(config=config[name], records=records, **start), "train", name)
         models[name] = trained.outputs["model"]
 
-    # 4. to 7. Evaluation.
-    others = {f"baseline_{number}": models[name] for number, name in enumerate(configs.baselines, start=1)}
+    # Steps 4 to 7: evaluation.
+    baselines = {f"baseline_{number}": models[name] for number, name in enumerate(configs.baselines, start=1)}
     final = models[configs.final]
-    judged = step(evaluate(config=config["evaluate"], records=records, final=final, **others), "evaluate")
-    evaluation, predictions = judged.outputs["evaluation"], judged.outputs["predictions"]
+    evaluated = step(
+        evaluate(config=config["evaluate"], records=records, final=final, **baselines), "evaluate"
+    )
+    evaluation, predictions = evaluated.outputs["evaluation"], evaluated.outputs["predictions"]
     for label in (*configs.dataset.labels, ALL):
         step(label_curves(label=label, evaluation=evaluation), "label_curves", label)
-    drawing = {"dataset": dataset, "predictions": predictions, "evaluation": evaluation}
-    drawn = step(visualize(config=config["visualize"], **drawing), "visualize")
-    # Never cached: the champion changes between runs, and registering is a side effect.
-    asked = gate(config=config["gate"], records=records, final=final, predictions=predictions)
-    step(asked, "gate").set_caching_options(False)
-    return {"records": records, **models, **drawing, "gallery": drawn.outputs["gallery"]}
+    inputs = {"dataset": dataset, "predictions": predictions, "evaluation": evaluation}
+    visualized = step(visualize(config=config["visualize"], **inputs), "visualize")
+    # Never cached: the champion changes between runs, and registration is a side effect.
+    gated = gate(config=config["gate"], records=records, final=final, predictions=predictions)
+    step(gated, "gate").set_caching_options(False)
+    return {"records": records, **models, **inputs, "gallery": visualized.outputs["gallery"]}
 
 
 def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.BaseComponent:
     """Builds the pipeline.
 
     Args:
-        configs: The steps' configs: one training per phase, and curves per label of the data set.
+        configs: The steps' configs; the pipeline has one training per phase, and curves per label.
         place: Adds the target's settings to a task.
 
     Returns:
         The pipeline. Its parameters are a description of the run, and the steps' configs as JSON.
     """
     parameters = [ABOUT, *configs.parameters()]
-    kept = {"dataset": Dataset, "records": Dataset, **dict.fromkeys(configs.trainings, Model)}
-    kept |= {"predictions": Dataset, "evaluation": Artifact, "gallery": HTML}
-    outputs: Any = NamedTuple("Outputs", list(kept.items()))  # type: ignore[misc]
+    types = {"dataset": Dataset, "records": Dataset, **dict.fromkeys(configs.trainings, Model)}
+    types |= {"predictions": Dataset, "evaluation": Artifact, "gallery": HTML}
+    outputs: Any = NamedTuple("Outputs", list(types.items()))  # type: ignore[misc]
 
     def brain_tumor(*values: Any) -> Any:
         config = dict(zip(parameters, values, strict=True))
-        return outputs(**tell_story(configs, config, place))
+        return outputs(**define_steps(configs, config, place))
 
-    # The parameters and outputs depend on the phases; KFP reads both from the signature.
+    # KFP reads the parameters and outputs, which depend on the phases, from the signature.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = [inspect.Parameter(name, kind, annotation=str) for name in parameters]
     brain_tumor.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         signature, return_annotation=outputs
     )
-    brain_tumor.__doc__ = tell_story.__doc__
+    brain_tumor.__doc__ = define_steps.__doc__
     description = "Trains and evaluates a brain-tumor detector on MRI slices."
     return dsl.pipeline(brain_tumor, name=NAME, description=description)

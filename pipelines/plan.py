@@ -24,8 +24,8 @@ class Plan:
     """The plan for one step.
 
     Attributes:
-        title: The step's title for people.
-        cached: Whether it would be cached.
+        title: The step's display name.
+        cached: Whether it would be a cache hit.
         why: The reason.
     """
 
@@ -35,21 +35,23 @@ class Plan:
 
 
 def plan(job: Job) -> list[Plan]:
-    """Plans each step of a run, in their order.
+    """Plans the steps of a run, by looking up their keys in kfp.local's cache.
 
-    It looks up kfp.local's cache by kfp.local's keys. For a step that would run, the reason is the difference
-    from the newest recorded run.
+    For a step that would run, the reason is the difference from the newest recorded run.
 
     Args:
         job: The run.
+
+    Returns:
+        The steps, in topological order.
     """
     from kfp.components import load_component_from_file
     from kfp.local import cache, graph_utils, io, utils
     from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
     spec = load_component_from_file(str(job.compiled)).pipeline_spec
-    # kfp.local creates its cache folder, which must not appear in the runs' folder.
-    kept = cache.LocalCache(str(job.runs / "cache" if (job.runs / "cache").is_dir() else job.compiled.parent))
+    # LocalCache creates its folder, which a plan must not do in the runs' folder.
+    hits = cache.LocalCache(str(job.runs / "cache" if (job.runs / "cache").is_dir() else job.compiled.parent))
     store = io.IOStore()
     for name, value in job.parameters.items():
         store.put_parent_input(name, value)
@@ -64,14 +66,14 @@ def plan(job: Job) -> list[Plan]:
             continue
         label = spec.components[task.component_ref.name].executor_label
         container = utils.struct_to_executor_spec(executors[label]).container
-        key = kept.compute_key(
+        key = hits.compute_key(
             component_name=task.component_ref.name,
             image=container.image,
             full_command=[*container.command, *container.args],
             arguments=OrchestratorUtils.make_task_arguments(task.inputs, store),
             env_vars={variable.name: variable.value for variable in container.env},
         )
-        outputs = kept.get(key) if task.caching_options.enable_cache else None
+        outputs = hits.get(key) if task.caching_options.enable_cache else None
         if outputs is None:
             plans[name] = Plan(title, False, _why(job, task, last))
             continue
@@ -82,25 +84,25 @@ def plan(job: Job) -> list[Plan]:
 
 
 def _last_record(runs: Path) -> dict[str, Any]:
-    """The newest run's record; records of earlier versions lack the compared values."""
+    """The newest run's record; empty if there is none. Records of earlier versions lack the parameters."""
     records = [json.loads(path.read_text()) for path in (runs / "history").glob("*.json")]
     comparable = [record for record in records if "parameters" in record]
     return max(comparable, key=lambda record: str(record["started"]), default={})
 
 
 def _why(job: Job, task: Any, last: dict[str, Any]) -> str:
-    """Why a step would run although all steps before it are cached."""
+    """The reason why a step would run although all steps before it are cached."""
     if not job.target.caching:
         return "the target does not cache"
     if not task.caching_options.enable_cache:
         return "it runs in every run"
     if not last:
-        return "no run on record"
+        return "there is no earlier run"
     if last["image"] != job.tag:
-        return "the library, its packages or the image have changed"
+        return "the code, its packages or the image have changed"
     parameter = task.inputs.parameters["config"].component_input_parameter
     if not parameter:
-        return "not done before"
+        return "not cached"
     if parameter not in last["parameters"]:
         return f"{parameter} is new"
     before, now = (
@@ -112,7 +114,7 @@ def _why(job: Job, task: Any, last: dict[str, Any]) -> str:
         for key in sorted(before | now)
         if before.get(key) != now.get(key)
     ]
-    return ", ".join(changes) or "not done before, or its result was deleted"
+    return ", ".join(changes) or "never run before, or its result was deleted"
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -133,7 +135,7 @@ def main() -> None:
             job = prepare(configure(overrides), overrides, ROOT / "runs", target, Path(folder))
             plans = plan(job)
         rows = [(each.title, "cached" if each.cached else "runs", each.why) for each in plans]
-        print(tabulate(rows, headers=("step", "would be", "why"), maxcolwidths=[None, None, 70]))
+        print(tabulate(rows, headers=("step", "plan", "reason"), maxcolwidths=[None, None, 70]))
         running = sum(not each.cached for each in plans)
         print(f"\n{running} steps would run, {len(plans) - running} are cached.")
 

@@ -1,7 +1,7 @@
 """Compiles the pipeline and runs it: `python -m pipelines.run --target TARGET [OVERRIDE ...]`.
 
-All results of a run are below `runs/`: the steps' artifacts and their cache, a log and a record per run, the
-HTML reports, and MLflow's store unless `MLFLOW_TRACKING_URI` names another.
+All results of a run are in `runs/`: the steps' artifacts and their cache, a log and a record per run, the
+HTML reports, and MLflow's store unless `MLFLOW_TRACKING_URI` is set.
 """
 
 import shutil
@@ -46,7 +46,7 @@ class RunError(Exception):
     """A run failed. The message gives the reason.
 
     Attributes:
-        bad_input: Whether a step's input was bad.
+        bad_input: Whether the reason is bad input of a step.
     """
 
     def __init__(self, message: str, bad_input: bool = False) -> None:
@@ -55,7 +55,7 @@ class RunError(Exception):
 
 
 def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None = None) -> dict[str, Path]:
-    """Compiles the pipeline and runs the compiled file, then prints the result.
+    """Compiles the pipeline, runs the compiled file, and prints the result.
 
     Args:
         overrides: Hydra's overrides of the configuration.
@@ -67,19 +67,27 @@ def run(overrides: list[str], runs: Path, target: Target, runner: Runner | None 
         The artifacts' paths, by their names in the pipeline.
 
     Raises:
-        InputError: The configuration is invalid. Then no step has run.
+        InputError: The configuration is invalid (then no step has run), or the run cannot be started or
+            followed.
         RunError: A step failed.
     """
     started = datetime.now().astimezone()
     configs = configure(overrides)
     job = prepare(configs, overrides, runs, target, runs / "pipelines")
-    return carry_out(job, runner or RUNNERS[target.runner](), started)
+    return execute(job, runner or RUNNERS[target.runner](), started)
 
 
-def carry_out(job: Job, runner: Runner, started: datetime, recorded: bool = False) -> dict[str, Path]:
+def execute(job: Job, runner: Runner, started: datetime, recorded: bool = False) -> dict[str, Path]:
     """Runs a job to its end, then prints the result.
 
-    The arguments are those of `conclude`.
+    Args:
+        job: The run to start.
+        runner: A new runner.
+        started: See `conclude`.
+        recorded: See `conclude`.
+
+    Returns:
+        The artifacts' paths, by their names in the pipeline.
 
     Raises:
         InputError: It cannot be started or followed.
@@ -103,7 +111,7 @@ def watch(run: Run, runner: Runner, stream: TextIO | None = None) -> tuple[Displ
         InputError: It cannot be followed, or its artifacts cannot be read.
     """
     display = Display(read_tasks(run.compiled), stream)
-    # Imported here, since it takes a while, during which the first step begins.
+    # Imported here to overlap with the start of the first step.
     import brain_tumor.artifacts.dataset
     import brain_tumor.artifacts.evaluation
     import brain_tumor.reports.before  # noqa: F401
@@ -123,7 +131,7 @@ def conclude(
         display: The display that showed it.
         result: Its result.
         started: Its start time.
-        recorded: Whether a run whose steps were all cached gets a record too.
+        recorded: Whether a run gets a record even if all of its steps were cached.
 
     Returns:
         The artifacts' paths, by their names in the pipeline.
@@ -135,8 +143,8 @@ def conclude(
     from brain_tumor.artifacts.evaluation import read_evaluation
     from brain_tumor.reports.before import print_before
 
-    passed = (datetime.now().astimezone() - started).total_seconds()
-    seconds = passed if result.seconds is None else result.seconds
+    elapsed = (datetime.now().astimezone() - started).total_seconds()
+    seconds = elapsed if result.seconds is None else result.seconds
     if not result.artifacts:
         raise RunError(display.explain(result, run.log), result.bad_input)
     display.finish()
@@ -146,7 +154,7 @@ def conclude(
     findings = open_dataset(dataset).manifest.metrics()["findings"]
     data_page = _copy_report(dataset.with_name("data_report"), run.runs, "-data")
     about_data = f"{data_page} ({findings:,} {'finding' if findings == 1 else 'findings'})"
-    if recorded or set(display.executed) - {title("gate")}:  # the gate runs in every run
+    if recorded or set(display.executed) - {title("gate")}:  # the gate is never cached
         write_record(run, result, display, started, seconds)
     _print_result(evaluation, page, about_data, display, run, result, seconds)
     print_before(run.runs, result.artifacts["evaluation"])
@@ -175,7 +183,19 @@ def write_record(run: Run, result: Result, display: Display, started: datetime, 
 def prepare(
     configs: StepConfigs, overrides: list[str], runs: Path, target: Target, folder: Path, name: str = ""
 ) -> Job:
-    """Names a run that has no name yet, and compiles its pipeline into a folder."""
+    """Compiles a run's pipeline to `folder/NAME.yaml`.
+
+    Args:
+        configs: The steps' configs.
+        overrides: The overrides that they were composed with.
+        runs: The folder for all results.
+        target: The target.
+        folder: The folder for the compiled pipeline.
+        name: The run's name; by default a new one is made from the overrides and the time.
+
+    Raises:
+        InputError: See `compile_pipeline`.
+    """
     tag = image_tag()
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as scratch:
@@ -190,7 +210,7 @@ def prepare(
 
 
 def _write_new(folder: Path, first: str, content: bytes) -> str:
-    """Writes a run's file under a name that no other run has, not even one started at the same moment."""
+    """Writes a run's file under a unique name, even if another run starts at the same time."""
     for number in count(1):
         name = f"{first}-{number}" if number > 1 else first
         with suppress(FileExistsError), open(folder / f"{name}.yaml", "xb") as file:
@@ -200,7 +220,7 @@ def _write_new(folder: Path, first: str, content: bytes) -> str:
 
 
 def _copy_report(page: Path, runs: Path, kind: str = "") -> Path:
-    """Copies a page to a file with the suffix .html, named by the run that made it and the page's kind."""
+    """Copies a page to a file with the suffix .html, named after the run that made it and the page's kind."""
     name = page.relative_to(runs / "artifacts").parts[0]
     (runs / "reports").mkdir(parents=True, exist_ok=True)
     return Path(shutil.copyfile(page, runs / "reports" / f"{name}{kind}.html"))
@@ -248,14 +268,14 @@ def _local_mlflow(display: Display) -> str:
 def command_line(interrupted: Callable[[], str]) -> Iterator[None]:
     """The context of a command that runs or follows a pipeline.
 
-    The exit code is 2 for a step whose input was bad, 1 for one that failed otherwise, 130 for an interrupt.
+    The exit code is 2 if a step failed by bad input, 1 if it failed for another reason, 130 for an interrupt.
 
     Args:
-        interrupted: Returns the message that says what happens to the run at an interrupt, see `Runner`.
+        interrupted: Returns what happens to the run at an interrupt, see `Runner.interrupted`.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        # Printed at once, since a step may take some seconds to end.
+        # Printed immediately, since a step may take some seconds to end.
         print(f"Interrupted; {interrupted()}.", file=sys.stderr)
         raise KeyboardInterrupt
 

@@ -1,7 +1,7 @@
 """Copies a backbone's ImageNet weights to a bucket, for pods without internet access.
 
-Run it by `python -m pipelines.stage_weights s3://BUCKET/FOLDER [OVERRIDE ...]`. Keras downloads the weights
-to this machine; the printed address is the value for `model.weights`.
+Usage: `python -m pipelines.stage_weights s3://BUCKET/FOLDER [OVERRIDE ...]`. Keras downloads the weights to
+this machine; the printed address is the value for `model.weights`.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from brain_tumor.stores.paths import open_path
 
 
 def stage_weights(config: ModelConfig, folder: str) -> str:
-    """Saves a backbone's ImageNet weights as a file of a folder or a bucket.
+    """Saves a backbone's ImageNet weights as a file in a folder or a bucket.
 
     Args:
-        config: The config of the model with this backbone.
+        config: The model's config, for its backbone.
         folder: The folder, or its address in a bucket.
 
     Returns:
@@ -41,9 +41,9 @@ def stage_weights(config: ModelConfig, folder: str) -> str:
 
 
 def main() -> None:
-    """The command line: prints the override to use these weights."""
-    parser = argparse.ArgumentParser(description="Put a backbone's ImageNet weights into a bucket.")
-    parser.add_argument("folder", help="where to, such as s3://mlpipeline/brain-tumor/weights")
+    """The command line: prints the override that uses these weights."""
+    parser = argparse.ArgumentParser(description="Copy a backbone's ImageNet weights to a bucket.")
+    parser.add_argument("folder", help="the destination, such as s3://mlpipeline/brain-tumor/weights")
     parser.add_argument("overrides", nargs="*", help="overrides of the configuration, such as profile=full")
     arguments = parser.parse_args()
     with step():

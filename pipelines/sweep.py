@@ -1,8 +1,8 @@
-"""Runs several configurations after each other, and compares them: `python -m pipelines.sweep OVERRIDE ...`.
+"""Runs several configurations, and compares them: `python -m pipelines.sweep OVERRIDE ...`.
 
-Several values are given in Hydra's sweep syntax: `seed=1,2,3`, `phases=mission,joint`, `choice(...)`,
-`range(...)`, `glob(...)`. Each combination is a separate run. Runs use the cached steps of earlier ones, so a
-run that changes only a late phase trains only that phase. On a cluster they are runs of one experiment.
+Values are given in Hydra's sweep syntax: `seed=1,2,3`, `phases=mission,joint`, `choice(...)`, `range(...)`,
+`glob(...)`. Each combination is a separate run. Runs use the cached steps of earlier ones, so a run that
+changes only a late phase trains only that phase. On a cluster they are runs of one experiment.
 """
 
 import sys
@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from tabulate import tabulate
 
 from brain_tumor.commands import compare_runs
-from brain_tumor.comparison.runs import MOST_RUNS, open_run
+from brain_tumor.comparison.runs import MAX_RUNS, open_run
 from brain_tumor.config import StepConfigs
 from brain_tumor.config.compose import FILES
 from brain_tumor.configure import configure
@@ -27,22 +27,22 @@ from brain_tumor.runtime.step import step
 from pipelines.compile import parse_arguments
 from pipelines.image import ROOT
 from pipelines.naming import sweep_names
-from pipelines.run import RUNNERS, RunError, carry_out, command_line, prepare
+from pipelines.run import RUNNERS, RunError, command_line, execute, prepare
 from pipelines.runners.runner import Runner
 from pipelines.targets.target import Target, load_target
 
 
 def split_overrides(overrides: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Finds the combinations of the values that overrides have.
+    """Expands overrides with several values to all combinations.
 
     Args:
         overrides: Hydra's overrides, some with several values.
 
     Returns:
-        The overrides with a single value, as they stand; and of each combination its own overrides.
+        The unchanged overrides with a single value, and the other overrides of each combination.
 
     Raises:
-        InputError: None has several values, or they cannot be listed.
+        InputError: No override has several values, or its values cannot be listed.
     """
     shared, several = [], []
     GlobalHydra.instance().clear()
@@ -56,7 +56,7 @@ def split_overrides(overrides: list[str]) -> tuple[list[str], list[list[str]]]:
                 else:
                     shared.append(text)
             [changes] = BasicSweeper.split_arguments(several, None)
-    except HydraException as error:  # such as an interval, which has no end of values
+    except HydraException as error:  # such as an interval, which has infinitely many values
         message = " ".join(str(error).split())
         raise InputError(f"The values of a sweep cannot be listed: {message}.") from error
     if len(changes) < 2:
@@ -68,7 +68,7 @@ def split_overrides(overrides: list[str]) -> tuple[list[str], list[list[str]]]:
 
 
 def _parse(parser: OverridesParser, text: str) -> Override | None:
-    """An override as Hydra reads it; None for a text that it cannot read, but the composition perhaps can."""
+    """Parses an override; None if it is invalid, which the composition of the configuration reports."""
     try:
         [override] = parser.parse_overrides([text])
     except HydraException:
@@ -81,15 +81,15 @@ class Sweep:
 
     Args:
         overrides: Hydra's overrides, some with several values.
-        runs: The folder that takes everything the runs leave.
-        target: Where they run.
+        runs: The folder for all results.
+        target: The target.
 
     Attributes:
-        changes: The overrides that are a run's own, by its name.
+        changes: Each run's own overrides, by its name.
         done: The names of the runs that succeeded.
 
     Raises:
-        InputError: One of the configurations is not usable. Then nothing has run.
+        InputError: One of the configurations is invalid. Then no run has started.
     """
 
     def __init__(self, overrides: list[str], runs: Path, target: Target) -> None:
@@ -105,16 +105,16 @@ class Sweep:
         self._runner: Runner | None = None
 
     def run(self) -> None:
-        """Runs one after the other, then prints the comparison of those that succeeded.
+        """Runs the configurations one after the other, then prints the comparison of successful runs.
 
         Raises:
-            SystemExit: With code 1, at the end, when one failed.
+            SystemExit: A run failed; the exit code is 1.
         """
-        for place, name in enumerate(self.changes, start=1):
+        for number, name in enumerate(self.changes, start=1):
             own = " ".join(self.changes[name])
-            print(f"\nRun {place} of {len(self.changes)}: {own}", file=sys.stderr, flush=True)
+            print(f"\nRun {number} of {len(self.changes)}: {own}", file=sys.stderr, flush=True)
             try:
-                self._carry_out(name)
+                self._execute(name)
             except (RunError, InputError) as error:
                 print(error, file=sys.stderr, flush=True)
             else:
@@ -123,20 +123,20 @@ class Sweep:
         if len(self.done) < len(self.changes):
             raise SystemExit(1)
 
-    def _carry_out(self, name: str) -> None:
+    def _execute(self, name: str) -> None:
         self._runner = RUNNERS[self._target.runner]()
         overrides = [*self._shared, *self.changes[name]]
         started = datetime.now().astimezone()
         job = prepare(
             self._configs[name], overrides, self._runs, self._target, self._runs / "pipelines", name
         )
-        carry_out(job, self._runner, started, recorded=True)
+        execute(job, self._runner, started, recorded=True)
 
     def interrupted(self) -> str:
-        """What becomes of the sweep if it ends now: a sentence."""
-        now = self._runner.interrupted() if self._runner else "nothing has run"
-        kept = f"; finished: {', '.join(self.done)}" if self.done else ""
-        return f"{now}{kept}"
+        """What happens to the runs if this process ends now, see `Runner.interrupted`."""
+        current = self._runner.interrupted() if self._runner else "no run was started"
+        finished = f"; finished: {', '.join(self.done)}" if self.done else ""
+        return f"{current}{finished}"
 
     def _print_result(self) -> None:
         from brain_tumor.reports.comparison_tables import MAIN
@@ -148,12 +148,12 @@ class Sweep:
             cells = [number(figures.get(figure)) for figure in MAIN]
             rows.append([name if name in self.done else f"{name} (failed)", " ".join(own), *cells])
         print()
-        print(tabulate(rows, ("run", "its own overrides", *MAIN), "simple", disable_numparse=True))
+        print(tabulate(rows, ("run", "own overrides", *MAIN), "simple", disable_numparse=True))
         first, *others = self.done or [""]
-        # A comparison has room for so many; each is with the first run.
-        for start in range(0, len(others), MOST_RUNS - 1):
+        # A comparison takes up to MAX_RUNS runs; each group is compared with the first run.
+        for start in range(0, len(others), MAX_RUNS - 1):
             print()
-            compare_runs([first, *others[start : start + MOST_RUNS - 1]], self._runs)
+            compare_runs([first, *others[start : start + MAX_RUNS - 1]], self._runs)
 
 
 def main() -> None:

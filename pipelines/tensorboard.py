@@ -1,7 +1,7 @@
 """Opens TensorBoard on trainings: `python -m pipelines.tensorboard [ADDRESS]`.
 
-TensorBoard reads only local folders. For a bucket's address, the event files are copied to this machine, and
-copied again when they change, as long as TensorBoard runs.
+TensorBoard reads only local folders. If the address is in a bucket, the event files are copied to this
+machine, and copied again when they change while TensorBoard runs.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from brain_tumor.stores.paths import AnyPath, open_path
 from pipelines.image import ROOT
 
 EVENTS = "events.out.tfevents."
-AGAIN = 30.0  # seconds between two polls of a bucket
+POLL_INTERVAL = 30.0  # seconds between two polls of a bucket
 
 
 class Mirror:
@@ -37,14 +37,14 @@ class Mirror:
         """Copies new and changed files.
 
         Returns:
-            The number of event files.
+            The number of event files in the bucket.
 
         Raises:
             InputError: The bucket cannot be read.
         """
-        found = {facts.name: facts for facts in list_files(self._source) if EVENTS in Path(facts.name).name}
-        for name, facts in found.items():
-            if self._copied.get(name) != facts:
+        found = {info.name: info for info in list_files(self._source) if EVENTS in Path(info.name).name}
+        for name, info in found.items():
+            if self._copied.get(name) != info:
                 path = safe_path(self._target, name, str(self._source))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 download_file(self._source / name, path)
@@ -73,13 +73,13 @@ def open_tensorboard(address: str, arguments: list[str]) -> int:
         mirror = Mirror(source, Path(scratch))
         if not mirror.update():
             raise InputError(
-                f"{address} has no event files of TensorBoard; give the folder of a run's artifacts."
+                f"{address} has no TensorBoard event files; give the folder of a run's artifacts."
             )
         with subprocess.Popen([*command, scratch]) as process:
             try:
                 while True:
                     try:
-                        return process.wait(AGAIN)
+                        return process.wait(POLL_INTERVAL)
                     except subprocess.TimeoutExpired:
                         mirror.update()
             finally:

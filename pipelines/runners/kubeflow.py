@@ -140,7 +140,7 @@ class KubeflowRunner:
 
     def interrupted(self) -> str:
         """What happens to the run."""
-        return remote.goes_on(self._run) if self._id else "nothing was submitted"
+        return remote.still_running(self._run) if self._id else "nothing was submitted"
 
     def close(self) -> None:
         """Does nothing: the run is not on this machine."""

@@ -109,7 +109,7 @@ class LocalRunner:
 
     def interrupted(self) -> str:
         """What happens to the run."""
-        return "the same command resumes from what is done"
+        return "the same command resumes the run"
 
     def close(self) -> None:
         """Ends running processes, and deletes the folders of unfinished steps."""

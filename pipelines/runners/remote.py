@@ -190,13 +190,13 @@ def patiently(ask: Callable[[], T], run: Run, pause: float) -> Generator[Event, 
             return ask()
         except UnreachableError as error:
             if time.monotonic() - begun >= PATIENCE:
-                raise InputError(f"{error} Meanwhile {goes_on(run)}.") from None
+                raise InputError(f"{error} Meanwhile {still_running(run)}.") from None
             if not told:
                 yield Event("message", "", f"{error} Trying again.")
             told = True
             time.sleep(pause)
         except InputError as error:
-            raise InputError(f"{error} Meanwhile {goes_on(run)}.") from None
+            raise InputError(f"{error} Meanwhile {still_running(run)}.") from None
 
 
 def mlflow_link(target: Target) -> dict[str, str]:
@@ -204,7 +204,7 @@ def mlflow_link(target: Target) -> dict[str, str]:
     return {"MLflow": target.mlflow} if target.mlflow else {}
 
 
-def goes_on(run: Run) -> str:
+def still_running(run: Run) -> str:
     """What happens to a run that is not followed, as a part of a sentence."""
     target = run.target.name
     again = f"make pipeline-follow TARGET={target} RUN={run.name} follows it again"

@@ -121,7 +121,7 @@ class VertexRunner:
 
     def interrupted(self) -> str:
         """What happens to the run."""
-        return remote.goes_on(self._run) if self._job else "nothing was submitted"
+        return remote.still_running(self._run) if self._job else "nothing was submitted"
 
     def close(self) -> None:
         """Does nothing: the run is not on this machine."""

@@ -8,12 +8,12 @@ from brain_tumor.config import DirectoryDataset, StepConfigs
 from brain_tumor.runtime import environment
 from pipelines.targets.target import Kind, Placement, Target
 
-# How long a step may be retried, from its first attempt's start: a month. With Kubeflow's default of an hour,
-# a longer training is not retried, and a retried one is ended.
-RETRYING = "2592000s"
+# A step may be retried until this long after the start of its first attempt (30 days). With Kubeflow's
+# default of an hour, a training that takes longer is not retried, or is terminated if it was.
+RETRY_PERIOD = "2592000s"
 
 Place = Callable[[dsl.PipelineTask, Kind], None]
-"""Adds the target's settings to a task of a certain kind."""
+"""Adds the target's settings to a task of the given kind."""
 
 
 def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
@@ -22,14 +22,14 @@ def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
     Args:
         target: The target.
         tag: The images' tag.
-        configs: The steps' configs: a data set in a folder needs its volume.
+        configs: The steps' configs; the volume of a data set in a folder is mounted.
     """
 
     def place(task: dsl.PipelineTask, kind: Kind) -> None:
         task.set_container_image(target.image_of(kind, tag))
         task.set_caching_options(target.caching)
         if target.retries:
-            task.set_retry(target.retries, backoff_max_duration=RETRYING)
+            task.set_retry(target.retries, backoff_max_duration=RETRY_PERIOD)
         for name, value in target.environment.items():
             task.set_env_variable(name, value)
         if target.runner == "kubeflow" and target.dashboard:
@@ -60,7 +60,7 @@ def _set_resources(task: dsl.PipelineTask, machine: Placement) -> None:
 
 
 def _set_pod(task: dsl.PipelineTask, target: Target, machine: Placement) -> None:
-    """Adds Kubernetes settings. Vertex AI cannot read a compiled file with any of these."""
+    """Adds Kubernetes settings. Vertex AI rejects compiled files that have any."""
     from kfp import kubernetes
 
     if target.pull:
@@ -68,8 +68,7 @@ def _set_pod(task: dsl.PipelineTask, target: Target, machine: Placement) -> None
     for name, field in target.pod_fields.items():
         kubernetes.use_field_path_as_env(task, name, field)
     for name, variables in {**target.secrets, **machine.secrets}.items():
-        # A pod would wait forever for a missing secret; with optional secrets, the step can say what is
-        # missing.
+        # Optional, since a pod would wait forever for a missing secret, whereas a step reports it.
         kubernetes.use_secret_as_env(task, name, variables, optional=True)
     for key, value in machine.node_selector.items():
         kubernetes.add_node_selector(task, key, value)

@@ -33,22 +33,22 @@ class Toleration(Schema):
     """A taint that a step's pod tolerates."""
 
     key: str = ""
-    """The taint's key; empty for all of them."""
+    """The taint's key; empty for all keys."""
     operator: Literal["Equal", "Exists"] = "Exists"
-    """Whether the value counts."""
+    """`Equal` tolerates only taints with the given value, `Exists` those with any value."""
     value: str = ""
     """The taint's value."""
     effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
-    """The taint's effect; all of them if it is not given."""
+    """The taint's effect; all effects if it is not given."""
 
 
 class Placement(Schema):
-    """The machine that a kind of step needs. Without a cluster it has no effect."""
+    """The resources and the node that a kind of step needs. Ignored by local runners."""
 
     cpu: Cores = ""
     """Requested cores, such as 4 or 500m."""
     cpu_limit: Cores = ""
-    """Limit of cores."""
+    """Limit of cores, in the same format."""
     memory: Bytes = ""
     """Requested memory, such as 16Gi."""
     memory_limit: Bytes = ""
@@ -79,19 +79,19 @@ class Target(Schema):
     namespace: str = ""
     """The namespace of the runs, in a multi-user Kubeflow."""
     dashboard: str = ""
-    """The address of Kubeflow's dashboard, for people and for a run's result; without it, that of the API."""
+    """The address of Kubeflow's dashboard, for links; by default that of the API."""
     mlflow: str = ""
-    """The address of MLflow, for people."""
+    """The address of MLflow, for links."""
     project: str = ""
-    """Google Cloud's project, for Vertex AI."""
+    """The Google Cloud project of Vertex AI."""
     location: str = ""
-    """Google Cloud's region."""
+    """The Google Cloud region of Vertex AI."""
     service_account: str = ""
     """The steps' service account; the project's default if it is not given."""
     pipeline_root: str = ""
     """The bucket address for artifacts; Kubeflow has its own default."""
     image: str = Field(pattern=r"\{tag\}")
-    """The images' name: {tag} is replaced by the content's hash, {stage} by `data`, `cpu` or `gpu`."""
+    """The images' name; {tag} is replaced by the hash of their sources, {stage} by `data`, `cpu` or `gpu`."""
     gpu_stage: Literal["gpu", "cpu"] = "gpu"
     """The image of a step that gets GPUs; `cpu` if the nodes only simulate them."""
     caching: bool = True
@@ -103,14 +103,14 @@ class Target(Schema):
     environment: dict[str, str] = {}
     """Environment variables of every step."""
     pod_fields: dict[str, str] = {}
-    """Environment variables of every step from its pod's fields, such as the run's id from a label."""
+    """Environment variables of every step that are set from fields of its pod, such as the run's id."""
     secrets: Secrets = {}
-    """Kubernetes secrets by name, with the environment variable for each of their keys. Steps also start
-    without a missing secret, and then say what is missing."""
+    """Kubernetes secrets by name, with the environment variable for each of their keys. All are optional: a
+    step that needs a missing one reports it."""
     data_claim: str = ""
-    """The volume claim with the folder of `dataset=directory`, if the cluster has one."""
+    """The persistent volume claim with the folder of `dataset=directory`, if the cluster has one."""
     placement: dict[Kind, Placement] = {}
-    """Placements by kind of step."""
+    """The placement of each kind of step."""
 
     @model_validator(mode="after")
     def _check_vertex(self) -> "Target":
@@ -122,17 +122,17 @@ class Target(Schema):
             own[f"placement.{name}"] = any(getattr(machine, name) for machine in machines)
         for name, given in own.items():
             if given:
-                raise ValueError(f"has {name}, which is for Kubernetes alone; Vertex AI cannot read it")
+                raise ValueError(f"has {name}, which is only for Kubernetes; Vertex AI does not support it")
         for kind, machine in self.placement.items():
             if machine.gpus and not machine.gpu_type.startswith("NVIDIA_"):
                 raise ValueError(
-                    f"has placement.{kind}.gpu_type={machine.gpu_type}; Vertex AI's names are such as "
+                    f"has placement.{kind}.gpu_type={machine.gpu_type}; give a Vertex AI name such as "
                     "NVIDIA_L4"
                 )
         return self
 
     def machine(self, kind: Kind) -> Placement:
-        """The machine of a kind of step."""
+        """The placement of a kind of step."""
         return self.placement.get(kind, Placement())
 
     def image_of(self, kind: Kind, tag: str) -> str:
@@ -150,25 +150,25 @@ class Target(Schema):
         """Rejects a configuration with local paths, if the steps run on other machines.
 
         Raises:
-            InputError: The path of a data set, of weights or for models is a local one.
+            InputError: The path of the data set, of weights or for published models is local.
         """
         if self.runner in ("local", "docker"):
             return
-        there = f"the steps of the target's runner {self.runner} cannot reach it"
+        reason = f"which steps on {self.runner} cannot reach"
         if isinstance(configs.dataset, DirectoryDataset) and not self.data_claim:
             raise InputError(
-                f"dataset.path={configs.dataset.path} is a folder of this machine, and {there}; copy it to a "
+                f"dataset.path={configs.dataset.path} is a folder on this machine, {reason}; copy it to a "
                 "bucket and give dataset=bucket dataset.uri=<its address>."
             )
         for name, training in configs.trainings.items():
             weights, publish_to = training.model.weights, training.phase.publish_to
-            places = {f"phases.{name}.publish_to": publish_to}
+            paths = {f"phases.{name}.publish_to": publish_to}
             if weights not in ("imagenet", "none"):
-                places["model.weights"] = weights
-            for key, place in places.items():
-                if place and "://" not in place:
+                paths["model.weights"] = weights
+            for key, path in paths.items():
+                if path and "://" not in path:
                     raise InputError(
-                        f"{key}={place} is a path of this machine, and {there}; give an address in a bucket, "
+                        f"{key}={path} is a path on this machine, {reason}; give an address in a bucket, "
                         "such as s3://bucket/folder."
                     )
 
@@ -183,7 +183,7 @@ def load_target(name: str, folder: Path = TARGETS) -> Target:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise InputError(f"The target {name} is not known; choose one of {known}.")
+        raise InputError(f"The target {name} does not exist; choose one of {known}.")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except YAMLError as error:
@@ -195,7 +195,7 @@ def load_target(name: str, folder: Path = TARGETS) -> Target:
         if missing is None:
             raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}; correct it.") from None
         raise InputError(
-            f"The target {name} needs {missing[1]}; give it as in make pipeline-run TARGET={name} "
-            f"{missing[1]}=..., {path.name} says what it is."
+            f"The target {name} needs {missing[1]}; set it, as in make pipeline-run TARGET={name} "
+            f"{missing[1]}=... ({path.name} describes it)."
         ) from None
     return from_json(Target, json.dumps(content), path.name).model_copy(update={"name": name})

@@ -99,7 +99,7 @@ def predict(
     import_tensorflow()
     from brain_tumor.inference.images import BadImage, find_images
     from brain_tumor.inference.models import load_predictor
-    from brain_tumor.inference.output import write_answers
+    from brain_tumor.inference.output import format_predictions
     from brain_tumor.inference.predict import predict_images
     from brain_tumor.stores.files import write_file
 
@@ -107,23 +107,23 @@ def predict(
     if predictor.thresholds:
         limits = ", ".join(f"{label} {limit:.3f}" for label, limit in predictor.thresholds.items())
         logging.info("Probability thresholds: %s (%s).", limits, predictor.thresholds_from)
-    answers = []
-    for answer in predict_images(predictor, named):
-        if isinstance(answer, BadImage):
-            logging.error("%s", printable(answer.problem))
-        answers.append(answer)
-    text = write_answers(predictor, answers, "csv" if (output_format or suffix) == "csv" else "json")
+    predictions = []
+    for prediction in predict_images(predictor, named):
+        if isinstance(prediction, BadImage):
+            logging.error("%s", printable(prediction.problem))
+        predictions.append(prediction)
+    text = format_predictions(predictor, predictions, "csv" if (output_format or suffix) == "csv" else "json")
     if output:
         write_file(output, text)
     else:
         print(text, end="")
-    good = [answer for answer in answers if not isinstance(answer, BadImage)]
+    good = [prediction for prediction in predictions if not isinstance(prediction, BadImage)]
     if draw:
-        from brain_tumor.reports.answer_pictures import draw_answers
+        from brain_tumor.reports.prediction_pictures import draw_predictions
 
-        draw_answers(good, len(good), draw)
-    if len(good) < len(answers):
-        logging.error("%d of %d images could not be read.", len(answers) - len(good), len(answers))
+        draw_predictions(good, len(good), draw)
+    if len(good) < len(predictions):
+        logging.error("%d of %d images could not be read.", len(predictions) - len(good), len(predictions))
         raise SystemExit(1)
 
 

@@ -182,11 +182,11 @@ def evaluate(
     inputs = [records, final, *(baselines or [])]
     check_outputs(inputs, {predictions: PredictionsManifest, evaluation: EvaluationManifest}, [report])
     import_tensorflow()
-    from brain_tumor.evaluation.judge import judge
+    from brain_tumor.evaluation.evaluate import evaluate_predictions
     from brain_tumor.evaluation.predict import predict
     from brain_tumor.reports.model_card import model_card
 
-    found = judge(parsed, predict(parsed, opened, models, Path(predictions)))
+    found = evaluate_predictions(parsed, predict(parsed, opened, models, Path(predictions)))
     write_evaluation(evaluation, found)
     write_file(report, model_card(found))
     return found.summary()
@@ -204,9 +204,9 @@ def label_curves(evaluation: Path, label: str) -> "LabelCurves":
     from brain_tumor.artifacts.evaluation import read_evaluation
 
     found = read_evaluation(evaluation).final_curves(label)
-    from brain_tumor.evaluation.curves import spline_proof
+    from brain_tumor.evaluation.curves import repeat_points
 
-    return found.model_copy(update={"roc": found.roc and spline_proof(found.roc)})
+    return found.model_copy(update={"roc": found.roc and repeat_points(found.roc)})
 
 
 @step()

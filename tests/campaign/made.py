@@ -22,8 +22,8 @@ from brain_tumor.artifacts.predictions import (
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.config.fields import CONSTANT, FINAL
+from brain_tumor.evaluation.evaluate import evaluate_predictions
 from brain_tumor.evaluation.figures import with_iou
-from brain_tumor.evaluation.judge import judge
 
 COLUMNS = ["source_id", "filename", "patient_id", "slice", "width", "height"]
 
@@ -59,7 +59,9 @@ def make(dataset: Dataset, folder: Path) -> None:
     manifest = PredictionsManifest(labels=labels, notice="Made up.", models=models, config={})
     table = with_iou(pd.DataFrame(rows).astype({"slice": "Int64"}))
     predictions = write_predictions(folder / "predictions", table, manifest)
-    write_evaluation(folder / "evaluation", judge(EvaluateConfig(bootstrap_samples=20), predictions))
+    write_evaluation(
+        folder / "evaluation", evaluate_predictions(EvaluateConfig(bootstrap_samples=20), predictions)
+    )
     description = ModelDescription(
         title=FINAL,
         labels=labels,

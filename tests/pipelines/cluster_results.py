@@ -5,7 +5,7 @@ from pathlib import Path
 
 from brain_tumor.artifacts.evaluation import write_evaluation
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.evaluation.judge import judge
+from brain_tumor.evaluation.evaluate import evaluate_predictions
 from brain_tumor.stores.files import walk_files
 from tests.unit.buckets import S3Bucket
 from tests.unit.small_predictions import NOTICE, make_predictions
@@ -21,7 +21,9 @@ def make_results(folder: Path, dataset: Path) -> Path:
         dataset: A dataset artifact.
     """
     found = make_predictions(folder / "predictions", 12, NOTICE)
-    write_evaluation(folder / "evaluation", judge(EvaluateConfig(bootstrap_samples=200, seed=1), found))
+    write_evaluation(
+        folder / "evaluation", evaluate_predictions(EvaluateConfig(bootstrap_samples=200, seed=1), found)
+    )
     # No images, since each upload takes time.
     shutil.copytree(dataset, folder / "dataset", ignore=shutil.ignore_patterns("images"))
     (folder / "gallery").write_text("<!doctype html><p>The pictures</p>")

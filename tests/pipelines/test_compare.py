@@ -29,7 +29,7 @@ def test_runs_of_a_cluster_are_compared_by_name_and_by_id(
     assert process.returncode == 0, stderr
     assert stdout.startswith(f"A  {names[0]} (no own overrides)\nB  {names[1]} ({FINETUNE})\n")
     assert "Both runs were evaluated on the same 36 images (by name)." in " ".join(stdout.split())
-    assert re.search(r"^mean_iou +=\s+cannot tell +\+0\.000 ", stdout, re.MULTILINE)
+    assert re.search(r"^mean_iou +=\s+inconclusive +\+0\.000 ", stdout, re.MULTILINE)
     assert "[ 1/" not in stderr, "progress is only shown when following a run"
     asked = len(server.requests)
     fetch_runs([names[0], second.id], load_target("kind"), tmp_path / "runs")
@@ -49,7 +49,9 @@ def test_runs_that_cannot_be_compared_say_why(
     play = server.plays[failed]
     play.state = "RUNNING"
     monkeypatch.setattr(play, "advance", lambda: None)
-    with pytest.raises(InputError, match=r"has not ended; compare it when it has\. make pipeline-follow"):
+    with pytest.raises(
+        InputError, match=r"has not ended; compare it later, or follow it: make pipeline-follow"
+    ):
         fetch_runs([failed], load_target("kind"), tmp_path)
 
     # MLflow may have the run.

@@ -11,7 +11,7 @@ import pipelines.pipeline
 from brain_tumor.configure import configure
 from pipelines.compile import compile_pipeline
 from pipelines.image import ROOT, image_tag
-from pipelines.pipeline import tell_story
+from pipelines.pipeline import define_steps
 from pipelines.targets.target import TARGETS, load_target
 from tests.pipelines.renew_golden import NAMES, compile_golden, golden
 
@@ -70,7 +70,7 @@ def test_the_pipeline_names_no_target() -> None:
 
 
 def test_the_docstring_tells_the_tasks_in_order(tasks: dict[str, Any]) -> None:
-    story = tell_story.__doc__ or ""
+    story = define_steps.__doc__ or ""
     items = re.findall(r"^ *(\d+)\. ([^:]+):", story, re.MULTILINE)
     assert [int(number) for number, _ in items] == list(range(1, len(items) + 1))
     told = {name: int(number) for number, name in items}

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from brain_tumor.runtime.events import Event, Kind
-from pipelines.display import CALM, Display, Task
+from pipelines.display import PROGRESS_INTERVAL, Display, Task
 from pipelines.runners.runner import Result
 
 TASKS = {
@@ -42,7 +42,10 @@ def test_steps_that_did_not_run_are_shown_as_cached(capsys: pytest.CaptureFixtur
 def test_progress_is_printed_from_time_to_time(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display(TASKS)
     feed(display, ("begin", "ingest", "", 0))
-    feed(display, *(("progress", "ingest", "epoch 1/5", second) for second in range(1, int(2 * CALM) + 2)))
+    feed(
+        display,
+        *(("progress", "ingest", "epoch 1/5", second) for second in range(1, int(2 * PROGRESS_INTERVAL) + 2)),
+    )
     assert capsys.readouterr().err.splitlines()[1:] == ["        epoch 1/5: 3 of 12 batches"] * 2
 
 
@@ -69,13 +72,13 @@ def test_on_a_terminal_progress_is_overwritten(
         (
             [("begin", "ingest", "", 0)],
             Result({}),
-            "The step 'ingest' was killed, by a signal or out of memory; the same command resumes from "
-            "what is done.\nLog: LOG",
+            "The step 'ingest' was killed, by a signal or out of memory; the same command resumes the "
+            "run.\nLog: LOG",
         ),
         (
             [("begin", "ingest", "", 0)],
             Result({}, killed=True),
-            "The run was killed at the step 'ingest'; the same command resumes from what is done.\nLog: LOG",
+            "The run was killed at the step 'ingest'; the same command resumes the run.\nLog: LOG",
         ),
         (
             [("begin", "ingest", "", 0), ("failed", "ingest", "", 1)],

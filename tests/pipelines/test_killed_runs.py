@@ -110,7 +110,7 @@ def check_nothing_is_left(root: Path, outcome: Outcome) -> None:
     assert "RUNNING" not in {found.info.status for found in outcome.mlflow_runs}
 
 
-GO_ON = "; the same command resumes from what is done."
+GO_ON = "; the same command resumes the run."
 SENTENCES = (
     r"The run was killed( at the step '[\w: ]+')?" + GO_ON,
     r"The step '[\w: ]+' was killed, by a signal or out of memory" + GO_ON,
@@ -164,7 +164,7 @@ def test_an_interrupt_ends_the_steps_with_the_run(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     outcome = finish(process, tmp_path)
     assert outcome.code == 130
-    assert outcome.stderr.splitlines()[-1] == "Interrupted; the same command resumes from what is done."
+    assert outcome.stderr.splitlines()[-1] == "Interrupted; the same command resumes the run."
     check_nothing_is_left(tmp_path, outcome)
 
 

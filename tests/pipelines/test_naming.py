@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from brain_tumor.configure import configure
-from pipelines.naming import LONGEST, run_name
+from pipelines.naming import MAX_LENGTH, run_name
 from pipelines.run import prepare
 from pipelines.targets.target import load_target
 
@@ -32,7 +32,7 @@ def test_a_run_is_named_after_its_overrides(overrides: list[str], words: str) ->
     name = run_name(overrides, TIME)
     assert name.startswith(words)
     assert name.endswith("-0504-130201")
-    assert len(name) <= LONGEST + len("-0504-130201")
+    assert len(name) <= MAX_LENGTH + len("-0504-130201")
     assert not set(name) & set(" /[]{},:'\"*?\\")
 
 

@@ -35,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first(root: Path) -> Outcome:
     planned = plan(root, *JOINT)
     assert {title: state for title, (state, _) in planned.items()} == dict.fromkeys(STEPS, "runs")
-    assert planned["ingest"] == ("runs", "no run on record")
+    assert planned["ingest"] == ("runs", "there is no earlier run")
     assert planned["build TFRecords"] == ("runs", "after ingest")
     assert not (root / "runs").exists(), "a plan writes nothing"
     outcome = run(root, *JOINT)
@@ -74,5 +74,5 @@ def test_deleted_results_are_recreated(root: Path, first: Outcome) -> None:
     finally:
         moved.rename(records)
     assert planned["ingest"] == ("cached", "unchanged")
-    assert planned["build TFRecords"] == ("runs", "not done before, or its result was deleted")
+    assert planned["build TFRecords"] == ("runs", "never run before, or its result was deleted")
     assert planned["train: joint"] == ("runs", "after build TFRecords")

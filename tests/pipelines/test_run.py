@@ -324,7 +324,7 @@ def test_a_run_names_the_one_before_and_how_it_differs(
     [line] = re.findall("^Before: .*", third.stdout, re.MULTILINE)
     before = first.history[0]["name"]
     assert line.startswith(f"Before: {before} (without phases.phase3_finetune.learning_rate=1e-4): macro_f1 ")
-    assert re.search(r"mean_iou [+-]0\.\d{3} cannot tell, recall_at_50", line)
+    assert re.search(r"mean_iou [+-]0\.\d{3} inconclusive, recall_at_50", line)
     assert line.endswith(" (no interval: only 2 patients, 10 are needed)")
 
 

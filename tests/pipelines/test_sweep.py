@@ -109,7 +109,7 @@ def test_all_runs_are_compared_with_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = StandInRuns()
-    monkeypatch.setattr(module, "carry_out", runs)
+    monkeypatch.setattr(module, "execute", runs)
     sweep = Sweep(["seed=range(1,9)", "phases=joint"], tmp_path, load_target("local"))
     sweep.run()
     names = [job.name for job in runs.jobs]
@@ -133,7 +133,7 @@ def test_all_runs_are_compared_with_the_first(
 def test_a_failed_run_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "carry_out", StandInRuns(failing="seed=2"))
+    monkeypatch.setattr(module, "execute", StandInRuns(failing="seed=2"))
     sweep = Sweep(["seed=1,2,3"], tmp_path, load_target("local"))
     with pytest.raises(SystemExit) as ended:
         sweep.run()
@@ -149,7 +149,7 @@ def test_a_failed_run_does_not_stop_the_others(
 def test_with_a_single_success_there_is_no_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "carry_out", StandInRuns(failing="seed=2"))
+    monkeypatch.setattr(module, "execute", StandInRuns(failing="seed=2"))
     sweep = Sweep(["seed=1,2"], tmp_path, load_target("local"))
     with pytest.raises(SystemExit):
         sweep.run()
@@ -162,13 +162,13 @@ def test_an_interrupt_keeps_what_is_finished(
 ) -> None:
     runs = StandInRuns()
 
-    def carry_out(job: Job, *arguments: Any, recorded: bool) -> dict[str, Path]:
+    def execute(job: Job, *arguments: Any, recorded: bool) -> dict[str, Path]:
         if len(runs.jobs) == 1:
             os.kill(os.getpid(), signal.SIGINT)
         return runs(job, *arguments, recorded=recorded)
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(module, "carry_out", carry_out)
+    monkeypatch.setattr(module, "execute", execute)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["sweep", "seed=1,2"])
     try:
@@ -179,7 +179,7 @@ def test_an_interrupt_keeps_what_is_finished(
             signal.signal(number, handler)
     assert ended.value.code == 130
     [job] = runs.jobs
-    assert f"resumes from what is done; finished: {job.name}." in capsys.readouterr().err
+    assert f"resumes the run; finished: {job.name}." in capsys.readouterr().err
     assert (tmp_path / "runs" / "history" / f"{job.name}.json").is_file()
 
 

@@ -71,7 +71,7 @@ def test_a_target_names_missing_environment_variables(name: str, monkeypatch: py
     for variable in GIVEN[name]:
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(
-        InputError, match=rf"The target {name} needs REGISTRY; give it as in make .*REGISTRY=\.\.\."
+        InputError, match=rf"The target {name} needs REGISTRY; set it, as in make .*REGISTRY=\.\.\."
     ):
         load_target(name)
 
@@ -182,12 +182,15 @@ def test_the_target_sets_retries_and_caching(tmp_path: Path) -> None:
         ),
         ("runner: local\nimage: 'a:{tag}'\nplacement: {training: {}}", r"training.*train"),
         ("runner: local\nimage: 'a:{tag}'\nplacement: {train: {memory: 4GB}}", r"train\.memory"),
-        ("runner: vertex\nimage: 'a:{tag}'\npull: Always", r"pull, which is for Kubernetes alone"),
+        ("runner: vertex\nimage: 'a:{tag}'\npull: Always", r"pull, which is only for Kubernetes"),
         (
             "runner: vertex\nimage: 'a:{tag}'\nplacement: {train: {shared_memory: 1Gi}}",
-            r"placement\.shared_memory, which is for Kubernetes alone",
+            r"placement\.shared_memory, which is only for Kubernetes",
         ),
-        ("runner: vertex\nimage: 'a:{tag}'\nplacement: {train: {gpus: 1}}", r"names are such as NVIDIA_L4"),
+        (
+            "runner: vertex\nimage: 'a:{tag}'\nplacement: {train: {gpus: 1}}",
+            r"a Vertex AI name such as",
+        ),
         ("image: ${oops", r"mine\.yaml cannot be read"),
         ("runner: [", r"mine\.yaml is not YAML at line 1"),
     ],
@@ -206,4 +209,4 @@ def test_an_unknown_target_is_refused_with_a_list_of_targets(module: str) -> Non
     command = [sys.executable, "-m", f"pipelines.{module}", "--target", "lokal"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2
-    assert re.fullmatch(r"The target lokal is not known; choose one of .*local.*\.\n", result.stderr)
+    assert re.fullmatch(r"The target lokal does not exist; choose one of .*local.*\.\n", result.stderr)

@@ -17,8 +17,8 @@ from brain_tumor.artifacts.predictions import (
     write_predictions,
 )
 from brain_tumor.config import EvaluateConfig
+from brain_tumor.evaluation.evaluate import evaluate_predictions
 from brain_tumor.evaluation.figures import with_iou
-from brain_tumor.evaluation.judge import judge
 
 LABELS = ["label0", "label1"]
 CONFIG = EvaluateConfig(bootstrap_samples=20)
@@ -113,7 +113,7 @@ def write_run(
             labels=labels, notice=NOTICE, models={"final": model}, config=config.model_dump(mode="json")
         )
         predictions = write_predictions(folder / "predictions", answers, manifest)
-        write_evaluation(folder / "evaluation", judge(config, predictions))
+        write_evaluation(folder / "evaluation", evaluate_predictions(config, predictions))
         artifacts |= {part: str(folder / part) for part in ("predictions", "evaluation")}
     content = {
         "name": name,

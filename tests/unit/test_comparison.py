@@ -11,9 +11,9 @@ import pytest
 from brain_tumor.artifacts.evaluation import ALL
 from brain_tumor.artifacts.predictions import TRUE_BOX
 from brain_tumor.comparison.changes import artifact_changes, code_changes, data_changes, settings_changes
-from brain_tumor.comparison.history import record_before
+from brain_tumor.comparison.history import previous_record
 from brain_tumor.comparison.pairs import FIRST, MEAN_OF, OTHER, Pair, compare_pair, disagreements
-from brain_tumor.comparison.runs import MOST_RUNS, ComparedRun, open_run, open_runs
+from brain_tumor.comparison.runs import MAX_RUNS, ComparedRun, open_run, open_runs
 from brain_tumor.config import EvaluateConfig
 from brain_tumor.evaluation.intervals import FIGURES, difference
 from brain_tumor.ingest.ingest import ingest
@@ -72,15 +72,15 @@ def test_runs_are_found_by_name_by_id_and_by_age(
         (["one"], "1 different runs are named; name 2 to 6"),
         (["one", "one"], "1 different runs are named"),
         (["one", "a1"], "The run one is named twice"),
-        ([str(number) for number in range(MOST_RUNS + 1)], "7 different runs are named"),
-        (["last"], "Say how many of the last runs to compare, 2 to 6: last 2."),
-        (["last", "two"], "Say how many"),
-        (["last", "4"], "has 3 records of runs, fewer than 4"),
+        ([str(number) for number in range(MAX_RUNS + 1)], "7 different runs are named"),
+        (["last"], "Give the number of last runs to compare, 2 to 6, such as: last 2."),
+        (["last", "two"], "Give the number"),
+        (["last", "4"], "has 3 run records, fewer than 4"),
         (["one", "nine"], r"There is no run nine in .*history or in MLflow; the newest runs there are .*one"),
         (["one", "../history/two"], "There is no run ../history/two"),
         (
             ["one", "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"],
-            r"if a cluster has it: make compare TARGET=kind RUNS=\.\.\.",
+            r"if it is on a cluster: make compare TARGET=kind RUNS=\.\.\.",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_damaged_record_does_not_affect_other_runs(tmp_path: Path) -> None:
 
 def test_a_damaged_parameter_is_named(tmp_path: Path) -> None:
     write_run(tmp_path, "one", None, parameters={"records": "[1]"})
-    with pytest.raises(InputError, match="of the run one the parameter records is not a JSON object"):
+    with pytest.raises(InputError, match="of the run one, the parameter records is not a JSON object"):
         open_run(tmp_path, "one")
 
 
@@ -127,10 +127,10 @@ def test_missing_or_damaged_artifacts_are_reported(tmp_path: Path) -> None:
 
 def test_the_previous_run_is_the_one_before_the_run_that_made_the_evaluation(runs: Path) -> None:
     made = {run.name: run.artifacts["evaluation"] for run in open_runs(runs, ["last", "3"])}
-    assert record_before(runs, made["one"]) is None
-    found = record_before(runs, made["three"])
+    assert previous_record(runs, made["one"]) is None
+    found = previous_record(runs, made["three"])
     assert found and [record.name for record in found] == ["two", "three"]
-    assert record_before(runs, runs / "elsewhere") is None
+    assert previous_record(runs, runs / "elsewhere") is None
 
 
 # Figures and verdicts.
@@ -165,14 +165,14 @@ def test_verdicts(runs: Path) -> None:
     """Better boxes have a higher IoU, where higher is better, and lower errors, where lower is better."""
     one, two, three = open_runs(runs, ["one", "two", "three"])
     boxes = ("mean_iou", "box_ap50", "coordinate_mae", "coordinate_mse", "recall_at_75")
-    for first, other, word in ((one, three, "better"), (three, one, "worse"), (one, two, "cannot tell")):
+    for first, other, word in ((one, three, "better"), (three, one, "worse"), (one, two, "inconclusive")):
         verdicts = {row.figure: row.verdict for row in compare_pair(first, other, boxes).rows}
         assert verdicts == dict.fromkeys(boxes, word)
 
 
 def test_too_few_patients_give_no_verdict(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, make_answers(patients=3, **BLURRED), make_answers(patients=3, **SHARP))
-    assert {row.verdict for row in pair.rows} == {"cannot tell"}
+    assert {row.verdict for row in pair.rows} == {"inconclusive"}
     assert all("only 3 patients" in row.difference.reason for row in pair.rows)
 
 
@@ -180,7 +180,7 @@ def test_figures_are_over_the_common_images_only(tmp_path: Path) -> None:
     first, other = make_answers(patients=14, first=0), make_answers(patients=16, first=4)
     pair = pair_of(tmp_path, first, other)
     assert pair.about.startswith(
-        "30 images (by name) are in both the 42 that first was evaluated on and the 48 of other; all figures"
+        "first was evaluated on 42 images and other on 48; figures are computed on the 30 common"
     )
     assert pair.table is not None
     assert set(pair.table["patient_id"]) == {str(patient) for patient in range(4, 14)}
@@ -191,7 +191,9 @@ def test_figures_are_over_the_common_images_only(tmp_path: Path) -> None:
 
 def test_without_a_common_image_there_is_no_verdict(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, make_answers(patients=10), make_answers(patients=10, first=20))
-    assert pair.about.startswith("first (30) and other (30) have no test image in common, by name: figures")
+    assert pair.about.startswith(
+        "first (30) and other (30) have no test image in common (by name), so figures"
+    )
     assert pair.table is None
     assert pair.rows and {row.verdict for row in pair.rows} == {""}
     assert {row.part for row in pair.rows} == {ALL, *LABELS}
@@ -205,8 +207,8 @@ def test_images_with_different_truth_are_left_out(tmp_path: Path) -> None:
     other.loc[moved, TRUE_BOX[0]] -= 5
     other.loc[last, "present"], other.loc[last, [*TRUE_BOX, "iou"]] = False, float("nan")
     pair = pair_of(tmp_path, first, other)
-    assert "40 images (by name) are in both the 42" in pair.about
-    assert "2 common images have different true boxes in the two runs: left out." in pair.about
+    assert "figures are computed on the 40 common ones (by name)" in pair.about
+    assert "2 images were excluded: the true boxes differ between the two runs." in pair.about
 
 
 def test_only_common_labels_are_compared(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_images_are_the_same_by_checksum_whatever_their_names(tmp_path: Path) ->
     assert pair.about == "Both runs were evaluated on the same 3 images (by checksum)."
     shutil.rmtree(tmp_path / "dataset-other")
     pair = compare_pair(pairs["first"], open_run(tmp_path, "other"))
-    assert pair.about.startswith("first (3) and other (3) have no test image in common, by name")
+    assert pair.about.startswith("first (3) and other (3) have no test image in common (by name)")
 
 
 def test_disagreements_are_in_probability_or_overlap(tmp_path: Path) -> None:
@@ -319,7 +321,7 @@ def test_data_code_and_artifacts(tmp_path: Path) -> None:
     assert code["numpy"][3] == "1.0" and code["numpy"][0] not in ("1.0", "unknown")
     artifacts = {change.what: change.values for change in artifact_changes(opened)}
     cached, equal, other = artifacts["dataset"]
-    assert cached == "the same, taken from the cache" and equal == "the same, by checksum"
+    assert cached == "the same, cached" and equal == "the same, by checksum"
     assert other.startswith("differs: ") and "images.parquet" in other
     assert artifacts["records"] == ["deleted in one run"] * 3
     assert artifacts["predictions"] == ["the same, by checksum"] * 3

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import auc, roc_auc_score
 
-from brain_tumor.evaluation.curves import calibration_bins, label_curves, spline_proof
+from brain_tumor.evaluation.curves import calibration_bins, label_curves, repeat_points
 
 
 def make_rows(present: list[bool], probability: list[float]) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def test_a_dashboards_spline_shows_the_true_steps() -> None:
     rows = make_rows(present.tolist(), np.clip(0.4 * present + 0.6 * rng.random(900), 0, 1).tolist())
     roc = label_curves(rows, 0.5).roc
     assert roc is not None
-    proof = spline_proof(roc)
+    proof = repeat_points(roc)
     assert len(proof.fpr) == len(proof.tpr) == len(proof.thresholds) == 3 * len(roc.fpr) <= 300
     assert (np.diff(proof.fpr) > 0.9e-6).all() and proof.fpr[0] >= 0 and proof.fpr[-1] <= 1
     np.testing.assert_allclose(proof.fpr, np.repeat(roc.fpr, 3), atol=3e-4)
@@ -74,7 +74,7 @@ def test_a_dashboards_spline_shows_the_true_steps() -> None:
 def test_a_perfect_curve_stays_within_the_axis() -> None:
     roc = label_curves(make_rows([True, False], [1.0, 0.0]), 0.5).roc
     assert roc is not None
-    proof = spline_proof(roc)
+    proof = repeat_points(roc)
     assert min(proof.fpr) >= 0 and max(proof.fpr) <= 1 and (np.diff(proof.fpr) > 0.9e-6).all()
 
 

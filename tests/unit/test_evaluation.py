@@ -21,7 +21,7 @@ from brain_tumor.artifacts.predictions import (
 )
 from brain_tumor.artifacts.records import SplitRecords
 from brain_tumor.config import EvaluateConfig
-from brain_tumor.evaluation.judge import judge
+from brain_tumor.evaluation.evaluate import evaluate_predictions
 from brain_tumor.reports.evaluation_tables import (
     DASH,
     TERMINAL_LABEL_COLUMNS,
@@ -39,7 +39,9 @@ CONFIG = EvaluateConfig(bootstrap_samples=200, seed=1)
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     """The evaluation of twelve patients."""
-    return judge(CONFIG, make_predictions(tmp_path_factory.mktemp("run") / "predictions", 12, NOTICE))
+    return evaluate_predictions(
+        CONFIG, make_predictions(tmp_path_factory.mktemp("run") / "predictions", 12, NOTICE)
+    )
 
 
 def test_it_has_its_metadata(evaluation: Evaluation) -> None:
@@ -177,7 +179,7 @@ def test_a_label_missing_in_the_split_is_reported(tmp_path: Path) -> None:
     table = predictions.table.copy()
     table.loc[table["label"] == "label0", ["present", *TRUE_BOX, "iou"]] = [False, *[np.nan] * 5]
     write_predictions(tmp_path / "predictions", table, predictions.manifest)
-    found = judge(CONFIG, open_predictions(tmp_path / "predictions"))
+    found = evaluate_predictions(CONFIG, open_predictions(tmp_path / "predictions"))
 
     assert found.absent_labels == ["label0"]
     final = found.models["final"]
@@ -214,7 +216,7 @@ def test_a_label_with_a_pipe_is_one_cell(evaluation: Evaluation) -> None:
 
 
 def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
-    markdown = model_card(judge(CONFIG, make_predictions(tmp_path / "predictions", 2)))
+    markdown = model_card(evaluate_predictions(CONFIG, make_predictions(tmp_path / "predictions", 2)))
     assert "[" not in find_line(markdown, "| final ")
     assert "No interval: only 2 patients, 10 are needed" in markdown
     assert " +0.556 |" in find_line(markdown, f"| constant baseline | {ALL} ")
@@ -225,7 +227,7 @@ def test_markdown_says_why_there_is_no_interval(tmp_path: Path) -> None:
 def test_another_split_is_refused(tmp_path: Path) -> None:
     predictions = make_predictions(tmp_path / "predictions", 2)
     with pytest.raises(InputError, match="split valid"):
-        judge(EvaluateConfig(split="valid"), predictions)
+        evaluate_predictions(EvaluateConfig(split="valid"), predictions)
 
 
 def test_a_half_written_artifact_is_refused(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_a_half_written_artifact_is_refused(tmp_path: Path) -> None:
 
 def test_evaluation_and_reports_need_neither_tensorflow_nor_a_window_system() -> None:
     code = (
-        "import sys, brain_tumor.evaluation.judge\n"
+        "import sys, brain_tumor.evaluation.evaluate\n"
         "import brain_tumor.reports.evaluation_tables, brain_tumor.reports.prediction_report\n"
         "print(sorted({'tensorflow', 'keras', 'kfp', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
@@ -256,7 +258,7 @@ def test_unknown_patients_are_not_counted_as_patients(tmp_path: Path) -> None:
     table = predictions.table.assign(patient_id=pd.array([None] * len(predictions.table), "str"))
     unknown = write_predictions(tmp_path / "unknown", table, predictions.manifest)
 
-    markdown = model_card(judge(CONFIG, unknown))
+    markdown = model_card(evaluate_predictions(CONFIG, unknown))
 
     assert "Split test: 36 images, 48 true boxes; patients are unknown." in markdown
     assert "bootstrap over images, since patients are unknown" in markdown
@@ -269,7 +271,7 @@ def test_thresholds_are_tuned_on_valid_and_applied_on_test(tmp_path: Path) -> No
     table["probability"] *= 0.4  # 0.36 and 0.04, for the constant baseline 0.4: nothing reaches 0.5
     valid = table.assign(split="valid")
     write_predictions(tmp_path / "tuned", pd.concat([valid, table]), predictions.manifest)
-    tuned = judge(
+    tuned = evaluate_predictions(
         EvaluateConfig(threshold="tuned", bootstrap_samples=20), open_predictions(tmp_path / "tuned")
     )
 
@@ -281,7 +283,7 @@ def test_thresholds_are_tuned_on_valid_and_applied_on_test(tmp_path: Path) -> No
     assert (tuned.threshold, tuned.images) == ("tuned", 36)
     assert "(final model: label0 0.200, label (1) 0.180)" in model_card(tuned)
     with pytest.raises(InputError, match="no rows of the split valid"):
-        judge(EvaluateConfig(threshold="tuned"), predictions)
+        evaluate_predictions(EvaluateConfig(threshold="tuned"), predictions)
 
 
 @pytest.mark.parametrize("patients", [1, 12])
@@ -297,7 +299,7 @@ def test_no_figure_is_ever_nan(tmp_path: Path, patients: int, case: str) -> None
     table.loc[gone, ["present", *TRUE_BOX, "iou"]] = [False, *[np.nan] * 5]
     if case == "no answer":
         table["probability"] = table["probability"] * 0.0
-    found = judge(CONFIG, write_predictions(tmp_path / "made", table, predictions.manifest))
+    found = evaluate_predictions(CONFIG, write_predictions(tmp_path / "made", table, predictions.manifest))
     json.dumps(found.model_dump(mode="json"), allow_nan=False)
     json.dumps([found.metrics(), found.summary()], allow_nan=False)
     assert "nan" not in model_card(found).lower()

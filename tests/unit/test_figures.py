@@ -166,10 +166,10 @@ def test_a_missing_head_gives_none_and_the_other_head_keeps_its_figures(
             assert (found if name in OF_BOXES else of_labels)[name] == value
 
 
-OF_LABELS = {
+CLASS_METRICS = {
     *("precision", "recall", "f1", "roc_auc", "average_precision", "sens_at_90_spec", "calibration_error"),
 }
-OF_BOXES = {name for name in LABEL_FIGURES if name not in OF_LABELS}
+OF_BOXES = {name for name in LABEL_FIGURES if name not in CLASS_METRICS}
 
 
 def zip_values(*tables: dict[str, Figures]) -> list[tuple[Figures, ...]]:

@@ -22,7 +22,7 @@ from brain_tumor.inference.predict import BATCH, predict_images
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.records.build import build_tfrecords
 from brain_tumor.records.read import load_split
-from brain_tumor.reports.answer_pictures import answer_figure
+from brain_tumor.reports.prediction_pictures import prediction_figure
 from brain_tumor.runtime.errors import InputError
 from tests.unit.exports import directory_config
 from tests.unit.recorded_runs import make_answers, write_run
@@ -72,7 +72,7 @@ def test_json_has_every_label_of_every_image(
         "name": str(model.path),
         "labels": LABELS,
         "thresholds": dict.fromkeys(LABELS, 0.5),
-        "thresholds_from": "the default, since the model was not evaluated",
+        "thresholds_from": "the default, as the model was not evaluated",
     }
     [image] = found["images"]
     assert (image["image"], image["width"], image["height"]) == (str(scans / "grey.jpg"), 64, 20)
@@ -338,7 +338,7 @@ def test_pictures_show_the_boxes_of_present_labels_in_pixels(
     )
     [answer] = predict_images(predictor, find_images([str(scans / "color.png")]))
     assert not isinstance(answer, BadImage)
-    [axis] = answer_figure(answer).axes
+    [axis] = prediction_figure(answer).axes
     boxes = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
     drawn_boxes = [(*box.get_xy(), box.get_width(), box.get_height()) for box in boxes]
     np.testing.assert_allclose(drawn_boxes, [(0, 0, 64, 20), (32, 10.77, 0, 0)], atol=0.01)

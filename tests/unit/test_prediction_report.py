@@ -29,8 +29,8 @@ from brain_tumor.artifacts.predictions import (
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.config import EvaluateConfig, VisualizeConfig
 from brain_tumor.config.fields import CONSTANT, FINAL
+from brain_tumor.evaluation.evaluate import evaluate_predictions
 from brain_tumor.evaluation.figures import with_iou
-from brain_tumor.evaluation.judge import judge
 from brain_tumor.reports.gallery import choose_cases, choose_strip, gallery_figure, slice_pictures
 from brain_tumor.reports.plots import (
     FINAL_COLOR,
@@ -110,13 +110,13 @@ def publish(path: Path, table: pd.DataFrame, trainings: bool = True) -> Predicti
 
 @pytest.fixture(scope="module")
 def evaluation(predictions: Predictions) -> Evaluation:
-    return judge(EvaluateConfig(bootstrap_samples=20), predictions)
+    return evaluate_predictions(EvaluateConfig(bootstrap_samples=20), predictions)
 
 
 @cache
 def judged(path: Path) -> Evaluation:
     """The evaluation of predictions, cached since several tests use the same."""
-    return judge(EvaluateConfig(bootstrap_samples=20), open_predictions(path))
+    return evaluate_predictions(EvaluateConfig(bootstrap_samples=20), open_predictions(path))
 
 
 def write_page(path: Path, images: int, predictions: Predictions, dataset: Dataset) -> str:
@@ -189,7 +189,7 @@ def test_a_label_in_no_slice_has_no_curve_and_no_histogram(
     table.loc[table["label"] == "label0", TRUE_BOX] = np.nan
     without = publish(tmp_path / "predictions", table)
     assert len(pictures_of(write_page(tmp_path / "page.html", 4, without, dataset))["FROC"]) == 4
-    evaluation = judge(EvaluateConfig(bootstrap_samples=20), without)
+    evaluation = evaluate_predictions(EvaluateConfig(bootstrap_samples=20), without)
     for figure, words in (
         (roc_figure(evaluation), "present in all slices or in none:\nno curve"),
         (precision_recall_figure(table, evaluation), "present in no slice:\nno curve"),

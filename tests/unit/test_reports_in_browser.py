@@ -12,7 +12,7 @@ from benchmarks.evaluation import make_predictions
 from brain_tumor.artifacts.dataset import open_dataset
 from brain_tumor.config import EvaluateConfig, VisualizeConfig
 from brain_tumor.configure import configure
-from brain_tumor.evaluation.judge import judge
+from brain_tumor.evaluation.evaluate import evaluate_predictions
 from brain_tumor.ingest.ingest import ingest
 from brain_tumor.reports.data_report import write_data_report
 from brain_tumor.reports.prediction_report import write_prediction_report
@@ -35,7 +35,7 @@ def pages(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -
     ingested = ingest(configure(tiny_overrides).dataset, folder / "dataset")
     write_data_report(folder / "data.html", ingested)
     predictions = make_predictions(open_dataset(folder / "dataset"), folder / "predictions")
-    evaluation = judge(EvaluateConfig(bootstrap_samples=20), predictions)
+    evaluation = evaluate_predictions(EvaluateConfig(bootstrap_samples=20), predictions)
     page = folder / "predictions.html"
     write_prediction_report(page, VisualizeConfig(), predictions, evaluation, ingested.dataset)
     return {"data": folder / "data.html", "predictions": page}

@@ -85,7 +85,7 @@ HELP = "import brain_tumor.cli\ntry: brain_tumor.cli.main(['--help'])\nexcept Sy
         HELP,
         "import brain_tumor.ingest.ingest, brain_tumor.reports.data_report",
         "import brain_tumor.reports.prediction_report",
-        "import brain_tumor.evaluation.judge, brain_tumor.reports.evaluation_tables",
+        "import brain_tumor.evaluation.evaluate, brain_tumor.reports.evaluation_tables",
         "import brain_tumor.reports.before, brain_tumor.reports.comparison_report",
         "import brain_tumor.steps",
         "import pipelines.compile",

@@ -1,10 +1,10 @@
-"""Differences between runs in configuration, data, code and packages, and identical artifacts."""
+"""Differences between runs in configuration, data, code, package versions and artifacts."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from brain_tumor.artifacts.dataset import ANNOTATIONS_TABLE, IMAGES_TABLE
-from brain_tumor.comparison.runs import JUDGED, ComparedRun
+from brain_tumor.comparison.runs import NOT_MODELS, ComparedRun
 from brain_tumor.stores.files import hash_file
 
 UNKNOWN = "unknown"
@@ -13,10 +13,10 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Change:
-    """Something that is not the same in all runs.
+    """A difference between runs.
 
     Attributes:
-        what: What differs.
+        what: The name of what differs.
         values: Its value in each run, in the order of the runs.
     """
 
@@ -25,33 +25,33 @@ class Change:
 
 
 def settings_changes(runs: list[ComparedRun]) -> list[Change]:
-    """Finds the settings that differ; equal changes of several trainings share a line.
+    """Finds the settings that differ; a change that several trainings share is one row.
 
-    If a run's artifacts are deleted, its settings come from its record, which omits defaults.
+    If a run's artifacts were deleted, its settings come from its record, which omits defaults.
     """
     steps = list(dict.fromkeys(step for run in runs for step in (*run.given, *run.whole)))
     changes: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for step in steps:
         for key, values in _step_changes(step, runs):
             changes.setdefault((key, tuple(values)), []).append(step)
-    trainings = [step for step in steps if step not in (*JUDGED, "evaluate", "visualize")]
-    found = []
+    trainings = [step for step in steps if step not in (*NOT_MODELS, "evaluate", "visualize")]
+    rows = []
     for (key, texts), where in changes.items():
         everywhere = len(where) > 1 and set(where) == set(trainings)
-        place = "all trainings" if everywhere else ", ".join(where)
-        found.append(Change(f"{place}: {key}" if key else place, list(texts)))
-    return found
+        steps_named = "all trainings" if everywhere else ", ".join(where)
+        rows.append(Change(f"{steps_named}: {key}" if key else steps_named, list(texts)))
+    return rows
 
 
 def _step_changes(step: str, runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:
-    there = [step in run.given or step in run.whole for run in runs]
-    if not all(there):
-        # For a run without a record, MLflow has only the trainings, and not those taken from the cache.
-        words = [
+    present = [step in run.given or step in run.whole for run in runs]
+    if not all(present):
+        # For a run without a record, MLflow has only the trainings that were not cached.
+        states = [
             "present" if found else "absent" if run.given else UNKNOWN
-            for found, run in zip(there, runs, strict=True)
+            for found, run in zip(present, runs, strict=True)
         ]
-        return [("", words)] if "absent" in words else []
+        return [("", states)] if "absent" in states else []
     known = [run.whole[step] for run in runs if step in run.whole]
     if len(known) < len(runs):
         if not all(step in run.given for run in runs):
@@ -64,8 +64,7 @@ def _step_changes(step: str, runs: list[ComparedRun]) -> list[tuple[str, list[st
 
 def data_changes(runs: list[ComparedRun]) -> list[Change]:
     """Finds differences of the datasets: source, format, labels, checksums, and each split's counts."""
-    facts = [_data_facts(run) for run in runs]
-    return _changes(facts)
+    return _changes([_data_facts(run) for run in runs])
 
 
 def _data_facts(run: ComparedRun) -> dict[str, str]:
@@ -86,21 +85,20 @@ def _data_facts(run: ComparedRun) -> dict[str, str]:
             if isinstance(value, dict):
                 facts |= {f"{split}: boxes of {label}": f"{count:,}" for label, count in value.items()}
             else:
-                words = name.replace("_", " ")
-                facts[f"{split}: {words}"] = UNKNOWN if value is None else f"{value:,}"
+                facts[f"{split}: {name.replace('_', ' ')}"] = UNKNOWN if value is None else f"{value:,}"
     return facts
 
 
 def code_changes(runs: list[ComparedRun]) -> list[Change]:
-    """Finds differences of the image tags, and of the versions recorded in the artifacts.
+    """Finds differences of the image tags, and of the package versions.
 
-    Package versions are those of the run's evaluation, otherwise of its newest training.
+    Package versions are those of the run's evaluation, otherwise of one of its models.
     """
     facts = []
     for run in runs:
-        by = [run.manifests[name] for name in ("evaluation", "predictions") if name in run.manifests]
-        by += [manifest for name, manifest in run.manifests.items() if name not in JUDGED]
-        facts.append({"image tag": run.image or UNKNOWN, **(by[0].versions if by else {})})
+        manifests = [run.manifests[name] for name in ("evaluation", "predictions") if name in run.manifests]
+        manifests += [manifest for name, manifest in run.manifests.items() if name not in NOT_MODELS]
+        facts.append({"image tag": run.image or UNKNOWN, **(manifests[0].versions if manifests else {})})
     return _changes(facts)
 
 
@@ -122,7 +120,7 @@ def _same(name: str, first: ComparedRun, other: ComparedRun) -> str:
     if paths[0] is None or paths[1] is None:
         return "only in one run" if any(paths) else "\u2013"
     if paths[0] == paths[1]:
-        return "the same, taken from the cache"
+        return "the same, cached"
     sums = [_checksums(run, name, path) for run, path in zip((first, other), paths, strict=True)]
     if not sums[0] or not sums[1]:
         return "deleted in one run"

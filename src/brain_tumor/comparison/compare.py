@@ -1,4 +1,4 @@
-"""The comparison of runs: differences of their inputs and of their results."""
+"""The comparison of runs: differences of their inputs and results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,15 @@ from brain_tumor.comparison.runs import ComparedRun, open_runs
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side.
+    """A comparison of runs.
 
     Attributes:
-        runs: The runs; the others are compared with the first.
-        pairs: Each of the others compared with the first.
+        runs: The runs. All others are compared with the first.
+        pairs: The comparison of each other run with the first.
         settings: The settings that differ.
-        data: The facts of the datasets that differ.
+        data: The properties of the datasets that differ.
         code: The image tags and package versions that differ.
-        artifacts: For each artifact, how each of the others' compares with the first run's.
+        artifacts: For each artifact, whether that of each other run is the same as the first run's.
     """
 
     runs: list[ComparedRun]

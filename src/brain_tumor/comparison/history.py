@@ -1,4 +1,4 @@
-"""The records of the runs that were started from this machine: `runs/history/NAME.json`."""
+"""The records of runs started from this machine: `runs/history/NAME.json`."""
 
 import json
 from datetime import datetime
@@ -15,7 +15,7 @@ HISTORY = "history"
 
 
 class RunRecord(Schema):
-    """The fields of a run's record that a comparison reads. Records of earlier versions may lack some."""
+    """The fields of a run's record that comparisons read. Records of earlier versions may lack some."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -23,17 +23,17 @@ class RunRecord(Schema):
     started: datetime | None = None
     overrides: list[str] = []
     image: str = ""
-    """The tag of the images, a hash of the code and its packages."""
+    """The tag of the images, a hash of the code and the package versions."""
     parameters: dict[str, str] = {}
-    """Each step's config without defaults, JSON."""
+    """Each step's config without defaults, as JSON."""
     seconds: float | None = None
     mlflow_run_id: str = ""
     artifacts: dict[str, str] = {}
-    """The artifacts' paths by their names."""
+    """Paths of the artifacts by name."""
 
 
 def find_record(runs: Path, identifier: str) -> RunRecord | None:
-    """Finds the record of a run by its name, or by an id in the record (MLflow's, Kubeflow's).
+    """Finds the record of a run by its name, or by its MLflow or Kubeflow id; None if there is none.
 
     Raises:
         InputError: The record is damaged.
@@ -44,7 +44,7 @@ def find_record(runs: Path, identifier: str) -> RunRecord | None:
     for path in sorted((runs / HISTORY).glob("*.json")):
         with os_errors_explained():
             text = path.read_text(encoding="utf-8", errors="replace")
-        # Records that do not name the run are not parsed: if one is damaged, this run can still be found.
+        # Only records that contain the id are parsed, so that another, damaged record does not matter.
         if f'"{identifier}"' in text:
             record = read_record(path)
             if identifier in json.loads(text).values():
@@ -78,9 +78,8 @@ def last_records(runs: Path, count: int) -> list[RunRecord]:
     records = sorted_records(runs)
     if len(records) < count:
         raise InputError(
-            f"{runs / HISTORY} has {len(records)} record{'s' if len(records) != 1 else ''} of runs, "
-            f"fewer than {count}; run the pipeline again with another configuration: make pipeline-run "
-            "OVERRIDES=..."
+            f"{runs / HISTORY} has {len(records)} run record{'s' if len(records) != 1 else ''}, fewer than "
+            f"{count}; run the pipeline again with another configuration: make pipeline-run OVERRIDES=..."
         )
     return records[-count:]
 
@@ -99,33 +98,33 @@ def _seconds(record: RunRecord) -> float:
     return record.started.timestamp() if record.started else 0.0
 
 
-def record_before(runs: Path, evaluation: Path) -> tuple[RunRecord, RunRecord] | None:
-    """Finds the run that made an evaluation, and the run before it.
+def previous_record(runs: Path, evaluation: Path) -> tuple[RunRecord, RunRecord] | None:
+    """Finds the run that computed an evaluation, and the run before it.
 
     Args:
         runs: The folder of the runs.
-        evaluation: The evaluation artifact's folder. Runs that took it from the cache are ignored.
+        evaluation: The evaluation artifact's folder. Later runs, for which it was cached, are ignored.
 
     Returns:
-        The previous run's record, then that of the run; None if there is no previous run.
+        The records of the previous run and of the run; None if there is no previous run.
 
     Raises:
         InputError: A record is damaged.
     """
     records = sorted_records(runs)
-    made = [each.artifacts.get("evaluation") == str(evaluation) for each in records]
-    if not any(made[1:]) or made[0]:
+    has_it = [each.artifacts.get("evaluation") == str(evaluation) for each in records]
+    if not any(has_it[1:]) or has_it[0]:
         return None
-    place = made.index(True)
-    return records[place - 1], records[place]
+    index = has_it.index(True)
+    return records[index - 1], records[index]
 
 
-def judged_thresholds(runs: Path, model: str) -> tuple[dict[str, float], str] | None:
+def model_thresholds(runs: Path, model: str) -> tuple[dict[str, float], str] | None:
     """Finds the thresholds of a model in the newest run that evaluated it.
 
     Args:
         runs: The folder of the runs.
-        model: The model artifact, see `artifact_id`.
+        model: The model's id, see `artifact_id`.
 
     Returns:
         The thresholds by label (empty if it has no class head), and a description of their source; None if
@@ -138,7 +137,7 @@ def judged_thresholds(runs: Path, model: str) -> tuple[dict[str, float], str] | 
         folder = Path(record.artifacts.get("evaluation", ""))
         # Searching the text for the id is faster than parsing the file.
         if (folder / FILE).is_file() and model in (folder / FILE).read_text(encoding="utf-8"):
-            judged = read_evaluation(folder).models.values()
-            own = next(each.thresholds for each in judged if each.artifact == model)
-            return own, f"the evaluation of the run {record.name}"
+            models = read_evaluation(folder).models.values()
+            thresholds = next(each.thresholds for each in models if each.artifact == model)
+            return thresholds, f"the evaluation of the run {record.name}"
     return None

@@ -1,4 +1,4 @@
-"""The images of runs' test splits, from an artifact that still exists."""
+"""Reads a run's images from its artifacts, as far as they still exist."""
 
 import io
 
@@ -10,9 +10,9 @@ from brain_tumor.stores.tfrecord_file import Example, RecordError, read_records
 
 
 def read_images(run: ComparedRun, source_ids: set[str]) -> dict[str, io.BytesIO]:
-    """Reads images by source_id: from the dataset artifact, otherwise from the records.
+    """Reads images by source_id, from the dataset artifact or else from the records.
 
-    Images that are in neither, or in a damaged file, are left out.
+    Images that are missing from both, or are in a damaged file, are skipped.
     """
     found = {}
     if run.dataset:
@@ -39,6 +39,6 @@ def _read_from_records(run: ComparedRun, source_ids: set[str]) -> dict[str, io.B
                             [content] = features["image/encoded"].bytes_list.value
                             found[name.decode()] = io.BytesIO(content)
             except (RecordError, DecodeError, FileNotFoundError, ValueError):
-                # The page shows one picture less; the run's own steps report damaged input.
+                # The page has fewer pictures; the run's own steps report damaged input.
                 continue
     return found

@@ -1,4 +1,4 @@
-"""Comparison of two runs on the same test images: each figure, its difference with an interval, a verdict."""
+"""Compares two runs on the same test images: figures, paired differences with intervals, and verdicts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,16 +16,16 @@ from brain_tumor.evaluation.figures import label_figures, overall_figures
 from brain_tumor.evaluation.intervals import FIGURES, Bootstrap
 from brain_tumor.evaluation.thresholds import Thresholds, with_decisions
 
-Verdict = Literal["better", "worse", "cannot tell", ""]
+Verdict = Literal["better", "worse", "inconclusive", ""]
 
 # The two models' names in the joined table.
 FIRST, OTHER = "first", "other"
 RESAMPLES = 1000
-# Figures of which lower is better.
+# Figures for which lower is better.
 ERRORS = ("coordinate_mse", "coordinate_mae")
-# The figure over all labels that is the mean of a label's figure.
+# The figures over all labels that are means of a label's figure, by the label's figure.
 MEAN_OF = {name: f"macro_{name}" for name in ("precision", "recall", "f1", "roc_auc", "average_precision")}
-# The columns that identify a row's image; the joined table has the first run's values.
+# The columns that describe a row's image; the joined table has the first run's values.
 IDENTITY = ["split", "source_id", "filename", "patient_id", "slice", "width", "height"]
 
 
@@ -38,8 +38,8 @@ class Row:
         figure: Its name, see `overall_figures` and `label_figures` of `brain_tumor.evaluation.figures`.
         first: Its value in the first run.
         other: Its value in the other run.
-        difference: The other's minus the first's, with its interval.
-        verdict: Whether the other run is better; empty if there is no difference.
+        difference: The other run's value minus the first run's, with its interval.
+        verdict: Whether the other run is better; empty if the difference is unknown.
     """
 
     part: str
@@ -58,9 +58,9 @@ class Pair:
         first: The first run.
         other: The run.
         about: A description of the images that both are compared on.
-        rows: Every figure that either run has and that can have an interval.
-        table: The predictions for the images that both were evaluated on, `model` being `FIRST` or `OTHER`;
-            None if there are none.
+        rows: The figures that either run has and that can have an interval.
+        table: The predictions for the common images, with `FIRST` or `OTHER` as `model`; None if there are
+            none.
         labels: The labels that both have, in slot order.
     """
 
@@ -83,7 +83,7 @@ def compare_pair(first: ComparedRun, other: ComparedRun, only: tuple[str, ...] =
     table, labels, about = join(first, other)
     if table is None:
         return Pair(first, other, about, _rows_of_figures(first, other, only), None, labels)
-    # The table's column `predicted` applies each run's own thresholds.
+    # Each run's own thresholds are used: they are applied in the table's column `predicted`.
     config = EvaluateConfig(bootstrap_samples=RESAMPLES)
     parts = {ALL: table} if only else {ALL: table} | {name: table[table["label"] == name] for name in labels}
     by_label = {
@@ -100,51 +100,47 @@ def compare_pair(first: ComparedRun, other: ComparedRun, only: tuple[str, ...] =
         ]
         bootstrap = Bootstrap(own, config)
         names = only or [name for name in figures[0] if MEAN_OF.get(name, name) in FIGURES]
-        rows += [_judge(part, bootstrap, name, figures) for name in names]
+        rows += [_compare_figure(part, bootstrap, name, figures) for name in names]
     return Pair(first, other, about, rows, table, labels)
 
 
-def _judge(part: str, bootstrap: Bootstrap, name: str, figures: list[Figures]) -> Row:
+def _compare_figure(part: str, bootstrap: Bootstrap, name: str, figures: list[Figures]) -> Row:
     first, other = (own[name] for own in figures)
     metric = MEAN_OF.get(name, name)
     if first is None or other is None:
-        found = Interval(value=None, reason="one of the runs does not have it")
+        difference = Interval(value=None, reason="one of the runs does not have it")
     else:
-        found = bootstrap.difference(OTHER, FIRST, metric)
-    return Row(part, name, first, other, found, verdict(name, found))
+        difference = bootstrap.difference(OTHER, FIRST, metric)
+    return Row(part, name, first, other, difference, verdict(name, difference))
 
 
-def verdict(figure: str, found: Interval) -> Verdict:
-    """The verdict on a difference: `cannot tell` if its interval contains 0."""
-    if found.value is None:
+def verdict(figure: str, difference: Interval) -> Verdict:
+    """The verdict on a difference: `inconclusive` if it has no interval or its interval contains 0."""
+    if difference.value is None:
         return ""
-    if found.low is None or found.high is None or found.low <= 0 <= found.high:
-        return "cannot tell"
-    return "better" if (found.low > 0) != (figure in ERRORS) else "worse"
+    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
+        return "inconclusive"
+    return "better" if (difference.low > 0) != (figure in ERRORS) else "worse"
 
 
 def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, list[str], str]:
     """Joins the predictions of two runs' final models for the images that both were evaluated on.
 
-    Images are matched by the sha256 in the dataset or records artifacts, otherwise by file name. Images whose
-    ground truth differs between the runs are left out.
+    Images are matched by the sha256 in the dataset or records artifacts, otherwise by file name. Images with
+    different true boxes in the two runs are excluded.
 
     Returns:
         The rows, see `Pair.table`; the labels that both have; and a description, see `Pair.about`.
     """
     labels = _common_labels(first, other)
-    gone = [run.name for run in (first, other) if run.predictions is None]
-    if gone:
-        of = " and ".join(gone)
-        return (
-            None,
-            labels,
-            (
-                f"The predictions of {of} are not available, so figures are shown side by side without a "
-                "verdict: whether both used the same images is unknown."
-            ),
+    missing = " and ".join(run.name for run in (first, other) if run.predictions is None)
+    if missing:
+        about = (
+            f"The predictions of {missing} are not available, so figures are shown side by side without a "
+            "verdict: whether both used the same images is unknown."
         )
-    sides = [_answers(run) for run in (first, other)]
+        return None, labels, about
+    sides = [_predictions(run) for run in (first, other)]
     sums = [_checksums(run) for run in (first, other)]
     by = "checksum" if sums[0] is not None and sums[1] is not None else "name"
     a, b = (
@@ -152,18 +148,17 @@ def join(first: ComparedRun, other: ComparedRun) -> tuple[pd.DataFrame | None, l
     )
     counts = [side["source_id"].nunique() for side in (a, b)]
     both = a.merge(b, on=["key", "label"], suffixes=("", "_other"), validate="one_to_one")
-    other_truth = _other_truth(both)
-    left_out = set(both.loc[other_truth, "key"])
-    both = both[~both["key"].isin(left_out)]
+    excluded = set(both.loc[_different_truth(both), "key"])
+    both = both[~both["key"].isin(excluded)]
     common = both["source_id"].nunique()
-    about = _about(first, other, counts, common, len(left_out), by)
+    about = _about(first, other, counts, common, len(excluded), by)
     if not common:
         return None, labels, about
     names = [name for name in a if name not in ("key", "label", *IDENTITY)]
-    own = both[["label", *IDENTITY, *names]].assign(model=FIRST)
-    answers = both[[f"{name}_other" for name in names]].set_axis(names, axis="columns")
-    others = both[["label", *IDENTITY]].join(answers).assign(model=OTHER)
-    table = pd.concat([own, others], ignore_index=True)
+    first_rows = both[["label", *IDENTITY, *names]].assign(model=FIRST)
+    other_values = both[[f"{name}_other" for name in names]].set_axis(names, axis="columns")
+    other_rows = both[["label", *IDENTITY]].join(other_values).assign(model=OTHER)
+    table = pd.concat([first_rows, other_rows], ignore_index=True)
     thresholds = {FIRST: _thresholds(first, labels), OTHER: _thresholds(other, labels)}
     return with_decisions(table, thresholds), labels, about
 
@@ -179,7 +174,7 @@ def _common_labels(first: ComparedRun, other: ComparedRun) -> list[str]:
     return [label for label in known[0] if all(label in each for each in known)] if known else []
 
 
-def _answers(run: ComparedRun) -> pd.DataFrame:
+def _predictions(run: ComparedRun) -> pd.DataFrame:
     """The final model's rows of the evaluated split."""
     assert run.predictions, "checked by the caller"
     table: pd.DataFrame = run.predictions.table
@@ -199,17 +194,17 @@ def _checksums(run: ComparedRun) -> pd.Series | None:
     else:
         return None
     sums = images.set_index("source_id")["sha256"]
-    return sums if _answers(run)["source_id"].isin(sums.index).all() else None
+    return sums if _predictions(run)["source_id"].isin(sums.index).all() else None
 
 
-def _keyed(answers: pd.DataFrame, sums: pd.Series | None, labels: list[str]) -> pd.DataFrame:
-    """Adds the key that identifies the image in both runs; of identical images the first is kept."""
-    key = answers["filename"] if sums is None else answers["source_id"].map(sums)
-    rows = answers.assign(key=key)[answers["label"].isin(labels)]
+def _keyed(predictions: pd.DataFrame, sums: pd.Series | None, labels: list[str]) -> pd.DataFrame:
+    """Adds the key that identifies an image in both runs; of identical images only the first is kept."""
+    key = predictions["filename"] if sums is None else predictions["source_id"].map(sums)
+    rows = predictions.assign(key=key)[predictions["label"].isin(labels)]
     return rows.drop_duplicates(["key", "label"])
 
 
-def _other_truth(both: pd.DataFrame) -> pd.Series:
+def _different_truth(both: pd.DataFrame) -> pd.Series:
     """Which rows have different true boxes in the two runs, or a true box in only one of them."""
     boxes, others = (both[[f"{name}{end}" for name in TRUE_BOX]].to_numpy(float) for end in ("", "_other"))
     same = np.isclose(boxes, others, atol=1e-3, equal_nan=True).all(axis=1)
@@ -217,24 +212,25 @@ def _other_truth(both: pd.DataFrame) -> pd.Series:
 
 
 def _about(
-    first: ComparedRun, other: ComparedRun, counts: list[int], common: int, left_out: int, by: str
+    first: ComparedRun, other: ComparedRun, counts: list[int], common: int, excluded: int, by: str
 ) -> str:
     sentences = []
     if not common:
         sentences.append(
-            f"{first.name} ({counts[0]:,}) and {other.name} ({counts[1]:,}) have no test image in common, by "
-            f"{by}{' and truth' if left_out else ''}: figures are shown side by side without a verdict."
+            f"{first.name} ({counts[0]:,}) and {other.name} ({counts[1]:,}) have no test image in common (by "
+            f"{by}{' and true boxes' if excluded else ''}), so figures are shown side by side without a "
+            "verdict."
         )
     elif counts == [common, common]:
         sentences.append(f"Both runs were evaluated on the same {common:,} images (by {by}).")
     else:
         sentences.append(
-            f"{common:,} images (by {by}) are in both the {counts[0]:,} that {first.name} was evaluated on "
-            f"and the {counts[1]:,} of {other.name}; all figures here are over these only."
+            f"{first.name} was evaluated on {counts[0]:,} images and {other.name} on {counts[1]:,}; figures "
+            f"are computed on the {common:,} common ones (by {by})."
         )
-    if left_out:
-        images = "common image has" if left_out == 1 else "common images have"
-        sentences.append(f"{left_out:,} {images} different true boxes in the two runs: left out.")
+    if excluded:
+        images = "image was" if excluded == 1 else "images were"
+        sentences.append(f"{excluded:,} {images} excluded: the true boxes differ between the two runs.")
     thresholds = [run.evaluation.threshold for run in (first, other) if run.evaluation]
     if len(set(thresholds)) > 1:
         sentences.append(f"Each run's own thresholds are used: {thresholds[0]} and {thresholds[1]}.")
@@ -248,7 +244,7 @@ def _rows_of_figures(first: ComparedRun, other: ComparedRun, only: tuple[str, ..
     """The final models' figures from each run's own evaluation."""
     rows = []
     for name in dict.fromkeys((*first.figures, *other.figures)):
-        # The final model's figures: no prefix, or `final/LABEL/`, see `Evaluation.metrics`.
+        # The final model's figures have no prefix, or the prefix `final/LABEL/`, see `Evaluation.metrics`.
         *above, figure = name.split("/")
         if above and (len(above) == 1 or above[0] != FINAL):
             continue
@@ -257,16 +253,20 @@ def _rows_of_figures(first: ComparedRun, other: ComparedRun, only: tuple[str, ..
             continue
         if not only or (part == ALL and figure in only):
             values = first.figures.get(name), other.figures.get(name)
-            nothing = Interval(value=None, reason="not known to be on the same images")
-            rows.append(Row(part, figure, *values, nothing, ""))
+            unknown = Interval(value=None, reason="not known to be on the same images")
+            rows.append(Row(part, figure, *values, unknown, ""))
     return rows
 
 
 def disagreements(pair: Pair, count: int) -> pd.DataFrame:
-    """Finds the images on which two runs differ most, each with the label on which they differ.
+    """Finds the images on which the predictions of two runs differ most, each with the label that differs.
 
-    The difference on a label is that of its probability or, if the label is present, that of its box's IoU,
-    whichever is larger.
+    The difference is the larger of the differences of the probability and, if the label is present, of the
+    IoU.
+
+    Args:
+        pair: The runs; they must have common images.
+        count: The largest number of images.
 
     Returns:
         The `FIRST` rows of these images, largest difference first, with a column `difference`, and the
@@ -277,7 +277,7 @@ def disagreements(pair: Pair, count: int) -> pd.DataFrame:
     others = pair.table[pair.table["model"] == OTHER].reset_index(drop=True)
     both = rows.join(others.add_suffix("_other"))
     probability = (both["probability"] - both["probability_other"]).abs()
-    overlap = (both["iou"] - both["iou_other"]).abs()
-    both["difference"] = np.fmax(probability.fillna(0), overlap.fillna(0))
+    iou = (both["iou"] - both["iou_other"]).abs()
+    both["difference"] = np.fmax(probability.fillna(0), iou.fillna(0))
     ranked = both.sort_values(["difference", "source_id", "label"], ascending=[False, True, True])
     return ranked.drop_duplicates("source_id").head(count).reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""A run to compare: what its record, its artifacts and MLflow still have of it."""
+"""Collects a run's data from its record, its artifacts and MLflow."""
 
 import json
 import re
@@ -15,23 +15,22 @@ from brain_tumor.artifacts.model import Epoch, open_model
 from brain_tumor.artifacts.predictions import Predictions, open_predictions
 from brain_tumor.artifacts.records import Records, open_records
 from brain_tumor.comparison.history import HISTORY, RunRecord, find_record, last_records
-from brain_tumor.comparison.tracked import TrackedRun, download_judged, find_tracked
+from brain_tumor.comparison.tracked import TrackedRun, download_artifacts, find_tracked
 from brain_tumor.runtime.errors import DamagedError, InputError
 
 T = TypeVar("T")
 Settings = dict[str, str]
 """A step's configuration: values as strings by dotted keys."""
 
-MOST_RUNS = 6
+MAX_RUNS = 6
 # Kubeflow's run ids.
 CLUSTER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# Artifacts that are not models.
-JUDGED = ("dataset", "records", "predictions", "evaluation", "gallery")
+NOT_MODELS = ("dataset", "records", "predictions", "evaluation", "gallery")
 
 
 @dataclass
 class ComparedRun:
-    """What is known of a run.
+    """A run to compare: what is known of it.
 
     Attributes:
         name: Its name.
@@ -45,7 +44,7 @@ class ComparedRun:
         artifacts: The artifacts' paths by name, including deleted ones.
         manifests: The manifests of the artifacts that exist.
         figures: Figures by name, see `Evaluation.metrics`.
-        trainings: The epochs of each training.
+        trainings: The epochs of each training, by its name.
         dataset: The dataset artifact, if it exists.
         records: The records artifact, if it exists.
         predictions: The predictions artifact, if it exists.
@@ -84,14 +83,12 @@ def open_runs(runs: Path, identifiers: list[str]) -> list[ComparedRun]:
     """
     if identifiers[:1] == ["last"]:
         count = identifiers[1] if len(identifiers) == 2 else ""
-        if not count.isdecimal() or not 2 <= int(count) <= MOST_RUNS:
-            raise InputError(f"Say how many of the last runs to compare, 2 to {MOST_RUNS}: last 2.")
+        if not count.isdecimal() or not 2 <= int(count) <= MAX_RUNS:
+            raise InputError(f"Give the number of last runs to compare, 2 to {MAX_RUNS}, such as: last 2.")
         return [open_recorded(runs, record) for record in last_records(runs, int(count))]
     distinct = list(dict.fromkeys(identifiers))
-    if not 2 <= len(distinct) <= MOST_RUNS:
-        raise InputError(
-            f"{len(distinct)} different runs are named; name 2 to {MOST_RUNS}, or `last 2` for the newest."
-        )
+    if not 2 <= len(distinct) <= MAX_RUNS:
+        raise InputError(f"{len(distinct)} different runs are named; name 2 to {MAX_RUNS}, or give `last 2`.")
     opened = [open_run(runs, identifier) for identifier in distinct]
     names = [run.name for run in opened]
     if len(set(names)) < len(names):
@@ -118,17 +115,17 @@ def open_run(runs: Path, identifier: str) -> ComparedRun:
         newest = [path.stem for path in paths[-4:]]
         where = f"There is no run {identifier} in {runs / HISTORY} or in MLflow"
         if CLUSTER_ID.fullmatch(identifier):
-            raise InputError(f"{where}; if a cluster has it: make compare TARGET=kind RUNS=...")
+            raise InputError(f"{where}; if it is on a cluster: make compare TARGET=kind RUNS=...")
         raise InputError(f"{where}; the newest runs there are {', '.join(newest) or 'none'}.")
     if record := find_record(runs, tracked.name):
         return open_recorded(runs, record)
     run = ComparedRun(tracked.name)
     run.notes.append(
         "It has no record here, so MLflow is the only source: figures, and the settings and curves of the "
-        "trainings that were not taken from the cache."
+        "trainings that were not cached."
     )
     _add_tracked(run, tracked)
-    _add_judged(run, runs, tracked)
+    _add_logged_artifacts(run, runs, tracked)
     return run
 
 
@@ -146,40 +143,40 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
     )
     run.dataset = _open(run, "dataset", open_dataset)
     run.records = _open(run, "records", open_records)
-    _open_judged(run)
+    _open_results(run)
     for name, opened in (("dataset", run.dataset), ("records", run.records), ("evaluate", run.predictions)):
         if opened:
             run.whole[name] = flatten(opened.manifest.config)
-    for name in [name for name in run.artifacts if name not in JUDGED]:
+    for name in [name for name in run.artifacts if name not in NOT_MODELS]:
         if model := _open(run, name, lambda path: open_model(path).description):
             last = model.phases[-1]
             run.whole[name], run.trainings[name] = flatten(last.config), last.epochs
-    gone = [name for name, path in run.artifacts.items() if not path.exists()]
-    if gone:
+    missing = [name for name, path in run.artifacts.items() if not path.exists()]
+    if missing:
         run.notes.append(
-            f"Its artifacts {', '.join(gone)} do not exist: `make clean-runs` deleted them, or they are on "
-            "another machine."
+            f"Its artifacts {', '.join(missing)} do not exist: `make clean-runs` deleted them, or they are "
+            "on another machine."
         )
     if run.evaluation:
         run.figures = run.evaluation.metrics()
     elif tracked := find_tracked(runs, record.mlflow_run_id or record.name):
         _add_tracked(run, tracked)
-        _add_judged(run, runs, tracked)
+        _add_logged_artifacts(run, runs, tracked)
     return run
 
 
-def _add_judged(run: ComparedRun, runs: Path, tracked: TrackedRun) -> None:
+def _add_logged_artifacts(run: ComparedRun, runs: Path, tracked: TrackedRun) -> None:
     """Adds the predictions and the evaluation from MLflow."""
-    copies = download_judged(runs, tracked)
+    copies = download_artifacts(runs, tracked)
     if not copies:
         run.notes.append("MLflow has no predictions of it: it was not evaluated, or by an earlier version.")
         return
     run.artifacts |= copies
     run.notes.append("Its predictions are from MLflow.")
-    _open_judged(run)
+    _open_results(run)
 
 
-def _open_judged(run: ComparedRun) -> None:
+def _open_results(run: ComparedRun) -> None:
     run.predictions = _open(run, "predictions", open_predictions)
     run.evaluation = _open(run, "evaluation", read_evaluation)
 
@@ -199,7 +196,7 @@ def _open(run: ComparedRun, name: str, opener: Callable[[Path], T]) -> T | None:
 
 
 def _add_tracked(run: ComparedRun, tracked: TrackedRun) -> None:
-    """Fills in from MLflow what is still unknown."""
+    """Adds from MLflow what the run's record and artifacts do not have."""
     run.mlflow_run_id = run.mlflow_run_id or tracked.id
     run.overrides = run.overrides or ([] if tracked.overrides == "none" else tracked.overrides.split())
     run.started = run.started or datetime.fromtimestamp(tracked.started / 1000, UTC)
@@ -215,13 +212,13 @@ def _parse(text: str, step: str, name: str) -> Settings:
         settings = None
     if not isinstance(settings, dict):
         raise InputError(
-            f"In the record of the run {name} the parameter {step} is not a JSON object; delete the record."
+            f"In the record of the run {name}, the parameter {step} is not a JSON object; delete the record."
         )
     return flatten(settings)
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> Settings:
-    """Flattens settings to strings by dotted keys, so that configs, records and MLflow can be compared."""
+    """Flattens settings to strings by dotted keys, the form in which MLflow has them."""
     flat: Settings = {}
     for key, value in settings.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A run's data in MLflow: figures, the trainings' parameters and epochs."""
+"""Reads a run from MLflow: figures, artifacts, and its trainings' parameters and epochs."""
 
 import tempfile
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from brain_tumor.artifacts.model import Epoch
 from brain_tumor.runtime.tracking import NAME_TAG, PARENT_TAG, existing_store
 
-# The artifacts that a run logs for comparisons.
+# The artifacts that a run logs to MLflow for comparisons.
 LOGGED = ("predictions", "evaluation")
 # The figures of an epoch that are plotted.
 EPOCH_FIGURES = ("loss", "val_loss", "val_boxes_iou", "val_labels_auc")
@@ -21,7 +21,7 @@ class TrackedRun:
     Attributes:
         id: Its MLflow run id.
         name: Its name.
-        started: In milliseconds since 1970.
+        started: Its start time in milliseconds since 1970.
         overrides: Its overrides of the configuration.
         figures: Figures by name, see `Evaluation.metrics`.
         configs: Each training's parameters, including defaults, by the training's name.
@@ -38,14 +38,16 @@ class TrackedRun:
 
 
 def find_tracked(runs: Path, identifier: str) -> TrackedRun | None:
-    """Finds a run by its id, the id of one of its trainings, or its name; None without such a run or a store.
+    """Finds a run by its id, the id of one of its trainings, or its name.
 
-    A training taken from the cache belongs to the MLflow run of the pipeline run that made it, and is not
-    included here.
+    A cached training belongs to the MLflow run of the pipeline run that executed it, and is not included.
 
     Args:
-        runs: The folder of the runs, whose MLflow store is used if the environment names none.
+        runs: The folder of the runs. Its MLflow store is used if MLFLOW_TRACKING_URI is not set.
         identifier: The id or the name.
+
+    Returns:
+        The run; None if it does not exist or there is no store.
 
     Raises:
         InputError: The store cannot be read.
@@ -67,7 +69,7 @@ def find_tracked(runs: Path, identifier: str) -> TrackedRun | None:
         )
 
 
-def download_judged(runs: Path, run: TrackedRun) -> dict[str, Path]:
+def download_artifacts(runs: Path, run: TrackedRun) -> dict[str, Path]:
     """Downloads a run's predictions and evaluation to the folder of its artifacts, if MLflow has them.
 
     Args:
@@ -75,7 +77,7 @@ def download_judged(runs: Path, run: TrackedRun) -> dict[str, Path]:
         run: The run.
 
     Returns:
-        The paths by the artifacts' names, both or none.
+        The paths of both by name; empty if MLflow does not have both.
 
     Raises:
         InputError: The store cannot be read.
@@ -90,7 +92,7 @@ def download_judged(runs: Path, run: TrackedRun) -> dict[str, Path]:
             return {}
         folder.mkdir(parents=True, exist_ok=True)
         for name, copy in copies.items():
-            # Renamed after the download, so that an incomplete copy is never read.
+            # Renamed when complete, so that a partial download is never read.
             with tempfile.TemporaryDirectory(dir=folder) as draft:
                 if not copy.is_dir():
                     Path(client.download_artifacts(run.id, name, draft)).rename(copy)

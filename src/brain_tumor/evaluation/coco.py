@@ -1,6 +1,6 @@
-"""COCO figures of the boxes: average precision over boxes ranked by score, which penalizes false boxes.
+"""COCO average precision of the boxes, ranked by score; it penalizes false positives.
 
-Each image has one predicted box per label; a true box is found if its IoU reaches the threshold.
+Each image has one predicted box per label: a true positive if its IoU reaches the IoU threshold.
 https://cocodataset.org/#detection-eval
 """
 
@@ -17,12 +17,11 @@ from pycocotools.cocoeval import COCOeval
 from brain_tumor.artifacts.evaluation import Figures
 from brain_tumor.artifacts.predictions import PREDICTED_BOX, TRUE_BOX
 
-# Areas of true boxes in square pixels, the lower limit included.
+# Areas of true boxes in square pixels: lower limit inclusive, upper limit exclusive.
 SIZE_LIMITS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}
 COCO_FIGURES = ("box_ap50", "box_ap", *(f"box_ap50_{size}" for size in SIZE_LIMITS))
-RECALLS = np.linspace(0, 1, 101)
-FOUND = 0.5
-IOUS = np.linspace(0.5, 0.95, 10)
+RECALL_LEVELS = np.linspace(0, 1, 101)
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 def coco_figures(rows: pd.DataFrame) -> Figures:
@@ -33,7 +32,7 @@ def coco_figures(rows: pd.DataFrame) -> Figures:
 
     Returns:
         `box_ap50`, the average precision at IoU 0.5; `box_ap`, its mean over IoUs from 0.5 to 0.95 (COCO's
-        AP50 and AP); and AP50 by size (`box_ap50_small` and so on), where false boxes of other sizes are
+        AP50 and AP); and AP50 by size (`box_ap50_small` etc.), where false positives of other sizes are
         ignored. None if there are no true boxes (of that size) or no predicted ones.
     """
     if not rows["present"].any() or rows["score"].isna().any():
@@ -44,19 +43,19 @@ def coco_figures(rows: pd.DataFrame) -> Figures:
         for index, box in zip(images, rows[TRUE_BOX].to_numpy(float), strict=True)
         if not np.isnan(box[0])
     ]
-    answers = [
+    detections = [
         {**_box(index, box), "score": float(score)}
         for index, box, score in zip(images, rows[PREDICTED_BOX].to_numpy(float), rows["score"], strict=True)
     ]
     with redirect_stdout(io.StringIO()):  # pycocotools prints, and has no option not to
-        known = COCO()
-        known.dataset = {
+        coco = COCO()
+        coco.dataset = {
             "images": [{"id": index} for index in images],
             "annotations": truth,
             "categories": [{"id": 1}],
         }
-        known.createIndex()
-        evaluation = COCOeval(known, known.loadRes(answers), "bbox")
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(detections), "bbox")
         # The run time grows with the number of sizes and with maxDets.
         areas = np.array([box["area"] for box in truth])
         sizes = [size for size, (low, high) in SIZE_LIMITS.items() if ((areas >= low) & (areas < high)).any()]
@@ -74,7 +73,7 @@ def coco_figures(rows: pd.DataFrame) -> Figures:
         **dict.fromkeys(COCO_FIGURES),
         "box_ap50": float(precision[0, :, 0].mean()),
         "box_ap": float(precision[:, :, 0].mean()),
-        **{f"box_ap50_{size}": float(own.mean()) for size, own in by_size},
+        **{f"box_ap50_{size}": float(values.mean()) for size, values in by_size},
     }
 
 
@@ -94,31 +93,33 @@ def resampled_ap50(rows: pd.DataFrame, counts: NDArray[np.float64]) -> NDArray[n
     Returns:
         One value per resample, NaN for one without true boxes.
     """
-    return _resampled(rows, counts, [FOUND])
+    return _resampled(rows, counts, [0.5])
 
 
 def resampled_ap(rows: pd.DataFrame, counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Computes `box_ap` of each bootstrap resample, see `resampled_ap50`."""
-    return _resampled(rows, counts, list(IOUS))
+    return _resampled(rows, counts, list(IOU_THRESHOLDS))
 
 
-def _resampled(rows: pd.DataFrame, counts: NDArray[np.float64], ious: list[float]) -> NDArray[np.float64]:
+def _resampled(
+    rows: pd.DataFrame, counts: NDArray[np.float64], thresholds: list[float]
+) -> NDArray[np.float64]:
     order = np.argsort(-rows["score"].to_numpy(float), kind="stable")
     counts = counts[:, order]
     iou = rows["iou"].to_numpy(float)[order]
     boxes = counts @ rows["present"].to_numpy(float)[order]
-    shown = np.cumsum(counts, axis=1)
-    values = np.full((len(ious), len(counts)), np.nan)
-    for place, least in enumerate(ious):
-        # Recall grows only at found boxes; between them precision falls.
-        hits = np.flatnonzero(iou >= least)
+    predicted = np.cumsum(counts, axis=1)
+    values = np.full((len(thresholds), len(counts)), np.nan)
+    for row, threshold in enumerate(thresholds):
+        # Recall grows only at true positives; between them precision falls.
+        hits = np.flatnonzero(iou >= threshold)
         found = np.cumsum(counts[:, hits], axis=1)
-        precision = np.divide(found, shown[:, hits], out=np.zeros_like(found), where=found > 0)
-        # Interpolated precision: the highest at this recall or a higher one.
+        precision = np.divide(found, predicted[:, hits], out=np.zeros_like(found), where=found > 0)
+        # Interpolated precision: the highest precision at this or any higher recall.
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         for index in np.flatnonzero(boxes > 0):
             # Rounding errors of the division must not move a recall past one of the 101 recall levels.
-            at = np.searchsorted(found[index] / boxes[index] + 1e-12, RECALLS)
-            values[place, index] = np.append(precision[index], 0.0)[at].mean()
+            levels = np.searchsorted(found[index] / boxes[index] + 1e-12, RECALL_LEVELS)
+            values[row, index] = np.append(precision[index], 0.0)[levels].mean()
     means: NDArray[np.float64] = values.mean(axis=0)
     return means

@@ -33,8 +33,8 @@ FIGURES_BY_SIZE = ("mean_iou", "recall_at_50")
 def with_iou(predictions: pd.DataFrame) -> pd.DataFrame:
     """Adds the column `iou` to the rows of a predictions table.
 
-    It is the IoU of the true and the predicted box, whatever the label's probability; missing where either
-    box is.
+    It is the IoU of the true and the predicted box, whatever the label's probability; NaN if either box is
+    missing.
     """
     true, predicted = (predictions[names].to_numpy(float) for names in (TRUE_BOX, PREDICTED_BOX))
     return predictions.assign(iou=iou(true, predicted))
@@ -46,15 +46,15 @@ def label_figures(predictions: pd.DataFrame, labels: list[str], threshold: Thres
     Args:
         predictions: The rows of one model in the predictions table.
         labels: The label names, in slot order.
-        threshold: Probability from which a label counts as predicted; ignored if the rows have a column
-            `predicted`, see `with_decisions`.
+        threshold: The decision threshold; ignored if the rows have a column `predicted`, see
+            `with_decisions`.
 
     Returns:
         All of `LABEL_FIGURES` by label. A figure is None if it is undefined: the model lacks the head, or the
         label is present in no slice, or (ranking figures) in all slices. Precision without positive
         predictions is 0.
     """
-    # Each label as a binary problem: scikit-learn does not treat a single column as multi-label.
+    # Each label is a binary problem: scikit-learn does not treat a single column as multi-label.
     return {label: _label_figures(predictions[predictions["label"] == label], threshold) for label in labels}
 
 
@@ -75,7 +75,7 @@ def overall_figures(predictions: pd.DataFrame, labels: dict[str, Figures], thres
 
     Returns:
         All of `OVERALL_FIGURES`. A figure is None if it is undefined: the model lacks the head, or no label
-        is present in any slice. Means over labels leave out labels for which the figure is undefined.
+        is present in any slice. Means over labels skip labels for which the figure is undefined.
     """
     return {
         **_average_figures(predictions, labels, threshold),
@@ -121,13 +121,13 @@ def _decisions(present: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list
 def _sample_decisions(predictions: pd.DataFrame, predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The `DECISION_FIGURES` averaged over images: 1 where a figure's denominator is 0."""
     present = predictions["present"].to_numpy(bool)
-    table = pd.DataFrame({"right": present & predicted, "said": predicted, "there": present})
+    table = pd.DataFrame({"correct": present & predicted, "predicted": predicted, "present": present})
     counts = table.groupby(predictions["source_id"].to_numpy(), sort=False).sum().to_numpy(float)
-    right, said, there = counts.T
-    whole = np.array([said, there, (said + there) / 2])
-    means: NDArray[np.float64] = np.divide(right, whole, out=np.ones_like(whole), where=whole > 0).mean(
-        axis=1
-    )
+    correct, positives, support = counts.T
+    # Of precision, recall and F1.
+    denominators = np.array([positives, support, (positives + support) / 2])
+    values = np.divide(correct, denominators, out=np.ones_like(denominators), where=denominators > 0)
+    means: NDArray[np.float64] = values.mean(axis=1)
     return means
 
 
@@ -139,9 +139,9 @@ def _average_figures(predictions: pd.DataFrame, labels: dict[str, Figures], thre
         return found
 
     present = predictions["present"].to_numpy(bool)
-    shown = [label for label, own in labels.items() if own["f1"] is not None]
-    table = np.array([[labels[label][figure] for figure in DECISION_FIGURES] for label in shown], float)
-    support = np.array([present[(predictions["label"] == label).to_numpy()].sum() for label in shown])
+    known = [label for label, figures in labels.items() if figures["f1"] is not None]
+    table = np.array([[labels[label][figure] for figure in DECISION_FIGURES] for label in known], float)
+    support = np.array([present[(predictions["label"] == label).to_numpy()].sum() for label in known])
     averages = {
         "macro": table.mean(axis=0),
         # Micro average over all labels, including false positives of labels that are in no slice.
@@ -167,7 +167,7 @@ def _box_figures(predictions: pd.DataFrame) -> Figures:
     error = pixels / size
     found: Figures = {
         "true_boxes": float(len(boxes)),
-        **_found_figures(boxes["iou"]),
+        **_iou_figures(boxes["iou"]),
         "coordinate_mse": float(np.square(error).mean()),
         "coordinate_mae": float(np.abs(error).mean()),
         "coordinate_mse_px": float(np.square(pixels).mean()),
@@ -179,17 +179,17 @@ def _box_figures(predictions: pd.DataFrame) -> Figures:
         low, high = SIZE_LIMITS[name]
         own = boxes["iou"][(areas >= low) & (areas < high)]
         found[f"true_boxes_{name}"] = float(len(own))
-        found |= {f"{figure}_{name}": _found_figures(own)[figure] for figure in FIGURES_BY_SIZE}
+        found |= {f"{figure}_{name}": _iou_figures(own)[figure] for figure in FIGURES_BY_SIZE}
     return found
 
 
-def _found_figures(overlaps: pd.Series) -> Figures:
-    """Figures computed from the boxes' IoU; None without any box."""
-    if overlaps.empty:
+def _iou_figures(ious: pd.Series) -> Figures:
+    """The figures that depend only on the IoU; None if there are no boxes."""
+    if ious.empty:
         return dict.fromkeys(("mean_iou", "median_iou", "recall_at_50", "recall_at_75"))
     return {
-        "mean_iou": float(overlaps.mean()),
-        "median_iou": float(overlaps.median()),
-        "recall_at_50": float((overlaps >= 0.5).mean()),
-        "recall_at_75": float((overlaps >= 0.75).mean()),
+        "mean_iou": float(ious.mean()),
+        "median_iou": float(ious.median()),
+        "recall_at_50": float((ious >= 0.5).mean()),
+        "recall_at_75": float((ious >= 0.75).mean()),
     }

@@ -1,4 +1,4 @@
-"""Whether predicted boxes depend on the image: always predicting the mean box also gives an IoU above 0."""
+"""Measures whether predicted boxes depend on the image: a constant mean box also has an IoU above 0."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ SHUFFLES = 16
 
 
 def shuffled_iou(boxes: pd.DataFrame) -> NDArray[np.float64]:
-    """Computes the IoU of each true box with the boxes predicted for other images, of the same label.
+    """Computes the IoU of each true box with the boxes predicted for the same label in other images.
 
     Args:
         boxes: Rows of the predictions table, of one model that has a box head, each with a true box.
 
     Returns:
-        For each row the mean over up to 16 other images, chosen far away in the table, in which the images
-        of a patient are adjacent; NaN for a label's only box.
+        For each row, (rows,), the mean over up to 16 other images; NaN for a label's only box. The other
+        images are far away in the table, since those of one patient are adjacent.
     """
     sides = boxes[["width", "height", "width", "height"]].to_numpy(float)
     true, predicted = (boxes[names].to_numpy(float) / sides for names in (TRUE_BOX, PREDICTED_BOX))
@@ -38,18 +38,19 @@ def shuffled_iou(boxes: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def dependence_figures(predictions: pd.DataFrame) -> Figures:
-    """Computes the mean of `shuffled_iou`, and how far predicted centers spread relative to true ones.
+    """Computes the mean of `shuffled_iou`, and the spread of predicted centers relative to true ones.
 
     Args:
         predictions: Rows of one model that has a box head, with at least one true box.
 
     Returns:
-        `shuffled_iou`, and `center_spread`, a ratio of standard deviations about the label's mean (as
-        fractions of the image's sides). None if each label has one true box, or all true boxes one center.
+        `shuffled_iou`, and `center_spread`, a ratio of standard deviations around the label's mean (as
+        fractions of the image's sides). `shuffled_iou` is None if each label has only one true box;
+        `center_spread` is None if the true boxes of each label have the same center.
     """
     boxes = predictions[predictions["present"]]
-    others = shuffled_iou(boxes)
-    known = others[~np.isnan(others)]
+    shuffled = shuffled_iou(boxes)
+    known = shuffled[~np.isnan(shuffled)]
     true, predicted = (_spread(boxes, names) for names in (TRUE_BOX, PREDICTED_BOX))
     return {
         "shuffled_iou": float(known.mean()) if len(known) else None,

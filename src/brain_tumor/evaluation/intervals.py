@@ -1,9 +1,9 @@
-"""Confidence intervals of figures: bootstrap over patients.
+"""95 % confidence intervals of figures: cluster bootstrap over patients, percentile intervals.
 
 Slices of one patient are correlated, so patients are resampled, each with all of its slices. Most figures are
 functions of sums over patients: a resample is a weighted sum, and all resamples are one matrix product.
 
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 """
 
 from collections.abc import Callable
@@ -32,14 +32,14 @@ from brain_tumor.runtime.errors import InputError
 DECISIONS = tuple(
     f"{average}_{figure}" for average in ("macro", "micro", "weighted") for figure in DECISION_FIGURES
 )
-# Means over labels of figures that are not functions of sums.
+# Figures of a label that are not functions of sums; over all labels, they are the mean.
 MEANS: dict[str, Callable[[pd.DataFrame, Array], Array]] = {
     "macro_roc_auc": resampled_roc_auc,
     "macro_average_precision": resampled_average_precision,
     "box_ap50": resampled_ap50,
     "box_ap": resampled_ap,
 }
-OF_TRUE_BOXES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+BOX_METRICS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "mean_iou": lambda boxes: boxes["iou"],
     "median_iou": lambda boxes: boxes["iou"],
     "recall_at_50": lambda boxes: (boxes["iou"] >= 0.5).astype(float),
@@ -47,9 +47,9 @@ OF_TRUE_BOXES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "coordinate_mse": lambda boxes: np.square(_errors(boxes)).mean(axis=1),
     "coordinate_mae": lambda boxes: _errors(boxes).abs().mean(axis=1),
 }
-FIGURES = (*DECISIONS, *MEANS, *OF_TRUE_BOXES)
-OF_LABELS = (*DECISIONS, "macro_roc_auc", "macro_average_precision")
-# The figures that an evaluation has intervals for; `Bootstrap` can compute those of all `FIGURES`.
+FIGURES = (*DECISIONS, *MEANS, *BOX_METRICS)
+CLASS_METRICS = (*DECISIONS, "macro_roc_auc", "macro_average_precision")
+# The figures for which an evaluation has intervals; `Bootstrap` can compute intervals for all `FIGURES`.
 METRICS = (
     *("macro_f1", "micro_f1", "weighted_f1", "macro_roc_auc"),
     *("mean_iou", "recall_at_50", "recall_at_75", "box_ap50"),
@@ -57,10 +57,10 @@ METRICS = (
 LABEL_METRICS = {"f1": "macro_f1", "roc_auc": "macro_roc_auc"} | {
     name: name for name in ("mean_iou", "recall_at_50", "recall_at_75", "box_ap50")
 }
-"""The figures with an interval per label, and the one of `METRICS` that is computed for the label alone."""
-# Mean IoU minus the mean IoU of boxes predicted for other images.
+"""The figures with an interval per label, each with the one of `METRICS` that is computed on its rows."""
+# Mean IoU minus the mean IoU with the boxes predicted for other images.
 FROM_IMAGE = "iou_from_image"
-FEWEST_PATIENTS = 10
+MIN_PATIENTS = 10
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,18 @@ class _Figure:
 
     Attributes:
         patients: The patients that it is computed from.
-        who: The singular noun for them.
-        of: Computes the figure of each resample from how often each patient counts, (resamples, patients).
+        unit: What is resampled: `patient`, or `image` if patients are unknown.
+        compute: Computes the figure of each resample, (resamples,), from how often each resample contains
+            each patient, (resamples, patients).
     """
 
     patients: pd.Index
-    who: str
-    of: Callable[[Array], Array]
+    unit: str
+    compute: Callable[[Array], Array]
 
 
 class Bootstrap:
-    """Intervals of figures, all on the same resamples.
+    """Confidence intervals of figures, all computed on the same resamples.
 
     Args:
         predictions: The predictions table, or some of its rows.
@@ -94,17 +95,20 @@ class Bootstrap:
         }
         self._counts: dict[int, Array] = {}
         self._sums: dict[tuple[str, str], pd.DataFrame] = {}
-        # Caches: a model is compared with several others, and labels are also part of means over labels.
+        # Cached: a model is compared with several others, and means over labels use the labels' figures.
         self._figures: dict[tuple[str, str, str], _Figure | None] = {}
         self._values: dict[tuple[str, str, str], Array] = {}
 
     def interval(self, model: str, metric: str, label: str = ALL) -> Interval:
-        """Computes the interval of a model's figure.
+        """Computes the confidence interval of a model's figure.
 
         Args:
             model: The model's name in the table.
             metric: One of `FIGURES`, or `FROM_IMAGE`.
-            label: A label, or `ALL` for all of them.
+            label: A label, or `ALL`.
+
+        Returns:
+            The figure with its interval, or with the reason why it has none.
         """
         figure = self._figure(model, metric, label)
         if figure is None:
@@ -112,7 +116,7 @@ class Bootstrap:
         return self._interval(figure, metric, lambda: self._resampled(model, metric, label))
 
     def difference(self, model_a: str, model_b: str, metric: str, label: str = ALL) -> Interval:
-        """Computes the interval of a figure's difference, `model_a` minus `model_b`.
+        """Computes the confidence interval of a figure's paired difference, `model_a` minus `model_b`.
 
         Raises:
             InputError: The two models were not evaluated on the same patients.
@@ -123,7 +127,7 @@ class Bootstrap:
         if not a.patients.equals(b.patients):
             raise InputError(
                 f"The models {model_a} and {model_b} were evaluated on different patients, so they cannot be"
-                " compared; predict with both on the same split."
+                " compared; evaluate both on the same split."
             )
         return self._interval(
             a,
@@ -134,17 +138,15 @@ class Bootstrap:
     def _interval(self, figure: _Figure, metric: str, resampled: Callable[[], Array]) -> Interval:
         """The interval of a figure; resamples are computed only if there are enough patients."""
         patients = len(figure.patients)
-        if patients < FEWEST_PATIENTS:
+        if patients < MIN_PATIENTS:
             self._counts[patients] = np.ones((1, patients))
         value, *values = resampled().tolist()
         if np.isnan(value):
-            return Interval(value=None, patients=patients, reason=f"there is no {metric}")
-        if patients < FEWEST_PATIENTS:
-            of_boxes = metric in (*OF_TRUE_BOXES, FROM_IMAGE)
-            who = (figure.who if patients == 1 else f"{figure.who}s") + (
-                " with a true box" if of_boxes else ""
-            )
-            reason = f"only {patients} {who}, {FEWEST_PATIENTS} are needed"
+            return Interval(value=None, patients=patients, reason=f"{metric} is undefined")
+        if patients < MIN_PATIENTS:
+            units = figure.unit if patients == 1 else f"{figure.unit}s"
+            suffix = " with a true box" if metric in (*BOX_METRICS, FROM_IMAGE) else ""
+            reason = f"only {patients} {units}{suffix}, {MIN_PATIENTS} are needed"
             return Interval(value=value, patients=patients, reason=reason)
         if np.isnan(values).all():  # a resample may lack boxes of a rare label
             reason = f"{metric} is undefined in all resamples"
@@ -153,16 +155,16 @@ class Bootstrap:
         return Interval(value=value, low=float(low), high=float(high), patients=patients)
 
     def _resampled(self, model: str, metric: str, label: str) -> Array:
-        """The figure itself, then its resamples."""
+        """The figure on the original sample, then on each resample, (1 + resamples,)."""
         key = (model, metric, label)
         if key not in self._values:
             figure = self._figure(*key)
             assert figure is not None
-            self._values[key] = figure.of(self._draw(len(figure.patients)))
+            self._values[key] = figure.compute(self._draw(len(figure.patients)))
         return self._values[key]
 
     def _draw(self, patients: int) -> Array:
-        """How often each patient counts, (1 + resamples, patients): once in row 0, then as drawn."""
+        """How often each patient is drawn, (1 + resamples, patients); row 0 is the original sample."""
         if patients not in self._counts:
             drawn = draw_patients(patients, self._config.bootstrap_samples, self._config.seed)
             self._counts[patients] = np.vstack([np.ones(patients), drawn])
@@ -176,29 +178,29 @@ class Bootstrap:
         return self._figures[key]
 
     def _find_figure(self, rows: pd.DataFrame, model: str, metric: str, label: str) -> _Figure | None:
-        """A model's figure, or None if it has no such figure.
+        """A model's figure, or None if it does not have it.
 
-        Means over true boxes use only patients who have one: others add nothing, and a resample of such
-        patients alone would have no figure.
+        Means over true boxes use only patients with a true box: other patients contribute nothing, and the
+        figure of a resample without true boxes would be undefined.
         """
         labels = list(rows["label"].unique())
         rows = rows if label == ALL else rows[rows["label"] == label]
-        needed = has_class_head if metric in OF_LABELS else has_box_head
+        needed = has_class_head if metric in CLASS_METRICS else has_box_head
         if rows.empty or not needed(rows) or not rows["present"].any():
             return None
-        who = "image" if rows["patient_unknown"].any() else "patient"
+        unit = "image" if rows["patient_unknown"].any() else "patient"
         if metric in DECISIONS:
             if (model, label) not in self._sums:
                 self._sums[model, label] = _decision_sums(rows, self._config)
-            return _of_sums(self._sums[model, label], who, lambda sums: _decision(sums, *metric.split("_")))
+            return _of_sums(self._sums[model, label], unit, lambda sums: _decision(sums, *metric.split("_")))
         if metric in MEANS:
             patients = pd.Index(sorted(rows["patient_id"].unique()))
             if label == ALL:
-                return _Figure(patients, who, lambda counts: self._mean(model, metric, labels, len(counts)))
-            places = patients.get_indexer(pd.Index(rows["patient_id"]))
+                return _Figure(patients, unit, lambda counts: self._mean(model, metric, labels, len(counts)))
+            indices = patients.get_indexer(pd.Index(rows["patient_id"]))
             values = MEANS[metric]
-            return _Figure(patients, who, lambda counts: values(rows, np.take(counts, places, axis=1)))
-        return _true_box_figure(rows[rows["present"]], who, metric)
+            return _Figure(patients, unit, lambda counts: values(rows, np.take(counts, indices, axis=1)))
+        return _true_box_figure(rows[rows["present"]], unit, metric)
 
     def _mean(self, model: str, metric: str, labels: list[str], resamples: int) -> Array:
         """The mean over the labels for which a resample has the figure."""
@@ -209,7 +211,7 @@ class Bootstrap:
 
 
 def interval(predictions: pd.DataFrame, model: str, metric: str, config: EvaluateConfig) -> Interval:
-    """Computes the interval of one model's figure, see `Bootstrap`.
+    """Computes the confidence interval of one model's figure, see `Bootstrap`.
 
     Args:
         predictions: The predictions table.
@@ -223,7 +225,7 @@ def interval(predictions: pd.DataFrame, model: str, metric: str, config: Evaluat
 def difference(
     predictions: pd.DataFrame, model_a: str, model_b: str, metric: str, config: EvaluateConfig
 ) -> Interval:
-    """Computes the interval of a figure's difference, `model_a` minus `model_b`, on the same resamples.
+    """Computes the confidence interval of a figure's paired difference, `model_a` minus `model_b`.
 
     The arguments are those of `interval`.
 
@@ -234,7 +236,7 @@ def difference(
 
 
 def _decision_sums(rows: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
-    """True positives, false positives and false negatives of each label by patient."""
+    """True positives, false positives and false negatives, (patients, 3 * labels)."""
     predicted = decisions(rows, config.threshold)
     counts = {
         "true_positives": rows["present"] & predicted,
@@ -247,32 +249,34 @@ def _decision_sums(rows: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
     return table
 
 
-def _true_box_figure(boxes: pd.DataFrame, who: str, metric: str) -> _Figure | None:
-    score = boxes["iou"] - shuffled_iou(boxes) if metric == FROM_IMAGE else OF_TRUE_BOXES[metric](boxes)
+def _true_box_figure(boxes: pd.DataFrame, unit: str, metric: str) -> _Figure | None:
+    score = boxes["iou"] - shuffled_iou(boxes) if metric == FROM_IMAGE else BOX_METRICS[metric](boxes)
     if score.isna().any():
         return None
     sums = pd.DataFrame({"score": score, "boxes": 1.0}).groupby(boxes["patient_id"]).sum()
     if metric != "median_iou":
-        return _of_sums(sums, who, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
-    places, values = sums.index.get_indexer(pd.Index(boxes["patient_id"])), score.to_numpy(float)
-    return _Figure(sums.index, who, lambda counts: resampled_median(values, np.take(counts, places, axis=1)))
+        return _of_sums(sums, unit, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
+    indices, values = sums.index.get_indexer(pd.Index(boxes["patient_id"])), score.to_numpy(float)
+    return _Figure(
+        sums.index, unit, lambda counts: resampled_median(values, np.take(counts, indices, axis=1))
+    )
 
 
 def _errors(boxes: pd.DataFrame) -> pd.DataFrame:
     """Errors of the predicted coordinates, as fractions of the image's width and height."""
     size = boxes[["width", "height", "width", "height"]].to_numpy(float)
-    off = boxes[PREDICTED_BOX].to_numpy(float) - boxes[TRUE_BOX].to_numpy(float)
-    return pd.DataFrame(off / size, index=boxes.index)
+    errors = boxes[PREDICTED_BOX].to_numpy(float) - boxes[TRUE_BOX].to_numpy(float)
+    return pd.DataFrame(errors / size, index=boxes.index)
 
 
-def _of_sums(sums: pd.DataFrame, who: str, value: Callable[[Array], Array]) -> _Figure:
-    """A figure computed from sums over patients, one row per patient."""
+def _of_sums(sums: pd.DataFrame, unit: str, value: Callable[[Array], Array]) -> _Figure:
+    """A figure that is a function of sums over patients; the table has one row per patient."""
     table = sums.to_numpy(float)
-    return _Figure(sums.index, who, lambda counts: value(counts @ table))
+    return _Figure(sums.index, unit, lambda counts: value(counts @ table))
 
 
 def _decision(sums: Array, average: str, figure: str) -> Array:
-    """Precision, recall or F1: averaged over the labels in a resample, or (`micro`) of their sums."""
+    """Precision, recall or F1 of each resample: averaged over its labels, or (`micro`) from their sums."""
     true_positives, false_positives, false_negatives = np.split(sums, 3, axis=-1)
     support = true_positives + false_negatives
     if average == "micro":
@@ -280,12 +284,12 @@ def _decision(sums: Array, average: str, figure: str) -> Array:
             part.sum(axis=-1, keepdims=True) for part in (true_positives, false_positives, false_negatives)
         )
         support = support.sum(axis=-1, keepdims=True)
-    wrong = {
+    errors = {
         "precision": false_positives,
         "recall": false_negatives,
         "f1": (false_positives + false_negatives) / 2,
     }
-    denominator = true_positives + wrong[figure]
+    denominator = true_positives + errors[figure]
     values = np.divide(true_positives, denominator, out=np.zeros_like(denominator), where=denominator > 0)
     weights = support if average == "weighted" else (support > 0).astype(float)
     total = weights.sum(axis=-1)

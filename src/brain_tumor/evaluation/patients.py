@@ -1,4 +1,4 @@
-"""The units of the bootstrap: patients, each with all of their slices, which are correlated."""
+"""Patients as resampling units of the bootstrap, since slices of one patient are correlated."""
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ from brain_tumor.evaluation.resampled import Array
 def with_patients(rows: pd.DataFrame) -> pd.DataFrame:
     """Fills in unknown patients, and marks their rows in a column `patient_unknown`.
 
-    An unknown patient is replaced by the original picture: Roboflow's augmented copies of one picture are as
-    correlated as the slices of one patient.
+    If the patient is unknown, the original picture is the unit: Roboflow's augmented copies of one picture
+    are as correlated as the slices of one patient.
     """
     unknown = rows["patient_id"].isna()
     if not unknown.any():
@@ -21,7 +21,7 @@ def with_patients(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_patients(patients: int, resamples: int, seed: int) -> Array:
-    """Draws resamples: how often each contains each patient, (resamples, patients)."""
-    shares = np.full(patients, 1 / patients)
-    drawn = np.random.default_rng(seed).multinomial(patients, shares, size=resamples)
+    """Draws bootstrap resamples: how often each contains each patient, (resamples, patients)."""
+    probabilities = np.full(patients, 1 / patients)
+    drawn = np.random.default_rng(seed).multinomial(patients, probabilities, size=resamples)
     return drawn.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Makes the predictions table with the models: the only part of an evaluation that needs TensorFlow."""
+"""Computes the predictions table: the only part of an evaluation that needs TensorFlow."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,9 +34,9 @@ IMAGE_COLUMNS = ["split", "source_id", "filename", "patient_id", "slice", "width
 
 
 def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], output: Path) -> Predictions:
-    """Predicts every image of a split and of valid, and publishes the predictions table.
+    """Predicts the images of the evaluated split and of valid, and publishes the predictions table.
 
-    The table also has the constant baseline: every label present, each with the training set's mean box.
+    The table also has the constant baseline, which predicts every label with the training set's mean box.
 
     Args:
         config: The split and the batch size.
@@ -46,22 +46,22 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
         output: The predictions artifact's folder.
 
     Raises:
-        InputError: A model's labels differ from the records', or its predictions are not finite.
+        InputError: A model's labels differ from those of the records, or its predictions are not finite.
         DamagedError: A model or the records are damaged.
     """
     for name, model in models.items():
         if model.description.labels != records.labels:
             raise InputError(
-                f"The {name} model has the labels {model.description.labels}, "
-                f"the records have {records.labels}."
+                f"The {name} model has the labels {model.description.labels}, but the records have "
+                f"{records.labels}."
             )
 
     skip_graph_optimizer_on_cpu()
     tables = [
-        answer_rows(name, as_graph(load_model(model)), model.description.image_size, records, config)
+        prediction_rows(name, as_graph(load_model(model)), model.description.image_size, records, config)
         for name, model in models.items()
     ]
-    tables += [_constant_rows(_read_truth(records, split), records) for split in _answered(config)]
+    tables += [_constant_rows(_read_truth(records, split), records) for split in _predicted_splits(config)]
     manifest = PredictionsManifest(
         labels=records.labels,
         notice=records.manifest.notice,
@@ -82,38 +82,38 @@ def predict(config: EvaluateConfig, records: Records, models: dict[str, Model], 
     return write_predictions(output, with_iou(pd.concat(tables, ignore_index=True)), manifest)
 
 
-def answer_rows(
+def prediction_rows(
     name: str,
-    answer: Callable[[Any], dict[str, Any]],
+    forward: Callable[[Any], dict[str, Any]],
     size: int,
     records: Records,
     config: EvaluateConfig,
 ) -> pd.DataFrame:
-    """Makes a model's rows of the predictions table, without the IoU, for the evaluated split and valid.
+    """Computes a model's rows of the predictions table, without the IoU, for the evaluated split and valid.
 
     Args:
         name: The model's name in the table.
-        answer: Predicts a batch of images, uint8 (batch, size, size, 1 or 3); gives arrays (batch, ...) by
-            head.
+        forward: Predicts a batch of images, uint8 (batch, size, size, 1 or 3); returns arrays (batch, ...)
+            by head.
         size: Side of its images, in pixels.
         records: The images and their ground truth.
         config: The split and the batch size.
 
     Raises:
-        InputError: Its predictions are not finite.
+        InputError: The predictions are not finite.
         DamagedError: The records are damaged.
     """
     tables = []
-    for split in _answered(config):
+    for split in _predicted_splits(config):
         truth = _read_truth(records, split)
         with reading_explained(records):
-            answers = _answers(name, answer, load_split(records, split, size), config.batch_size)
-        boxes = _to_pixels(answers["boxes"], truth, size) if "boxes" in answers else None
-        tables.append(_rows(name, truth, answers.get("labels"), boxes, answers.get("scores")))
+            outputs = _predict_examples(name, forward, load_split(records, split, size), config.batch_size)
+        boxes = _to_pixels(outputs["boxes"], truth, size) if "boxes" in outputs else None
+        tables.append(_rows(name, truth, outputs.get("labels"), boxes, outputs.get("scores")))
     return pd.concat(tables, ignore_index=True)
 
 
-def _answered(config: EvaluateConfig) -> list[Split]:
+def _predicted_splits(config: EvaluateConfig) -> list[Split]:
     """The splits to predict: thresholds are tuned on valid, whichever split is evaluated."""
     return list(dict.fromkeys(("valid", config.split)))
 
@@ -131,7 +131,7 @@ def _describe(name: str, model: Model) -> PredictingModel:
 
 
 def _read_truth(records: Records, split: Split) -> pd.DataFrame:
-    """The rows of one model without predictions: images in the records' order, labels in slot order."""
+    """The ground truth columns of one model's rows: images in the records' order, labels in slot order."""
     images, labels = records.images(split)[IMAGE_COLUMNS], records.labels
     rows = images.loc[images.index.repeat(len(labels))].assign(label=labels * len(images))
     boxes = records.annotations(split)[["source_id", "label", *COORDINATES]].assign(present=True)
@@ -141,29 +141,31 @@ def _read_truth(records: Records, split: Split) -> pd.DataFrame:
     return truth.astype({"slice": "Int64"})[[*rows, "present", *TRUE_BOX]]
 
 
-def _answers(name: str, forward: Any, examples: tf.data.Dataset, batch_size: int) -> dict[str, np.ndarray]:
+def _predict_examples(
+    name: str, forward: Any, examples: tf.data.Dataset, batch_size: int
+) -> dict[str, np.ndarray]:
     """A model's predictions for the examples, by head: arrays (images, ...)."""
     batches = examples.map(lambda example: example["image"]).batch(batch_size).prefetch(2)
     parts = [forward(batch) for batch in batches]
-    answers = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
-    for head, values in answers.items():
+    outputs = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+    for head, values in outputs.items():
         if not np.isfinite(values).all():
             raise InputError(
                 f"The {name} model's {head} are not finite: it diverged in training; train it again with "
                 "a lower learning rate or with clip_norm."
             )
-    return answers
+    return outputs
 
 
 def _to_pixels(boxes: np.ndarray, truth: pd.DataFrame, size: int) -> np.ndarray:
-    """Boxes (images, classes, 4) of the letterboxed square as rows (images * classes, 4) in pixels."""
+    """Converts boxes of letterboxed images (images, classes, 4) to original pixels (images * classes, 4)."""
     height, width = truth["height"].to_numpy(), truth["width"].to_numpy()
     return boxes_in_pixels(boxes.reshape(-1, 4), height, width, size)
 
 
 def _constant_rows(truth: pd.DataFrame, records: Records) -> pd.DataFrame:
     means = records.statistics.mean_boxes
-    # A label that is not in the training set has no mean box: the whole image is used.
+    # A label without training boxes has no mean box: the whole image is used.
     boxes = np.array([means[label] or [0.0, 0.0, 1.0, 1.0] for label in records.labels])
     sides = truth[["width", "height", "width", "height"]].to_numpy()
     repeated = np.tile(boxes, (len(truth) // len(boxes), 1)) * sides
@@ -177,12 +179,12 @@ def _rows(
     boxes: np.ndarray | None,
     scores: np.ndarray | None,
 ) -> pd.DataFrame:
-    """The rows of one model: the ground truth, and predictions for the heads that it has."""
+    """The rows of one model: the ground truth, and the outputs of the heads that it has."""
     table = truth.copy()
     table.insert(0, "model", name)
     table["probability"] = _column(labels)
     table[PREDICTED_BOX] = np.nan if boxes is None else boxes
-    # Boxes of a head without scores are ranked by the label's probability, or not at all.
+    # Without scores, boxes are ranked by the label's probability, or not at all.
     ranked = labels if scores is None else scores
     table["score"] = np.nan if boxes is None else 1.0 if ranked is None else _column(ranked)
     return table

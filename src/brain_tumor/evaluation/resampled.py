@@ -1,4 +1,4 @@
-"""Figures of bootstrap resamples that are not functions of sums: of ranked labels, and a median.
+"""Figures of bootstrap resamples that are not functions of sums: ranking figures, and the median.
 
 A resample is given by how often it contains each row. All resamples are computed at once, (resamples, rows).
 """
@@ -14,7 +14,7 @@ def resampled_roc_auc(rows: pd.DataFrame, counts: Array) -> Array:
     """Computes the ROC AUC of one label in each resample.
 
     Args:
-        rows: Rows of the predictions table: of one label and a model with a class head.
+        rows: Rows of the predictions table, of one label and one model with a class head.
         counts: How often each resample contains each row, (resamples, rows).
 
     Returns:
@@ -22,16 +22,16 @@ def resampled_roc_auc(rows: pd.DataFrame, counts: Array) -> Array:
     """
     present, absent = _ranked_sums(rows, counts)
     below = absent.sum(axis=1, keepdims=True) - np.cumsum(absent, axis=1)
-    # A pair with equal probabilities counts half.
-    right = (present * (below + absent / 2)).sum(axis=1)
-    return _divide(right, present.sum(axis=1) * absent.sum(axis=1))
+    # The AUC is the fraction of correctly ordered pairs; a pair with equal probabilities counts half.
+    ordered = (present * (below + absent / 2)).sum(axis=1)
+    return _divide(ordered, present.sum(axis=1) * absent.sum(axis=1))
 
 
 def resampled_average_precision(rows: pd.DataFrame, counts: Array) -> Array:
     """Computes the average precision of one label in each resample, see `resampled_roc_auc`."""
     present, absent = _ranked_sums(rows, counts)
-    found, shown = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
-    precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
+    found, predicted = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
+    precision = np.divide(found, predicted, out=np.zeros_like(found), where=predicted > 0)
     values = _divide((present * precision).sum(axis=1), present.sum(axis=1))
     values[absent.sum(axis=1) == 0] = np.nan
     return values
@@ -49,9 +49,9 @@ def resampled_f1(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
         (resamples, values), NaN in a resample without the label.
     """
     present, absent = _ranked_sums(rows, counts)
-    found, shown = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
-    there = present.sum(axis=1, keepdims=True)
-    total = np.where(there > 0, shown + there, 0)
+    found, predicted = np.cumsum(present, axis=1), np.cumsum(present + absent, axis=1)
+    support = present.sum(axis=1, keepdims=True)
+    total = np.where(support > 0, predicted + support, 0)
     return np.unique(rows["probability"].to_numpy(float))[::-1], _divide(2 * found, total)
 
 
@@ -61,20 +61,18 @@ def resampled_median(values: Array, counts: Array) -> Array:
     values, reached = values[order], np.cumsum(counts[:, order], axis=1)
     total = reached[:, -1]
     # For an even number of values, the mean of the two in the middle.
-    middle = [values[(reached > place[:, None]).argmax(axis=1)] for place in ((total - 1) // 2, total // 2)]
+    middle = [values[(reached > rank[:, None]).argmax(axis=1)] for rank in ((total - 1) // 2, total // 2)]
     return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
 
 
 def _ranked_sums(rows: pd.DataFrame, counts: Array) -> tuple[Array, Array]:
-    """Rows with and without the label per distinct probability, highest first, (resamples, values)."""
+    """Counts rows with and without the label per distinct probability, highest first, (resamples, values)."""
     probability = rows["probability"].to_numpy(float)
     order = np.argsort(-probability, kind="stable")
     ranked, present = probability[order], rows["present"].to_numpy(float)[order]
     starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
     counts = counts[:, order]
-    with_label, without = (
-        np.add.reduceat(counts * share, starts, axis=1) for share in (present, 1 - present)
-    )
+    with_label, without = (np.add.reduceat(counts * mask, starts, axis=1) for mask in (present, 1 - present))
     return with_label, without
 
 
@@ -83,7 +81,12 @@ def _divide(values: Array, by: Array) -> Array:
 
 
 def mean_of_known(values: Array, known: NDArray[np.bool_]) -> Array:
-    """Computes each row's mean of its known values, NaN where it has none."""
+    """Computes the mean of each row's known values, (rows,), NaN if it has none.
+
+    Args:
+        values: (rows, columns).
+        known: Which values count, of the same shape.
+    """
     means = np.full(len(values), np.nan)
     total = np.where(known, values, 0).sum(axis=-1)
     np.divide(total, known.sum(axis=-1), out=means, where=known.any(axis=-1))

@@ -1,4 +1,4 @@
-"""Thresholds: the probability from which a label counts as predicted, one for all or tuned per label."""
+"""Decision thresholds on the probabilities: one for all labels, or tuned per label."""
 
 import numpy as np
 import pandas as pd
@@ -15,24 +15,24 @@ from brain_tumor.runtime.errors import InputError
 RESAMPLES = 200
 
 Thresholds = dict[str, float]
-"""The probability from which a label counts as predicted, by label."""
+"""The probability from which a label counts as predicted (inclusive), by label."""
 
 
 def find_thresholds(predictions: pd.DataFrame, labels: list[str], config: EvaluateConfig) -> Thresholds:
     """Finds the thresholds of one model.
 
-    With `tuned`, each label's threshold maximizes its F1 on valid: the median over resamples of valid's
-    patients, each in the middle between two predicted probabilities. It is 0.5 if tuning does not raise the
-    F1 of the patients that a resample leaves out, or if too few of valid's patients show the label.
+    With `tuned`, each label's threshold maximizes F1 on valid: the median of the best thresholds of bootstrap
+    resamples of valid's patients, each halfway between two predicted probabilities. It is 0.5 if tuning does
+    not improve the F1 of the out-of-bag patients, or if too few of valid's patients have the label.
 
-    With few positives the threshold with the highest F1 fits noise: Lin and Lin, "On the Thresholding
-    Strategy for Infrequent Labels in Multi-label Classification", 2023. Evaluation on the patients left out:
-    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 17.
+    With few positives, the threshold with the highest F1 overfits: Lin and Lin, "On the Thresholding
+    Strategy for Infrequent Labels in Multi-label Classification", 2023. Out-of-bag evaluation: Efron and
+    Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 17.
 
     Args:
         predictions: The model's rows in the predictions table; tuning needs rows of valid.
         labels: The label names.
-        config: The threshold, a number for every label or `tuned`, and the seed of the resamples.
+        config: The threshold (a number for all labels, or `tuned`), and the seed of the resamples.
 
     Returns:
         Thresholds by label; empty if the model has no class head.
@@ -55,42 +55,42 @@ def find_thresholds(predictions: pd.DataFrame, labels: list[str], config: Evalua
 
 
 def _tune(rows: pd.DataFrame, seed: int) -> float:
-    places, patients = pd.factorize(rows["patient_id"])
-    counts = draw_patients(len(patients), RESAMPLES, seed)[:, places]
-    limits, drawn = resampled_f1(rows, counts)
-    _, left_out = resampled_f1(rows, (counts == 0).astype(float))
-    known = ~np.isnan(drawn[:, 0]) & ~np.isnan(left_out[:, 0])
+    indices, patients = pd.factorize(rows["patient_id"])
+    counts = draw_patients(len(patients), RESAMPLES, seed)[:, indices]
+    thresholds, in_bag = resampled_f1(rows, counts)
+    _, out_of_bag = resampled_f1(rows, (counts == 0).astype(float))
+    known = ~np.isnan(in_bag[:, 0]) & ~np.isnan(out_of_bag[:, 0])
     if not known.any():
         return DEFAULT_THRESHOLD
-    best = drawn[known].argmax(axis=1)
-    tuned = left_out[known, best]
-    from_half = int((limits >= DEFAULT_THRESHOLD).sum())
-    # If no probability reaches 0.5, nothing is found.
-    at_half = left_out[known, from_half - 1] if from_half else 0.0
-    if np.mean(tuned - at_half) <= 0:
+    best = in_bag[known].argmax(axis=1)
+    tuned = out_of_bag[known, best]
+    positives = int((thresholds >= DEFAULT_THRESHOLD).sum())
+    # If no probability reaches the default threshold, nothing is predicted and F1 is 0.
+    untuned = out_of_bag[known, positives - 1] if positives else 0.0
+    if np.mean(tuned - untuned) <= 0:
         return DEFAULT_THRESHOLD
-    below = np.append(limits[1:], 0.0)
-    return float(np.median((limits + below)[best] / 2))
+    below = np.append(thresholds[1:], 0.0)
+    return float(np.median((thresholds + below)[best] / 2))
 
 
 def with_decisions(predictions: pd.DataFrame, thresholds: dict[str, Thresholds]) -> pd.DataFrame:
-    """Adds a column `predicted`: whether the label counts as predicted.
+    """Adds a column `predicted`: whether the label's probability reaches its threshold.
 
     Args:
         predictions: Rows of the predictions table.
         thresholds: The results of `find_thresholds` by model. A model without thresholds predicts no label.
     """
     pairs = zip(predictions["model"], predictions["label"], strict=True)
-    limits = np.array([thresholds[model].get(label, np.inf) for model, label in pairs], float)
-    return predictions.assign(predicted=predictions["probability"].to_numpy(float) >= limits)
+    own = np.array([thresholds[model].get(label, np.inf) for model, label in pairs], float)
+    return predictions.assign(predicted=predictions["probability"].to_numpy(float) >= own)
 
 
 def decisions(rows: pd.DataFrame, threshold: Threshold) -> NDArray[np.bool_]:
-    """Decides whether each row's label counts as predicted; the column `predicted`, if present, is used.
+    """Whether each row's label counts as predicted, (rows,).
 
     Args:
-        rows: Rows of the predictions table.
-        threshold: Used for rows without that column.
+        rows: Rows of the predictions table. Their column `predicted` is used if there is one.
+        threshold: Used if there is not.
 
     Raises:
         ValueError: The threshold is `tuned` and the column is missing: see `with_decisions`.
@@ -98,5 +98,5 @@ def decisions(rows: pd.DataFrame, threshold: Threshold) -> NDArray[np.bool_]:
     if "predicted" in rows:
         return rows["predicted"].to_numpy(bool)
     if threshold == TUNED:
-        raise ValueError("thresholds are tuned by find_thresholds, and applied by with_decisions")
+        raise ValueError("tuned thresholds must be found by find_thresholds and applied by with_decisions")
     return rows["probability"].to_numpy(float) >= threshold

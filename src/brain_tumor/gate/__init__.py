@@ -1,1 +1,1 @@
-"""The gate: decides whether a model becomes the champion in MLflow's registry."""
+"""The gate: registers a model in MLflow, and decides whether it becomes the champion."""

@@ -1,4 +1,7 @@
-"""Decides from two models' predictions for the same images whether one becomes the champion."""
+"""Decides from two models' predictions for the same images whether one becomes the champion.
+
+It is a non-inferiority test by a paired bootstrap.
+"""
 
 from dataclasses import dataclass, field
 
@@ -11,19 +14,19 @@ from brain_tumor.evaluation.intervals import difference
 from brain_tumor.evaluation.thresholds import find_thresholds, with_decisions
 from brain_tumor.runtime.registry import CHALLENGER, CHAMPION
 
-# The figures that decide: labels, box positions, and both including false alarms.
+# The tested figures: for labels, for box positions, and for both including false positives.
 FIGURES = ("macro_f1", "mean_iou", "box_ap50")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate decided.
+    """The gate's decision.
 
     Attributes:
         alias: `champion` or `challenger`.
         why: The reason, a sentence.
         opponent: What the model was compared with, or an empty string.
-        margin: The largest decrease of a figure that still counts as not worse.
+        margin: The non-inferiority margin: the largest acceptable decrease of a figure.
         differences: The model's figures minus the opponent's, on the same images.
     """
 
@@ -35,7 +38,7 @@ class Decision:
 
 
 def decide(table: pd.DataFrame, model: str, opponent: str, margin: float, config: EvaluateConfig) -> Decision:
-    """Compares the final model with another on the same images, by a paired bootstrap.
+    """Tests whether the final model is not inferior to another on the same images.
 
     It becomes the champion if the 95 % interval of each figure's difference lies above minus the margin.
 
@@ -45,24 +48,26 @@ def decide(table: pd.DataFrame, model: str, opponent: str, margin: float, config
         opponent: The other model's name in reports.
         margin: See `Decision`.
         config: Split, threshold, number of resamples and their seed.
+
+    Raises:
+        InputError: The two models were not evaluated on the same patients.
     """
     labels = list(table["label"].unique())
     thresholds = {str(name): find_thresholds(rows, labels, config) for name, rows in table.groupby("model")}
-    judged = with_decisions(table[table["split"] == config.split], thresholds)
-    found = {figure: difference(judged, FINAL, model, figure, config) for figure in FIGURES}
-    unknown = {name: interval for name, interval in found.items() if interval.low is None}
-    lost = [name for name, interval in found.items() if not _holds(interval, margin)]
+    rows = with_decisions(table[table["split"] == config.split], thresholds)
+    differences = {figure: difference(rows, FINAL, model, figure, config) for figure in FIGURES}
+    unknown = [interval for interval in differences.values() if interval.low is None]
+    failed = [name for name, interval in differences.items() if not _above_margin(interval, margin)]
     if unknown:
-        reason = next(iter(unknown.values())).reason
-        why = f"Whether it is as good as {opponent} is unknown ({reason})."
-    elif lost:
-        why = f"It may be worse than {opponent} in {', '.join(lost)}."
+        why = f"Whether it is as good as {opponent} is unknown ({unknown[0].reason})."
+    elif failed:
+        why = f"It may be worse than {opponent} in {', '.join(failed)}."
     elif margin:
-        why = f"It is not worse than {opponent} by more than {margin:g} in any of {', '.join(found)}."
+        why = f"It is not worse than {opponent} by more than {margin:g} in any of {', '.join(differences)}."
     else:
-        why = f"It is better than {opponent} in all of {', '.join(found)}."
-    return Decision(CHALLENGER if lost else CHAMPION, why, opponent, margin, found)
+        why = f"It is better than {opponent} in all of {', '.join(differences)}."
+    return Decision(CHALLENGER if failed else CHAMPION, why, opponent, margin, differences)
 
 
-def _holds(interval: Interval, margin: float) -> bool:
+def _above_margin(interval: Interval, margin: float) -> bool:
     return interval.low is not None and interval.low > -margin

@@ -21,19 +21,17 @@ from brain_tumor.runtime.step import import_tensorflow
 def register(
     config: GateConfig, client: Any, model: Model, predictions: Predictions, records: Records
 ) -> tuple[Version, Decision]:
-    """Registers the final model as a version, and sets the version's alias.
+    """Registers the final model as a version, with its thresholds, and sets the version's alias.
 
-    The model's thresholds are stored with it, for predictions.
-
-    A model that was already compared with the present champion keeps its version and decision. If the
-    champion has changed, it gets a new version: each version is decided once, see `Registry`.
+    A model that was already compared with the current champion keeps its version and decision. If the
+    champion has changed, the model gets a new version: each version has one decision, see `Registry`.
 
     Args:
         config: The registered model's name, and the margin.
         client: An MLflow client (`mlflow.MlflowClient`).
         model: The final model.
         predictions: Its predictions and those of the constant baseline.
-        records: The records that were predicted.
+        records: The records that the predictions are for.
 
     Returns:
         The version and its decision.
@@ -61,9 +59,9 @@ def register(
 
 def _thresholds(predictions: Predictions) -> Thresholds:
     """The final model's thresholds."""
-    judged = EvaluateConfig.model_validate(predictions.manifest.config)
-    own = predictions.table[predictions.table["model"] == FINAL]
-    return find_thresholds(own, predictions.manifest.labels, judged)
+    evaluate = EvaluateConfig.model_validate(predictions.manifest.config)
+    rows = predictions.table[predictions.table["model"] == FINAL]
+    return find_thresholds(rows, predictions.manifest.labels, evaluate)
 
 
 def _number(champion: Version | None) -> str:
@@ -73,20 +71,20 @@ def _number(champion: Version | None) -> str:
 def _compare(
     config: GateConfig, champion: Version | None, predictions: Predictions, records: Records
 ) -> Decision:
-    judged = EvaluateConfig.model_validate(predictions.manifest.config)
+    evaluate = EvaluateConfig.model_validate(predictions.manifest.config)
     table = predictions.table[predictions.table["model"].isin([FINAL, CONSTANT])]
     if champion is None:
-        return decide(table, CONSTANT, "the constant baseline (there is no champion yet)", 0.0, judged)
-    called = f"the champion, version {champion.number}"
+        return decide(table, CONSTANT, "the constant baseline (there is no champion yet)", 0.0, evaluate)
+    opponent = f"the champion, version {champion.number}"
     try:
-        rows = _answers(champion, records, judged)
+        rows = _predict(champion, records, evaluate)
     except InputError as error:
-        # A damaged champion must not fail the run; without it the new model cannot be shown to be better.
-        return Decision(CHALLENGER, f"It could not be compared with {called}: {error}", called)
-    return decide(pd.concat([table, rows], ignore_index=True), CHAMPION, called, config.margin, judged)
+        # A damaged champion must not fail the run, but the new model does not replace it untested.
+        return Decision(CHALLENGER, f"It could not be compared with {opponent}: {error}", opponent)
+    return decide(pd.concat([table, rows], ignore_index=True), CHAMPION, opponent, config.margin, evaluate)
 
 
-def _answers(champion: Version, records: Records, config: EvaluateConfig) -> pd.DataFrame:
+def _predict(champion: Version, records: Records, config: EvaluateConfig) -> pd.DataFrame:
     """The champion's rows of the predictions table, for the same images.
 
     Raises:
@@ -94,16 +92,16 @@ def _answers(champion: Version, records: Records, config: EvaluateConfig) -> pd.
     """
     import_tensorflow()
     from brain_tumor.evaluation.figures import with_iou
-    from brain_tumor.evaluation.predict import answer_rows
+    from brain_tumor.evaluation.predict import prediction_rows
     from brain_tumor.inference.models import load_predictor
 
     predictor = load_predictor(champion.uri, Path("runs"))
     if predictor.labels != records.labels:
         raise InputError(
-            f"it has the labels {', '.join(predictor.labels)}, the data have {', '.join(records.labels)}."
+            f"it has the labels {', '.join(predictor.labels)}, but the data have {', '.join(records.labels)}."
         )
     # MLflow's models take arrays, not tensors.
-    rows = answer_rows(
-        CHAMPION, lambda batch: predictor.answer(batch.numpy()), predictor.size, records, config
+    rows = prediction_rows(
+        CHAMPION, lambda batch: predictor.forward(batch.numpy()), predictor.size, records, config
     )
     return with_iou(rows)

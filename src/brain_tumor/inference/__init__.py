@@ -1,1 +1,1 @@
-"""Predicting with a trained model on images from anywhere."""
+"""Prediction with a trained model on a user's images."""

@@ -38,7 +38,7 @@ class BadImage:
 
     Attributes:
         path: The path.
-        problem: What is wrong with it, a sentence that begins with its name.
+        problem: What is wrong with it, a sentence that begins with the file's name.
     """
 
     path: Path
@@ -46,11 +46,14 @@ class BadImage:
 
 
 def find_images(names: list[str]) -> list[Path | BadImage]:
-    """Finds the image files that a user names, each once, in the given order.
+    """Finds the image files that a user names, in the given order and without duplicates.
 
     Args:
         names: Files; folders, searched recursively for JPEGs and PNGs, sorted by name; and patterns such as
             `scans/*.png`, for shells that do not expand them.
+
+    Returns:
+        The files, and a `BadImage` for each folder or pattern without images.
     """
     found: dict[Path, Path | BadImage] = {}
     for name in names:
@@ -71,11 +74,13 @@ def find_images(names: list[str]) -> list[Path | BadImage]:
 def load_image(path: Path, size: int) -> LoadedImage | BadImage:
     """Reads, decodes and letterboxes an image with the functions that training uses.
 
-    It is usable if ingest would accept it: a JPEG or PNG, upright, and not damaged.
-
     Args:
         path: Its file.
         size: Side of the square, in pixels.
+
+    Returns:
+        The image; a `BadImage` if ingest would reject it: not a JPEG or PNG, damaged, or with an EXIF
+        rotation.
     """
     name = display_name(str(path))
     try:
@@ -94,6 +99,6 @@ def load_image(path: Path, size: int) -> LoadedImage | BadImage:
     except tf.errors.OpError:
         # Pillow decodes some damaged JPEGs that TensorFlow rejects.
         return BadImage(path, f"{name} is damaged: TensorFlow cannot decode it; export or copy it again.")
-    # Grey and color images share a batch, so a grey image's channel is repeated here, as the model would do.
+    # A batch has grey and color images, so a grey image's channel is repeated, as the model would do.
     pixels = np.broadcast_to(square.numpy(), (size, size, 3))
     return LoadedImage(path, image.width, image.height, pixels)

@@ -1,4 +1,4 @@
-"""Loads a model for prediction: a local model artifact, one in a bucket, or a model in MLflow."""
+"""Loads a model for prediction: a model artifact, local or in a bucket, or a model in MLflow."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import numpy as np
 from brain_tumor.artifacts.folder import artifact_id
 from brain_tumor.artifacts.model import ModelManifest, open_model
 from brain_tumor.artifacts.transfer import local_copy
-from brain_tumor.comparison.history import judged_thresholds
+from brain_tumor.comparison.history import model_thresholds
 from brain_tumor.config.fields import DEFAULT_THRESHOLD, is_bucket
 from brain_tumor.model.graphs import as_graph, skip_graph_optimizer_on_cpu
 from brain_tumor.model.saving import load_model
@@ -37,8 +37,9 @@ class Predictor:
         thresholds: The probability from which a label counts as present, by label.
         thresholds_from: A description of the thresholds' source.
         notice: A notice about the training data that every report must show, or an empty string.
-        answer: Predicts images, uint8 (batch, size, size, 3); gives float32 arrays by head: `labels`
-            (batch, classes), `boxes` (batch, classes, 4), `scores` (batch, classes).
+        forward: Predicts images, uint8 (batch, size, size, 3); returns float32 arrays by head: `labels`
+            (batch, classes), `boxes` (batch, classes, 4), normalized to the letterboxed image, and `scores`
+            (batch, classes).
     """
 
     name: str
@@ -47,7 +48,7 @@ class Predictor:
     thresholds: dict[str, float]
     thresholds_from: str
     notice: str
-    answer: Callable[[np.ndarray], dict[str, np.ndarray]]
+    forward: Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def load_predictor(name: str, runs: Path) -> Predictor:
@@ -56,10 +57,10 @@ def load_predictor(name: str, runs: Path) -> Predictor:
     Args:
         name: A model artifact's folder or its address in a bucket; or MLflow's `models:/NAME@ALIAS`,
             `models:/NAME/VERSION`, `models:/ID` or `runs:/ID/model`, or `NAME@ALIAS` for short.
-        runs: The folder of the runs, whose MLflow store is used if the environment names none.
+        runs: The folder of the runs. Its MLflow store is used if MLFLOW_TRACKING_URI is not set.
 
     Raises:
-        InputError: The model does not exist, or was not made by this project.
+        InputError: The model does not exist, or is not a detector of this project.
         DamagedError: It is damaged.
     """
     skip_graph_optimizer_on_cpu()
@@ -69,15 +70,15 @@ def load_predictor(name: str, runs: Path) -> Predictor:
         return _load_from_mlflow(f"models:/{name}", runs)
     with local_copy(open_path(name), ModelManifest) as folder:
         model, artifact = open_model(folder), artifact_id(folder)
-        description, forward = model.description, as_graph(load_model(model))
+        description, graph = model.description, as_graph(load_model(model))
 
-    thresholds, source = judged_thresholds(runs, artifact) or _not_judged(description.labels)
+    thresholds, source = model_thresholds(runs, artifact) or _default_thresholds(description.labels)
 
-    def answer(images: np.ndarray) -> dict[str, np.ndarray]:
-        return {head: values.numpy() for head, values in forward(images).items()}
+    def forward(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {head: values.numpy() for head, values in graph(images).items()}
 
     labels, size, notice = description.labels, description.image_size, description.notice
-    return Predictor(name, labels, size, thresholds, source, notice, answer)
+    return Predictor(name, labels, size, thresholds, source, notice, forward)
 
 
 def _load_from_mlflow(address: str, runs: Path) -> Predictor:
@@ -95,11 +96,11 @@ def _load_from_mlflow(address: str, runs: Path) -> Predictor:
         if not known or not isinstance(example, np.ndarray):
             raise InputError(f"{address} is not a detector of this project: it has no labels or image size.")
         tags = client.get_logged_model(loaded.metadata.model_id).tags
-    thresholds, source = _not_judged(known)
+    thresholds, source = _default_thresholds(known)
     if THRESHOLDS in tags:
         thresholds, source = json.loads(tags[THRESHOLDS]), "the model's tags in MLflow"
     return Predictor(address, list(known), example.shape[1], thresholds, source, "", loaded.predict)
 
 
-def _not_judged(labels: list[str]) -> tuple[dict[str, float], str]:
-    return dict.fromkeys(labels, DEFAULT_THRESHOLD), "the default, since the model was not evaluated"
+def _default_thresholds(labels: list[str]) -> tuple[dict[str, float], str]:
+    return dict.fromkeys(labels, DEFAULT_THRESHOLD), "the default, as the model was not evaluated"

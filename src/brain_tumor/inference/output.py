@@ -1,4 +1,4 @@
-"""Predictions as JSON or CSV."""
+"""Formats predictions as JSON or CSV."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from brain_tumor.artifacts.tables import COORDINATES
 from brain_tumor.inference.images import BadImage
 from brain_tumor.inference.models import Predictor
-from brain_tumor.inference.predict import Answer
+from brain_tumor.inference.predict import Prediction
 
 Format = Literal["json", "csv"]
 DIGITS = 6  # of probabilities, thresholds and scores
@@ -20,20 +20,20 @@ COLUMNS = [
 ]
 
 
-def write_answers(predictor: Predictor, answers: list[Answer | BadImage], form: Format) -> str:
+def format_predictions(predictor: Predictor, predictions: list[Prediction | BadImage], form: Format) -> str:
     """Formats predictions.
 
     Args:
         predictor: The model that made them.
-        answers: The predictions, one per image.
+        predictions: One per image.
         form: `json`: an object with `model` and `images`, one object per image: `image`, `width`, `height`
             and `labels`, or `image` and `error`. `csv`: a row per image and label, with the columns
             `COLUMNS`; values that the model does not predict are empty.
     """
-    return _csv(answers) if form == "csv" else _json(predictor, answers)
+    return _csv(predictions) if form == "csv" else _json(predictor, predictions)
 
 
-def _json(predictor: Predictor, answers: list[Answer | BadImage]) -> str:
+def _json(predictor: Predictor, predictions: list[Prediction | BadImage]) -> str:
     model = {
         "name": predictor.name,
         "labels": predictor.labels,
@@ -51,16 +51,16 @@ def _json(predictor: Predictor, answers: list[Answer | BadImage]) -> str:
             "height": each.height,
             "labels": [_rounded(asdict(label)) for label in each.labels],
         }
-        for each in answers
+        for each in predictions
     ]
     return json.dumps({"model": model, "images": images}, indent=2, allow_nan=False) + "\n"
 
 
-def _csv(answers: list[Answer | BadImage]) -> str:
+def _csv(predictions: list[Prediction | BadImage]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    for each in answers:
+    for each in predictions:
         if isinstance(each, BadImage):
             writer.writerow({"image": each.path, "error": each.problem})
             continue
@@ -71,11 +71,11 @@ def _csv(answers: list[Answer | BadImage]) -> str:
     return text.getvalue()
 
 
-def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
+def _rounded(prediction: dict[str, Any]) -> dict[str, Any]:
     """Rounds a prediction's numbers for output: boxes to a hundredth of a pixel."""
     for name in ("probability", "threshold", "score"):
-        if answer[name] is not None:
-            answer[name] = round(answer[name], DIGITS)
-    if answer["box"] is not None:
-        answer["box"] = [round(value, PIXEL_DIGITS) for value in answer["box"]]
-    return answer
+        if prediction[name] is not None:
+            prediction[name] = round(prediction[name], DIGITS)
+    if prediction["box"] is not None:
+        prediction["box"] = [round(value, PIXEL_DIGITS) for value in prediction["box"]]
+    return prediction

@@ -1,4 +1,4 @@
-"""Predictions for images: labels, probabilities, boxes in pixels of the original, and box scores."""
+"""Predicts images: labels, probabilities, boxes in pixels of the original image, and box scores."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ BATCH = 64  # images
 
 
 @dataclass(frozen=True)
-class LabelAnswer:
+class LabelPrediction:
     """A prediction for one label in an image.
 
     Attributes:
@@ -28,7 +28,7 @@ class LabelAnswer:
         present: Whether it counts as present; None if the model has no class head.
         box: `[xmin, ymin, xmax, ymax]` in pixels of the original image, xmax and ymax exclusive; None if the
             model has no box head. It is given for labels that are not present, too.
-        score: The box's score, 0..1; None if the model has no box head.
+        score: The box's score, 0..1 (see `predict_images`); None if the model has no box head.
     """
 
     label: str
@@ -40,7 +40,7 @@ class LabelAnswer:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """The prediction for one image.
 
     Attributes:
@@ -53,18 +53,20 @@ class Answer:
     path: Path
     width: int
     height: int
-    labels: list[LabelAnswer]
+    labels: list[LabelPrediction]
 
 
-def predict_images(predictor: Predictor, named: list[Path | BadImage]) -> Iterator[Answer | BadImage]:
-    """Predicts images in batches, and yields the predictions in the images' order.
+def predict_images(predictor: Predictor, named: list[Path | BadImage]) -> Iterator[Prediction | BadImage]:
+    """Predicts images in batches.
+
+    The score of a box without one is the label's probability, or 1 without a class head.
 
     Args:
         predictor: The model.
-        named: The images, see `find_images`. A bad image does not stop the others.
+        named: The images, see `find_images`. Bad images are skipped.
 
     Yields:
-        The prediction for each image, or why it could not be read.
+        In the images' order, the prediction for each, or why it could not be read.
 
     Raises:
         InputError: The predictions are not finite.
@@ -72,53 +74,52 @@ def predict_images(predictor: Predictor, named: list[Path | BadImage]) -> Iterat
     # Decoding releases the GIL.
     with Progress("Predicting", len(named), "images") as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(named), BATCH):
-            some = named[start : start + BATCH]
+            batch = named[start : start + BATCH]
             loaded = list(
                 pool.map(
                     lambda each: each if isinstance(each, BadImage) else load_image(each, predictor.size),
-                    some,
+                    batch,
                 )
             )
             good = [each for each in loaded if isinstance(each, LoadedImage)]
-            answers = iter(_answer(predictor, good) if good else [])
+            predictions = iter(_predict_batch(predictor, good) if good else [])
             for each in loaded:
-                yield each if isinstance(each, BadImage) else next(answers)
-            progress.update(len(some))
+                yield each if isinstance(each, BadImage) else next(predictions)
+            progress.update(len(batch))
 
 
-def _answer(predictor: Predictor, images: list[LoadedImage]) -> list[Answer]:
-    found = predictor.answer(np.stack([image.pixels for image in images]))
-    for head, values in found.items():
+def _predict_batch(predictor: Predictor, images: list[LoadedImage]) -> list[Prediction]:
+    outputs = predictor.forward(np.stack([image.pixels for image in images]))
+    for head, values in outputs.items():
         if not np.isfinite(values).all():
             raise InputError(f"The {head} that {predictor.name} predicts are not finite; use another model.")
     count = len(predictor.labels)
     height, width = (
         np.repeat([getattr(image, side) for image in images], count) for side in ("height", "width")
     )
-    probability, boxes = found.get("labels"), found.get("boxes")
-    # Boxes of a head without scores are ranked by the label's probability, or not at all.
-    score = found.get("scores", probability)
+    probability, boxes = outputs.get("labels"), outputs.get("boxes")
+    score = outputs.get("scores", probability)
     pixels = None
     if boxes is not None:
         pixels = boxes_in_pixels(boxes.reshape(-1, 4), height, width, predictor.size).reshape(boxes.shape)
     return [
-        Answer(
+        Prediction(
             image.path,
             image.width,
             image.height,
             [
-                LabelAnswer(
+                LabelPrediction(
                     label,
-                    None if probability is None else float(probability[place, slot]),
+                    None if probability is None else float(probability[index, slot]),
                     None if probability is None else predictor.thresholds[label],
                     None
                     if probability is None
-                    else bool(probability[place, slot] >= predictor.thresholds[label]),
-                    None if pixels is None else pixels[place, slot].tolist(),
-                    None if pixels is None else 1.0 if score is None else float(score[place, slot]),
+                    else bool(probability[index, slot] >= predictor.thresholds[label]),
+                    None if pixels is None else pixels[index, slot].tolist(),
+                    None if pixels is None else 1.0 if score is None else float(score[index, slot]),
                 )
                 for slot, label in enumerate(predictor.labels)
             ],
         )
-        for place, image in enumerate(images)
+        for index, image in enumerate(images)
     ]

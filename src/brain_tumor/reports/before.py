@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from brain_tumor.comparison.history import record_before
+from brain_tumor.comparison.history import previous_record
 from brain_tumor.runtime.errors import InputError
 
 
@@ -14,7 +14,7 @@ def print_before(runs: Path, evaluation: Path) -> None:
         evaluation: This run's evaluation artifact.
     """
     try:
-        records = record_before(runs, evaluation)
+        records = previous_record(runs, evaluation)
         if records is None:
             return
         # Imported late: scikit-learn's import takes a second.

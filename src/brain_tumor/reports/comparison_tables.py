@@ -24,7 +24,7 @@ MOST_LINES = 12  # of differences in the terminal; the page has all
 SYMBOLS = {
     "better": "\u25b2\u00a0better",
     "worse": "\u25bc\u00a0worse",
-    "cannot tell": "=\u00a0cannot tell",
+    "inconclusive": "=\u00a0inconclusive",
     "": DASH,
 }
 ABOUT_VERDICTS = (

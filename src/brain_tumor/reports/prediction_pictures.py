@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from brain_tumor.inference.predict import Answer, LabelAnswer
+from brain_tumor.inference.predict import LabelPrediction, Prediction
 from brain_tumor.reports.drawing import (
     COLORS,
     TEXT_COLORS,
@@ -22,40 +22,42 @@ INCHES, DPI = 5.0, 120
 LARGEST = 1024  # longest side in pixels; larger images are shrunk
 
 
-def draw_answers(answers: Iterable[Answer], count: int, folder: Path) -> None:
+def draw_predictions(predictions: Iterable[Prediction], count: int, folder: Path) -> None:
     """Writes one PNG per image, named after the image file; a second one of the same name is `NAME-2.png`.
 
     Args:
-        answers: The predictions.
+        predictions: The predictions.
         count: The number of predictions.
         folder: The folder to write to; created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names: dict[str, int] = {}
     with Progress("Drawing", count, "images") as progress:
-        for answer in answers:
-            stem = answer.path.stem
+        for prediction in predictions:
+            stem = prediction.path.stem
             names[stem] = names.get(stem, 0) + 1
             name = stem if names[stem] == 1 else f"{stem}-{names[stem]}"
-            answer_figure(answer).savefig(folder / f"{name}.png", dpi=DPI, bbox_inches="tight")
+            prediction_figure(prediction).savefig(folder / f"{name}.png", dpi=DPI, bbox_inches="tight")
             progress.update()
 
 
-def answer_figure(answer: Answer) -> Figure:
+def prediction_figure(prediction: Prediction) -> Figure:
     """Draws an image with the boxes of the labels that count as present, and the predictions below it.
 
     For a model without a class head the boxes of all labels are drawn.
     """
     figure = Figure(figsize=(INCHES, INCHES))
     axis = figure.add_axes((0, 0, 1, 1))
-    image = read_thumbnail(answer.path, "RGB", LARGEST)
+    image = read_thumbnail(prediction.path, "RGB", LARGEST)
     # With this extent, coordinates refer to the edges of pixels, like those of boxes.
-    axis.imshow(np.asarray(image), extent=(0, answer.width, answer.height, 0), interpolation="nearest")
-    axis.set(xticks=[], yticks=[], xlim=(0, answer.width), ylim=(answer.height, 0))
+    axis.imshow(
+        np.asarray(image), extent=(0, prediction.width, prediction.height, 0), interpolation="nearest"
+    )
+    axis.set(xticks=[], yticks=[], xlim=(0, prediction.width), ylim=(prediction.height, 0))
     axis.spines[:].set_visible(False)
-    axis.set_title(figure_text(answer.path.name, 48), fontsize=10)
+    axis.set_title(figure_text(prediction.path.name, 48), fontsize=10)
     captions = []
-    for slot, label in enumerate(answer.labels):
+    for slot, label in enumerate(prediction.labels):
         name = figure_text(label.label, instead=f"label {slot + 1}")
         shown = label.present is not False
         if shown and label.box is not None:
@@ -76,7 +78,7 @@ def answer_figure(answer: Answer) -> Figure:
     return figure
 
 
-def _words(label: LabelAnswer) -> str:
+def _words(label: LabelPrediction) -> str:
     words = [] if label.present is None else ["present" if label.present else "not present"]
     words += [] if label.probability is None else [f"probability {label.probability:.2f}"]
     words += [] if label.score is None else [f"box score {label.score:.2f}"]

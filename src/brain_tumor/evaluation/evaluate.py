@@ -1,4 +1,4 @@
-"""Computes an evaluation from the predictions table, once; everything else reads the evaluation."""
+"""Computes an evaluation from the predictions table. Reports compute no figures."""
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from brain_tumor.evaluation.thresholds import Thresholds, find_thresholds, with_
 from brain_tumor.runtime.errors import InputError
 
 
-def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
+def evaluate_predictions(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
     """Evaluates the models of a predictions artifact.
 
     Args:
@@ -22,21 +22,21 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
         predictions: The models' predictions.
 
     Raises:
-        InputError: The predictions have no rows of the split.
+        InputError: The predictions have no rows of the split, or none of valid to tune thresholds on.
     """
-    manifest, everything = predictions.manifest, predictions.table
-    table = everything[everything["split"] == config.split]
+    manifest, full_table = predictions.manifest, predictions.table
+    table = full_table[full_table["split"] == config.split]
     if table.empty:
         raise InputError(
             f"{predictions.path} has no predictions for the split {config.split}; predict that split first."
         )
     thresholds = {
-        name: find_thresholds(everything[everything["model"] == name], manifest.labels, config)
+        name: find_thresholds(full_table[full_table["model"] == name], manifest.labels, config)
         for name in manifest.models
     }
     table = with_decisions(table, thresholds)
     bootstrap = Bootstrap(table, config)
-    # All models have the same images and labels, so one model's rows are enough to count them.
+    # All models have rows for the same images and labels, so one model's rows are counted.
     rows = table[table["model"] == next(iter(manifest.models))]
     return Evaluation(
         notice=manifest.notice,
@@ -49,7 +49,7 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
             label for label in manifest.labels if not rows.loc[rows["label"] == label, "present"].any()
         ],
         models={
-            name: _judge_model(name, table, manifest, config, thresholds[name], bootstrap)
+            name: _evaluate_model(name, table, manifest, config, thresholds[name], bootstrap)
             for name in manifest.models
         },
         differences={
@@ -64,7 +64,7 @@ def judge(config: EvaluateConfig, predictions: Predictions) -> Evaluation:
     )
 
 
-def _judge_model(
+def _evaluate_model(
     name: str,
     table: pd.DataFrame,
     manifest: PredictionsManifest,
@@ -74,11 +74,11 @@ def _judge_model(
 ) -> ModelEvaluation:
     rows = table[table["model"] == name]
     labels = label_figures(rows, manifest.labels, config.threshold)
-    tells_labels = has_class_head(rows)
+    class_head = has_class_head(rows)
     curves = {
         label: label_curves(rows[rows["label"] == label], config.threshold)
         for label in manifest.labels
-        if tells_labels
+        if class_head
     }
     return ModelEvaluation(
         title=manifest.models[name].title,
@@ -96,7 +96,7 @@ def _judge_model(
         },
         iou_from_image=bootstrap.interval(name, FROM_IMAGE),
         curves=curves,
-        micro=label_curves(rows, config.threshold) if tells_labels else None,
+        micro=label_curves(rows, config.threshold) if class_head else None,
     )
 
 
