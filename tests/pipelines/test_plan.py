@@ -18,7 +18,7 @@ def plan(root: Path, *overrides: str) -> dict[str, tuple[str, str]]:
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
     header, _, *lines = stdout.splitlines()
-    assert header.split() == ["step", "would", "be", "why"]
+    assert header.split() == ["step", "plan", "reason"]
     rows = [re.split(r"\s{2,}", line) for line in lines if re.search(r"\S\s{2,}\S", line)]
     found = {title: (state, why) for title, state, why in rows}
     running = [title for title, (state, _) in found.items() if state == "runs"]
