@@ -10,8 +10,8 @@ from brain_tumor.configure import configure
 from brain_tumor.runtime.step import step
 from pipelines.image import ROOT, image_tag
 from pipelines.pipeline import build_pipeline
-from pipelines.targets.place import place_on
 from pipelines.targets.target import Target, load_target
+from pipelines.targets.tasks import task_configurer
 
 
 def compile_pipeline(target: Target, tag: str, configs: StepConfigs, path: Path) -> None:
@@ -28,7 +28,7 @@ def compile_pipeline(target: Target, tag: str, configs: StepConfigs, path: Path)
     """
     target.check_reachable(configs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Compiler().compile(build_pipeline(configs, place_on(target, tag, configs)), str(path))
+    Compiler().compile(build_pipeline(configs, task_configurer(target, tag, configs)), str(path))
 
 
 def parse_arguments(description: str) -> tuple[str, list[str]]:

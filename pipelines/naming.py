@@ -59,9 +59,9 @@ def _shorten(override: str) -> str:
     phase = above[1].split("_")[0] if above[:1] == ["phases"] and len(above) > 1 else ""
     if key.startswith("~"):
         return f"no-{last}".replace("~", "")
-    whole = not value.startswith(("{", "["))
-    shown = re.sub(r"[^A-Za-z0-9._-]+", "", value.rstrip("/").rsplit("/", 1)[-1]) if whole else ""
+    is_scalar = not value.startswith(("{", "["))
+    text = re.sub(r"[^A-Za-z0-9._-]+", "", value.rstrip("/").rsplit("/", 1)[-1]) if is_scalar else ""
     short = SHORT_KEYS.get(last, last)
     if phase == last:  # an override of the whole phase
         return phase
-    return "-".join(filter(None, (phase, "=".join(filter(None, (short, shown))))))
+    return "-".join(filter(None, (phase, "=".join(filter(None, (short, text))))))

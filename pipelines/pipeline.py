@@ -16,15 +16,17 @@ from components.ingest import ingest
 from components.label_curves import label_curves
 from components.train import train
 from components.visualize import visualize
-from pipelines.targets.place import Place
 from pipelines.targets.target import Kind
+from pipelines.targets.tasks import ConfigureTask
 
 NAME = "brain-tumor"
 # A parameter with the run's overrides, for display. No step reads it, so it is not part of any cache key.
 ABOUT = "about"
 
 
-def define_steps(configs: StepConfigs, config: dict[str, Any], place: Place) -> dict[str, Any]:
+def define_steps(
+    configs: StepConfigs, config: dict[str, Any], configure_task: ConfigureTask
+) -> dict[str, Any]:
     """Adds the steps, from images to an evaluated and registered model.
 
     1. ingest: read the images and boxes, quarantine bad ones, write a report.
@@ -37,7 +39,7 @@ def define_steps(configs: StepConfigs, config: dict[str, Any], place: Place) -> 
     """
 
     def step(task: dsl.PipelineTask, kind: Kind, of: str = "") -> dsl.PipelineTask:
-        place(task.set_display_name(title(kind, of)), kind)
+        configure_task(task.set_display_name(title(kind, of)), kind)
         return task
 
     # Steps 1 and 2: data.
@@ -69,12 +71,12 @@ def define_steps(configs: StepConfigs, config: dict[str, Any], place: Place) -> 
     return {"records": records, **models, **inputs, "gallery": visualized.outputs["gallery"]}
 
 
-def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.BaseComponent:
+def build_pipeline(configs: StepConfigs, configure_task: ConfigureTask) -> dsl.base_component.BaseComponent:
     """Builds the pipeline.
 
     Args:
         configs: The steps' configs; the pipeline has one training per phase, and curves per label.
-        place: Adds the target's settings to a task.
+        configure_task: Adds the target's settings to a task.
 
     Returns:
         The pipeline. Its parameters are a description of the run, and the steps' configs as JSON.
@@ -86,7 +88,7 @@ def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.Bas
 
     def brain_tumor(*values: Any) -> Any:
         config = dict(zip(parameters, values, strict=True))
-        return outputs(**define_steps(configs, config, place))
+        return outputs(**define_steps(configs, config, configure_task))
 
     # KFP reads the parameters and outputs, which depend on the phases, from the signature.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -94,6 +96,5 @@ def build_pipeline(configs: StepConfigs, place: Place) -> dsl.base_component.Bas
     brain_tumor.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         signature, return_annotation=outputs
     )
-    brain_tumor.__doc__ = define_steps.__doc__
     description = "Trains and evaluates a brain-tumor detector on MRI slices."
     return dsl.pipeline(brain_tumor, name=NAME, description=description)

@@ -262,10 +262,13 @@ def test_disagreements_are_in_probability_or_overlap(tmp_path: Path) -> None:
 
 def test_equal_changes_of_several_trainings_are_one_line() -> None:
     shared = {"model.image_size": "64", "phase.epochs": "3"}
-    one = ComparedRun("one", given={"dataset": {"seed": "1"}, "a": shared, "b": shared, "evaluate": {}})
+    one = ComparedRun(
+        "one", changed_settings={"dataset": {"seed": "1"}, "a": shared, "b": shared, "evaluate": {}}
+    )
     changed = {"model.image_size": "96", "phase.epochs": "3"}
     two = ComparedRun(
-        "two", given={"dataset": {}, "a": changed, "b": {**changed, "phase.epochs": "4"}, "evaluate": {}}
+        "two",
+        changed_settings={"dataset": {}, "a": changed, "b": {**changed, "phase.epochs": "4"}, "evaluate": {}},
     )
     found = {change.what: change.values for change in settings_changes([one, two])}
     assert found == {
@@ -276,20 +279,22 @@ def test_equal_changes_of_several_trainings_are_one_line() -> None:
 
 
 def test_defaults_are_shown_if_the_artifacts_have_them() -> None:
-    one = ComparedRun("one", given={"a": {"rate": "0.1"}}, whole={"a": {"rate": "0.1", "seed": "0"}})
-    two = ComparedRun("two", given={"a": {}}, whole={"a": {"rate": "0.01", "seed": "0"}})
+    one = ComparedRun(
+        "one", changed_settings={"a": {"rate": "0.1"}}, all_settings={"a": {"rate": "0.1", "seed": "0"}}
+    )
+    two = ComparedRun("two", changed_settings={"a": {}}, all_settings={"a": {"rate": "0.01", "seed": "0"}})
     assert [change.values for change in settings_changes([one, two])] == [["0.1", "0.01"]]
-    two.whole = {}
+    two.all_settings = {}
     assert [change.values for change in settings_changes([one, two])] == [["0.1", "default"]]
 
 
 def test_a_phase_that_one_run_lacks_is_shown() -> None:
-    one = ComparedRun("one", given={"a": {}, "b": {}})
-    two = ComparedRun("two", given={"a": {}})
+    one = ComparedRun("one", changed_settings={"a": {}, "b": {}})
+    two = ComparedRun("two", changed_settings={"a": {}})
     [change] = settings_changes([one, two])
     assert (change.what, change.values) == ("b", ["present", "absent"])
     # MLflow has only the trainings that a run executed itself.
-    assert settings_changes([one, ComparedRun("three", whole={"a": {}})]) == []
+    assert settings_changes([one, ComparedRun("three", all_settings={"a": {}})]) == []
 
 
 def test_data_code_and_artifacts(tmp_path: Path) -> None:

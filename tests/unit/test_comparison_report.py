@@ -335,7 +335,7 @@ def test_a_run_without_a_record_is_read_from_mlflow(
     write_run(tmp_path, "cleaned-0", None, artifacts={"evaluation": tmp_path / "gone"})
     run = open_run(tmp_path, ids[0][0])
     assert run.name == "cleaned-0" and run.image == "1f" and run.figures["mean_iou"] == 0.5
-    assert run.whole["phase1_box"]["phase.learning_rate"] == "0.1"
+    assert run.all_settings["phase1_box"]["phase.learning_rate"] == "0.1"
 
 
 @pytest.mark.slow

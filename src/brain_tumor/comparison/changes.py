@@ -29,7 +29,7 @@ def settings_changes(runs: list[ComparedRun]) -> list[Change]:
 
     If a run's artifacts were deleted, its settings come from its record, which omits defaults.
     """
-    steps = list(dict.fromkeys(step for run in runs for step in (*run.given, *run.whole)))
+    steps = list(dict.fromkeys(step for run in runs for step in (*run.changed_settings, *run.all_settings)))
     changes: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for step in steps:
         for key, values in _step_changes(step, runs):
@@ -44,19 +44,19 @@ def settings_changes(runs: list[ComparedRun]) -> list[Change]:
 
 
 def _step_changes(step: str, runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:
-    present = [step in run.given or step in run.whole for run in runs]
+    present = [step in run.changed_settings or step in run.all_settings for run in runs]
     if not all(present):
         # For a run without a record, MLflow has only the trainings that were not cached.
         states = [
-            "present" if found else "absent" if run.given else UNKNOWN
+            "present" if found else "absent" if run.changed_settings else UNKNOWN
             for found, run in zip(present, runs, strict=True)
         ]
         return [("", states)] if "absent" in states else []
-    known = [run.whole[step] for run in runs if step in run.whole]
+    known = [run.all_settings[step] for run in runs if step in run.all_settings]
     if len(known) < len(runs):
-        if not all(step in run.given for run in runs):
+        if not all(step in run.changed_settings for run in runs):
             return []
-        known = [run.given[step] for run in runs]
+        known = [run.changed_settings[step] for run in runs]
     keys = sorted(set().union(*known))
     rows = [(key, [settings.get(key, DEFAULT) for settings in known]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]

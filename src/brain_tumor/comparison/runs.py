@@ -39,8 +39,8 @@ class ComparedRun:
         image: The tag of its images, or an empty string.
         seconds: Its duration, if known.
         mlflow_run_id: Its id in MLflow, or an empty string.
-        given: The settings that differ from the defaults, by step.
-        whole: All settings, including defaults, by step.
+        changed_settings: The settings that differ from the defaults, by step.
+        all_settings: All settings, including defaults, by step.
         artifacts: The artifacts' paths by name, including deleted ones.
         manifests: The manifests of the artifacts that exist.
         figures: Figures by name, see `Evaluation.metrics`.
@@ -58,8 +58,8 @@ class ComparedRun:
     image: str = ""
     seconds: float | None = None
     mlflow_run_id: str = ""
-    given: dict[str, Settings] = field(default_factory=dict)
-    whole: dict[str, Settings] = field(default_factory=dict)
+    changed_settings: dict[str, Settings] = field(default_factory=dict)
+    all_settings: dict[str, Settings] = field(default_factory=dict)
     artifacts: dict[str, Path] = field(default_factory=dict)
     manifests: dict[str, AnyManifest] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
         image=record.image,
         seconds=record.seconds,
         mlflow_run_id=record.mlflow_run_id,
-        given={step: _parse(text, step, record.name) for step, text in record.parameters.items()},
+        changed_settings={step: _parse(text, step, record.name) for step, text in record.parameters.items()},
         artifacts={name: Path(path) for name, path in record.artifacts.items()},
     )
     run.dataset = _open(run, "dataset", open_dataset)
@@ -146,11 +146,11 @@ def open_recorded(runs: Path, record: RunRecord) -> ComparedRun:
     _open_results(run)
     for name, opened in (("dataset", run.dataset), ("records", run.records), ("evaluate", run.predictions)):
         if opened:
-            run.whole[name] = flatten(opened.manifest.config)
+            run.all_settings[name] = flatten(opened.manifest.config)
     for name in [name for name in run.artifacts if name not in NOT_MODELS]:
         if model := _open(run, name, lambda path: open_model(path).description):
             last = model.phases[-1]
-            run.whole[name], run.trainings[name] = flatten(last.config), last.epochs
+            run.all_settings[name], run.trainings[name] = flatten(last.config), last.epochs
     missing = [name for name, path in run.artifacts.items() if not path.exists()]
     if missing:
         run.notes.append(
@@ -201,7 +201,7 @@ def _add_tracked(run: ComparedRun, tracked: TrackedRun) -> None:
     run.overrides = run.overrides or ([] if tracked.overrides == "none" else tracked.overrides.split())
     run.started = run.started or datetime.fromtimestamp(tracked.started / 1000, UTC)
     run.figures = run.figures or tracked.figures
-    run.whole = {**tracked.configs, **run.whole}
+    run.all_settings = {**tracked.configs, **run.all_settings}
     run.trainings = {**tracked.trainings, **run.trainings}
 
 

@@ -90,7 +90,7 @@ def _changes_section(heading: str, changes: list[Change], letters: list[str], no
 
 
 def _about_settings(comparison: Comparison) -> str:
-    known = all(run.given for run in comparison.runs)
+    known = all(run.changed_settings for run in comparison.runs)
     return "The settings are the same." if known else "Settings known for all runs are the same."
 
 
@@ -165,7 +165,7 @@ def terminal_text(comparison: Comparison) -> str:
     ]
     lines += ["", *notes] if notes else []
     lines.append("")
-    given = all(run.given for run in comparison.runs)
+    given = all(run.changed_settings for run in comparison.runs)
     data = all(run.dataset for run in comparison.runs)
     code = all(run.image for run in comparison.runs)
     for heading, changes, nothing in (

@@ -109,7 +109,11 @@ def _shuffled_epochs(
 def evaluation_batches(
     examples: tf.data.Dataset, batch_size: int, outputs: Sequence[str], memory_cache_gb: float = math.inf
 ) -> tf.data.Dataset:
-    """Batches in order, each image once, not augmented: `(images, targets)` as in `training_batches`."""
+    """Batches in order, each image once, not augmented: `(images, targets)` as in `training_batches`.
+
+    Raises:
+        InputError: The disk is too small for the cache.
+    """
     kept = {"image": "image"} | {output.split("_")[0]: output for output in outputs}
     examples = examples.map(lambda example: {key: example[key] for key in kept})
     cached, _ = _cache(examples, memory_cache_gb)

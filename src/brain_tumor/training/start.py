@@ -39,12 +39,12 @@ def check_start(start: Model | None, config: TrainConfig, labels: list[str]) -> 
     if found.backbone.name != config.model.backbone:
         raise InputError(
             f"{name}: the start model's backbone is {found.backbone.name}, this phase's is "
-            f"{config.model.backbone}."
+            f"{config.model.backbone}; start from a model with the same backbone."
         )
     if found.box_head != config.model.box_head:
         raise InputError(
             f"{name}: the start model's box head is {found.box_head}, this phase's is "
-            f"{config.model.box_head}."
+            f"{config.model.box_head}; start from a model with the same box head."
         )
     last = found.phases[-1].name
     if last != wanted_start:

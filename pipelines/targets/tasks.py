@@ -12,11 +12,11 @@ from pipelines.targets.target import Kind, Placement, Target
 # default of an hour, a training that takes longer is not retried, or is terminated if it was.
 RETRY_PERIOD = "2592000s"
 
-Place = Callable[[dsl.PipelineTask, Kind], None]
+ConfigureTask = Callable[[dsl.PipelineTask, Kind], None]
 """Adds the target's settings to a task of the given kind."""
 
 
-def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
+def task_configurer(target: Target, tag: str, configs: StepConfigs) -> ConfigureTask:
     """Returns a function that adds a target's settings to a task.
 
     Args:
@@ -25,7 +25,7 @@ def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
         configs: The steps' configs; the volume of a data set in a folder is mounted.
     """
 
-    def place(task: dsl.PipelineTask, kind: Kind) -> None:
+    def configure_task(task: dsl.PipelineTask, kind: Kind) -> None:
         task.set_container_image(target.image_of(kind, tag))
         task.set_caching_options(target.caching)
         if target.retries:
@@ -43,7 +43,7 @@ def place_on(target: Target, tag: str, configs: StepConfigs) -> Place:
 
             kubernetes.mount_pvc(task, target.data_claim, str(configs.dataset.path))
 
-    return place
+    return configure_task
 
 
 def _set_resources(task: dsl.PipelineTask, machine: Placement) -> None:
