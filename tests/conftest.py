@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny data set, a configuration that trains in seconds, buckets."""
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -87,14 +88,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def free_memory() -> Iterator[None]:
-    """After each module, frees what its tests left: graphs, models, and what `step` has frozen."""
+    """After each module, frees the graphs and models that its tests left."""
     yield
-    gc.unfreeze()
     if "keras" in sys.modules:
         import keras
 
         keras.backend.clear_session(free_memory=False)
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was() -> Iterator[None]:
+    """Reverts a step's changes to its process, which here is the tests' process."""
+    root, threshold = logging.getLogger(), gc.get_threshold()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Shared fixtures of the components' tests: configs, a local run of all components, errors for bad input."""
 
-import gc
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -89,18 +87,6 @@ def local_run(local_runner: None, configs: dict[str, str]) -> dict[str, Artifact
     parameters = {name: configs[name] for name in every_component.component_spec.inputs}
     outputs: dict[str, Artifact] = every_component(**parameters).outputs
     return outputs
-
-
-@pytest.fixture(autouse=True)
-def process_as_it_was() -> Iterator[None]:
-    """Reverts a step's changes to its process, which here is the tests' process."""
-    root, threshold = logging.getLogger(), gc.get_threshold()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    gc.set_threshold(*threshold)
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ TESTED = {
     "make tensorboard": "tests/pipelines/test_tensorboard.py::test_tensorboard_shows_a_bucket",
     "make clean-runs KEEP=3": "tests/pipelines/test_clean_runs.py::test_only_the_newest_run_is_kept",
     ".venv/bin/brain-tumor predict scan.jpg --model models:/brain-tumor@champion --draw pictures "
-    "> answers.json": (
+    "> predictions.json": (
         "tests/unit/test_inference.py::test_pictures_show_the_boxes_of_present_labels_in_pixels"
     ),
     "make champion MODEL=3": (

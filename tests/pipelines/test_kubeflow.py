@@ -288,7 +288,7 @@ def test_a_run_whose_driver_fails_says_why(server: Kubeflow, tmp_path: Path) -> 
 def test_a_terminated_run_says_so(server: Kubeflow, tmp_path: Path) -> None:
     server.terminate_at = 8
     with pytest.raises(
-        RunError, match=r"^The run was terminated at the step '.+'; the same command resumes from"
+        RunError, match=r"^The run was terminated at the step '.+'; the same command resumes the run"
     ):
         start(tmp_path)
 

@@ -34,7 +34,7 @@ def test_a_mirror_follows_the_event_files_of_a_bucket(s3_bucket: S3Bucket, tmp_p
 
 
 def test_a_bucket_without_event_files_is_one_sentence(s3_bucket: S3Bucket) -> None:
-    with pytest.raises(InputError, match="minio://bucket/run has no event files"):
+    with pytest.raises(InputError, match="minio://bucket/run has no TensorBoard event files"):
         open_tensorboard("minio://bucket/run", [])
 
 
