@@ -28,6 +28,12 @@ from tests.pipelines.local_run import STEPS
 pytestmark = pytest.mark.usefixtures("compiled")
 
 
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods' states are read at each request, so that every reason for waiting is seen."""
+    monkeypatch.setattr(kubeflow, "LOOK_AGAIN", 0.0)
+
+
 def test_a_run_ends_as_a_local_one(
     server: Kubeflow, uploads: Uploads, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +146,7 @@ def test_a_cached_result_of_a_deleted_run_is_not_guessed(
         start(tmp_path)
 
 
+@pytest.mark.usefixtures("no_pause")
 @pytest.mark.parametrize(
     ("message", "said"),
     [
@@ -166,12 +173,10 @@ def test_a_pod_that_cannot_start_says_what_to_do(
     uploads: Uploads,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     message: str,
     said: str,
 ) -> None:
     server.faults["build-tfrecords"] = Fault(message, waits=5)
-    monkeypatch.setattr(kubeflow, "LOOK_AGAIN", 0.0)
     start(tmp_path)
     stderr = capsys.readouterr().err
     assert len(re.findall(rf"^        build TFRecords: waits.*: {said}", stderr, re.MULTILINE)) == 1
@@ -179,15 +184,11 @@ def test_a_pod_that_cannot_start_says_what_to_do(
     assert "build TFRecords: pending for" not in stderr
 
 
+@pytest.mark.usefixtures("no_pause")
 def test_a_step_that_waits_for_another_ones_gpu_needs_no_action(
-    server: Kubeflow,
-    uploads: Uploads,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.faults["train"] = Fault("Unschedulable: 0/1 nodes: 1 Insufficient nvidia.com/gpu.", waits=1)
-    monkeypatch.setattr(kubeflow, "LOOK_AGAIN", 0.0)
     start(tmp_path)
     stderr = capsys.readouterr().err
     assert "waits until another step ends: no node has room for it now (Unschedulable: 0/1 nodes" in stderr
@@ -209,15 +210,11 @@ def test_a_long_wait_without_a_reason_names_the_command_to_find_it(
     )
 
 
+@pytest.mark.usefixtures("no_pause")
 def test_a_run_that_waits_for_its_driver_names_the_command_to_find_out_why(
-    server: Kubeflow,
-    uploads: Uploads,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    server: Kubeflow, uploads: Uploads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.faults["root-driver"] = Fault("PodInitializing", waits=4)
-    monkeypatch.setattr(kubeflow, "LOOK_AGAIN", 0.0)
     start(tmp_path)
     said = re.findall(r"^        the run: pending for 2 minutes; kubectl .*", capsys.readouterr().err, re.M)
     assert len(said) == 1 and re.search(r"-n kubeflow brain-tumor-\S+-system-dag-driver-\d+ says", said[0])
